@@ -1,0 +1,55 @@
+# make up: install, start a fleet on this machine, run the main job. make test: install, run the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down test lint types bench real clean lock
+
+help:
+	@echo "make up     install, start a hub and three clusters here, run a real application over them"
+	@echo "make test   install, run the tests"
+	@echo "make down lint types bench real clean"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock hatch_build.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing atoll into $(VENV) (locked by requirements.lock)"
+	@test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+# Renew the lock file after a change of dependencies.
+lock: $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --generate-hashes --group dev --no-header --no-annotate pyproject.toml -o requirements.lock
+
+up: setup
+	$(BIN)/atoll demo
+
+down:
+	@test ! -x $(BIN)/atoll || $(BIN)/atoll down
+
+test: setup
+	$(BIN)/python tools/run_tests.py
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m bench
+
+real: setup
+	$(BIN)/python tests/real/build.py
+	$(BIN)/python -m pytest tests/real
+
+clean: down
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .coverage .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Clock, randomness, ids, quantities, back-off and the error tree. Knows nothing of Kubernetes' API."""

@@ -1,0 +1,56 @@
+"""Randomness as a parameter: each component owns a stream derived from one seed and its name.
+
+A seed replays a whole fleet. In production the seed comes from the system (`Chance.from_system`).
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import uuid
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+# Kubernetes' generateName alphabet: no vowels and no look-alikes (k8s.io/apimachinery util/rand).
+_NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+
+class Chance:
+    """A named stream of randomness. Not for secrets: those use `secrets` at the edge."""
+
+    def __init__(self, seed: int, name: str = "") -> None:
+        self._seed = seed
+        self._name = name
+        self._random = random.Random(f"{seed}/{name}")
+
+    @classmethod
+    def from_system(cls) -> Chance:
+        return cls(secrets.randbits(64))
+
+    def stream(self, name: str) -> Chance:
+        """An independent stream: the same (seed, name) always gives the same numbers."""
+        return Chance(self._seed, f"{self._name}/{name}")
+
+    def uuid(self) -> str:
+        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+
+    def name_suffix(self, length: int = 5) -> str:
+        """The suffix that the API server appends to generateName."""
+        return "".join(self._random.choice(_NAME_ALPHABET) for _ in range(length))
+
+    def random(self) -> float:
+        return self._random.random()
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._random.uniform(low, high)
+
+    def integer(self, low: int, high: int) -> int:
+        """Uniform in [low, high]."""
+        return self._random.randint(low, high)
+
+    def choice(self, items: list[_T]) -> _T:
+        return self._random.choice(items)
+
+    def shuffle(self, items: list[_T]) -> None:
+        self._random.shuffle(items)

@@ -1,0 +1,67 @@
+"""Time as a parameter.
+
+Nothing below `atoll.app` calls `time` or `datetime.now`. Waiting is `asyncio.sleep`: under the virtual
+event loop (`atoll.runtime.virtual`) it is virtual too, so a Clock only has to tell the time.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall time (may jump, for timestamps) and monotonic time (never goes back, for deadlines)."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary point."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def wall(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class ManualClock:
+    """A clock that moves when told; for unit tests of pure parts."""
+
+    def __init__(self, wall: float = 1_700_000_000.0) -> None:
+        self._wall = wall
+        self._monotonic = 0.0
+
+    def wall(self) -> float:
+        return self._wall
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks forward."""
+        self._wall += seconds
+        self._monotonic += seconds
+
+
+def rfc3339(wall_seconds: float) -> str:
+    """Kubernetes' metav1.Time: whole seconds, UTC, e.g. 2026-11-23T16:00:00Z."""
+    moment = datetime.datetime.fromtimestamp(int(wall_seconds), datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_micro(wall_seconds: float) -> str:
+    """Kubernetes' metav1.MicroTime: six decimals, UTC."""
+    moment = datetime.datetime.fromtimestamp(wall_seconds, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_rfc3339(text: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time. Raises ValueError."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

@@ -1,0 +1,12 @@
+"""The one API group family, label prefix, finalizer and field-manager name of Atoll."""
+
+from typing import Final
+
+GROUP: Final = "atoll.dev"
+FLEET_GROUP: Final = f"fleet.{GROUP}"
+LABEL_PREFIX: Final = f"{GROUP}/"
+FINALIZER: Final = f"{GROUP}/fleet"
+FIELD_MANAGER: Final = "atoll"
+
+SIMULATED_LABEL: Final = f"{LABEL_PREFIX}simulated"
+PROCESS_LABEL: Final = f"{LABEL_PREFIX}process"

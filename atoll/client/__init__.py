@@ -1,0 +1,1 @@
+"""One small port to any Kubernetes API, and its HTTP implementation."""

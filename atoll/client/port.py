@@ -1,0 +1,153 @@
+"""The one port through which every controller reaches an API server.
+
+Implementations: `atoll.client.http.HttpClient` (any API server, by kubeconfig), and the embedded cluster's
+`atoll.cluster.apiserver.local.LocalClient` (in process, no sockets; also in virtual time). One contract
+suite (`atoll.testing.contracts.client`) is run by each.
+
+Objects are plain JSON values (`dict`). What a client returns may be shared with caches: never change it,
+copy first (`atoll.objects.meta.copy`). Errors are those of `atoll.base.errors`: ApiError subclasses as the
+server says, Unreachable when nothing was carried out, OutcomeUnknown when a write's answer was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from atoll.kinds.resource import Resource
+
+Object = dict[str, Any]
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+
+@dataclass(slots=True)
+class ListResult:
+    """One page (or all) of a list, from one consistent version."""
+
+    items: list[Object]
+    resource_version: str
+    continue_token: str | None = None
+    remaining: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class WatchEvent:
+    """ADDED MODIFIED DELETED carry the object, BOOKMARK only its resourceVersion. ERROR raises ApiError instead."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    object: Object
+
+
+@dataclass(slots=True, frozen=True)
+class DeleteOptions:
+    """metav1.DeleteOptions. propagation: Foreground, Background or Orphan."""
+
+    grace_period_seconds: int | None = None
+    propagation: str | None = None
+    uid: str | None = None
+    resource_version: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class RawResponse:
+    """What `raw` returns for any status."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Client(Protocol):
+    """A Kubernetes API as one identity sees it. Methods name the field manager once, at construction."""
+
+    async def get(
+        self, resource: Resource, name: str, namespace: str | None = None, *,
+        subresource: str | None = None,
+    ) -> Object: ...  # fmt: skip
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *,
+        label_selector: str | None = None, field_selector: str | None = None,
+        limit: int | None = None, continue_token: str | None = None,
+        resource_version: str | None = None,
+    ) -> ListResult: ...  # fmt: skip
+
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        bookmarks: bool = True,
+    ) -> AsyncIterator[WatchEvent]:
+        """Events after `resource_version`, until the server or the consumer ends it. Raises Gone below the history."""
+
+    async def create(
+        self,
+        resource: Resource,
+        obj: Object,
+        namespace: str | None = None,
+        *,
+        name: str | None = None,
+        subresource: str | None = None,
+        dry_run: bool = False,
+    ) -> Object:
+        """`name` and `subresource` for pods/NAME/binding, /eviction, serviceaccounts/NAME/token."""
+
+    async def update(
+        self,
+        resource: Resource,
+        obj: Object,
+        *,
+        subresource: str | None = None,
+        dry_run: bool = False,
+    ) -> Object:
+        """PUT; the object's metadata.resourceVersion, if any, is the precondition."""
+
+    async def patch(
+        self, resource: Resource, name: str, patch: Any, namespace: str | None = None, *,
+        content_type: str = MERGE_PATCH, subresource: str | None = None, dry_run: bool = False,
+    ) -> Object: ...  # fmt: skip
+
+    async def apply(
+        self,
+        resource: Resource,
+        obj: Object,
+        *,
+        subresource: str | None = None,
+        force: bool = True,
+        dry_run: bool = False,
+        field_manager: str | None = None,
+    ) -> Object:
+        """Server-side apply of the fields in `obj` as this client's field manager."""
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        options: DeleteOptions | None = None,
+        dry_run: bool = False,
+    ) -> Object:
+        """The deleted object, or the Status. NotFound if it is not there."""
+
+    async def raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: str = "",
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> RawResponse:
+        """Any request (discovery, OpenAPI, /version, proxies); never raises for a status."""
+
+    async def close(self) -> None: ...

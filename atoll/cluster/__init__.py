@@ -1,0 +1,1 @@
+"""One Kubernetes cluster in a process."""

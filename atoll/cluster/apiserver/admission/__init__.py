@@ -1,0 +1,1 @@
+"""Default admission: what is changed or refused between authorisation and storage."""

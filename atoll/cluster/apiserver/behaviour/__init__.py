@@ -1,0 +1,1 @@
+"""What each built-in kind does beyond its schema: defaults, validation, strategy."""

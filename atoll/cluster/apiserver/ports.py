@@ -1,0 +1,134 @@
+"""What the API core asks of access control, admission and behaviour tables; what it hands to them.
+
+The API core (`api.Api`) knows only these; `atoll.app` wires the concrete parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from atoll.kinds.resource import Resource
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who asks (authentication.k8s.io UserInfo)."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+SYSTEM_ADMIN = User("system:admin", ("system:masters", "system:authenticated"))
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What is asked: a resource request, or (path set, resource "") a non-resource one."""
+
+    user: User
+    verb: str  # get list watch create update patch delete deletecollection, or the HTTP verb in lower case
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+    field_selector: str = ""
+    label_selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    allowed: bool
+    reason: str = ""
+    denied: bool = False  # an explicit no, rather than no opinion
+
+
+class Authorizer(Protocol):
+    def authorize(self, attributes: Attributes) -> Decision:
+        """Pure over the authorizer's own synced view of RBAC objects; no await (it is on every request)."""
+
+
+@dataclass(slots=True)
+class AdmissionRequest:
+    """`obj` may be changed in place by mutating plugins (it is private to the request)."""
+
+    operation: str  # CREATE UPDATE DELETE CONNECT
+    resource: Resource
+    subresource: str
+    namespace: str  # "" for cluster-scoped
+    name: str
+    obj: Object | None
+    old: Object | None  # shared: do not change
+    user: User
+    dry_run: bool
+    options: Object
+    warnings: list[str]
+    kind: str = ""  # the object's kind where it differs from the resource's (Binding, Eviction, Scale …)
+
+
+class Admission(Protocol):
+    """The chain: mutate all, then (after schema and behaviour validation) validate all."""
+
+    async def mutate(self, request: AdmissionRequest) -> None:
+        """Raises Forbidden/Invalid/BadRequest."""
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        """Raises Forbidden/…; quota is charged here by a compare-and-swap of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One field error, with upstream's wording (apimachinery util/validation/field)."""
+
+    reason: str  # FieldValueRequired FieldValueInvalid FieldValueDuplicate FieldValueForbidden
+    #              FieldValueNotSupported FieldValueTooLong FieldValueTooMany FieldValueNotFound FieldValueTypeInvalid
+    message: str  # without the field: `Required value: …`, `Invalid value: "x": must be …`
+    field: str
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def _no_causes(*_: Any) -> list[Cause]:
+    return []
+
+
+def _no_warnings(*_: Any) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How one built-in kind behaves beyond its schema: upstream's defaults and its registry strategy.
+
+    All callables work on plain JSON objects in the resource's storage version. `prepare_*` and `default` change
+    the given (private) object in place; `old` is shared. They are pure: what needs other objects or allocation
+    (cluster IPs, node ports) is admission's.
+    """
+
+    default: Callable[[Object], None] = _nothing
+    prepare_create: Callable[[Object], None] = _nothing
+    prepare_update: Callable[[Object, Object], None] = _nothing  # (new, old)
+    prepare_status: Callable[[Object, Object], None] = _nothing  # (new, old): what a /status write may not change
+    validate_create: Callable[[Object], list[Cause]] = _no_causes
+    validate_update: Callable[[Object, Object], list[Cause]] = _no_causes  # (new, old)
+    validate_status: Callable[[Object, Object], list[Cause]] = _no_causes
+    warnings: Callable[[Object, Object | None], list[str]] = _no_warnings
+    has_status: bool = False
+    has_scale: bool = False
+    create_on_update: bool = False  # PUT of an absent name creates (leases, endpoints, nodes? as upstream)
+    unconditional_update: bool = True
+    schema_only: bool = False  # no table for this kind: documented as such
+    selectable_fields: Callable[[Object], dict[str, str]] | None = None  # beyond metadata.name/namespace
+    grace_period_seconds: Callable[[Object, int | None], int] | None = None  # graceful deletion (pods)
+    extra: Mapping[str, Any] = field(default_factory=dict)

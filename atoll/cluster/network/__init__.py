@@ -1,0 +1,1 @@
+"""Services and DNS of one cluster, in user space."""

@@ -1,0 +1,1 @@
+"""Versioned storage: memory authoritative, an SQLite log makes it durable."""

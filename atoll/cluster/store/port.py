@@ -1,0 +1,122 @@
+"""The storage port: versioned objects, compare-and-swap, history.
+
+Implementations: `memory.MemoryStore` (pure) and `durable.DurableStore` (memory authoritative, an append-only
+SQLite log). One contract suite for both: `atoll.testing.contracts.store`.
+
+Rules: one version counter per store, +1 a write, never going back over a crash. A write is checked against the
+newest *pending* state at the call, with no await, and becomes visible, is published to watchers and
+acknowledged only once durable, in version order. A commit that fails fails every pending write after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, Protocol
+
+Object = dict[str, Any]
+
+ABSENT = 0
+"""`expected` of a write that must create."""
+
+
+class Key(NamedTuple):
+    """resource is "pods" or "deployments.apps" (any served version); namespace "" for cluster-scoped ones."""
+
+    resource: str
+    namespace: str
+    name: str
+
+
+class Record(Protocol):
+    """One version of one object. Immutable and shared."""
+
+    key: Key
+    version: int
+    data: bytes  # canonical JSON, metadata.resourceVersion == str(version)
+
+    @property
+    def object(self) -> Object:
+        """Parsed, shared: never change it."""
+
+    @property
+    def uid(self) -> str: ...
+
+    @property
+    def labels(self) -> dict[str, str]: ...
+
+
+class Event(NamedTuple):
+    """A change. DELETED carries the last state, stamped with the version of the deletion."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    version: int
+    record: Record
+    previous: Record | None
+
+
+class StaleVersion(Exception):
+    """The compare failed; `current` is the newest pending record (None: absent)."""
+
+    def __init__(self, key: Key, current: Record | None) -> None:
+        super().__init__(f"{key} is at {current.version if current else 'absent'}")
+        self.current = current
+
+
+class TooOld(Exception):
+    """That version is below the history."""
+
+
+class TooNew(Exception):
+    """That version has not happened yet."""
+
+
+class Watcher(Protocol):
+    """A position in the history of one resource."""
+
+    async def next(self) -> list[Event]:
+        """At least one event, all that are there now. Raises TooOld when history has passed it."""
+
+    @property
+    def version(self) -> int:
+        """All changes up to here were delivered (moves on idle too: the version of a bookmark)."""
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    @property
+    def version(self) -> int:
+        """The newest durable version."""
+
+    def get(self, key: Key) -> Record | None:
+        """The newest durable record."""
+
+    def newest(self, key: Key) -> Record | None:
+        """The newest record, pending ones included: what writers compare with."""
+
+    def write(self, key: Key, expected: int, obj: Object | None) -> asyncio.Future[Record]:
+        """Create (expected=ABSENT), replace, or delete (obj=None; the record is then the DELETED one).
+
+        `obj` becomes the store's; its metadata.resourceVersion is set here. Raises StaleVersion at once; the
+        future is done when durable, or fails with StorageFailed.
+        """
+
+    def scan(self, resource: str, namespace: str | None = None, at: int | None = None) -> list[Record]:
+        """Durable records in (namespace, name) order, now or exactly at a version. Raises TooOld, TooNew."""
+
+    def count(self, resource: str) -> int:
+        """Durable objects of a resource."""
+
+    def resources(self) -> Iterable[str]:
+        """Resources that have objects."""
+
+    def watch(self, resource: str, after: int, namespace: str | None = None) -> Watcher:
+        """Changes after a version. Raises TooOld, TooNew."""
+
+    async def close(self) -> None:
+        """Flush and close."""
+
+
+class StorageFailed(Exception):
+    """The write is not durable (disk full, I/O error) or was built on one that is not."""

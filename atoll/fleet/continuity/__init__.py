@@ -1,0 +1,1 @@
+"""Failover and the budgets of destruction."""

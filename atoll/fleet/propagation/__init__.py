@@ -1,0 +1,1 @@
+"""From template and policy to objects in members, and status back."""

@@ -1,0 +1,1 @@
+"""The API kinds we speak, their schemas and CRDs as package data."""

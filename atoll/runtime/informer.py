@@ -1,0 +1,244 @@
+"""A cache of one resource kept true by list and watch, as client-go's shared informer.
+
+Guarantees: handlers see every state change in order, after the cache has it; a broken watch resumes from its
+last version, and only where that is gone it lists again and tells the difference. `synced` is set once the
+first list is in the cache. It refuses to guess: while it can't reach the server it keeps what it had and
+says so by `healthy`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import suppress
+
+from atoll.base.backoff import Backoff
+from atoll.base.errors import ApiError, AtollError, Gone
+from atoll.client.port import Client, Object
+from atoll.kinds.resource import Resource
+
+Key = tuple[str | None, str]
+Handler = Callable[[Object | None, Object | None], None]
+IndexFunction = Callable[[Object], Iterable[Hashable]]
+
+log = logging.getLogger(__name__)
+
+
+class Informer:
+    """handler(old, new): (None, new) added, (old, new) changed, (old, None) deleted."""
+
+    def __init__(
+        self,
+        client: Client,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        page_size: int = 2000,
+    ) -> None:
+        self.resource = resource
+        self.synced = asyncio.Event()
+        self.healthy = False
+        self._client = client
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._field_selector = field_selector
+        self._page_size = page_size
+        self._objects: dict[Key, Object] = {}
+        self._handlers: list[Handler] = []
+        self._indexers: dict[str, IndexFunction] = {}
+        self._indices: dict[str, dict[Hashable, dict[Key, Object]]] = {}
+        self._version: str | None = None
+        self._backoff = Backoff(first_seconds=0.05, most_seconds=5.0)
+
+    def add_handler(self, handler: Handler) -> None:
+        """Called for each change; for what is cached already, at once."""
+        self._handlers.append(handler)
+        for obj in list(self._objects.values()):
+            handler(None, obj)
+
+    def add_index(self, name: str, function: IndexFunction) -> None:
+        """`by_index(name, value)` then gives the objects for which `function` yields that value."""
+        if name in self._indexers:
+            return
+        self._indexers[name] = function
+        self._indices[name] = {}
+        for key, obj in self._objects.items():
+            for value in function(obj):
+                self._indices[name].setdefault(value, {})[key] = obj
+
+    def get(self, name: str, namespace: str | None = None) -> Object | None:
+        return self._objects.get((namespace, name))
+
+    def by_key(self, key: Key) -> Object | None:
+        return self._objects.get(key)
+
+    def by_index(self, name: str, value: Hashable) -> list[Object]:
+        return list(self._indices[name].get(value, {}).values())
+
+    def __iter__(self) -> Iterator[Object]:
+        return iter(list(self._objects.values()))
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    @property
+    def resource_version(self) -> str | None:
+        """The version up to which the cache is true."""
+        return self._version
+
+    async def run(self) -> None:
+        """List and watch until cancelled."""
+        failures = 0
+        while True:
+            try:
+                if self._version is None:
+                    await self._list()
+                failures = 0
+                self.healthy = True
+                await self._watch()
+            except Gone:
+                self._version = None
+            except AtollError as error:
+                self.healthy = False
+                if isinstance(error, ApiError) and error.code == 404:
+                    log.debug("%s is not served yet", self.resource.group_resource)
+                else:
+                    log.info("informer %s: %s", self.resource.group_resource, error)
+                await asyncio.sleep(self._backoff.delay(failures))
+                failures += 1
+
+    async def _list(self) -> None:
+        items: list[Object] = []
+        token: str | None = None
+        while True:
+            page = await self._client.list(
+                self.resource,
+                self._namespace,
+                label_selector=self._label_selector,
+                field_selector=self._field_selector,
+                limit=self._page_size,
+                continue_token=token,
+            )
+            items += page.items
+            token = page.continue_token
+            if not token:
+                break
+        fresh = {_key(obj): obj for obj in items}
+        for key in [key for key in self._objects if key not in fresh]:
+            self._set(key, None)
+        for key, obj in fresh.items():
+            old = self._objects.get(key)
+            if old is None or _version(old) != _version(obj):
+                self._set(key, obj)
+        self._version = page.resource_version
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        assert self._version is not None
+        events = self._client.watch(
+            self.resource,
+            self._namespace,
+            resource_version=self._version,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+        )
+        try:
+            async for event in events:
+                if event.type == "DELETED":
+                    self._set(_key(event.object), None, event.object)
+                elif event.type != "BOOKMARK":
+                    self._set(_key(event.object), event.object)
+                self._version = _version(event.object)
+        finally:
+            closing = getattr(events, "aclose", None)
+            if closing is not None:
+                with suppress(RuntimeError):
+                    await closing()
+
+    def _set(self, key: Key, new: Object | None, last: Object | None = None) -> None:
+        old = self._objects.pop(key, None)
+        if old is None and new is None:
+            return
+        for index, function in self._indexers.items():
+            buckets = self._indices[index]
+            for value in function(old) if old is not None else ():
+                bucket = buckets.get(value)
+                if bucket is not None:
+                    bucket.pop(key, None)
+                    if not bucket:
+                        del buckets[value]
+            for value in function(new) if new is not None else ():
+                buckets.setdefault(value, {})[key] = new  # type: ignore[assignment]
+        if new is not None:
+            self._objects[key] = new
+        before = (last or old) if new is None else old
+        for handler in self._handlers:
+            handler(before, new)
+
+
+def _key(obj: Object) -> Key:
+    metadata = obj["metadata"]
+    return metadata.get("namespace"), metadata["name"]
+
+
+def _version(obj: Object) -> str:
+    return str(obj["metadata"]["resourceVersion"])
+
+
+class Informers:
+    """One informer per resource and selector, shared by all controllers of a process."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._informers: dict[tuple[Resource, str | None, str | None, str | None], Informer] = {}
+        self._tasks: dict[Informer, asyncio.Task[None]] = {}
+        self._running = False
+
+    def of(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> Informer:
+        """The shared informer; started at once if the others run already."""
+        key = (resource, namespace, label_selector, field_selector)
+        informer = self._informers.get(key)
+        if informer is None:
+            informer = Informer(
+                self.client,
+                resource,
+                namespace=namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+            )
+            self._informers[key] = informer
+            if self._running:
+                self._start(informer)
+        return informer
+
+    def start(self) -> None:
+        self._running = True
+        for informer in self._informers.values():
+            if informer not in self._tasks:
+                self._start(informer)
+
+    async def wait_synced(self) -> None:
+        for informer in list(self._informers.values()):
+            await informer.synced.wait()
+
+    async def stop(self) -> None:
+        self._running = False
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, informer: Informer) -> None:
+        name = f"informer-{informer.resource.plural}"
+        self._tasks[informer] = asyncio.get_running_loop().create_task(informer.run(), name=name)

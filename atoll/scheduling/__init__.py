@@ -1,0 +1,1 @@
+"""Where things go: filter, score, replica division. Pure."""

@@ -1,0 +1,52 @@
+"""What a server built on `atoll.wire` receives and answers. A handler is
+`async (HttpRequest) -> HttpResponse`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(slots=True)
+class HttpRequest:
+    """One request, body read whole (the server bounds its size)."""
+
+    method: str
+    path: str  # percent-decoded, without the query
+    query: str  # raw, without "?"
+    headers: dict[str, str]  # names in lower case; repeated ones joined by ", "
+    body: bytes
+    peer_certificate: bytes | None = None  # DER, verified against the server's client CA
+    remote: str = ""
+
+
+@dataclass(slots=True)
+class HttpResponse:
+    """Exactly one of body, stream and upgrade is used.
+
+    stream: chunks written as they come, with back-pressure; closed when the client goes.
+    upgrade: called with the hijacked connection after the handler has returned; it writes everything
+    itself, status line included.
+    """
+
+    status: int = 200
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+    stream: AsyncIterator[bytes] | None = None
+    upgrade: Callable[[Connection], Awaitable[None]] | None = None
+
+
+class Connection(Protocol):
+    """A hijacked connection: raw bytes both ways. What the client had sent past its request head comes first."""
+
+    async def read(self) -> bytes:
+        """The next bytes; b"" at the end."""
+
+    async def write(self, data: bytes) -> None:
+        """Write with back-pressure. Raises ConnectionError once the peer is gone."""
+
+    async def close(self) -> None: ...
+
+
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
