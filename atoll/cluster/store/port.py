@@ -108,6 +108,9 @@ class Store(Protocol):
     def count(self, resource: str) -> int:
         """Durable objects of a resource."""
 
+    def last_change(self, resource: str) -> int:
+        """The version of the newest durable change of a resource, 0 if none: a cheap "has anything changed"."""
+
     def resources(self) -> Iterable[str]:
         """Resources that have objects."""
 
