@@ -78,6 +78,10 @@ class Informer:
     def by_index(self, name: str, value: Hashable) -> list[Object]:
         return list(self._indices[name].get(value, {}).values())
 
+    def index_size(self, name: str, value: Hashable) -> int:
+        """How many objects `by_index` would give."""
+        return len(self._indices[name].get(value, ()))
+
     def __iter__(self) -> Iterator[Object]:
         return iter(list(self._objects.values()))
 

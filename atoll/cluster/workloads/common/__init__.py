@@ -1,0 +1,1 @@
+"""What the workload controllers share: pods' health, ownership, expectations, revisions, batches. Mostly pure."""

@@ -1,0 +1,1 @@
+"""Deployments: replica sets by revision, rolled from one to the next."""
