@@ -1,0 +1,233 @@
+"""The create-only kinds that answer questions about access: *AccessReview, *RulesReview, SelfSubjectReview,
+TokenReview, and the token subresource of service accounts. Nothing is stored.
+
+Each handler takes (user, object as sent, namespace) and returns the object with its status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from atoll.base.clock import Clock, rfc3339
+from atoll.base.errors import BadRequest, Conflict, Invalid, NotFound
+from atoll.cluster.apiserver.access.authentication import Authenticator
+from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
+from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
+from atoll.cluster.apiserver.ports import Attributes, Authorizer, User
+from atoll.cluster.store.port import Key, Store
+
+Object = dict[str, Any]
+Review = Callable[[User, Object, str], Object]
+_AUTHORIZATION = "authorization.k8s.io"
+_AUTHENTICATION = "authentication.k8s.io"
+_MIN_TOKEN_SECONDS = 600
+_MAX_TOKEN_SECONDS = 1 << 32
+_DEFAULT_TOKEN_SECONDS = 3600
+
+
+class Reviews:
+    """The handlers of one cluster; `handlers` maps (group, plural) to each."""
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        authenticator: Authenticator,
+        tokens: ServiceAccountTokens | None,
+        store: Store,
+        clock: Clock,
+    ) -> None:
+        self._authorizer = authorizer
+        self._authenticator = authenticator
+        self._tokens = tokens
+        self._store = store
+        self._clock = clock
+
+    @property
+    def handlers(self) -> dict[tuple[str, str], Review]:
+        return {
+            (_AUTHORIZATION, "selfsubjectaccessreviews"): self.self_access,
+            (_AUTHORIZATION, "subjectaccessreviews"): self.access,
+            (_AUTHORIZATION, "localsubjectaccessreviews"): self.local_access,
+            (_AUTHORIZATION, "selfsubjectrulesreviews"): self.self_rules,
+            (_AUTHENTICATION, "selfsubjectreviews"): self.self_review,
+            (_AUTHENTICATION, "tokenreviews"): self.token_review,
+        }
+
+    def self_access(self, user: User, obj: Object, namespace: str) -> Object:
+        spec = obj.get("spec") or {}
+        _one_kind_of_attributes(obj, spec)
+        return {**obj, "status": self._decide(_attributes(user, spec))}
+
+    def access(self, user: User, obj: Object, namespace: str) -> Object:
+        spec = obj.get("spec") or {}
+        _one_kind_of_attributes(obj, spec)
+        if not spec.get("user") and not spec.get("groups"):
+            raise _invalid(obj, "spec.user", 'Invalid value: "": at least one of user or group must be specified')
+        extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
+        subject = User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra)
+        return {**obj, "status": self._decide(_attributes(subject, spec))}
+
+    def local_access(self, user: User, obj: Object, namespace: str) -> Object:
+        asked = ((obj.get("spec") or {}).get("resourceAttributes") or {}).get("namespace")
+        if asked != namespace:
+            raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {namespace}")
+        return self.access(user, obj, namespace)
+
+    def self_rules(self, user: User, obj: Object, namespace: str) -> Object:
+        asked = (obj.get("spec") or {}).get("namespace")
+        if not asked:
+            raise BadRequest("no namespace on request")
+        resources: list[Object] = []
+        paths: list[Object] = []
+        for rule in self._rules(user, asked):
+            if rule.get("nonResourceURLs"):
+                paths.append({"verbs": rule["verbs"], "nonResourceURLs": rule["nonResourceURLs"]})
+            else:
+                kept = ("verbs", "apiGroups", "resources", "resourceNames")
+                resources.append({key: rule[key] for key in kept if rule.get(key)})
+        status = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": False}
+        return {**obj, "status": status}
+
+    def _rules(self, user: User, namespace: str) -> list[Object]:
+        if not isinstance(self._authorizer, RbacAuthorizer):
+            return []
+        return [rule.source for rule, _ in self._authorizer.rules_for(user, namespace)]
+
+    def self_review(self, user: User, obj: Object, namespace: str) -> Object:
+        return {**obj, "status": {"userInfo": user_info(user)}}
+
+    def token_review(self, user: User, obj: Object, namespace: str) -> Object:
+        spec = obj.get("spec") or {}
+        token = spec.get("token") or ""
+        if not token:
+            raise BadRequest("token is required for TokenReview in authentication")
+        audiences = spec.get("audiences") or []
+        found = self._tokens.verify(token, audiences) if self._tokens else None
+        if found is not None:
+            subject, matching = found
+            return {**obj, "status": {"authenticated": True, "user": user_info(subject), "audiences": matching}}
+        static = self._authenticator.authenticate_token(token)
+        if static is None:
+            return {**obj, "status": {"user": {}, "error": "invalid bearer token"}}
+        return {**obj, "status": {"authenticated": True, "user": user_info(static)}}
+
+    def token_request(self, user: User, name: str, namespace: str, obj: Object, dry_run: bool) -> Object:
+        """POST serviceaccounts/NAME/token (authentication.k8s.io/v1 TokenRequest)."""
+        record = self._store.get(Key("serviceaccounts", namespace, name))
+        if record is None or self._tokens is None:
+            raise NotFound(f'serviceaccounts "{name}" not found', details={"name": name, "kind": "serviceaccounts"})
+        spec = dict(obj.get("spec") or {})
+        seconds = spec.get("expirationSeconds") or _DEFAULT_TOKEN_SECONDS
+        audiences = spec.get("audiences") or [self._tokens.issuer]
+        if seconds < _MIN_TOKEN_SECONDS:
+            raise _invalid(
+                obj,
+                "spec.expirationSeconds",
+                f"Invalid value: {seconds}: may not specify a duration less than 10 minutes",
+            )
+        if seconds > _MAX_TOKEN_SECONDS:
+            raise _invalid(
+                obj,
+                "spec.expirationSeconds",
+                f"Invalid value: {seconds}: may not specify a duration larger than 2^32 seconds",
+            )
+        bound = self._bound(namespace, name, spec.get("boundObjectRef"))
+        metadata = {**(obj.get("metadata") or {}), "name": name, "namespace": namespace}
+        metadata["creationTimestamp"] = rfc3339(self._clock.wall())
+        token, expiry = ("", self._clock.wall() + seconds)
+        if not dry_run:
+            token, expiry = self._tokens.issue(record.object, audiences, seconds, bound)
+        spec |= {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": spec.get("boundObjectRef")}
+        status = {"token": token, "expirationTimestamp": rfc3339(expiry)}
+        return {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": metadata,
+            "spec": spec,
+            "status": status,
+        }
+
+    def _bound(self, namespace: str, account: str, reference: Object | None) -> Object | None:
+        if not reference:
+            return None
+        kind = str(reference.get("kind"))
+        if kind not in ("Pod", "Secret", "Node"):
+            raise BadRequest(f"cannot bind token to object of type {reference.get('apiVersion')}, Kind={kind}")
+        name = str(reference.get("name"))
+        record = self._store.get(Key(f"{kind.lower()}s", "" if kind == "Node" else namespace, name))
+        if record is None:
+            raise NotFound(f'{kind.lower()}s "{name}" not found', details={"name": name, "kind": f"{kind.lower()}s"})
+        if kind == "Pod" and (record.object["spec"].get("serviceAccountName") or "") != account:
+            raise BadRequest(
+                f"cannot bind token for serviceaccount {account!r} to pod running with different serviceaccount name."
+            )
+        if reference.get("uid") and reference["uid"] != record.uid:
+            raise Conflict(
+                f'Operation cannot be fulfilled on {kind.lower()} "{name}": the UID in the bound object reference '
+                f"({reference['uid']}) does not match the UID in record. The object might have been deleted and then "
+                "recreated",
+                details={"name": name, "kind": kind.lower()},
+            )
+        return {"kind": kind, "name": name, "uid": record.uid}
+
+    def _decide(self, asked: Attributes) -> Object:
+        decision = self._authorizer.authorize(asked)
+        status: Object = {"allowed": decision.allowed}
+        if decision.denied:
+            status["denied"] = True
+        if decision.reason:
+            status["reason"] = decision.reason
+        return status
+
+
+def user_info(user: User) -> Object:
+    """authentication.k8s.io UserInfo."""
+    info: Object = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.groups:
+        info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info
+
+
+def _attributes(user: User, spec: Object) -> Attributes:
+    path = spec.get("nonResourceAttributes")
+    if path:
+        return Attributes(user, path.get("verb") or "", path=path.get("path") or "")
+    asked = spec["resourceAttributes"]
+    return Attributes(
+        user,
+        asked.get("verb") or "",
+        asked.get("group") or "",
+        asked.get("version") or "",
+        asked.get("resource") or "",
+        asked.get("subresource") or "",
+        asked.get("namespace") or "",
+        asked.get("name") or "",
+    )
+
+
+def _one_kind_of_attributes(obj: Object, spec: Object) -> None:
+    given = [key for key in ("resourceAttributes", "nonResourceAttributes") if spec.get(key) is not None]
+    if len(given) == 2:
+        raise _invalid(
+            obj,
+            "spec.nonResourceAttributes",
+            "Invalid value: cannot be specified in combination with resourceAttributes",
+        )
+    if not given:
+        raise _invalid(
+            obj,
+            "spec.resourceAttributes",
+            "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        )
+
+
+def _invalid(obj: Object, field: str, message: str) -> Invalid:
+    kind, group = str(obj.get("kind") or ""), str(obj.get("apiVersion") or "").partition("/")[0]
+    causes = [{"reason": "FieldValueInvalid", "message": message, "field": field}]
+    details = {"group": group, "kind": kind, "causes": causes}
+    return Invalid(f'{kind}.{group} "" is invalid: {field}: {message}', details=details)

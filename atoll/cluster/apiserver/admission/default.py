@@ -1,0 +1,76 @@
+"""The plugins that are on by default, in the real chain's order, over one store."""
+
+from __future__ import annotations
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.cluster.apiserver.access import escalation
+from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
+from atoll.cluster.apiserver.admission.chain import AdmissionChain, Mutating, Validating
+from atoll.cluster.apiserver.admission.limit_ranger import LimitRanger
+from atoll.cluster.apiserver.admission.namespaces import NamespaceLifecycle
+from atoll.cluster.apiserver.admission.pods import (
+    DefaultTolerationSeconds,
+    Priority,
+    ProcessNodes,
+    RuntimeClasses,
+    ServiceAccounts,
+)
+from atoll.cluster.apiserver.admission.quota import ResourceQuotas
+from atoll.cluster.apiserver.admission.services import ServiceAllocation
+from atoll.cluster.apiserver.admission.storage import (
+    ClaimResize,
+    DefaultIngressClass,
+    DefaultStorageClass,
+    NodeTaints,
+    StorageProtection,
+)
+from atoll.cluster.apiserver.ports import AdmissionRequest
+from atoll.cluster.store.port import Store
+
+_RBAC = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
+
+
+class RbacEscalation:
+    """Refuses to grant what the writer does not hold (part of the RBAC storage upstream)."""
+
+    resources = frozenset(f"{plural}.rbac.authorization.k8s.io" for plural in _RBAC)
+
+    def __init__(self, authorizer: RbacAuthorizer) -> None:
+        self._authorizer = authorizer
+
+    def validate(self, request: AdmissionRequest) -> None:
+        escalation.check(self._authorizer, request)
+
+
+def default_chain(
+    store: Store,
+    clock: Clock,
+    chance: Chance,
+    authorizer: RbacAuthorizer | None,
+    *,
+    service_cidr: str = "10.96.0.0/16",
+    process_nodes_tainted: bool = True,
+) -> AdmissionChain:
+    """`process_nodes_tainted`: selecting process nodes adds the toleration for their taint."""
+    priority = Priority(store)
+    limits = LimitRanger(store)
+    services = ServiceAllocation(store, clock, chance.stream("service-allocation"), service_cidr)
+    mutating: list[Mutating] = [
+        NamespaceLifecycle(store),
+        limits,
+        ServiceAccounts(store, chance.stream("service-accounts")),
+        NodeTaints(),
+        priority,
+        DefaultTolerationSeconds(),
+        *([ProcessNodes()] if process_nodes_tainted else []),
+        DefaultStorageClass(store),
+        StorageProtection(),
+        RuntimeClasses(store),
+        DefaultIngressClass(store),
+        services,
+    ]
+    validating: list[Validating] = [priority, limits, ClaimResize(store), ResourceQuotas(store, clock)]
+    if authorizer is not None:
+        validating.insert(0, RbacEscalation(authorizer))
+    return AdmissionChain(mutating, validating)
