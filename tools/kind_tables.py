@@ -2,7 +2,8 @@
 
     python tools/kind_tables.py DISCOVERY_FOLDER FIELDS_JSON
 
-DISCOVERY_FOLDER holds answers of a real kube-apiserver: `apis.json`, `v1.json` and `GROUP__VERSION.json` (APIResourceList).
+DISCOVERY_FOLDER holds answers of a real kube-apiserver: `apis.json`, `v1.json` and
+`GROUP__VERSION.json` (APIResourceList).
 FIELDS_JSON is what `tools/go_fields` prints.
 """
 
@@ -128,7 +129,7 @@ def fields(go: dict, schemas: dict) -> dict:
 
 def write(path: Path, rows: dict | list) -> None:
     """One entry a line, so that a change is read as a diff."""
-    dump = lambda value: json.dumps(value, separators=(",", ":"), sort_keys=isinstance(rows, dict))  # noqa: E731
+    dump = lambda value: json.dumps(value, separators=(",", ":"), sort_keys=isinstance(rows, dict))
     if isinstance(rows, dict):
         text = "{\n" + ",\n".join(f"{json.dumps(key)}:{dump(value)}" for key, value in rows.items()) + "\n}\n"
     else:

@@ -15,8 +15,20 @@ from typing import Any
 import orjson
 
 from atoll.base.errors import InternalError
-from atoll.kinds.nodes import ANY, ARRAY, BOOLEAN, INT_OR_STRING, INTEGER, NUMBER, OBJECT, QUANTITY, STRING
-from atoll.kinds.nodes import DEDUCED, UNTYPED, SchemaNode
+from atoll.kinds.nodes import (
+    ANY,
+    ARRAY,
+    BOOLEAN,
+    DEDUCED,
+    INT_OR_STRING,
+    INTEGER,
+    NUMBER,
+    OBJECT,
+    QUANTITY,
+    STRING,
+    UNTYPED,
+    SchemaNode,
+)
 
 _DATA = importlib.resources.files("atoll.kinds") / "data"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
