@@ -19,6 +19,7 @@ class HttpRequest:
     body: bytes
     peer_certificate: bytes | None = None  # DER, verified against the server's client CA
     remote: str = ""
+    target: str = ""  # as it was sent, still encoded: for proxies
 
 
 @dataclass(slots=True)

@@ -1,0 +1,443 @@
+"""One HTTP/1.1 connection of the server: bytes to requests, responses to bytes. See `atoll.wire.server`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from math import inf
+from typing import Any, NamedTuple, Protocol, cast
+from urllib.parse import unquote
+
+import httptools
+
+from atoll.wire.connection import RawConnection
+from atoll.wire.limits import Limits, plain_error
+from atoll.wire.messages import Handler, HttpRequest, HttpResponse
+
+log = logging.getLogger(__name__)
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BODILESS = (204, 304)
+_GZIP_STEP_BYTES = 256 * 1024
+_LINGER_SECONDS = 2.0
+
+
+class Owner(Protocol):
+    """What a connection asks of its server."""
+
+    handler: Handler
+    limits: Limits
+    closing: bool
+    connections: set[HttpProtocol]
+
+    def adopt(self, task: asyncio.Task[None]) -> None: ...
+
+    def forget(self, connection: HttpProtocol) -> None: ...
+
+
+class _Parsed(NamedTuple):
+    request: HttpRequest
+    keep_alive: bool
+    http_1_0: bool
+    answer: HttpResponse | None  # what the parser itself has to say (400, 413, 431)
+
+
+class HttpProtocol(asyncio.Protocol):
+    """Reads requests one after another, hands each to the handler, writes the answers in order."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.deadline = inf
+        self._owner = owner
+        self._limits = owner.limits
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._certificate: bytes | None = None
+        self._remote = ""
+        self._waiting: deque[_Parsed] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._reset()
+        self._stopped = False  # read no more requests: the rest of the input is dropped
+        self._eof = False
+        self._streaming = False
+        self._ending = False
+        self._paused_reading = False
+        self._drained: asyncio.Future[None] | None = None
+        self._tail: list[bytes] | None = None  # what came after an upgrade request
+
+    # -- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        secured = transport.get_extra_info("ssl_object")
+        if secured is not None:
+            self._certificate = secured.getpeercert(True)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):
+            self._remote = f"{name[0]}:{name[1]}"
+        self._owner.connections.add(self)
+        if self._owner.closing:
+            self._transport.abort()
+        self.deadline = self._loop.time() + self._limits.head_seconds
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._owner.forget(self)
+        self.deadline = inf
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._parser = None
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        if self._task is None or self._streaming:
+            return False  # nothing to answer, or the reader of a stream has gone: close
+        return self._certificate is None and self._transport.get_extra_info("ssl_object") is None
+
+    def pause_writing(self) -> None:
+        if self._drained is None:
+            self._drained = self._loop.create_future()
+            self.deadline = self._loop.time() + self._limits.write_idle_seconds
+
+    def resume_writing(self) -> None:
+        waiter, self._drained = self._drained, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        self.deadline = inf if self._task is not None else self._loop.time() + self._limits.keep_alive_seconds
+
+    def data_received(self, data: bytes) -> None:
+        if self._stopped:
+            return
+        if self._tail is not None:
+            self._tail.append(data)
+            self._pause_reading()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._tail = [data[upgrade.args[0] :]]
+            self._pause_reading()
+        except httptools.HttpParserError:
+            if not self._stopped:
+                self._refuse(plain_error(400, "malformed HTTP request"))
+        else:
+            if self._task is None:
+                self._bound_partial(data)
+
+    def _bound_partial(self, data: bytes) -> None:
+        """Set the deadline of a request that is not whole yet, and bound its head."""
+        if self._stopped:
+            return
+        if not self._begun:
+            self.deadline = self._loop.time() + self._limits.keep_alive_seconds
+        elif self._headed:
+            self.deadline = self._loop.time() + self._limits.body_idle_seconds
+        else:
+            if self._raw_size == 0:
+                self.deadline = self._loop.time() + self._limits.head_seconds
+            self._raw_size += len(data)
+            if self._raw_size > self._limits.head_bytes:
+                self._refuse(plain_error(431, "request header fields too large"))
+
+    def shut_down(self) -> None:
+        """The server closes: idle connections and streams end now, a running request may end first."""
+        if self._task is None:
+            self._transport.close()
+        elif self._streaming:
+            self._ending = True
+            self._task.cancel()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed: the peer is too slow, or idle for too long."""
+        self.deadline = now + 5
+        if self._drained is not None or self._stopped or self._transport.is_closing():
+            self._transport.abort()
+        elif self._begun and self._headed and self._task is None:
+            self._refuse(plain_error(408, "the request body came too slowly"))
+        else:
+            self._transport.close()
+
+    # -- the parser's side
+
+    def _reset(self) -> None:
+        self._begun = False
+        self._headed = False
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._head_size = 0
+        self._raw_size = 0
+        self._body: list[bytes] = []
+        self._body_size = 0
+
+    def on_message_begin(self) -> None:
+        self._reset()
+        self._begun = True
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._head_size += len(url)
+        if self._head_size > self._limits.head_bytes:
+            self._refuse(plain_error(431, "request URL too long"))
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1") if value else ""
+        held = self._headers.get(key)
+        self._headers[key] = text if held is None else f"{held}, {text}"
+        self._head_size += len(key) + len(text)
+        if self._head_size > self._limits.head_bytes:
+            self._refuse(plain_error(431, "request header fields too large"))
+
+    def on_headers_complete(self) -> None:
+        self._headed = True
+        if self._stopped:
+            return
+        length = self._headers.get("content-length", "0")
+        most = self._limits.body_bytes
+        if most and length.isdigit() and int(length) > most:
+            self._refuse(None)
+        elif (
+            self._headers.get("expect", "").lower() == "100-continue"
+            and self._task is None
+            and self._parser.get_http_version() == "1.1"
+        ):
+            self._transport.write(_CONTINUE)
+
+    def on_body(self, data: bytes) -> None:
+        if self._stopped:
+            return
+        self._body_size += len(data)
+        if self._limits.body_bytes and self._body_size > self._limits.body_bytes:
+            self._refuse(None)
+            return
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._stopped:
+            return
+        keep_alive = self._parser.should_keep_alive()
+        http_1_0 = self._parser.get_http_version() == "1.0"
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._submit(_Parsed(self._request(body), keep_alive, http_1_0, None))
+        self._reset()
+
+    def _request(self, body: bytes) -> HttpRequest:
+        raw = self._url.decode("latin-1")
+        target = raw
+        if not raw.startswith("/") and "://" in raw:  # absolute form, as proxies send it
+            raw = "/" + raw.split("://", 1)[1].partition("/")[2]
+        path, _, query = raw.partition("?")
+        method = self._parser.get_method().decode("latin-1") if self._headed else "GET"
+        return HttpRequest(
+            method,
+            unquote(path) if "%" in path else path,
+            query,
+            self._headers,
+            body,
+            self._certificate,
+            self._remote,
+            target,
+        )
+
+    def _refuse(self, answer: HttpResponse | None) -> None:
+        """Answer (None: 413 by the caller's function) in turn, then close; drop what else comes."""
+        if self._stopped:
+            return
+        self._stopped = True
+        request = self._request(b"")
+        self._submit(_Parsed(request, False, False, answer or self._limits.too_large(request)))
+
+    # -- requests to responses
+
+    def _submit(self, parsed: _Parsed) -> None:
+        if self._task is not None:
+            self._waiting.append(parsed)
+            self._pause_reading()
+            return
+        self.deadline = inf
+        self._task = self._loop.create_task(self._run(parsed))
+
+    def _pause_reading(self) -> None:
+        if not self._paused_reading and not self._transport.is_closing():
+            self._paused_reading = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._paused_reading and not self._transport.is_closing():
+            self._paused_reading = False
+            self._transport.resume_reading()
+
+    async def _run(self, parsed: _Parsed | None) -> None:
+        """Answer a request and those that wait behind it."""
+        while parsed is not None:
+            kept = await self._answer(parsed)
+            if not kept:
+                return
+            if self._drained is not None:
+                await self._drained
+            parsed = self._waiting.popleft() if self._waiting else None
+        self._task = None
+        if self._owner.closing or self._eof:
+            self._transport.close()
+            return
+        self.deadline = self._loop.time() + self._limits.keep_alive_seconds
+        tail, self._tail = self._tail, None
+        if tail is not None:  # an upgrade that was not taken: the rest is HTTP again
+            self._parser = httptools.HttpRequestParser(self)
+            self._reset()
+        self._resume_reading()
+        for data in tail or ():
+            if data:
+                self.data_received(data)
+
+    async def _answer(self, parsed: _Parsed) -> bool:
+        """Handle one request and write its response; False when the connection ends with it."""
+        request = parsed.request
+        response = parsed.answer
+        if response is None:
+            try:
+                response = await self._owner.handler(request)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.exception("%s %s", request.method, request.path)
+                response = self._limits.failed(request, error)
+        if response.upgrade is not None:
+            await self._hijack(response)
+            return False
+        keep = parsed.keep_alive and not self._owner.closing and not self._stopped
+        if response.stream is not None:
+            keep = await self._write_stream(parsed, response, response.stream, keep)
+        else:
+            await self._write_whole(parsed, response, keep)
+        if not keep:
+            self._finish()
+        return keep
+
+    def _finish(self) -> None:
+        """Close; after a refusal linger, so that a client that is still sending reads the answer before a reset."""
+        self._task = None
+        if self._stopped and not self._eof:
+            self.deadline = self._loop.time() + _LINGER_SECONDS
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    async def _write_whole(self, parsed: _Parsed, response: HttpResponse, keep: bool) -> None:
+        headers = response.headers
+        body = response.body
+        status = response.status
+        if (
+            len(body) > self._limits.gzip_above_bytes
+            and "gzip" in parsed.request.headers.get("accept-encoding", "")
+            and parsed.request.method != "HEAD"
+            and not any(name.lower() == "content-encoding" for name, _ in headers)
+        ):
+            body = await _gzip(body)
+            headers = [*headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+        if status not in _BODILESS:
+            headers = [*headers, ("Content-Length", str(len(body)))]
+        head = _head(status, headers, keep, parsed.http_1_0)
+        if parsed.request.method == "HEAD" or status in _BODILESS or not body:
+            self._transport.write(head)
+        elif len(body) < 65536:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
+    async def _write_stream(
+        self, parsed: _Parsed, response: HttpResponse, stream: AsyncIterator[bytes], keep: bool
+    ) -> bool:
+        """Write chunks as they come. Returns whether the connection may be kept."""
+        chunked = not parsed.http_1_0
+        keep = keep and chunked
+        headers = [*response.headers, ("Transfer-Encoding", "chunked")] if chunked else response.headers
+        write = self._transport.write
+        write(_head(response.status, headers, keep, parsed.http_1_0))
+        self._streaming = True
+        try:
+            if self._eof:
+                return False
+            if parsed.request.method != "HEAD":
+                async for chunk in stream:
+                    if not chunk:
+                        continue
+                    write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+                    if self._drained is not None:
+                        await self._drained
+                if chunked:
+                    write(b"0\r\n\r\n")
+        except asyncio.CancelledError:
+            if self._ending and chunked and not self._transport.is_closing():
+                write(b"0\r\n\r\n")
+                self._transport.close()
+            raise
+        except Exception:
+            log.exception("%s %s: stream", parsed.request.method, parsed.request.path)
+            self._transport.abort()  # no last chunk: the client sees that it is cut short
+            return False
+        finally:
+            self._streaming = False
+            closing: Any = getattr(stream, "aclose", None)
+            if closing is not None:
+                await closing()
+        return keep
+
+    async def _hijack(self, response: HttpResponse) -> None:
+        assert response.upgrade is not None
+        task = asyncio.current_task()
+        assert task is not None
+        pending = b"".join(self._tail or [])
+        self._owner.forget(self)
+        self._owner.adopt(task)
+        self._task = None  # the connection's loss is now the hijacker's to see
+        self.deadline = inf
+        connection = RawConnection.take_over(self._transport, pending)
+        self._resume_reading()
+        try:
+            await response.upgrade(connection)
+        except ConnectionError:
+            pass
+        except Exception:
+            log.exception("upgraded connection")
+        finally:
+            await connection.close()
+
+
+def _head(status: int, headers: list[tuple[str, str]], keep: bool, http_1_0: bool) -> bytes:
+    parts = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"]
+    parts += [f"{name}: {value}\r\n" for name, value in headers]
+    if not keep:
+        parts.append("Connection: close\r\n")
+    elif http_1_0:
+        parts.append("Connection: keep-alive\r\n")
+    parts.append("\r\n")
+    text = "".join(parts)
+    if text.count("\n") != len(parts):  # a header value must not start another header
+        parts = [part.rstrip("\r\n").replace("\r", " ").replace("\n", " ") + "\r\n" for part in parts]
+        text = "".join(parts)
+    return text.encode("latin-1", "replace")
+
+
+async def _gzip(body: bytes) -> bytes:
+    """gzip at kube-apiserver's level 1, giving way to others between pieces."""
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+    out: list[bytes] = []
+    for start in range(0, len(body), _GZIP_STEP_BYTES):
+        out.append(compressor.compress(body[start : start + _GZIP_STEP_BYTES]))
+        await asyncio.sleep(0)
+    out.append(compressor.flush())
+    return b"".join(out)
