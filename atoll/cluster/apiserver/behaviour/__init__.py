@@ -1,1 +1,5 @@
-"""What each built-in kind does beyond its schema: defaults, validation, strategy."""
+"""How each built-in kind behaves beyond its schema: defaults, strategies, validation, warnings, field selectors."""
+
+from atoll.cluster.apiserver.behaviour.table import behaviour_of
+
+__all__ = ["behaviour_of"]
