@@ -53,6 +53,8 @@ class ApiError(AtollError):
 
     code = 500
     reason = "InternalError"
+    list_continue = ""
+    """A 410 of a paged list may carry a token that goes on inconsistently (ListMeta.continue)."""
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class ApiError(AtollError):
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.list_continue} if self.list_continue else {},
             "status": "Failure",
             "message": self.message,
         }

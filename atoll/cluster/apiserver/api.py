@@ -1,0 +1,110 @@
+"""The Api: one cluster's API without HTTP. Verbs (`verbs/`) are functions over it.
+
+It holds the store, time and chance, what is served, and the ports that `atoll.app` plugs in (admission,
+virtual resources, overlays). It decides nothing about who may do what: that is the translation's (`http`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.cluster.apiserver.ports import Admission, AdmissionRequest, Object, User
+from atoll.cluster.apiserver.request import Context
+from atoll.cluster.apiserver.served import Registry, Served
+from atoll.cluster.store.port import Key, Record, Store, Watcher
+
+
+class Overlay(Protocol):
+    """Interposed on the reads of one resource: records that are made up on read, with no write to the store.
+
+    The simulated nodes' leases are one. Writers see through it by `record` too: what they compare with is the
+    store's, so a write to an overlaid object simply takes effect beneath.
+    """
+
+    def record(self, key: Key, stored: Record | None) -> Record | None:
+        """What a get answers."""
+
+    def records(self, namespace: str | None, stored: list[Record]) -> list[Record]:
+        """What a list answers, in (namespace, name) order."""
+
+    def watcher(self, stored: Watcher, after: int, namespace: str | None) -> Watcher:
+        """What a watch follows."""
+
+
+VirtualHandler = Callable[["Api", Context, str, Object], Awaitable[Object]]
+"""(api, context, namespace, object) → the answer of a create-only virtual resource (SubjectAccessReview …)."""
+
+
+RawHandler = Callable[[User, str, str, str, bytes, dict[str, str]], Awaitable[tuple[int, list[tuple[str, str]], bytes]]]
+"""(user, method, path, query, body, headers) → (status, headers, body): the HTTP translation without a socket."""
+
+
+class NoAdmission:
+    """Admits all as it is."""
+
+    async def mutate(self, request: AdmissionRequest) -> None:
+        return None
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        return None
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What the app plugs in; all optional. `after_write(old, new)` follows a durable write of that resource."""
+
+    admission: Admission = field(default_factory=NoAdmission)
+    virtual: dict[tuple[str, str], VirtualHandler] = field(default_factory=dict)
+    overlays: dict[str, Overlay] = field(default_factory=dict)
+    subresource_create: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+
+
+class Api:
+    """See the module. `registry` starts with the built-in kinds; custom ones come and go."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        chance: Chance,
+        registry: Registry,
+        hooks: Hooks | None = None,
+        version: str = "v1.36.3",
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.registry = registry
+        self.hooks = hooks or Hooks()
+        self.version = version
+        self.raw: RawHandler | None = None
+        self.uids = chance.stream("uids")
+        self.names = chance.stream("names")
+        self.jitter = chance.stream("watch")
+
+    def overlay(self, group_resource: str, overlay: Overlay) -> None:
+        """Interpose on the reads of `group_resource` (e.g. "leases.coordination.k8s.io")."""
+        self.hooks.overlays[group_resource] = overlay
+
+    def read(self, served: Served, namespace: str, name: str) -> Record | None:
+        """The newest durable record as readers see it."""
+        key = served.key(namespace, name)
+        record = self.store.get(key)
+        over = self.hooks.overlays.get(key.resource)
+        return record if over is None else over.record(key, record)
+
+    def scan(self, served: Served, namespace: str | None, at: int | None = None) -> list[Record]:
+        """Raises TooOld, TooNew."""
+        records = self.store.scan(served.store_resource, namespace, at)
+        over = self.hooks.overlays.get(served.store_resource)
+        return records if over is None else over.records(namespace, records)
+
+    def watch(self, served: Served, after: int, namespace: str | None) -> Watcher:
+        """Raises TooOld, TooNew."""
+        watcher = self.store.watch(served.store_resource, after, namespace)
+        over = self.hooks.overlays.get(served.store_resource)
+        return watcher if over is None else over.watcher(watcher, after, namespace)

@@ -1,0 +1,52 @@
+"""The registry of built-in kinds: the catalogue, its schemas (compiled when first used) and the behaviour tables."""
+
+from __future__ import annotations
+
+from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.ports import Behaviour
+from atoll.cluster.apiserver.served import Registry, Served
+from atoll.kinds.catalog import ApiResource, catalog, storage_version
+from atoll.kinds.resource import Resource
+
+_NOT_ACTED_UPON = {
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": "webhooks are stored but not called",
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": "webhooks are stored but not called",
+    "validatingadmissionpolicies.admissionregistration.k8s.io": "admission policies are stored but not enforced",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": "admission policies are stored but not enforced",
+    "mutatingadmissionpolicies.admissionregistration.k8s.io": "admission policies are stored but not enforced",
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": "admission policies are stored but not enforced",
+    "networkpolicies.networking.k8s.io": "network policies are stored but not enforced",
+    "ingresses.networking.k8s.io": "ingresses are stored but no controller acts upon them",
+    "apiservices.apiregistration.k8s.io": "API services are stored but requests are not proxied",
+    "horizontalpodautoscalers.autoscaling": "autoscalers are stored but no controller acts upon them",
+    "resourceclaims.resource.k8s.io": "resource claims are stored but not allocated",
+    "flowschemas.flowcontrol.apiserver.k8s.io": "flow schemas are stored but requests are not queued by them",
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": "priority levels are stored but not enforced",
+}
+
+
+def builtin_registry() -> Registry:
+    """All that a default kube-apiserver serves."""
+    registry = Registry()
+    for entry in catalog():
+        registry.add(served_builtin(entry))
+    return registry
+
+
+def served_builtin(entry: ApiResource) -> Served:
+    resource = entry.resource
+    group, version = storage_version(resource)
+    storage = Resource(group, version, resource.plural, resource.kind, resource.namespaced)
+    gap = _NOT_ACTED_UPON.get(resource.group_resource, "")
+    return Served(
+        resource,
+        storage,
+        entry,
+        behaviour=behaviour(storage),
+        check_name=names.check_for(storage.group_resource),
+        warning=f"{resource.group_resource}: {gap} by this server" if gap else "",
+    )
+
+
+def behaviour(resource: Resource) -> Behaviour:
+    return Behaviour()

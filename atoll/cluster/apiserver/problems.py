@@ -1,0 +1,196 @@
+"""Status errors in upstream's words (apimachinery pkg/api/errors): the text clients parse and people know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from atoll.base.errors import (
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+)
+from atoll.cluster.apiserver.ports import Attributes, Cause
+from atoll.kinds.resource import Resource
+
+CHANGED_SINCE_READ = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def _details(resource: Resource, name: str) -> dict[str, Any]:
+    details: dict[str, Any] = {}
+    if name:
+        details["name"] = name
+    if resource.group:
+        details["group"] = resource.group
+    details["kind"] = resource.plural
+    return details
+
+
+def not_found(resource: Resource, name: str) -> NotFound:
+    return NotFound(f'{resource.group_resource} "{name}" not found', details=_details(resource, name))
+
+
+def no_such_path() -> NotFound:
+    """What a path that nothing serves answers."""
+    return NotFound("the server could not find the requested resource", details={})
+
+
+def already_exists(resource: Resource, name: str) -> AlreadyExists:
+    return AlreadyExists(f'{resource.group_resource} "{name}" already exists', details=_details(resource, name))
+
+
+def generated_name_taken(resource: Resource, name: str) -> AlreadyExists:
+    return AlreadyExists(
+        f'{resource.group_resource} "{name}" already exists, the server was not able to generate a unique name'
+        " for the object",
+        details=_details(resource, name) | {"retryAfterSeconds": 1},
+    )
+
+
+def conflict(resource: Resource, name: str, why: str = CHANGED_SINCE_READ) -> Conflict:
+    return Conflict(
+        f'Operation cannot be fulfilled on {resource.group_resource} "{name}": {why}',
+        details=_details(resource, name),
+    )
+
+
+def kind_conflict(resource: Resource, name: str, why: str) -> Conflict:
+    """Deletion preconditions name the kind where the others name the resource."""
+    named = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    details = _details(resource, name) | {"kind": resource.kind}
+    return Conflict(f'Operation cannot be fulfilled on {named} "{name}": {why}', details=details)
+
+
+def forbidden(resource: Resource, name: str, why: str) -> Forbidden:
+    subject = f'{resource.group_resource} "{name}"' if name else resource.group_resource
+    return Forbidden(f"{subject} is forbidden: {why}", details=_details(resource, name))
+
+
+def denied(attributes: Attributes, reason: str) -> Forbidden:
+    """An authorizer's no (apiserver pkg/endpoints/handlers/responsewriters/errors.go)."""
+    user = attributes.user.name
+    if not attributes.resource:
+        why = f'User "{user}" cannot {attributes.verb} path "{attributes.path}"'
+        message = f"forbidden: {why}{': ' + reason if reason else ''}"
+        return Forbidden(message, details={})
+    resource = attributes.resource + (f"/{attributes.subresource}" if attributes.subresource else "")
+    where = f' in the namespace "{attributes.namespace}"' if attributes.namespace else " at the cluster scope"
+    why = f'User "{user}" cannot {attributes.verb} resource "{resource}" in API group "{attributes.group}"{where}'
+    named = Resource(attributes.group, attributes.version, attributes.resource, "")
+    return forbidden(named, attributes.name, why + (f": {reason}" if reason else ""))
+
+
+def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Invalid:
+    """422; repeated messages are said once in the text, all are listed in the causes."""
+    qualified = f"{kind}.{group}" if group else kind
+    texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes))
+    text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
+    details: dict[str, Any] = {}
+    if name:
+        details["name"] = name
+    if group:
+        details["group"] = group
+    details["kind"] = kind
+    details["causes"] = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes]
+    return Invalid(f'{qualified} "{name}" is invalid: {text}', details=details)
+
+
+def invalid_options(kind: str, causes: Sequence[Cause]) -> Invalid:
+    return invalid("meta.k8s.io", kind, "", causes)
+
+
+def method_not_supported(resource: Resource, verb: str) -> MethodNotAllowed:
+    return MethodNotAllowed(
+        f'{verb} is not supported on resources of kind "{resource.group_resource}"',
+        details=_details(resource, ""),
+    )
+
+
+def method_not_allowed() -> MethodNotAllowed:
+    return MethodNotAllowed("the server does not allow this method on the requested resource", details={})
+
+
+def unprocessable(message: str) -> ApiError:
+    return Invalid(message)
+
+
+def too_new(asked: int, current: int) -> ApiError:
+    """A version that has not happened yet: 504 as upstream, which clients retry."""
+    return ApiError(
+        f"Too large resource version: {asked}, current: {current}",
+        code=504,
+        reason="Timeout",
+        details={"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]},
+        retry_after_seconds=1,
+    )
+
+
+def too_old(asked: int, oldest: int | None = None) -> Gone:
+    """A watch from below the history."""
+    return Gone(f"too old resource version: {asked}" + (f" ({oldest})" if oldest is not None else ""))
+
+
+def compacted() -> Gone:
+    """An exact list from below the history."""
+    return Gone("The resourceVersion for the provided list is too old.")
+
+
+def too_large_for_etcd() -> ApiError:
+    """What upstream answers when etcd refuses an object over its 1.5 MiB."""
+    return ApiError("etcdserver: request is too large", code=500, reason="", details=None)
+
+
+def body_too_large(limit: int) -> TooLarge:
+    return TooLarge(f"Request entity too large: limit is {limit}")
+
+
+def bad_namespace() -> BadRequest:
+    return BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+
+
+def quoted(value: Any) -> str:
+    """How field errors show a bad value: strings quoted as Go does, others as JSON."""
+    if isinstance(value, str):
+        return orjson.dumps(value).decode()
+    if value is None:
+        return "null"
+    return orjson.dumps(value).decode()
+
+
+def bad_value(field: str, value: Any, why: str) -> Cause:
+    return Cause("FieldValueInvalid", f"Invalid value: {quoted(value)}: {why}", field)
+
+
+def required(field: str, why: str = "") -> Cause:
+    return Cause("FieldValueRequired", f"Required value: {why}" if why else "Required value", field)
+
+
+def not_allowed(field: str, why: str) -> Cause:
+    return Cause("FieldValueForbidden", f"Forbidden: {why}", field)
+
+
+def too_long(field: str, most: int) -> Cause:
+    unit = "byte" if most == 1 else "bytes"
+    return Cause("FieldValueTooLong", f"Too long: may not be more than {most} {unit}", field)
+
+
+def not_supported(field: str, value: Any, allowed: Iterable[str]) -> Cause:
+    listed = ", ".join(f'"{item}"' for item in allowed)
+    return Cause("FieldValueNotSupported", f"Unsupported value: {quoted(value)}: supported values: {listed}", field)
+
+
+def duplicate(field: str, value: Any) -> Cause:
+    return Cause("FieldValueDuplicate", f"Duplicate value: {quoted(value)}", field)
+
+
+def version_on_create() -> ApiError:
+    return ApiError("resourceVersion should not be set on objects to be created", code=500, reason="")

@@ -1,0 +1,142 @@
+"""What is served: each resource's version, how it is stored, how it behaves; looked up by path and by kind.
+
+Built-in kinds come from the catalogue, custom ones from CustomResourceDefinitions (`extensions`). A change
+of the set bumps `generation`, so that discovery and OpenAPI documents are made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.ports import Behaviour, Object
+from atoll.cluster.store.port import Key, Record
+from atoll.kinds import schemas
+from atoll.kinds.catalog import ApiResource
+from atoll.kinds.nodes import SchemaNode
+from atoll.kinds.resource import Resource
+
+Convert = Callable[[Object], Object]
+
+
+@dataclass(slots=True)
+class Served:
+    """One version of one resource. `to_storage`/`from_storage` are set where another version is the stored one."""
+
+    resource: Resource
+    storage: Resource
+    entry: ApiResource
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    check_name: names.NameCheck = names.dns_subdomain
+    custom: Any = None  # extensions.CustomKind for custom resources
+    to_storage: Convert | None = None
+    from_storage: Convert | None = None
+    warning: str = ""  # said on every write: accepted, but not acted upon
+    store_resource: str = ""
+    item_prefix: bytes = b""
+    _schema: SchemaNode | None = None
+
+    def __post_init__(self) -> None:
+        self.store_resource = self.storage.group_resource
+        head = orjson.dumps({"apiVersion": self.resource.api_version, "kind": self.resource.kind})
+        self.item_prefix = head[:-1] + b","
+
+    @property
+    def schema(self) -> SchemaNode | None:
+        """Compiled when first asked for: a cluster uses few of the kinds."""
+        if self._schema is None:
+            resource = self.resource
+            self._schema = schemas.schema_for(resource.group, resource.version, resource.kind)
+        return self._schema
+
+    @property
+    def list_kind(self) -> str:
+        return self.entry.list_kind
+
+    @property
+    def stored_as_served(self) -> bool:
+        return self.resource == self.storage
+
+    def key(self, namespace: str, name: str) -> Key:
+        return Key(self.store_resource, namespace if self.resource.namespaced else "", name)
+
+    def present(self, record: Record) -> Object:
+        """The object in this version; shared, never to be changed."""
+        obj = record.object
+        if self.from_storage is not None:
+            return self.from_storage(obj)
+        if obj.get("apiVersion") != self.resource.api_version:  # custom resources: any stored version, None conversion
+            return {**obj, "apiVersion": self.resource.api_version}
+        return obj
+
+    def present_bytes(self, record: Record) -> bytes:
+        """The same as JSON; the stored bytes where nothing is converted."""
+        if self.from_storage is None and record.data.startswith(self.item_prefix):
+            return record.data
+        return orjson.dumps(self.present(record))
+
+    def item_bytes(self, record: Record) -> bytes:
+        """As in a list: items of built-in lists carry no apiVersion and kind."""
+        data = self.present_bytes(record)
+        if self.custom is None and data.startswith(self.item_prefix):
+            return b"{" + data[len(self.item_prefix) :]
+        return data
+
+    def stored(self, obj: Object) -> Object:
+        """The (private) object in its storage version."""
+        if self.to_storage is not None:
+            return self.to_storage(obj)
+        if obj.get("apiVersion") != self.storage.api_version:
+            obj["apiVersion"] = self.storage.api_version
+        return obj
+
+
+class Registry:
+    """All that is served, by (group, version, plural)."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._by_path: dict[tuple[str, str, str], Served] = {}
+        self._by_kind: dict[tuple[str, str], Served] = {}
+        self._by_storage: dict[str, Served] = {}
+
+    def add(self, served: Served) -> None:
+        resource = served.resource
+        self._by_path[resource.group, resource.version, resource.plural] = served
+        self._by_kind[resource.api_version, resource.kind] = served
+        if served.stored_as_served or resource.group_resource not in self._by_storage:
+            self._by_storage[resource.group_resource] = served
+        self.generation += 1
+
+    def remove(self, resource: Resource) -> None:
+        self._by_path.pop((resource.group, resource.version, resource.plural), None)
+        self._by_kind.pop((resource.api_version, resource.kind), None)
+        left = [item for item in self._by_path.values() if item.resource.group_resource == resource.group_resource]
+        if left:
+            self._by_storage[resource.group_resource] = left[0]
+        else:
+            self._by_storage.pop(resource.group_resource, None)
+        self.generation += 1
+
+    def find(self, group: str, version: str, plural: str) -> Served | None:
+        return self._by_path.get((group, version, plural))
+
+    def of(self, resource: Resource) -> Served | None:
+        return self._by_path.get((resource.group, resource.version, resource.plural))
+
+    def of_kind(self, api_version: str, kind: str) -> Served | None:
+        return self._by_kind.get((api_version, kind))
+
+    def of_group_resource(self, group_resource: str) -> Served | None:
+        """The version in which it is stored, or any."""
+        return self._by_storage.get(group_resource)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(list(self._by_path.values()))
+
+    def has_group_version(self, group: str, version: str) -> bool:
+        return any(key[0] == group and key[1] == version for key in self._by_path)

@@ -1,0 +1,1 @@
+"""The verbs as functions over an Api; no HTTP here."""

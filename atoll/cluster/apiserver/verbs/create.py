@@ -1,0 +1,97 @@
+"""create: defaults, admission, the kind's strategy and checks, then compare-and-swap against absence."""
+
+from __future__ import annotations
+
+from atoll.cluster.apiserver import metadata as metas
+from atoll.cluster.apiserver import problems
+from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.ports import AdmissionRequest, Object
+from atoll.cluster.apiserver.request import Context
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs import ownership
+from atoll.cluster.apiserver.verbs.commit import put
+from atoll.cluster.apiserver.verbs.loose import Loose
+from atoll.cluster.store.port import ABSENT, Record, StaleVersion
+
+_NAME_ATTEMPTS = 8
+_LONGEST_GENERATED_PREFIX = 58
+
+
+async def create(api: Api, context: Context, served: Served, namespace: str, obj: Object) -> Record:
+    """`obj` is private to the call, decoded and in the served version. Raises AlreadyExists, Invalid, Forbidden …"""
+    metadata = obj["metadata"]
+    prepare_metadata(api, served, namespace, metadata)
+    obj = served.stored(obj)
+    metadata = obj["metadata"]
+    served.behaviour.default(obj)
+    request = AdmissionRequest(
+        "CREATE", served.resource, "", namespace, metadata.get("name", ""), obj, None, context.user,
+        context.dry_run, {}, context.warnings, served.resource.kind,
+    )  # fmt: skip
+    return await admit_and_create(api, context, served, obj, request)
+
+
+async def admit_and_create(
+    api: Api, context: Context, served: Served, obj: Object, request: AdmissionRequest, managed: bool = True
+) -> Record:
+    """The part that server-side apply's create and create-on-update share."""
+    metadata = obj["metadata"]
+    admission = api.hooks.admission
+    if managed:
+        ownership.on_create(api, context, served, obj)
+    await admission.mutate(request)
+    metadata = obj["metadata"]
+    served.behaviour.prepare_create(obj)
+    check_create(served, obj)
+    for warning in served.behaviour.warnings(obj, None):
+        context.warn(warning)
+    if served.warning:
+        context.warn(served.warning)
+    request.name = metadata["name"]
+    await admission.validate(request)
+    return await _insert(api, context, served, obj)
+
+
+def prepare_metadata(api: Api, served: Served, namespace: str, metadata: Object) -> None:
+    """System fields, namespace and generated name."""
+    if metadata.get("resourceVersion") not in (None, "", "0"):
+        raise problems.version_on_create()
+    metas.ensure_namespace(metadata, namespace if served.resource.namespaced else "")
+    metas.fill_system_fields(metadata, api.uids.uuid(), api.clock.wall())
+    if not metadata.get("name") and metadata.get("generateName"):
+        metadata["name"] = _generate(api, metadata)
+    metadata.pop("resourceVersion", None)
+
+
+def _generate(api: Api, metadata: Object) -> str:
+    return metadata["generateName"][:_LONGEST_GENERATED_PREFIX] + api.names.name_suffix()
+
+
+def check_create(served: Served, obj: Object) -> None:
+    """Raises Invalid with all that is wrong."""
+    resource = served.resource
+    metadata = obj["metadata"]
+    causes = metas.validate(metadata, resource.namespaced, served.check_name)
+    causes += served.behaviour.validate_create(obj)
+    if causes:
+        raise problems.invalid(resource.group, resource.kind, metadata.get("name", ""), causes)
+
+
+async def _insert(api: Api, context: Context, served: Served, obj: Object) -> Record:
+    metadata = obj["metadata"]
+    namespace = metadata.get("namespace", "")
+    generated = bool(metadata.get("generateName"))
+    for attempt in range(_NAME_ATTEMPTS):
+        key = served.key(namespace, metadata["name"])
+        if context.dry_run:
+            if api.store.newest(key) is not None:
+                raise problems.already_exists(served.resource, key.name)
+            return Loose(key, api.store.version, obj)
+        try:
+            return await put(api, key, ABSENT, obj)
+        except StaleVersion:
+            if not generated:
+                raise problems.already_exists(served.resource, key.name) from None
+            if attempt + 1 < _NAME_ATTEMPTS:
+                metadata["name"] = _generate(api, metadata)
+    raise problems.generated_name_taken(served.resource, metadata["name"])

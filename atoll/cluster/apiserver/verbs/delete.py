@@ -1,0 +1,206 @@
+"""delete and deletecollection: preconditions, grace, finalizers (apiserver registry/rest/delete.go, store.go)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.base import clock as clocks
+from atoll.base.errors import NotFound
+from atoll.cluster.apiserver import metadata as metas
+from atoll.cluster.apiserver import problems
+from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.metadata import FOREGROUND, ORPHAN
+from atoll.cluster.apiserver.ports import AdmissionRequest, Object
+from atoll.cluster.apiserver.request import Context, DeleteRequest, ListOptions
+from atoll.cluster.apiserver.selection import Selection
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs.commit import put
+from atoll.cluster.apiserver.verbs.list import Page, list_page
+from atoll.cluster.apiserver.verbs.loose import Loose
+from atoll.cluster.store.port import Record, StaleVersion
+
+_ATTEMPTS = 64
+_KEEPS_NOTHING = frozenset({"events", "events.events.k8s.io"})
+
+
+@dataclass(slots=True)
+class Deleted:
+    """`gone`: the object is no more; else it is being deleted (202 or 200 with the object)."""
+
+    record: Record
+    gone: bool
+
+
+async def delete(
+    api: Api, context: Context, served: Served, namespace: str, name: str, options: DeleteRequest
+) -> Deleted:
+    """Raises NotFound, Conflict (preconditions, or always beaten by other writers)."""
+    key = served.key(namespace, name)
+    for _ in range(_ATTEMPTS):
+        current = api.store.newest(key)
+        if current is None:
+            raise problems.not_found(served.resource, name)
+        done = await _attempt(api, context, served, namespace, current, options)
+        if done is not None:
+            return done
+    raise problems.conflict(served.resource, name)
+
+
+async def _attempt(
+    api: Api, context: Context, served: Served, namespace: str, current: Record, options: DeleteRequest
+) -> Deleted | None:
+    _check_preconditions(served, current, options)
+    old = current.object
+    request = AdmissionRequest(
+        "DELETE", served.resource, "", namespace, current.key.name, None, old, context.user,
+        context.dry_run, {"propagationPolicy": options.propagation}, context.warnings, served.resource.kind,
+    )  # fmt: skip
+    await api.hooks.admission.mutate(request)
+    await api.hooks.admission.validate(request)
+    metadata = dict(old["metadata"])
+    grace = _grace(served, old, options)
+    if grace is not None and "deletionTimestamp" in metadata and not _shorten(api, metadata, grace, options):
+        return Deleted(current, gone=False)
+    finalizers = _finalizers(served, metadata, options)
+    if finalizers != (metadata.get("finalizers") or []):
+        if finalizers:
+            metadata["finalizers"] = finalizers
+        else:
+            metadata.pop("finalizers", None)
+    marked = {**old, "metadata": metadata}
+    begin_deletion = served.behaviour.extra.get("begin_deletion")
+    if begin_deletion is not None and "deletionTimestamp" not in old["metadata"]:
+        begin_deletion(marked)
+    held = bool(finalizers) or _held_by_spec(served, marked)
+    if not held and not grace:
+        return await _remove(api, context, current, metadata)
+    if "deletionTimestamp" not in old["metadata"]:
+        metas.mark_deleting(metadata, api.clock.wall(), grace or 0)
+    elif grace is None or not grace:
+        metas.mark_deleting(metadata, api.clock.wall(), 0)
+    if marked == old:
+        return Deleted(current, gone=False)
+    if context.dry_run:
+        return Deleted(Loose(current.key, current.version, marked), gone=False)
+    try:
+        return Deleted(await put(api, current.key, current.version, marked), gone=False)
+    except StaleVersion:
+        return None
+
+
+def _held_by_spec(served: Served, obj: Object) -> bool:
+    """A namespace stays until its spec.finalizers are gone."""
+    return served.store_resource == "namespaces" and bool((obj.get("spec") or {}).get("finalizers"))
+
+
+def _check_preconditions(served: Served, current: Record, options: DeleteRequest) -> None:
+    name = current.key.name
+    if options.uid is not None and options.uid != current.uid:
+        raise problems.kind_conflict(
+            served.resource,
+            name,
+            f"the UID in the precondition ({options.uid}) does not match the UID in record ({current.uid})."
+            " The object might have been deleted and then recreated",
+        )
+    if options.resource_version is not None and options.resource_version != str(current.version):
+        raise problems.kind_conflict(
+            served.resource,
+            name,
+            f"the ResourceVersion in the precondition ({options.resource_version}) does not match the"
+            f" ResourceVersion in record ({current.version}). The object might have been modified",
+        )
+
+
+def _grace(served: Served, old: Object, options: DeleteRequest) -> int | None:
+    """Seconds of grace for kinds that know it (pods); None for the others."""
+    rule = served.behaviour.grace_period_seconds
+    if rule is None:
+        return None
+    asked = options.grace_period_seconds
+    if asked is not None and asked < 0:
+        asked = 1
+    return rule(old, asked)
+
+
+def _shorten(api: Api, metadata: Object, grace: int, options: DeleteRequest) -> bool:
+    """Deletion goes on already: only a shorter grace changes anything. False: nothing to do."""
+    standing = metadata.get("deletionGracePeriodSeconds") or 0
+    if standing == 0:
+        return True
+    if options.grace_period_seconds is None or grace >= standing:
+        return False
+    due = clocks.parse_rfc3339(metadata["deletionTimestamp"]) - standing + grace
+    now = api.clock.wall()
+    if due < now:
+        due = now
+        grace = 1 if grace else 0
+    metadata["deletionTimestamp"] = clocks.rfc3339(due)
+    metadata["deletionGracePeriodSeconds"] = grace
+    return True
+
+
+def _finalizers(served: Served, metadata: Object, options: DeleteRequest) -> list[str]:
+    """With the garbage collector's finalizers as the options, what stands, and the kind's default say."""
+    present: list[str] = metadata.get("finalizers") or []
+    if served.store_resource in _KEEPS_NOTHING:
+        return present
+    kept = [item for item in present if item not in (ORPHAN, FOREGROUND)]
+    if options.orphan_dependents is not None:
+        orphan, foreground = options.orphan_dependents, False
+    elif options.propagation is not None:
+        orphan, foreground = options.propagation == "Orphan", options.propagation == "Foreground"
+    elif ORPHAN in present or FOREGROUND in present:
+        first = next(item for item in present if item in (ORPHAN, FOREGROUND))
+        orphan, foreground = first == ORPHAN, first == FOREGROUND
+    else:
+        orphan, foreground = served.behaviour.extra.get("orphan_by_default", False), False
+    return kept + [ORPHAN] * orphan + [FOREGROUND] * foreground
+
+
+async def _remove(api: Api, context: Context, current: Record, metadata: Object) -> Deleted | None:
+    if context.dry_run:
+        return Deleted(Loose(current.key, current.version, {**current.object, "metadata": metadata}), gone=True)
+    try:
+        return Deleted(await put(api, current.key, current.version, None), gone=True)
+    except StaleVersion:
+        return None
+
+
+async def delete_collection(
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str | None,
+    options: DeleteRequest,
+    listing: ListOptions,
+    chosen: Selection,
+) -> Page:
+    """All that is chosen, one by one, as upstream: not atomic. The page lists what was chosen."""
+    page = list_page(api, served, namespace, listing, chosen)
+    for record in page.records:
+        try:
+            await delete(api, context, served, record.key.namespace, record.key.name, options)
+        except NotFound:
+            continue
+    return page
+
+
+def answer(served: Served, done: Deleted) -> Object:
+    """A Status for what is gone (pods and a few others answer the object itself, as upstream), else the object."""
+    if not done.gone or served.store_resource in _RETURNS_OBJECT:
+        return served.present(done.record)
+    resource = served.resource
+    details: Object = {"name": done.record.key.name}
+    if resource.group:
+        details["group"] = resource.group
+    details["kind"] = resource.plural
+    details["uid"] = done.record.uid
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+_RETURNS_OBJECT = frozenset(
+    {
+        "pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "podtemplates",
+        "resourcequotas", "resourceclaims.resource.k8s.io", "resourceclaimtemplates.resource.k8s.io",
+    }
+)  # fmt: skip

@@ -1,0 +1,128 @@
+"""From (verb, subresource) to the function that carries it out; both translations (HTTP, LocalClient) come here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from atoll.base.errors import BadRequest
+from atoll.cluster.apiserver import problems
+from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.ports import Object
+from atoll.cluster.apiserver.request import Context, WriteQuery
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs import patch as patching
+from atoll.cluster.apiserver.verbs import subresources
+from atoll.cluster.apiserver.verbs import update as updating
+from atoll.cluster.apiserver.verbs.accept import accept
+from atoll.cluster.apiserver.verbs.answer import Answer
+from atoll.cluster.apiserver.verbs.create import create as create_object
+
+
+async def create(
+    api: Api, context: Context, served: Served, namespace: str, raw: Any, repeated: Sequence[str] = ()
+) -> Answer:
+    """POST to the collection. `raw` is private to the call."""
+    virtual = api.hooks.virtual.get((served.resource.group, served.resource.plural))
+    obj = accept(context, served, raw, repeated)
+    if virtual is not None:
+        return Answer(None, None, await virtual(api, context, namespace, obj), created=True)
+    return Answer(served, await create_object(api, context, served, namespace, obj), created=True)
+
+
+async def get_subresource(
+    api: Api, context: Context, served: Served, namespace: str, name: str, subresource: str
+) -> Answer:
+    """GET of a subresource other than status."""
+    _require(served, subresource)
+    return subresources.get(api, served, namespace, name, subresource)
+
+
+async def create_subresource(
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    name: str,
+    subresource: str,
+    raw: Any,
+    repeated: Sequence[str] = (),
+) -> Answer:
+    """POST to NAME/SUBRESOURCE."""
+    _require(served, subresource)
+    return await subresources.create(api, context, served, namespace, name, subresource, raw, repeated)
+
+
+async def update(
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    name: str,
+    subresource: str,
+    raw: Any,
+    repeated: Sequence[str] = (),
+) -> Answer:
+    """PUT. Raises BadRequest where the body names another object than the path."""
+    if subresource in subresources.OTHER_KINDS:
+        _require(served, subresource)
+        return await subresources.update(api, context, served, namespace, name, subresource, raw, repeated)
+    obj = accept(context, served, raw, repeated)
+    check_name(served, obj, namespace, name)
+    strategy = updating.main_strategy(served)
+    if subresource:
+        _require(served, subresource)
+        strategy = subresources.strategy(api, served, subresource)
+    outcome = await updating.update_through(api, context, served, namespace, name, obj, strategy)
+    return Answer(served, outcome.record, created=outcome.created)
+
+
+async def patch(
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    name: str,
+    subresource: str,
+    content_type: str,
+    body: Any,
+    options: WriteQuery,
+    repeated: Sequence[str] = (),
+) -> Answer:
+    """PATCH of four kinds; `body` parsed and private."""
+    if subresource:
+        _require(served, subresource)
+    if subresource in subresources.OTHER_KINDS:
+        return await subresources.patch(api, context, served, namespace, name, subresource, content_type, body, options)
+    strategy = subresources.strategy(api, served, subresource) if subresource else updating.main_strategy(served)
+    request = patching.Patch(content_type, body, options.force or False, tuple(repeated))
+    outcome = await patching.patch(api, context, served, namespace, name, strategy, request)
+    return Answer(served, outcome.record, created=outcome.created)
+
+
+def check_name(served: Served, obj: Object, namespace: str, name: str) -> None:
+    """Raises BadRequest."""
+    metadata = obj["metadata"]
+    own = metadata.get("name") or ""
+    if not own:
+        raise (
+            BadRequest("the name of the object () does not match the name on the URL (" + name + ")")
+            if (not name)
+            else _unnamed(served)
+        )
+    if own != name:
+        raise BadRequest(f"the name of the object ({own}) does not match the name on the URL ({name})")
+    space = metadata.get("namespace") or ""
+    if namespace and served.resource.namespaced and space and space != namespace:
+        raise BadRequest(
+            f"the namespace of the object ({space}) does not match the namespace on the request ({namespace})"
+        )
+
+
+def _unnamed(served: Served) -> BadRequest:
+    return BadRequest("name must be provided")
+
+
+def _require(served: Served, subresource: str) -> None:
+    if served.entry.subresource(subresource) is None:
+        raise problems.no_such_path()

@@ -1,0 +1,227 @@
+"""update, and the loop that every change of an existing object goes through (upstream's GuaranteedUpdate).
+
+Read the newest record, make the new object from it, admit, check, compare-and-swap. When another writer came
+first and the caller named no version, it starts again from what now stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from atoll.cluster.apiserver import metadata as metas
+from atoll.cluster.apiserver import problems
+from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.ports import AdmissionRequest, Cause, Object
+from atoll.cluster.apiserver.problems import bad_value
+from atoll.cluster.apiserver.request import Context
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs import ownership
+from atoll.cluster.apiserver.verbs.commit import put
+from atoll.cluster.apiserver.verbs.create import admit_and_create, prepare_metadata
+from atoll.cluster.apiserver.verbs.loose import Loose
+from atoll.cluster.store.port import Key, Record, StaleVersion
+from atoll.objects.meta import copy
+
+_ATTEMPTS = 64
+
+Make = Callable[[Object | None, Object], Object]
+"""(the stored object or None, the same or {} in the served version) → a private new object in the served version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How a write through one subresource is prepared and checked; over the served kind's Behaviour."""
+
+    subresource: str
+    prepare: Callable[[Object, Object], None]
+    validate: Callable[[Object, Object], list[Cause]]
+    defaults: bool = True
+
+
+def main_strategy(served: Served) -> Strategy:
+    behaviour = served.behaviour
+    return Strategy("", behaviour.prepare_update, behaviour.validate_update)
+
+
+def status_strategy(served: Served) -> Strategy:
+    behaviour = served.behaviour
+    return Strategy("status", behaviour.prepare_status, behaviour.validate_status)
+
+
+@dataclass(slots=True)
+class Change:
+    """One change of one object. `record` in the result is what now stands (or stood, where nothing changed)."""
+
+    namespace: str
+    name: str
+    make: Make
+    strategy: Strategy
+    may_create: bool = False
+    uid: str = ""
+    managed: bool = True
+    operation_options: Object | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    record: Record
+    created: bool = False
+
+
+async def update(api: Api, context: Context, served: Served, namespace: str, name: str, obj: Object) -> Outcome:
+    """PUT. `obj` is private, in the served version. Raises NotFound, Conflict, Invalid …"""
+    return await update_through(api, context, served, namespace, name, obj, main_strategy(served))
+
+
+async def update_through(
+    api: Api, context: Context, served: Served, namespace: str, name: str, obj: Object, strategy: Strategy
+) -> Outcome:
+    """PUT of the whole object or of a subresource that takes the whole object (status …)."""
+    metas.ensure_namespace(obj["metadata"], namespace if served.resource.namespaced else "")
+    change = Change(
+        namespace,
+        name,
+        lambda _stored, _shown: copy(obj),
+        strategy,
+        may_create=served.behaviour.create_on_update and not strategy.subresource,
+        uid=obj["metadata"].get("uid") or "",
+    )
+    return await carry_out(api, context, served, change)
+
+
+async def carry_out(api: Api, context: Context, served: Served, change: Change) -> Outcome:
+    """The loop. Raises NotFound, Conflict, Invalid, Forbidden …"""
+    key = served.key(change.namespace, change.name)
+    for _ in range(_ATTEMPTS):
+        current = api.store.newest(key)
+        if current is None:
+            if not change.may_create:
+                raise problems.not_found(served.resource, change.name)
+            outcome = await _create(api, context, served, change)
+        else:
+            outcome = await _attempt(api, context, served, change, current)
+        if outcome is not None:
+            return outcome
+    raise problems.conflict(served.resource, change.name)
+
+
+async def _create(api: Api, context: Context, served: Served, change: Change) -> Outcome | None:
+    obj = change.make(None, {})
+    metadata = obj["metadata"]
+    if change.uid:
+        raise problems.conflict(
+            served.resource,
+            change.name,
+            f"Precondition failed: UID in precondition: {change.uid}, UID in object meta: ",
+        )
+    metadata["name"] = change.name
+    metadata.pop("resourceVersion", None)
+    prepare_metadata(api, served, change.namespace, metadata)
+    obj = served.stored(obj)
+    served.behaviour.default(obj)
+    request = AdmissionRequest(
+        "CREATE", served.resource, "", change.namespace, change.name, obj, None, context.user,
+        context.dry_run, change.operation_options or {}, context.warnings, served.resource.kind,
+    )  # fmt: skip
+    try:
+        return Outcome(await admit_and_create(api, context, served, obj, request, change.managed), created=True)
+    except problems.AlreadyExists:
+        return None
+
+
+async def _attempt(api: Api, context: Context, served: Served, change: Change, current: Record) -> Outcome | None:
+    """None: another writer came first, look again."""
+    old = current.object
+    obj = served.stored(change.make(old, served.present(current)))
+    metadata = obj["metadata"]
+    if change.uid and change.uid != old["metadata"].get("uid"):
+        raise problems.conflict(
+            served.resource,
+            change.name,
+            f"Precondition failed: UID in precondition: {change.uid}, UID in object meta: {current.uid}",
+        )
+    unconditional = _check_version(served, change.name, metadata, current)
+    if change.strategy.defaults:
+        served.behaviour.default(obj)
+    if change.managed:
+        ownership.on_update(api, context, served, old, obj, change.strategy.subresource)
+    request = AdmissionRequest(
+        "UPDATE", served.resource, change.strategy.subresource, change.namespace, change.name, obj, old,
+        context.user, context.dry_run, change.operation_options or {}, context.warnings, served.resource.kind,
+    )  # fmt: skip
+    admission = api.hooks.admission
+    await admission.mutate(request)
+    metadata = obj["metadata"]
+    metadata["resourceVersion"] = str(current.version)
+    _set_generation(metadata, old["metadata"])
+    change.strategy.prepare(obj, old)
+    metas.prepare_update(metadata, old["metadata"])
+    _check(served, change, obj, old)
+    if not change.strategy.subresource:
+        for warning in served.behaviour.warnings(obj, old):
+            context.warn(warning)
+    await admission.validate(request)
+    ownership.keep_times(obj, old)
+    return await _swap(api, context, served, current, obj, unconditional)
+
+
+def _set_generation(metadata: Object, old: Object) -> None:
+    if "generation" in old:
+        metadata["generation"] = old["generation"]
+    else:
+        metadata.pop("generation", None)
+
+
+def _check_version(served: Served, name: str, metadata: Object, current: Record) -> bool:
+    """Whether the update is unconditional. Raises Conflict, Invalid."""
+    asked = metadata.get("resourceVersion") or "0"
+    if asked in ("", "0"):
+        if served.behaviour.unconditional_update:
+            return True
+        cause = bad_value("metadata.resourceVersion", 0, "must be specified for an update")
+        cause = Cause(cause.reason, "Invalid value: 0x0: must be specified for an update", cause.field)
+        raise problems.invalid(served.resource.group, served.resource.plural, name, [cause])
+    if asked != str(current.version):
+        raise problems.conflict(served.resource, name)
+    return False
+
+
+def _check(served: Served, change: Change, obj: Object, old: Object) -> None:
+    resource = served.resource
+    causes = metas.validate_update(obj["metadata"], old["metadata"], resource.namespaced)
+    causes += change.strategy.validate(obj, old)
+    if causes:
+        raise problems.invalid(resource.group, resource.kind, change.name, causes)
+
+
+async def _swap(
+    api: Api, context: Context, served: Served, current: Record, obj: Object, unconditional: bool
+) -> Outcome | None:
+    metadata, old = obj["metadata"], current.object
+    key = current.key
+    if obj == old:
+        return Outcome(current)
+    gone = "deletionTimestamp" in old["metadata"] and not metadata.get("finalizers")
+    if gone and not old["metadata"].get("deletionGracePeriodSeconds"):
+        return await _finish_deletion(api, context, key, current, obj, unconditional)
+    if context.dry_run:
+        return Outcome(Loose(key, current.version, obj))
+    try:
+        return Outcome(await put(api, key, current.version, obj))
+    except StaleVersion:
+        if unconditional:
+            return None
+        raise problems.conflict(served.resource, key.name) from None
+
+
+async def _finish_deletion(
+    api: Api, context: Context, key: Key, current: Record, obj: Object, unconditional: bool
+) -> Outcome | None:
+    """The last finalizer is off: the object goes, and the writer sees what it wrote."""
+    if not context.dry_run:
+        try:
+            await put(api, key, current.version, None)
+        except StaleVersion:
+            return None
+    return Outcome(Loose(key, current.version, obj))

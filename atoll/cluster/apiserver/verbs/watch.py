@@ -1,0 +1,146 @@
+"""watch: changes after a version as a stream of batches, with bookmarks and initial events.
+
+A watch is a position in the store's history; the store bounds what it keeps, and a watcher that history has
+passed ends with 410 so that its client lists again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+from atoll.cluster.apiserver import problems
+from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.ports import Object
+from atoll.cluster.apiserver.request import ListOptions
+from atoll.cluster.apiserver.selection import Selection
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs.get import parse_version
+from atoll.cluster.apiserver.verbs.loose import Loose
+from atoll.cluster.store.port import Event, Record, TooNew, TooOld, Watcher
+
+BOOKMARK_SECONDS = 60.0
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One event as this watch shows it: an object that left the selection is DELETED, one that came is ADDED.
+
+    A BOOKMARK has no record, only the version; `initial_end` marks the one after the initial events.
+    """
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+    version: int
+    record: Record | None = None
+    initial_end: bool = False
+
+
+def start(
+    api: Api, served: Served, namespace: str | None, options: ListOptions, chosen: Selection
+) -> AsyncIterator[list[Shown]]:
+    """Checked at once (raises BadRequest, Gone, 504 before anything is answered), then batches until closed."""
+    if namespace is None and chosen.namespace:
+        namespace = chosen.namespace
+    asked = options.resource_version
+    initial: list[Record] | None = None
+    if options.send_initial_events or (asked in ("", "0") and options.send_initial_events is None):
+        if asked not in ("", "0"):
+            _check_reached(api, parse_version(asked))
+        after = api.store.version
+        initial = api.scan(served, namespace)
+    elif asked in ("", "0"):
+        after = api.store.version
+    else:
+        after = parse_version(asked)
+        _check_reached(api, after)
+    try:
+        watcher = api.watch(served, after, namespace)
+    except TooOld:
+        raise problems.too_old(after) from None
+    except TooNew:
+        raise problems.too_new(after, api.store.version) from None
+    return _batches(api, watcher, initial, after, options, chosen)
+
+
+def _check_reached(api: Api, version: int) -> None:
+    if version > api.store.version:
+        raise problems.too_new(version, api.store.version)
+
+
+async def _batches(
+    api: Api,
+    watcher: Watcher,
+    initial: list[Record] | None,
+    after: int,
+    options: ListOptions,
+    chosen: Selection,
+) -> AsyncIterator[list[Shown]]:
+    try:
+        if initial is not None:
+            first = [Shown("ADDED", record.version, record) for record in initial if chosen.matches(record)]
+            if options.send_initial_events and options.allow_bookmarks:
+                first.append(Shown("BOOKMARK", after, initial_end=True))
+            if first:
+                yield first
+        everything = chosen.everything
+        while True:
+            events = await _next(api, watcher, options.allow_bookmarks)
+            if events is None:
+                yield [Shown("BOOKMARK", watcher.version)]
+                continue
+            if everything:
+                yield [Shown(event.type, event.version, event.record) for event in events]
+                continue
+            shown = [item for event in events if (item := _shown(event, chosen)) is not None]
+            if shown:
+                yield shown
+    except TooOld:
+        raise problems.too_old(watcher.version) from None
+    finally:
+        watcher.close()
+
+
+async def _next(api: Api, watcher: Watcher, bookmarks: bool) -> list[Event] | None:
+    """The next changes; None when a bookmark is due first."""
+    if not bookmarks:
+        return await watcher.next()
+    try:
+        async with asyncio.timeout(BOOKMARK_SECONDS + api.jitter.uniform(-5.0, 0.0)):
+            return await watcher.next()
+    except TimeoutError:
+        return None
+
+
+def _shown(event: Event, chosen: Selection) -> Shown | None:
+    if event.type == "ADDED":
+        return Shown("ADDED", event.version, event.record) if chosen.matches(event.record) else None
+    before = event.previous is not None and chosen.matches(event.previous)
+    if event.type == "DELETED":
+        return Shown("DELETED", event.version, event.record) if before or chosen.matches(event.record) else None
+    now = chosen.matches(event.record)
+    if now:
+        return Shown("MODIFIED" if before else "ADDED", event.version, event.record)
+    if before:
+        return Shown("DELETED", event.version, _leaving(event))
+    return None
+
+
+def _leaving(event: Event) -> Record:
+    """What left the selection is shown as it was, at the version of the change (as upstream's cacher)."""
+    assert event.previous is not None
+    old = event.previous.object
+    obj = {**old, "metadata": {**old["metadata"], "resourceVersion": str(event.version)}}
+    return Loose(event.previous.key, event.version, obj)
+
+
+def shown_object(served: Served, shown: Shown) -> Object:
+    """The event's object as that version shows it; of a DELETED or leaving one with the version of the change."""
+    if shown.record is not None:
+        return served.present(shown.record)
+    metadata: Object = {"resourceVersion": str(shown.version), "creationTimestamp": None}
+    if shown.initial_end:
+        metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+    return {"kind": served.resource.kind, "apiVersion": served.resource.api_version, "metadata": metadata}
