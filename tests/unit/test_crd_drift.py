@@ -1,0 +1,36 @@
+"""The committed CRDs of a hub are what the tool makes of the published schemas (where those are at hand)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atoll.kinds import hub
+
+ROOT = Path(__file__).parents[2]
+APIS = ROOT.parent / "shared" / "apis"
+
+
+@pytest.mark.skipif(not APIS.is_dir(), reason="the published schemas are not on this machine")
+def test_committed_crds_are_the_generated_ones() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "generate_crds.py"), str(APIS), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_hub_serves_clusters_in_one_group_only() -> None:
+    embedded = {crd["metadata"]["name"] for crd in hub.custom_resource_definitions()}
+    real = {crd["metadata"]["name"] for crd in hub.custom_resource_definitions(real=True)}
+    assert embedded - real == {"clusters.cluster.karmada.io"}
+    assert real - embedded == {"clusters.fleet.atoll.dev"}
+
+
+def test_no_prose_is_shipped() -> None:
+    assert not any(_described(crd) for crd in hub.custom_resource_definitions())
+
+
+def _described(value: object) -> bool:
+    if isinstance(value, dict):
+        return isinstance(value.get("description"), str) or any(map(_described, value.values()))
+    return isinstance(value, list) and any(map(_described, value))
