@@ -1,0 +1,323 @@
+"""The fleet file: what `atoll up FILE` starts. A mistake is told with its line and key.
+
+apiVersion: fleet.atoll.dev/v1alpha1
+kind: Fleet
+metadata: {name: demo}
+spec:
+  clusters:
+  - name: onprem
+    provider: onprem
+    region: eu-north
+    nodes: {simulated: [{count: 10, cpu: "16", memory: 64Gi}], process: 1}
+  images:
+  - {match: "example.com/tool:*", program: /usr/bin/tool}
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atoll.base import quantity
+from atoll.base.errors import UserError
+from atoll.base.names import FLEET_GROUP
+
+API_VERSION = f"{FLEET_GROUP}/v1alpha1"
+_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")
+_FIRST_POD_NETWORK = ipaddress.IPv4Address("10.128.0.0")
+_FIRST_SERVICE_NETWORK = ipaddress.IPv4Address("10.64.0.0")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """Simulated nodes that are alike."""
+
+    count: int
+    cpu: str = "16"
+    memory: str = "64Gi"
+    pods: int = 110
+    resources: dict[str, str] = field(default_factory=dict)  # extended ones, e.g. nvidia.com/gpu: "8"
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: list[dict[str, str]] = field(default_factory=list)
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """One member cluster."""
+
+    name: str
+    provider: str = ""
+    region: str = ""
+    zone: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    simulated: tuple[NodeGroup, ...] = ()
+    process_nodes: int = 0
+    process_nodes_tainted: bool = True
+    pod_cidr: str = ""
+    service_cidr: str = ""
+    port: int = 0
+    api_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSpec:
+    """A hub (unless `hub` is false) and its clusters."""
+
+    name: str
+    clusters: tuple[ClusterSpec, ...]
+    hub: bool = True
+    hub_port: int = 0
+    images: tuple[dict[str, Any], ...] = ()
+
+
+def default_fleet(name: str = "default") -> FleetSpec:
+    """One on-premises and two cloud clusters, ten simulated nodes and a process node each."""
+    places = (
+        ("onprem", "onprem", "eu-north", "eu-north-hall1"),
+        ("cloud-a", "aws", "eu-west-1", "eu-west-1a"),
+        ("cloud-b", "gcp", "europe-west4", "europe-west4-b"),
+    )
+    clusters = [
+        ClusterSpec(
+            cluster, provider, region, zone, {"location": provider}, (NodeGroup(10, zone=zone),), process_nodes=1
+        )
+        for cluster, provider, region, zone in places
+    ]
+    return with_networks(FleetSpec(name, tuple(clusters)))
+
+
+def with_networks(fleet: FleetSpec) -> FleetSpec:
+    """The fleet with a pod /14 and a service /16 of its own for each cluster that names none."""
+    from dataclasses import replace
+
+    clusters = []
+    for index, cluster in enumerate(fleet.clusters):
+        pods = cluster.pod_cidr or f"{_FIRST_POD_NETWORK + index * (1 << 18)}/14"
+        services = cluster.service_cidr or f"{_FIRST_SERVICE_NETWORK + index * (1 << 16)}/16"
+        clusters.append(replace(cluster, pod_cidr=pods, service_cidr=services))
+    return replace(fleet, clusters=tuple(clusters))
+
+
+def load(path: Path) -> FleetSpec:
+    """Read and check a fleet file. Raises UserError naming line and key."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", hint="name a fleet file, or none for the default fleet") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> FleetSpec:
+    """The fleet that a YAML text describes."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark.line + 1) if error.problem_mark else 1
+        raise UserError(f"{source}:{line}: not YAML: {error.problem}") from None
+    if root is None:
+        raise UserError(f"{source}: the file is empty", hint="see examples/ for fleet files")
+    return _Reader(source).fleet(root)
+
+
+class _Reader:
+    """Walks YAML nodes, which know their lines."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def fail(self, node: yaml.Node, key: str, why: str) -> UserError:
+        return UserError(f"{self._source}:{node.start_mark.line + 1}: {key}: {why}")
+
+    def mapping(self, node: yaml.Node, key: str, known: dict[str, Callable[[yaml.Node, str], Any]]) -> dict[str, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.fail(node, key, "must be a mapping")
+        found: dict[str, Any] = {}
+        for name_node, value in node.value:
+            name = str(name_node.value)
+            path = f"{key}.{name}" if key else name
+            if name not in known:
+                options = ", ".join(sorted(known))
+                raise self.fail(name_node, path, f"unknown key; known here: {options}")
+            if name in found:
+                raise self.fail(name_node, path, "given twice")
+            found[name] = known[name](value, path)
+        return found
+
+    def items(self, node: yaml.Node, key: str, read: Callable[[yaml.Node, str], Any]) -> list[Any]:
+        if not isinstance(node, yaml.SequenceNode):
+            raise self.fail(node, key, "must be a list")
+        return [read(item, f"{key}[{index}]") for index, item in enumerate(node.value)]
+
+    def text(self, node: yaml.Node, key: str) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.fail(node, key, "must be a string")
+        return str(node.value)
+
+    def number(self, node: yaml.Node, key: str, low: int = 0, high: int = 100_000) -> int:
+        text = self.text(node, key)
+        if not text.isdigit() or not low <= int(text) <= high:
+            raise self.fail(node, key, f"must be a whole number from {low} to {high}, not {text!r}")
+        return int(text)
+
+    def flag(self, node: yaml.Node, key: str) -> bool:
+        text = self.text(node, key).lower()
+        if text not in ("true", "false"):
+            raise self.fail(node, key, f"must be true or false, not {text!r}")
+        return text == "true"
+
+    def name(self, node: yaml.Node, key: str) -> str:
+        text = self.text(node, key)
+        if not _NAME.match(text):
+            raise self.fail(node, key, f"{text!r}: use at most 40 lower-case letters, digits and '-'")
+        return text
+
+    def labels(self, node: yaml.Node, key: str) -> dict[str, str]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.fail(node, key, "must be a mapping of strings")
+        return {str(k.value): self.text(v, f"{key}.{k.value}") for k, v in node.value}
+
+    def amount(self, node: yaml.Node, key: str) -> str:
+        text = self.text(node, key)
+        try:
+            if quantity.parse(text) < 0:
+                raise ValueError
+        except ValueError:
+            raise self.fail(node, key, f"{text!r} is not a quantity such as 16, 500m or 64Gi") from None
+        return text
+
+    def amounts(self, node: yaml.Node, key: str) -> dict[str, str]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.fail(node, key, "must be a mapping of quantities")
+        return {str(k.value): self.amount(v, f"{key}.{k.value}") for k, v in node.value}
+
+    def cidr(self, node: yaml.Node, key: str) -> str:
+        text = self.text(node, key)
+        try:
+            network = ipaddress.IPv4Network(text)
+        except ValueError as error:
+            raise self.fail(node, key, f"not an IPv4 network: {error}") from None
+        if network.is_loopback:
+            raise self.fail(node, key, "API servers refuse loopback addresses in endpoints; use a private network")
+        return text
+
+    def port(self, node: yaml.Node, key: str) -> int:
+        return self.number(node, key, 0, 65535)
+
+    def constant(self, wanted: str) -> Callable[[yaml.Node, str], str]:
+        def read(node: yaml.Node, key: str) -> str:
+            text = self.text(node, key)
+            if text != wanted:
+                raise self.fail(node, key, f"must be {wanted}, not {text}")
+            return text
+
+        return read
+
+    def fleet(self, root: yaml.Node) -> FleetSpec:
+        found = self.mapping(
+            root,
+            "",
+            {
+                "apiVersion": self.constant(API_VERSION),
+                "kind": self.constant("Fleet"),
+                "metadata": lambda n, k: self.mapping(n, k, {"name": self.name}),
+                "spec": self.spec,
+            },
+        )
+        for key in ("apiVersion", "kind", "spec"):
+            if key not in found:
+                raise self.fail(root, key, "missing")
+        spec = found["spec"]
+        name = (found.get("metadata") or {}).get("name", "default")
+        hub = spec.get("hub") or {}
+        clusters = tuple(spec["clusters"])
+        fleet = FleetSpec(name, clusters, hub_port=hub.get("port", 0), images=tuple(spec.get("images") or ()))
+        return with_networks(fleet)
+
+    def spec(self, node: yaml.Node, key: str) -> dict[str, Any]:
+        found = self.mapping(
+            node,
+            key,
+            {
+                "hub": lambda n, k: self.mapping(n, k, {"port": self.port}),
+                "clusters": lambda n, k: self.items(n, k, self.cluster),
+                "images": lambda n, k: self.items(n, k, self.image),
+            },
+        )
+        if not found.get("clusters"):
+            raise self.fail(node, f"{key}.clusters", "a fleet needs at least one cluster")
+        seen: set[str] = set()
+        for cluster in found["clusters"]:
+            if cluster.name in seen or cluster.name == "hub":
+                raise self.fail(node, f"{key}.clusters", f"the name {cluster.name!r} is taken")
+            seen.add(cluster.name)
+        return found
+
+    def cluster(self, node: yaml.Node, key: str) -> ClusterSpec:
+        found = self.mapping(
+            node,
+            key,
+            {
+                "name": self.name,
+                "provider": self.text,
+                "region": self.text,
+                "zone": self.text,
+                "labels": self.labels,
+                "nodes": self.nodes,
+                "podCIDR": self.cidr,
+                "serviceCIDR": self.cidr,
+                "port": self.port,
+            },
+        )
+        if "name" not in found:
+            raise self.fail(node, f"{key}.name", "missing")
+        nodes = found.get("nodes") or {}
+        return ClusterSpec(
+            name=found["name"],
+            provider=found.get("provider", ""),
+            region=found.get("region", ""),
+            zone=found.get("zone", ""),
+            labels=found.get("labels") or {},
+            simulated=tuple(nodes.get("simulated") or ()),
+            process_nodes=nodes.get("process", 0),
+            pod_cidr=found.get("podCIDR", ""),
+            service_cidr=found.get("serviceCIDR", ""),
+            port=found.get("port", 0),
+        )
+
+    def nodes(self, node: yaml.Node, key: str) -> dict[str, Any]:
+        def simulated(value: yaml.Node, path: str) -> list[NodeGroup]:
+            if isinstance(value, yaml.ScalarNode):
+                return [NodeGroup(self.number(value, path))]
+            groups: list[NodeGroup] = self.items(value, path, self.group)
+            return groups
+
+        return self.mapping(node, key, {"simulated": simulated, "process": lambda n, k: self.number(n, k, 0, 64)})
+
+    def group(self, node: yaml.Node, key: str) -> NodeGroup:
+        known: dict[str, Callable[[yaml.Node, str], Any]] = {
+            "count": self.number,
+            "cpu": self.amount,
+            "memory": self.amount,
+            "pods": self.number,
+            "resources": self.amounts,
+            "labels": self.labels,
+            "taints": lambda n, k: self.items(n, k, self.labels),
+            "zone": self.text,
+        }
+        found = self.mapping(node, key, known)
+        if "count" not in found:
+            raise self.fail(node, f"{key}.count", "missing")
+        return NodeGroup(**found)
+
+    def image(self, node: yaml.Node, key: str) -> dict[str, Any]:
+        found = self.labels(node, key)
+        if "match" not in found:
+            raise self.fail(node, f"{key}.match", "missing: the image name pattern")
+        return dict(found)

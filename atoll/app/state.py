@@ -1,0 +1,107 @@
+"""Where a fleet keeps its state on this machine: XDG folders by fleet name, with a version stamp.
+
+$XDG_STATE_HOME/atoll/fleets/NAME/
+  version        the format of this folder
+  fleet.json     what was asked for, resolved (ports, networks)
+  supervisor.pid
+  logs/PROCESS.log
+  clusters/NAME/ store.db, pki/, nodes/
+  hub/           store.db, pki/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll.base.errors import UserError
+
+FORMAT = "1"
+
+
+def state_home() -> Path:
+    """$XDG_STATE_HOME/atoll, by default ~/.local/state/atoll."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "atoll"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """The folder of one fleet."""
+
+    name: str
+    folder: Path
+
+    @property
+    def fleet_file(self) -> Path:
+        return self.folder / "fleet.json"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.folder / "supervisor.pid"
+
+    @property
+    def control_socket(self) -> Path:
+        """A Unix socket's path is short (108 bytes), a state folder's may not be."""
+        digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        return Path(base) / f"atoll-{os.getuid()}-{digest}" / "control"
+
+    def log_file(self, process: str) -> Path:
+        return self.folder / "logs" / f"{process}.log"
+
+    def cluster_folder(self, cluster: str) -> Path:
+        return self.folder / "hub" if cluster == "hub" else self.folder / "clusters" / cluster
+
+    def prepare(self) -> None:
+        """Create the folder, private to the user. Raises UserError where a newer Atoll wrote it."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.folder / "logs").mkdir(exist_ok=True)
+        stamp = self.folder / "version"
+        if stamp.exists():
+            found = stamp.read_text().strip()
+            if found != FORMAT:
+                raise UserError(
+                    f"the state in {self.folder} has format {found}, this Atoll writes {FORMAT}",
+                    hint=f"use the Atoll that made it, or remove it: atoll down --purge {self.name}",
+                )
+        else:
+            stamp.write_text(FORMAT + "\n")
+        self.control_socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def exists(self) -> bool:
+        return self.fleet_file.exists()
+
+    def supervisor_pid(self) -> int | None:
+        """The pid of a live supervisor of this fleet, else None."""
+        try:
+            pid = int(self.pid_file.read_text())
+            os.kill(pid, 0)
+            command = Path(f"/proc/{pid}/cmdline")
+            if command.exists() and b"atoll" not in command.read_bytes():
+                return None
+            return pid
+        except (OSError, ValueError):
+            return None
+
+    def remove(self) -> None:
+        """Delete all state of the fleet."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.control_socket.parent, ignore_errors=True)
+
+
+def fleet_state(name: str) -> FleetState:
+    """The state of the fleet of that name, whether it exists or not."""
+    return FleetState(name, state_home() / "fleets" / name)
+
+
+def fleet_names() -> list[str]:
+    """Fleets that have state on this machine."""
+    folder = state_home() / "fleets"
+    if not folder.is_dir():
+        return []
+    return sorted(item.name for item in folder.iterdir() if (item / "fleet.json").exists())
