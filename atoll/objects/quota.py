@@ -130,7 +130,7 @@ def _claim_usage(claim: Object) -> Amounts:
 
 def _pod_in_scope(term: Object, pod: Object) -> bool:
     spec = pod["spec"]
-    scope = term["scopeName"]
+    scope: str = term["scopeName"]
     if scope in ("Terminating", "NotTerminating"):
         return (spec.get("activeDeadlineSeconds") is not None) == (scope == "Terminating")
     if scope in ("BestEffort", "NotBestEffort"):

@@ -13,13 +13,16 @@ from atoll.cluster.apiserver.ports import AdmissionRequest
 
 
 class Mutating(Protocol):
-    resources: frozenset[str] | None  # group resources, None for all
+    @property
+    def resources(self) -> frozenset[str] | None:
+        """The group resources it looks at, None for all."""
 
     def mutate(self, request: AdmissionRequest) -> None: ...
 
 
 class Validating(Protocol):
-    resources: frozenset[str] | None
+    @property
+    def resources(self) -> frozenset[str] | None: ...
 
     def validate(self, request: AdmissionRequest) -> Awaitable[None] | None: ...
 
