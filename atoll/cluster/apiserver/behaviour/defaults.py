@@ -1,17 +1,16 @@
 """Default values per Go type, as upstream's pkg/apis/*/v1/defaults.go sets them.
 
-HOOKS maps a type's name (shapes.json) to what fills its empty fields; it runs wherever the type occurs, after the
-types inside it. Declared defaults (`+default=` markers) are in shapes.json itself.
+HOOKS maps a type's name to what fills its empty fields; it runs wherever the type occurs, after the types inside
+it. DECLARED are the constants that upstream's types declare (`+default=` markers).
 """
 
 from __future__ import annotations
 
-import re
+import base64
 from typing import Any
 
-from atoll.cluster.apiserver.behaviour.shape import Hook, Object
+from atoll.cluster.apiserver.behaviour.defaulting import Hook, Object
 
-_TAG = re.compile(r"^[^@]*?(?::([\w][\w.-]*))?(@.*)?$")
 _MAX_INT32 = 2**31 - 1
 
 
@@ -105,13 +104,11 @@ def _secret(obj: Object) -> None:
     obj.setdefault("type", "Opaque")
     strings = obj.pop("stringData", None)
     if strings:
-        import_strings(obj, strings)
+        _encode_strings(obj, strings)
 
 
-def import_strings(obj: Object, strings: dict[str, str]) -> None:
+def _encode_strings(obj: Object, strings: dict[str, str]) -> None:
     """Secret.stringData is write-only: it goes to data."""
-    import base64
-
     data = obj.setdefault("data", {})
     for key, value in strings.items():
         data[key] = base64.b64encode(value.encode()).decode()
@@ -128,7 +125,6 @@ def _service(obj: Object) -> None:
             spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": 10800}}
     kind = spec.setdefault("type", "ClusterIP")
     for port in spec.get("ports") or ():
-        port.setdefault("protocol", "TCP")
         if port.get("targetPort") in (0, "", None):
             port["targetPort"] = port["port"]
     outside = kind in ("NodePort", "LoadBalancer") or (kind == "ClusterIP" and spec.get("externalIPs"))
@@ -415,9 +411,26 @@ def _device_request(obj: Object) -> None:
         obj["count"] = 1
 
 
-def _config_map(obj: Object) -> None:
-    del obj  # data is made but empty, so it is not written
-
+DECLARED: dict[str, dict[str, Any]] = {
+    "core/v1.AzureDiskVolumeSource": {
+        "cachingMode": "ReadWrite",
+        "fsType": "ext4",
+        "readOnly": False,
+        "kind": "Shared",
+    },
+    "core/v1.ContainerPort": {"protocol": "TCP"},
+    "core/v1.ServicePort": {"protocol": "TCP"},
+    "core/v1.FileKeySelector": {"optional": False},
+    "core/v1.GRPCAction": {"service": ""},
+    "core/v1.ISCSIPersistentVolumeSource": {"iscsiInterface": "default"},
+    "core/v1.ISCSIVolumeSource": {"iscsiInterface": "default"},
+    "core/v1.RBDPersistentVolumeSource": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"},
+    "core/v1.RBDVolumeSource": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"},
+    "core/v1.ReplicationControllerSpec": {"replicas": 1},
+    "core/v1.ScaleIOPersistentVolumeSource": {"storageMode": "ThinProvisioned", "fsType": "xfs"},
+    "core/v1.ScaleIOVolumeSource": {"storageMode": "ThinProvisioned", "fsType": "xfs"},
+    "resource/v1.DeviceToleration": {"operator": "Equal"},
+}
 
 HOOKS: dict[str, Hook] = {
     "core/v1.Container": _container,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoll.cluster.apiserver.behaviour.shape import Object
+from atoll.cluster.apiserver.behaviour.defaulting import Object
 
 
 def pod(obj: Object) -> dict[str, str]:

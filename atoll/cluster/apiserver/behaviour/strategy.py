@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from atoll.base import quantity
-from atoll.cluster.apiserver.behaviour.shape import Object
+from atoll.cluster.apiserver.behaviour.defaulting import Object
 
 Prepare = Callable[[Object], None]
 PrepareUpdate = Callable[[Object, Object], None]

@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from atoll.cluster.apiserver.behaviour import fields, strategy
-from atoll.cluster.apiserver.behaviour.defaults import HOOKS
-from atoll.cluster.apiserver.behaviour.shape import Object, Shapes, decoder, type_name
+from atoll.cluster.apiserver.behaviour.defaulting import Defaulters, Object
+from atoll.cluster.apiserver.behaviour.defaults import DECLARED, HOOKS
 from atoll.cluster.apiserver.ports import Behaviour
+from atoll.kinds.decode import zero
+from atoll.kinds.nodes import SchemaNode
 from atoll.kinds.resource import Resource
+from atoll.kinds.schemas import schema_for
 
-_SHAPES = Shapes(HOOKS)
+_DEFAULTERS = Defaulters(HOOKS, DECLARED)
 
 
 def behaviour_of(resource: Resource) -> Behaviour:
@@ -28,28 +31,33 @@ _MADE: dict[Resource, Behaviour] = {}
 
 def _make(resource: Resource) -> Behaviour:
     builder = _TABLE.get(resource.group_resource)
-    decode = decoder(_SHAPES, resource)
     behaviour = builder(resource) if builder is not None else _schema_only(resource)
-    if decode is not None:
-        behaviour = replace(behaviour, default=decode)
+    schema = schema_for(resource.group, resource.version, resource.kind)
+    if schema is not None:
+        defaulter = _DEFAULTERS.of(schema)
+        if defaulter.useful:
+            behaviour = replace(behaviour, default=defaulter)
     return behaviour
+
+
+def _status_schema(resource: Resource) -> SchemaNode | None:
+    schema = schema_for(resource.group, resource.version, resource.kind)
+    return None if schema is None else schema.at("status")
 
 
 def _new_status(resource: Resource) -> Callable[[], Object]:
     """Makes the status of a new object: Go's zero value."""
-    name = type_name(resource.group, resource.version, resource.kind)
-    make = _SHAPES.shape(name).handlers["status"]
+    node = _status_schema(resource)
 
     def status() -> Object:
-        fresh: Object = make(None)
+        fresh: Object = {} if node is None else zero(node) or {}
         return fresh
 
     return status
 
 
 def _has_status(resource: Resource) -> bool:
-    name = type_name(resource.group, resource.version, resource.kind)
-    return name in _SHAPES and "status" in _SHAPES.shape(name).handlers
+    return _status_schema(resource) is not None
 
 
 def _schema_only(resource: Resource) -> Behaviour:
