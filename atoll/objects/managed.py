@@ -1,0 +1,237 @@
+"""metadata.managedFields: who owns which fields, kept on every write (upstream's field manager).
+
+`update` is for create, update and non-apply patches: the writer comes to own what it changed, others lose it.
+Server-side apply itself is `atoll.objects.apply`. Both work on the stored FieldsV1 JSON directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.kinds.decode import zero
+from atoll.kinds.nodes import SchemaNode
+from atoll.objects.compare import compare
+from atoll.objects.fields import FieldSet, difference, union, without
+
+Object = dict[str, Any]
+Convert = Callable[[Object, str], Object | None]
+"""(object, apiVersion) → the object in that version, or None where it is not served any more."""
+
+APPLY = "Apply"
+UPDATE = "Update"
+_MAX_UPDATERS = 10
+_OLD_UPDATES = "ancient-changes"
+_NO_SET: FieldSet = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """What identifies a manager. An applier is the same whatever version it applies: its api_version is ""."""
+
+    name: str
+    operation: str
+    api_version: str
+    subresource: str = ""
+
+    def text(self, version: str, time: str | None = None) -> str:
+        """As upstream's conflict messages name it."""
+        found = f'"{self.name}"'
+        if self.subresource:
+            found += f' with subresource "{self.subresource}"'
+        if self.operation == UPDATE:
+            found += f" using {version}" + (f" at {time}" if time else "")
+        return found
+
+
+@dataclass(slots=True)
+class Entry:
+    """One manager's fields, in `version`."""
+
+    fields: FieldSet
+    version: str
+    time: str | None = None
+
+
+Managed = dict[Manager, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What field management must know of the kind being written: `reset`, fields that the strategy ignores."""
+
+    node: SchemaNode
+    api_version: str
+    subresource: str = ""
+    reset: FieldSet | None = None
+    convert: Convert | None = None
+    typed: bool = True  # a built-in kind: an absent object has Go's zero values; a CRD's is empty
+
+    def empty(self) -> Object:
+        """The object before it is created."""
+        return zero(self.node) if self.typed else {}
+
+    def compare(self, old: Object, new: Object, version: str) -> tuple[FieldSet, FieldSet] | None:
+        """Compare in the version of a manager; None if that version is not served any more."""
+        if version != self.api_version and self.convert is not None:
+            converted_old, converted_new = self.convert(old, version), self.convert(new, version)
+            if converted_old is None or converted_new is None:
+                return None
+            old, new = converted_old, converted_new
+        changed, removed = compare(old, new, self.node)
+        if self.reset:
+            return without(changed, self.reset), without(removed, self.reset)
+        return changed, removed
+
+
+def decode_entries(entries: Any) -> Managed:
+    """Parse metadata.managedFields. Raises ValueError where upstream refuses it."""
+    managed: Managed = {}
+    for index, entry in enumerate(entries or ()):
+        operation, version = entry.get("operation"), entry.get("apiVersion")
+        if operation not in (APPLY, UPDATE):
+            raise ValueError("operation must be `Apply` or `Update`")
+        if not version:
+            raise ValueError("apiVersion must not be empty")
+        kind = entry.get("fieldsType")
+        if kind != "FieldsV1":
+            problem = f'invalid fieldsType "{kind}"' if kind else "missing fieldsType"
+            raise ValueError(f"{problem} in managed fields entry {index}")
+        manager = Manager(
+            entry.get("manager", ""), operation, "" if operation == APPLY else version, entry.get("subresource", "")
+        )
+        managed[manager] = Entry(entry.get("fieldsV1") or {}, version, entry.get("time"))
+    return managed
+
+
+def encode_entries(managed: Managed) -> list[Object]:
+    """metadata.managedFields in upstream's order: by operation, time, manager, version, subresource."""
+    ordered = managed.items()
+    if len(managed) > 1:
+        ordered = sorted(  # type: ignore[assignment]
+            ordered, key=lambda item: (item[0].operation, item[1].time or "", item[0].name, item[1].version,
+                                       item[0].subresource)
+        )  # fmt: skip
+    entries = []
+    for manager, entry in ordered:
+        found: Object = {"manager": manager.name, "operation": manager.operation, "apiVersion": entry.version}
+        if entry.time:
+            found["time"] = entry.time
+        found["fieldsType"] = "FieldsV1"
+        found["fieldsV1"] = entry.fields
+        if manager.subresource:
+            found["subresource"] = manager.subresource
+        entries.append(found)
+    return entries
+
+
+def set_entries(obj: Object, managed: Managed) -> None:
+    """Write managedFields into an object (private to the caller)."""
+    if managed:
+        obj["metadata"]["managedFields"] = encode_entries(managed)
+    else:
+        obj["metadata"].pop("managedFields", None)
+
+
+def _current(old: Object | None, new: Object, subresource: str) -> Managed:
+    """The entries that a write starts from: the request's own if it has sensible ones, else the live object's."""
+    live = (old or {}).get("metadata", {}).get("managedFields")
+    given = new["metadata"].get("managedFields")
+    if not subresource and given is not None:
+        if given == [] or given == [{}]:
+            return {}  # an explicit reset
+        if given is not live:
+            try:
+                managed = decode_entries(given)
+            except (ValueError, AttributeError):
+                managed = {}
+            if managed:
+                return managed
+    try:
+        return decode_entries(live)
+    except (ValueError, AttributeError):
+        return {}
+
+
+def update(old: Object | None, new: Object, schema: Schema, *, manager: str, now: str) -> None:
+    """Record a create (`old` None), update or patch: changes new["metadata"]["managedFields"], nothing else.
+
+    `now` is rfc3339. Where the writer changed nothing its entry keeps its time.
+    """
+    identity = Manager(manager or "unknown", UPDATE, schema.api_version, schema.subresource)
+    managed = _current(old, new, schema.subresource)
+    if not managed and old is not None:
+        new["metadata"].pop("managedFields", None)  # not tracked so far, or reset
+        return
+    changed, removed = schema.compare(old if old is not None else schema.empty(), new, schema.api_version) or ({}, {})
+    if managed and (changed or removed or any(e.version != schema.api_version for e in managed.values())):
+        take(managed, schema, (changed, removed), old or {}, new)
+    if changed:
+        own = managed.get(identity)
+        fields = changed if own is None else union(own.fields, changed)
+        managed[identity] = Entry(fields, schema.api_version, now)
+        _cap(managed)
+    set_entries(new, managed)
+
+
+def take(
+    managed: Managed, schema: Schema, own: tuple[FieldSet, FieldSet], old: Object, new: Object,
+    keep: Manager | None = None,
+) -> None:  # fmt: skip
+    """Everybody but `keep` loses what was changed, and what was removed."""
+    comparisons = {schema.api_version: own}
+    for manager, entry in list(managed.items()):
+        if manager == keep:
+            continue
+        found = comparisons.get(entry.version)
+        if found is None:
+            found = schema.compare(old, new, entry.version)
+            if found is None:
+                del managed[manager]
+                continue
+            comparisons[entry.version] = found
+        changed, removed = found
+        fields = difference(difference(entry.fields, changed), removed)
+        if not fields:
+            del managed[manager]
+        elif fields is not entry.fields:
+            managed[manager] = Entry(fields, entry.version, entry.time)
+
+
+def _cap(managed: Managed) -> None:
+    """At most ten updaters: the oldest are merged into one `ancient-changes` entry per version."""
+    updaters = [manager for manager in managed if manager.operation == UPDATE]
+    count = len(updaters)
+    if count <= _MAX_UPDATERS:
+        return
+    updaters.sort(key=lambda item: (managed[item].time or "", item.name, item.api_version, item.subresource))
+    first: dict[str, Manager] = {}
+    for manager in updaters:
+        if count <= _MAX_UPDATERS:
+            return
+        entry = managed[manager]
+        if entry.version not in first:
+            first[entry.version] = manager
+            continue
+        bucket = Manager(_OLD_UPDATES, UPDATE, entry.version)
+        if bucket not in managed:
+            managed[bucket] = managed.pop(first[entry.version])
+        merged = union(entry.fields, managed[bucket].fields)
+        managed[bucket] = Entry(merged, entry.version, entry.time)
+        if manager != bucket:
+            del managed[manager]
+        count -= 1
+
+
+def keep_times(new: Object, old: Object) -> None:
+    """Where nothing but the times in managedFields would change, keep the old ones: the write is then a no-op."""
+    fresh, stale = new["metadata"].get("managedFields"), old["metadata"].get("managedFields")
+    if not fresh or not stale or len(fresh) != len(stale) or fresh == stale:
+        return
+    for ours, theirs in zip(fresh, stale, strict=True):
+        if {**ours, "time": None} != {**theirs, "time": None}:
+            return
+    rest = {**new, "metadata": {**new["metadata"], "managedFields": stale}}
+    if rest == old:
+        new["metadata"]["managedFields"] = stale
