@@ -235,6 +235,15 @@ class Informers:
         for informer in list(self._informers.values()):
             await informer.synced.wait()
 
+    async def drop(self, resource: Resource) -> None:
+        """Stop and forget all informers of a resource that is no longer served."""
+        keys = [key for key in self._informers if key[0] == resource]
+        tasks = [self._tasks.pop(informer, None) for informer in map(self._informers.pop, keys)]
+        stopped = [task for task in tasks if task is not None and task is not asyncio.current_task()]
+        for task in stopped:
+            task.cancel()
+        await asyncio.gather(*stopped, return_exceptions=True)
+
     async def stop(self) -> None:
         self._running = False
         tasks = list(self._tasks.values())

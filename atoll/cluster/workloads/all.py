@@ -1,0 +1,65 @@
+"""The controller-manager: all controllers of a cluster, or the few that a hub runs."""
+
+from __future__ import annotations
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.cluster.workloads.accounts.controller import AccountTokens, DefaultAccounts, RootCaPublisher, TokenMaker
+from atoll.cluster.workloads.common.context import ClientFactory, Context, Options, Runnable
+from atoll.cluster.workloads.deployment.controller import DeploymentController
+from atoll.cluster.workloads.endpoints.controller import EndpointsController, EndpointSliceController
+from atoll.cluster.workloads.garbage.controller import GarbageCollector
+from atoll.cluster.workloads.namespaces.controller import NamespaceController
+from atoll.cluster.workloads.replicaset.controller import (
+    REPLICA_SET,
+    REPLICATION_CONTROLLER,
+    ReplicaSetController,
+)
+from atoll.runtime.informer import Informers
+
+__all__ = ["Options", "full_controllers", "hub_controllers"]
+
+
+def hub_controllers(
+    client_for: ClientFactory,
+    informers: Informers,
+    clock: Clock,
+    chance: Chance,
+    options: Options | None = None,
+    make_token: TokenMaker | None = None,
+) -> list[Runnable]:
+    """Namespaces, garbage collection and service accounts: what an API on which templates don't run needs.
+
+    The caller starts the informers (`informers.start()`) and runs each as a task.
+    """
+    context = Context(client_for, informers, clock, chance, options or Options())
+    return _basic(context, make_token)
+
+
+def full_controllers(
+    client_for: ClientFactory,
+    informers: Informers,
+    clock: Clock,
+    chance: Chance,
+    options: Options | None = None,
+    make_token: TokenMaker | None = None,
+) -> list[Runnable]:
+    """Everything that kube-controller-manager does here but for nodes' health, which is the nodes' part."""
+    context = Context(client_for, informers, clock, chance, options or Options())
+    return [
+        *_basic(context, make_token),
+        ReplicaSetController(context, REPLICA_SET),
+        ReplicaSetController(context, REPLICATION_CONTROLLER),
+        DeploymentController(context),
+        EndpointsController(context),
+        EndpointSliceController(context),
+    ]
+
+
+def _basic(context: Context, make_token: TokenMaker | None) -> list[Runnable]:
+    found: list[Runnable] = [NamespaceController(context), GarbageCollector(context), DefaultAccounts(context)]
+    if context.options.root_ca:
+        found.append(RootCaPublisher(context))
+    if make_token is not None:
+        found.append(AccountTokens(context, make_token))
+    return found

@@ -1,0 +1,1 @@
+"""Namespaces' deletion: all content goes first, pods before the rest."""
