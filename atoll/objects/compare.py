@@ -134,7 +134,7 @@ def whole(value: Any, node: SchemaNode | None) -> FieldSet:
     if node is None or not value:
         return {}
     kind = type(value)
-    if kind is not dict and kind is not list or node.atomic:
+    if (kind is not dict and kind is not list) or node.atomic:
         return {}
     result: FieldSet = {".": {}}
     if kind is dict:

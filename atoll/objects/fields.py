@@ -189,7 +189,7 @@ def of_value(value: Any, node: SchemaNode | None) -> FieldSet:
             named = child is not None
             below = _applied(item, child if child is not None else additional)
             # named structs are not owned themselves, unless they are leaves
-            member = below is None or not named or not item and type(item) is dict
+            member = below is None or not named or (not item and type(item) is dict)
             children = {} if below is None else below
             if member:
                 result["f:" + name] = {_SELF: {}, **children} if children else {}
