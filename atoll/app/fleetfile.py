@@ -18,7 +18,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,12 @@ class FleetSpec:
     images: tuple[dict[str, Any], ...] = ()
 
 
+def check_name(name: str) -> None:
+    """Raises UserError for what can't be a cluster's name."""
+    if not _NAME.match(name):
+        raise UserError(f"{name!r} can't be a name", hint="use at most 40 lower-case letters, digits and '-'")
+
+
 def default_fleet(name: str = "default") -> FleetSpec:
     """One on-premises and two cloud clusters, ten simulated nodes and a process node each."""
     places = (
@@ -95,8 +101,6 @@ def default_fleet(name: str = "default") -> FleetSpec:
 
 def with_networks(fleet: FleetSpec) -> FleetSpec:
     """The fleet with a pod /14 and a service /16 of its own for each cluster that names none."""
-    from dataclasses import replace
-
     clusters = []
     for index, cluster in enumerate(fleet.clusters):
         pods = cluster.pod_cidr or f"{_FIRST_POD_NETWORK + index * (1 << 18)}/14"

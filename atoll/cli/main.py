@@ -1,7 +1,103 @@
-"""Entry point of the atoll command."""
+"""The atoll command. Subcommands are imported when they are used, so that --help stays fast."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from atoll import __version__
+from atoll.base.errors import AtollError
+
+# name → (module, attribute, what it does); in the order in which help shows them
+_COMMANDS: dict[str, tuple[str, str, str]] = {
+    "up": ("atoll.cli.fleet", "up", "Start a fleet: a hub and its clusters"),
+    "down": ("atoll.cli.fleet", "down", "Stop a fleet"),
+    "status": ("atoll.cli.status", "status", "Show the fleet, its clusters and their health"),
+    "logs": ("atoll.cli.fleet", "logs", "Show the log of one of the fleet's processes"),
+    "kubeconfig": ("atoll.cli.fleet", "kubeconfig", "Merge the fleet's contexts into a kubeconfig"),
+    "kill": ("atoll.cli.fleet", "kill", "Kill, stop or cut off a cluster, to see what happens"),
+    "heal": ("atoll.cli.fleet", "heal", "Undo what kill did"),
+    "cluster": ("atoll.cli.cluster", "cluster", "Create, delete and list throw-away clusters"),
+    "join": ("atoll.cli.members", "join", "Let the hub manage an existing cluster"),
+    "unjoin": ("atoll.cli.members", "unjoin", "Take a cluster out of the fleet"),
+    "plan": ("atoll.cli.planning", "plan", "Show what would happen, before anything changes"),
+    "apply": ("atoll.cli.planning", "apply", "Carry out a plan made with plan --out"),
+    "get": ("atoll.cli.inspect", "get", "One table of a kind over all clusters"),
+    "explain": ("atoll.cli.inspect", "explain", "Why an object is where it is"),
+    "tree": ("atoll.cli.inspect", "tree", "An object, and all that came of it"),
+    "demo": ("atoll.cli.demo", "demo", "Start a fleet and run a real application over it"),
+    "doctor": ("atoll.cli.doctor", "doctor", "Say what this machine can and can't do"),
+    "completion": ("atoll.cli.completion", "completion", "Print shell completion (bash, zsh, fish)"),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        found: click.Command = getattr(importlib.import_module(entry[0]), entry[1])
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="atoll")
+def cli() -> None:
+    """Run AI and data workloads across many Kubernetes clusters.
+
+    \b
+    Examples:
+      atoll up                      a hub and three clusters on this machine
+      atoll plan -f app/            what would happen to these manifests
+      atoll kill onprem             and watch the work move:  atoll status --watch
+      atoll cluster create ci       one throw-away cluster
+    """
+
 
 def main() -> None:
-    raise SystemExit("not built yet")
+    """Entry point: errors are told in words, with the next step; tracebacks only with ATOLL_TRACEBACK=1."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("aborted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except AtollError as error:
+        if os.environ.get("ATOLL_TRACEBACK"):
+            raise
+        click.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  next: {error.hint}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("ATOLL_TRACEBACK"):
+            raise
+        click.echo(f"error: a fault of Atoll's own: {type(error).__name__}: {error}", err=True)
+        click.echo("  next: run it again with ATOLL_TRACEBACK=1 and report what it prints", err=True)
+        sys.exit(70)

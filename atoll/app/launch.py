@@ -1,0 +1,167 @@
+"""Starting and stopping a fleet from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from atoll.app.control import ask, ask_one
+from atoll.app.fleetfile import ClusterSpec, FleetSpec, NodeGroup
+from atoll.app.state import FleetState, fleet_state
+from atoll.base.errors import UserError
+
+Message = dict[str, Any]
+Tell = Callable[[str], None]
+_START_SECONDS = 120.0
+
+
+def write_fleet(state: FleetState, fleet: FleetSpec) -> None:
+    """Remember what was asked for, atomically."""
+    text = json.dumps(asdict(fleet), indent=1)
+    draft = state.fleet_file.with_suffix(".tmp")
+    draft.write_text(text)
+    draft.replace(state.fleet_file)
+
+
+def read_fleet(state: FleetState) -> FleetSpec:
+    """The fleet as it was started. Raises UserError where there is none."""
+    try:
+        data = json.loads(state.fleet_file.read_text())
+    except OSError:
+        raise UserError(f"there is no fleet {state.name!r} on this machine", hint="start one: atoll up") from None
+    clusters = []
+    for item in data.pop("clusters"):
+        groups = tuple(NodeGroup(**group) for group in item.pop("simulated"))
+        clusters.append(ClusterSpec(**item, simulated=groups))
+    images = tuple(data.pop("images"))
+    return FleetSpec(clusters=tuple(clusters), images=images, **data)
+
+
+def start(state: FleetState, fleet: FleetSpec, tell: Tell, *, foreground: bool = False) -> Message:
+    """Start a fleet, or take up again the state of one that was killed. Returns the processes once all are ready.
+
+    Raises UserError when one can't start, with the reason.
+    """
+    if state.supervisor_pid() is not None:
+        tell(f"the fleet {state.name} is running already")
+        return wait_ready(state, tell)
+    state.prepare()
+    write_fleet(state, fleet)
+    tell(f"starting {len(fleet.clusters)} cluster(s)" + (" and the hub" if fleet.hub else ""))
+    if foreground:
+        _supervise(state, fleet)
+        return {}
+    _fork_supervisor(state, fleet)
+    _await_socket(state)
+    return wait_ready(state, tell)
+
+
+def wait_ready(state: FleetState, tell: Tell) -> Message:
+    """Follow the start until every process is ready. Raises UserError for one that failed."""
+    last: Message = {}
+    for answer in ask(state.control_socket, {"do": "wait"}, _START_SECONDS):
+        last = answer["processes"]
+        tell("  ".join(f"{name}: {_phase(item)}" for name, item in last.items()))
+        if answer.get("done"):
+            break
+    failed = {name: item for name, item in last.items() if item["phase"] == "failed"}
+    if failed:
+        name, item = next(iter(failed.items()))
+        raise UserError(f"{name} could not start: {item.get('fatal')}", hint=item.get("hint") or f"atoll logs {name}")
+    return last
+
+
+def _phase(item: Message) -> str:
+    progress = item.get("progress")
+    return f"{item['phase']} ({progress})" if progress and item["phase"] != "ready" else str(item["phase"])
+
+
+def stop(state: FleetState, *, purge: bool = False) -> bool:
+    """Stop a fleet and wait until it is gone; with `purge` its state goes too. False if it was not running."""
+    pid = state.supervisor_pid()
+    if pid is not None:
+        with contextlib.suppress(UserError):
+            ask_one(state.control_socket, {"do": "down"})
+        deadline = time.monotonic() + 30
+        while state.supervisor_pid() is not None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if state.supervisor_pid() is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    if state.exists():
+        _clean_networks(state)
+    if purge:
+        state.remove()
+    return pid is not None
+
+
+def _clean_networks(state: FleetState) -> None:
+    from atoll.app.programs import clean_cluster
+
+    for cluster in read_fleet(state).clusters:
+        clean_cluster(state, cluster.name)
+
+
+def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:
+    from atoll.app import programs
+
+    programs.preload()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        return
+    code = 1
+    try:
+        os.setsid()
+        log = os.open(state.log_file("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for target, source in ((0, nothing), (1, log), (2, log)):
+            os.dup2(source, target)
+        _supervise(state, fleet)
+        code = 0
+    except BaseException:
+        logging.getLogger("atoll.supervisor").exception("the supervisor ended")
+    finally:
+        os._exit(code)
+
+
+def _supervise(state: FleetState, fleet: FleetSpec) -> None:
+    from atoll.app import programs
+    from atoll.app.supervisor import Supervisor
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    mains, members = programs.programs(state, fleet)
+    Supervisor(state, mains, members).run()
+
+
+def _await_socket(state: FleetState) -> None:
+    deadline = time.monotonic() + 20
+    while not state.control_socket.exists():
+        if time.monotonic() > deadline:
+            raise UserError("the supervisor did not start", hint=f"see {state.log_file('supervisor')}")
+        time.sleep(0.002)
+
+
+def running_fleet(name: str) -> FleetState:
+    """The state of a running fleet. Raises UserError."""
+    state = fleet_state(name)
+    if state.supervisor_pid() is None:
+        raise UserError(f"the fleet {name!r} is not running", hint="start it: atoll up")
+    return state
+
+
+def member_kubeconfig(state: FleetState, cluster: str) -> Path:
+    """The administrator's kubeconfig of a cluster (or of "hub") of this fleet."""
+    path = state.cluster_folder(cluster) / "admin.kubeconfig"
+    if not path.exists():
+        raise UserError(f"no cluster {cluster!r} in the fleet {state.name!r}", hint="atoll status lists them")
+    return path

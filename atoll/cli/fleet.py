@@ -1,0 +1,178 @@
+"""up, down, logs, kubeconfig, kill, heal."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atoll.base.errors import UserError
+from atoll.cli.output import Progress
+
+fleet_option = click.option("--fleet", "fleet", default="default", show_default=True, help="The fleet's name.")
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@fleet_option
+@click.option("--foreground", is_flag=True, help="Stay, and stop the fleet on Ctrl-C.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Merge contexts into this file.")
+def up(file: Path | None, fleet: str, foreground: bool, kubeconfig: Path | None) -> None:
+    """Start a fleet: a hub and the clusters of FILE.
+
+    Without FILE: one on-premises and two cloud clusters, ten simulated nodes and one process node each.
+
+    \b
+    Examples:
+      atoll up
+      atoll up fleet.yaml
+      kubectl --context atoll-hub get clusters
+    """
+    from atoll.app import fleetfile, launch
+    from atoll.app.state import fleet_state
+
+    started = time.monotonic()
+    spec = fleetfile.load(file) if file else None
+    name = spec.name if spec and fleet == "default" else fleet
+    state = fleet_state(name)
+    if spec is None:
+        spec = launch.read_fleet(state) if state.exists() else fleetfile.default_fleet(name)
+    progress = Progress()
+    processes = launch.start(state, spec, progress.say, foreground=foreground)
+    if foreground:
+        return
+    target = merge_kubeconfig(state, spec, kubeconfig)
+    nodes = sum(int(item.get("nodes", 0)) for item in processes.values())
+    hub = "a hub, " if spec.hub else ""
+    seconds = time.monotonic() - started
+    progress.done()
+    click.echo(f"fleet {name}: {hub}{len(spec.clusters)} clusters, {nodes} nodes ready in {seconds:.1f} s")
+    contexts = [*(["atoll-hub"] if spec.hub else []), *(f"atoll-{cluster.name}" for cluster in spec.clusters)]
+    click.echo(f"contexts in {target}: {', '.join(contexts)}")
+
+
+def merge_kubeconfig(state: Any, spec: Any, target: Path | None) -> Path:
+    """Merge the admin contexts of the hub and all clusters; the file that was written."""
+    from atoll.client import kubeconfig as files
+
+    path = target or files.default_path()
+    sources = [*(["hub"] if spec.hub else []), *(cluster.name for cluster in spec.clusters)]
+    files.merge(path, [files.load(state.cluster_folder(source) / "admin.kubeconfig") for source in sources])
+    return path
+
+
+@click.command()
+@click.argument("fleet", required=False, default="default")
+@click.option("--purge", is_flag=True, help="Delete the fleet's state too.")
+@click.option("--all", "every", is_flag=True, help="All fleets and throw-away clusters of this user.")
+def down(fleet: str, purge: bool, every: bool) -> None:
+    """Stop a fleet: no process, mount, namespace or bridge is left behind.
+
+    \b
+    Examples:
+      atoll down
+      atoll down --purge        its state goes too
+    """
+    from atoll.app import launch
+    from atoll.app.state import fleet_names, fleet_state
+
+    names = fleet_names() if every else [fleet]
+    for name in names:
+        state = fleet_state(name)
+        if not state.exists():
+            click.echo(f"no fleet {name!r} on this machine")
+            continue
+        was_running = launch.stop(state, purge=purge)
+        click.echo(
+            f"fleet {name}: {'stopped' if was_running else 'was not running'}{', state deleted' if purge else ''}"
+        )
+
+
+@click.command()
+@click.argument("process", default="supervisor")
+@fleet_option
+@click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
+@click.option("--tail", default=100, show_default=True, help="How many lines from the end.")
+def logs(process: str, fleet: str, follow: bool, tail: int) -> None:
+    """Show the log of PROCESS: supervisor, hub or a cluster's name.
+
+    \b
+    Example:
+      atoll logs onprem -f
+    """
+    from atoll.app.state import fleet_state
+
+    state = fleet_state(fleet)
+    path = state.log_file(process)
+    if not path.exists():
+        known = ", ".join(sorted(item.stem for item in path.parent.glob("*.log"))) or "none"
+        raise UserError(f"no log of {process!r} in the fleet {fleet!r}", hint=f"there are: {known}")
+    with path.open(errors="replace") as file:
+        lines = file.readlines()
+        click.echo("".join(lines[-tail:]), nl=False)
+        while follow:
+            line = file.readline()
+            if line:
+                click.echo(line, nl=False)
+            else:
+                time.sleep(0.2)
+
+
+@click.command()
+@fleet_option
+@click.option("--file", "target", type=click.Path(path_type=Path), help="The file to merge into.")
+def kubeconfig(fleet: str, target: Path | None) -> None:
+    """Merge the contexts atoll-hub and atoll-NAME into a kubeconfig.
+
+    \b
+    Example:
+      atoll kubeconfig --file ./fleet.kubeconfig
+    """
+    from atoll.app import launch
+
+    state = launch.running_fleet(fleet)
+    path = merge_kubeconfig(state, launch.read_fleet(state), target)
+    click.echo(f"merged into {path}")
+
+
+@click.command()
+@click.argument("cluster")
+@click.option("--how", type=click.Choice(["kill", "stop", "partition"]), default="kill", show_default=True)
+@fleet_option
+def kill(cluster: str, how: str, fleet: str) -> None:
+    """Kill a cluster's process, stop it (it hangs), or cut it off from the hub.
+
+    \b
+    Examples:
+      atoll kill onprem
+      atoll kill cloud-a --how stop
+      atoll status --watch
+    """
+    from atoll.app import launch
+    from atoll.app.control import ask_one
+
+    state = launch.running_fleet(fleet)
+    answer = ask_one(state.control_socket, {"do": "kill", "cluster": cluster, "how": how})
+    done = {"kill": "killed", "stop": "stopped", "partition": "cut off from the hub"}[how]
+    click.echo(f"{answer['cluster']} {done}; undo with: atoll heal {cluster}")
+
+
+@click.command()
+@click.argument("cluster")
+@fleet_option
+def heal(cluster: str, fleet: str) -> None:
+    """Undo what `atoll kill` did to a cluster.
+
+    \b
+    Example:
+      atoll heal onprem
+    """
+    from atoll.app import launch
+    from atoll.app.control import ask_one
+
+    state = launch.running_fleet(fleet)
+    answer = ask_one(state.control_socket, {"do": "heal", "cluster": cluster})
+    healed = answer.get("healed") or []
+    click.echo(f"{cluster}: " + (f"healed ({', '.join(healed)})" if healed else "nothing to heal"))
