@@ -154,4 +154,4 @@ def _compact(rule: Object) -> str:
     ):
         if rule.get(field):
             parts.append(f"{label}:[" + " ".join(json.dumps(value) for value in rule[field]) + "]")
-    return "{" + ", ".join(part.replace('" "', '", "') for part in parts) + "}"
+    return "{" + ", ".join(parts) + "}"
