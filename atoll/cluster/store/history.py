@@ -1,0 +1,174 @@
+"""The recent changes of one resource, and the watchers that read along.
+
+A watcher is only a position in this history: any number of slow watchers cost no more memory than the history, which
+is bounded by age, count and bytes. One that history has passed gets TooOld.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from atoll.cluster.store.port import Event, TooOld
+
+_BATCH = 1000
+_MARK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLimits:
+    """kube-apiserver keeps about 75 s; the other two bound memory in a burst, for each resource."""
+
+    seconds: float = 75.0
+    events: int = 65536
+    data_bytes: int = 96 << 20
+
+
+class History:
+    """Events in version order; `floor` is the newest version that is no longer in it."""
+
+    def __init__(self, limits: HistoryLimits, floor: int) -> None:
+        self.floor = floor
+        self.base = 0  # the absolute position of events[0]
+        self.events: list[Event] = []
+        self.last_version = floor
+        self._limits = limits
+        self._bytes = 0
+        self._dropped = 0  # leading events that are dropped but not yet cut off the list
+        self._marks: deque[tuple[float, int]] = deque()  # (time, absolute end position)
+        self._waiting: dict[str | None, set[HistoryWatcher]] = {}
+
+    @property
+    def end(self) -> int:
+        return self.base + len(self.events)
+
+    def append(self, event: Event, now: float) -> None:
+        self.events.append(event)
+        self.last_version = event.version
+        self._bytes += len(event.record.data)
+        marks = self._marks
+        if marks and now - marks[-1][0] < _MARK_SECONDS:
+            marks[-1] = (marks[-1][0], self.end)
+        else:
+            marks.append((now, self.end))
+
+    def prune(self, now: float) -> None:
+        """Drop what is older than the limits."""
+        start = self.base + self._dropped
+        target = start
+        while self._marks and self._marks[0][0] < now - self._limits.seconds:
+            target = max(target, self._marks.popleft()[1])
+        target = max(target, self.end - self._limits.events)
+        excess = self._bytes - self._limits.data_bytes
+        position = start
+        while position < target or (excess > 0 and position < self.end):
+            event = self.events[position - self.base]
+            size = len(event.record.data)
+            self._bytes -= size
+            excess -= size
+            self.floor = event.version
+            position += 1
+        self._dropped = position - self.base
+        if self._dropped == len(self.events) or self._dropped > 256 + len(self.events) // 4:
+            del self.events[: self._dropped]
+            self.base += self._dropped
+            self._dropped = 0
+
+    def after(self, version: int) -> int:
+        """The position of the first event after a version. Raises TooOld."""
+        if version < self.floor:
+            raise TooOld(f"version {version} is older than {self.floor}")
+        return self.base + bisect_right(self.events, version, key=_version)
+
+    def since(self, version: int) -> list[Event]:
+        """The events after a version. Raises TooOld."""
+        return self.events[self.after(version) - self.base :]
+
+    def read(self, position: int) -> list[Event]:
+        """A bounded batch from a position. Raises TooOld when that is dropped already."""
+        start = position - self.base
+        if start < self._dropped:
+            raise TooOld(f"the watcher was passed by the history, which begins after version {self.floor}")
+        return self.events[start : start + _BATCH]
+
+    def wait(self, watcher: HistoryWatcher) -> None:
+        self._waiting.setdefault(watcher.namespace, set()).add(watcher)
+
+    def wake(self, namespaces: set[str]) -> None:
+        """Wake the waiting watchers of everything, and of these namespaces."""
+        waiting = self._waiting
+        if not waiting:
+            return
+        for namespace in (None, *namespaces) if len(namespaces) < len(waiting) else list(waiting):
+            if namespace is None or namespace in namespaces:
+                for watcher in waiting.pop(namespace, ()):
+                    watcher.wake()
+
+    def forget(self, watcher: HistoryWatcher) -> None:
+        self._waiting.get(watcher.namespace, set()).discard(watcher)
+
+    def close(self) -> None:
+        """End all watchers that wait."""
+        for watchers in list(self._waiting.values()):
+            for watcher in list(watchers):
+                watcher.close()
+
+
+def _version(event: Event) -> int:
+    return event.version
+
+
+class HistoryWatcher:
+    """See `atoll.cluster.store.port.Watcher`."""
+
+    __slots__ = ("_closed", "_history", "_position", "_seen", "_store_version", "_waiter", "namespace")
+
+    def __init__(self, history: History, after: int, namespace: str | None, store_version: Callable[[], int]) -> None:
+        self.namespace = namespace
+        self._history = history
+        self._position = history.after(after)
+        self._seen = after
+        self._store_version = store_version
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def version(self) -> int:
+        if self._position == self._history.end:
+            return max(self._seen, self._store_version())
+        return self._seen
+
+    async def next(self) -> list[Event]:
+        while True:
+            if self._closed:
+                raise asyncio.CancelledError("the watcher was closed")
+            batch = self._history.read(self._position)
+            if batch:
+                self._position += len(batch)
+                self._seen = batch[-1].version
+                if self.namespace is not None:
+                    batch = [event for event in batch if event.record.key.namespace == self.namespace]
+                if batch:
+                    return batch
+                continue
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._history.wait(self)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._history.forget(self)
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """A task that waits in `next` is cancelled."""
+        self._closed = True
+        self._history.forget(self)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.cancel()

@@ -1,0 +1,26 @@
+"""A store that lives only in memory: for throw-away clusters and for virtual time. No threads, no files.
+
+A write is durable at once: its future is done when `write` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from atoll.cluster.store.core import StoreCore
+from atoll.cluster.store.port import Key, Object, Record, StorageFailed
+
+
+class MemoryStore(StoreCore):
+    """See `atoll.cluster.store.port.Store`."""
+
+    def write(self, key: Key, expected: int, obj: Object | None) -> asyncio.Future[Record]:
+        if self._closed:
+            raise StorageFailed("the store is closed")
+        change = self._check(key, expected, obj)
+        self._apply((change,))
+        return change.done
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._close()

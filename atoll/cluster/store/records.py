@@ -1,0 +1,105 @@
+"""Records: canonical bytes and a few header fields, parsed only when somebody looks inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from atoll.cluster.store.port import Key, Object
+
+
+class _Metadata(msgspec.Struct):
+    uid: str = ""
+    labels: dict[str, str] | None = None
+
+
+class _Head(msgspec.Struct):
+    metadata: _Metadata
+
+
+class _PodSpec(msgspec.Struct):
+    nodeName: str = ""
+
+
+class _Pod(msgspec.Struct):
+    spec: _PodSpec
+
+
+_read_head = msgspec.json.Decoder(_Head).decode
+_read_pod = msgspec.json.Decoder(_Pod).decode
+_NO_LABELS: dict[str, str] = {}
+
+
+class ParsedObjects:
+    """The objects parsed or written last: a small LRU, because all objects parsed would be ten times their bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._objects: dict[int, Object] = {}
+
+    def get(self, version: int) -> Object | None:
+        found = self._objects.get(version)
+        if found is not None:
+            del self._objects[version]
+            self._objects[version] = found
+        return found
+
+    def put(self, version: int, obj: Object) -> None:
+        objects = self._objects
+        objects[version] = obj
+        if len(objects) > self._most:
+            del objects[next(iter(objects))]
+
+
+class StoredRecord:
+    """See `atoll.cluster.store.port.Record`."""
+
+    __slots__ = ("_head", "_parsed", "data", "key", "version")
+
+    def __init__(self, key: Key, version: int, data: bytes, parsed: ParsedObjects) -> None:
+        self.key = key
+        self.version = version
+        self.data = data
+        self._parsed = parsed
+        self._head: _Metadata | None = None
+
+    @property
+    def object(self) -> Object:
+        found = self._parsed.get(self.version)
+        if found is None:
+            found = orjson.loads(self.data)
+            self._parsed.put(self.version, found)
+        return found
+
+    @property
+    def uid(self) -> str:
+        return self._metadata().uid
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self._metadata().labels or _NO_LABELS
+
+    @property
+    def node_name(self) -> str:
+        """spec.nodeName of a Pod, "" for a pod that is not bound."""
+        try:
+            return _read_pod(self.data).spec.nodeName
+        except msgspec.ValidationError:
+            return ""
+
+    def _metadata(self) -> _Metadata:
+        head = self._head
+        if head is None:
+            try:
+                head = _read_head(self.data).metadata
+            except msgspec.ValidationError:  # odd types where the API would have refused them
+                metadata: dict[str, Any] = orjson.loads(self.data).get("metadata") or {}
+                labels = metadata.get("labels")
+                head = _Metadata(str(metadata.get("uid") or ""), labels if isinstance(labels, dict) else None)
+            self._head = head
+        return head
+
+    def __repr__(self) -> str:
+        return f"StoredRecord({self.key}, {self.version})"
