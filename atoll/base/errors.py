@@ -85,7 +85,7 @@ class ApiError(AtollError):
         details = dict(self.details or {})
         if self.retry_after_seconds is not None:
             details["retryAfterSeconds"] = self.retry_after_seconds
-        if details:
+        if details or self.details is not None:
             status["details"] = details
         status["code"] = self.code
         return status

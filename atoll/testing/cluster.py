@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
 from atoll.cluster.apiserver.api import Api, Hooks
 from atoll.cluster.apiserver.builtins import builtin_registry
+from atoll.cluster.apiserver.http import LIMITS, http_handler
 from atoll.cluster.apiserver.local import LocalClient
-from atoll.cluster.apiserver.ports import Attributes, Decision, Object
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, Attributes, Decision, Object, User
+from atoll.cluster.apiserver.served import Served
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import Store
 from atoll.kinds.builtin import NAMESPACES
+from atoll.wire.messages import HttpRequest
+from atoll.wire.server import serve
 
 
 class AllowAll:
@@ -34,9 +41,10 @@ def new_api(
     *, store: Store | None = None, clock: Clock | None = None, seed: int = 1, hooks: Hooks | None = None
 ) -> Api:
     """An Api over a memory store, without controllers, access or admission unless given."""
+    clock = clock or SystemClock()
     return Api(
-        store=store or MemoryStore(),
-        clock=clock or SystemClock(),
+        store=store or MemoryStore(clock),
+        clock=clock,
         chance=Chance(seed),
         registry=builtin_registry(),
         hooks=hooks,
@@ -56,3 +64,33 @@ async def new_cluster(
 
 def namespace_object(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def everyone_is_admin(_: HttpRequest) -> User:
+    """Identifies every request as the administrator."""
+    return SYSTEM_ADMIN
+
+
+@asynccontextmanager
+async def over_http(api: Api, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """The Api's address on loopback while the block runs; anyone is the administrator."""
+    handler = http_handler(api, everyone_is_admin, AllowAll(), tables=no_tables)
+    server = await serve(handler, "127.0.0.1", 0, ssl_context=ssl_context, limits=LIMITS)
+    scheme = "http" if ssl_context is None else "https"
+    try:
+        yield f"{scheme}://127.0.0.1:{server.port}"
+    finally:
+        await server.close()
+
+
+def no_tables(served: Served, objects: list[Object], metadata: Object, include: str, head: bool) -> Object:
+    """Names only."""
+    rows = [{"cells": [obj["metadata"]["name"]], "object": obj} for obj in objects]
+    columns = [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": metadata,
+        "columnDefinitions": columns if head else [],
+        "rows": rows,
+    }

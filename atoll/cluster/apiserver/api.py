@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.cluster.apiserver.ports import Admission, AdmissionRequest, Object, User
-from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.cluster.store.port import Key, Record, Store, Watcher
 
@@ -35,8 +34,11 @@ class Overlay(Protocol):
         """What a watch follows."""
 
 
-VirtualHandler = Callable[["Api", Context, str, Object], Awaitable[Object]]
-"""(api, context, namespace, object) → the answer of a create-only virtual resource (SubjectAccessReview …)."""
+VirtualHandler = Callable[[User, Object, str], Object]
+"""(user, object as sent, namespace) → the answer of a create-only virtual resource (SubjectAccessReview …)."""
+
+TokenRequest = Callable[[User, str, str, Object, bool], Object]
+"""(user, name, namespace, object as sent, dry run) → the answered TokenRequest."""
 
 
 RawHandler = Callable[[User, str, str, str, bytes, dict[str, str]], Awaitable[tuple[int, list[tuple[str, str]], bytes]]]
@@ -55,12 +57,12 @@ class NoAdmission:
 
 @dataclass(slots=True)
 class Hooks:
-    """What the app plugs in; all optional. `after_write(old, new)` follows a durable write of that resource."""
+    """What the app plugs in; all optional."""
 
     admission: Admission = field(default_factory=NoAdmission)
     virtual: dict[tuple[str, str], VirtualHandler] = field(default_factory=dict)
     overlays: dict[str, Overlay] = field(default_factory=dict)
-    subresource_create: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    token_request: TokenRequest | None = None
 
 
 class Api:

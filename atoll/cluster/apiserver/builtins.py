@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atoll.cluster.apiserver import names
-from atoll.cluster.apiserver.ports import Behaviour
+from atoll.cluster.apiserver.behaviour import behaviour_of
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.kinds.catalog import ApiResource, catalog, storage_version
 from atoll.kinds.resource import Resource
@@ -42,11 +42,7 @@ def served_builtin(entry: ApiResource) -> Served:
         resource,
         storage,
         entry,
-        behaviour=behaviour(storage),
+        behaviour=behaviour_of(storage),
         check_name=names.check_for(storage.group_resource),
         warning=f"{resource.group_resource}: {gap} by this server" if gap else "",
     )
-
-
-def behaviour(resource: Resource) -> Behaviour:
-    return Behaviour()

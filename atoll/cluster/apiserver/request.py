@@ -178,7 +178,7 @@ def write_options(raw: str, kind: str, apply: bool = False) -> WriteQuery:
         return WriteQuery()
     query = parse_query(raw)
     manager, validation = _one(query, "fieldManager"), _one(query, "fieldValidation")
-    dry_run = [value for value in query.get("dryRun", ())]
+    dry_run = list(query.get("dryRun", ()))
     force = flag(query, "force")
     causes: list[Cause] = []
     if kind == "PatchOptions":

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.store.port import Record
+from atoll.objects.selectors import FieldTerm, LabelSelector, SelectorError, parse_fields, parse_labels
 
-LabelMatch = Callable[[Mapping[str, str]], bool]
-_ALWAYS_SELECTABLE = ("metadata.name", "metadata.namespace")
+_NAME, _NAMESPACE, _NODE = "metadata.name", "metadata.namespace", "spec.nodeName"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`labels` and `fields` are None where they select everything; `name` is set where one name is asked."""
+    """`labels` is None and `fields` empty where they select everything; `name` and `namespace` where one is asked."""
 
-    labels: LabelMatch | None = None
-    fields: tuple[tuple[str, bool, str], ...] = ()  # (field, equal?, value)
+    labels: LabelSelector | None = None
+    fields: tuple[FieldTerm, ...] = ()
     name: str | None = None
     namespace: str | None = None
     field_values: Callable[[Object], dict[str, str]] | None = None
+    by_node: bool = False  # pods: spec.nodeName is read without parsing the object
 
     @property
     def everything(self) -> bool:
         return self.labels is None and not self.fields
 
     def matches(self, record: Record) -> bool:
-        if self.labels is not None and not self.labels(record.labels):
+        if self.labels is not None and not self.labels.matches(record.labels):
             return False
         if not self.fields:
             return True
@@ -38,16 +38,19 @@ class Selection:
 
     def _fields_match(self, record: Record) -> bool:
         values: dict[str, str] | None = None
-        for field, equal, value in self.fields:
-            if field == "metadata.name":
+        for term in self.fields:
+            field = term.field
+            if field == _NAME:
                 actual = record.key.name
-            elif field == "metadata.namespace":
+            elif field == _NAMESPACE:
                 actual = record.key.namespace
+            elif field == _NODE and self.by_node:
+                actual = record.node_name
             else:
                 if values is None:
                     values = self.field_values(record.object) if self.field_values is not None else {}
                 actual = values.get(field, "")
-            if (actual == value) is not equal:
+            if (actual == term.value) is not term.equal:
                 return False
         return True
 
@@ -55,81 +58,37 @@ class Selection:
 EVERYTHING = Selection()
 
 
-@functools.lru_cache(1024)
-def parse_fields(text: str) -> tuple[tuple[str, bool, str], ...]:
-    """`a=b,c!=d`. Raises BadRequest with upstream's text."""
-    terms: list[tuple[str, bool, str]] = []
-    for part in _split_terms(text):
-        if not part:
-            continue
-        for operator, equal in (("!=", False), ("==", True), ("=", True)):
-            left, found, right = part.partition(operator)
-            if found and not (operator == "=" and "!" in left):
-                terms.append((left, equal, _unescape(right)))
-                break
-        else:
-            raise BadRequest(f"invalid selector: '{text}'; can't understand '{part}'")
-    return tuple(terms)
-
-
-def _split_terms(text: str) -> list[str]:
-    terms, current, escaped = [], "", False
-    for character in text:
-        if escaped:
-            current += character
-            escaped = False
-        elif character == "\\":
-            current += character
-            escaped = True
-        elif character == ",":
-            terms.append(current)
-            current = ""
-        else:
-            current += character
-    terms.append(current)
-    return terms
-
-
-def _unescape(value: str) -> str:
-    return value.replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\") if "\\" in value else value
-
-
 def selection(served: Served, label_selector: str, field_selector: str, name: str = "") -> Selection:
     """`name`: the one that a path names (deprecated /watch/…/NAME). Raises BadRequest."""
     if not label_selector and not field_selector and not name:
         return EVERYTHING
-    fields = parse_fields(field_selector) if field_selector else ()
+    try:
+        labels = parse_labels(label_selector) if label_selector else None
+        fields = parse_fields(field_selector).terms if field_selector else ()
+    except SelectorError as error:
+        raise BadRequest(str(error)) from None
     if name:
-        fields += (("metadata.name", True, name),)
-    getter = served.behaviour.selectable_fields
+        fields += (FieldTerm(_NAME, True, name),)
     if fields:
         _check_selectable(served, fields)
-    only_name = next((value for field, equal, value in fields if field == "metadata.name" and equal), None)
-    only_namespace = next((value for field, equal, value in fields if field == "metadata.namespace" and equal), None)
     return Selection(
-        labels=parse_labels(label_selector) if label_selector else None,
+        labels=None if labels is None or labels.empty else labels,
         fields=fields,
-        name=only_name,
-        namespace=only_namespace,
-        field_values=getter,
+        name=next((term.value for term in fields if term.field == _NAME and term.equal), None),
+        namespace=next((term.value for term in fields if term.field == _NAMESPACE and term.equal), None),
+        field_values=served.behaviour.selectable_fields,
+        by_node=served.store_resource == "pods",
     )
 
 
-def _check_selectable(served: Served, fields: tuple[tuple[str, bool, str], ...]) -> None:
-    known: set[str] = set(_ALWAYS_SELECTABLE)
+def _check_selectable(served: Served, fields: tuple[FieldTerm, ...]) -> None:
     getter = served.behaviour.selectable_fields
+    known = {_NAME, _NAMESPACE}
     if getter is not None:
         known.update(getter({"metadata": {}}))
-    for field, _, _ in fields:
-        if field not in known:
-            resource = served.resource
-            if served.custom is not None:
-                raise BadRequest(f"field label not supported: {field}")
-            if getter is not None:
-                raise BadRequest(f"field label not supported: {field}")
-            raise BadRequest(f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"')
-            _ = resource
-
-
-def parse_labels(text: str) -> LabelMatch:
-    raise BadRequest(f"unable to parse requirement: {text}")
+    for term in fields:
+        if term.field in known:
+            continue
+        if getter is not None or served.custom is not None:
+            raise BadRequest(f"field label not supported: {term.field}")
+        raise BadRequest(f'"{term.field}" is not a known field selector: only "{_NAME}", "{_NAMESPACE}"')

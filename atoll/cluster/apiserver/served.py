@@ -19,6 +19,7 @@ from atoll.kinds import schemas
 from atoll.kinds.catalog import ApiResource
 from atoll.kinds.nodes import SchemaNode
 from atoll.kinds.resource import Resource
+from atoll.objects import managed
 
 Convert = Callable[[Object], Object]
 
@@ -38,6 +39,7 @@ class Served:
     warning: str = ""  # said on every write: accepted, but not acted upon
     store_resource: str = ""
     item_prefix: bytes = b""
+    field_schemas: dict[str, managed.Schema] = field(default_factory=dict)  # by subresource, made when asked for
     _schema: SchemaNode | None = None
 
     def __post_init__(self) -> None:
@@ -52,6 +54,11 @@ class Served:
             resource = self.resource
             self._schema = schemas.schema_for(resource.group, resource.version, resource.kind)
         return self._schema
+
+    @property
+    def storage_schema(self) -> SchemaNode | None:
+        storage = self.storage
+        return schemas.schema_for(storage.group, storage.version, storage.kind)
 
     @property
     def list_kind(self) -> str:

@@ -31,9 +31,15 @@ class Key(NamedTuple):
 class Record(Protocol):
     """One version of one object. Immutable and shared."""
 
-    key: Key
-    version: int
-    data: bytes  # canonical JSON, metadata.resourceVersion == str(version)
+    @property
+    def key(self) -> Key: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def data(self) -> bytes:
+        """Canonical JSON, metadata.resourceVersion == str(version)."""
 
     @property
     def object(self) -> Object:
@@ -44,6 +50,10 @@ class Record(Protocol):
 
     @property
     def labels(self) -> dict[str, str]: ...
+
+    @property
+    def node_name(self) -> str:
+        """spec.nodeName of a pod, "" if none."""
 
 
 class Event(NamedTuple):

@@ -64,7 +64,8 @@ def prepare_metadata(api: Api, served: Served, namespace: str, metadata: Object)
 
 
 def _generate(api: Api, metadata: Object) -> str:
-    return metadata["generateName"][:_LONGEST_GENERATED_PREFIX] + api.names.name_suffix()
+    prefix: str = metadata["generateName"]
+    return prefix[:_LONGEST_GENERATED_PREFIX] + api.names.name_suffix()
 
 
 def check_create(served: Served, obj: Object) -> None:

@@ -26,7 +26,7 @@ async def create(
     virtual = api.hooks.virtual.get((served.resource.group, served.resource.plural))
     obj = accept(context, served, raw, repeated)
     if virtual is not None:
-        return Answer(None, None, await virtual(api, context, namespace, obj), created=True)
+        return Answer(None, None, virtual(context.user, obj, namespace), created=True)
     return Answer(served, await create_object(api, context, served, namespace, obj), created=True)
 
 

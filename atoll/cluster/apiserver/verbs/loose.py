@@ -36,3 +36,7 @@ class Loose:
     @property
     def labels(self) -> dict[str, str]:
         return self._object["metadata"].get("labels") or {}
+
+    @property
+    def node_name(self) -> str:
+        return str((self._object.get("spec") or {}).get("nodeName") or "")

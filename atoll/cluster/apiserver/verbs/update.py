@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from atoll.base.errors import AlreadyExists
 from atoll.cluster.apiserver import metadata as metas
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
@@ -126,7 +127,7 @@ async def _create(api: Api, context: Context, served: Served, change: Change) ->
     )  # fmt: skip
     try:
         return Outcome(await admit_and_create(api, context, served, obj, request, change.managed), created=True)
-    except problems.AlreadyExists:
+    except AlreadyExists:
         return None
 
 

@@ -78,6 +78,8 @@ async def _batches(
     options: ListOptions,
     chosen: Selection,
 ) -> AsyncIterator[list[Shown]]:
+    started = api.clock.monotonic()
+    ends = None if options.timeout_seconds is None else started + options.timeout_seconds
     try:
         if initial is not None:
             first = [Shown("ADDED", record.version, record) for record in initial if chosen.matches(record)]
@@ -86,10 +88,14 @@ async def _batches(
             if first:
                 yield first
         everything = chosen.everything
+        bookmark = _bookmark_due(api) if options.allow_bookmarks else None
         while True:
-            events = await _next(api, watcher, options.allow_bookmarks)
+            events = await _next(api, watcher, bookmark, ends)
             if events is None:
+                if ends is not None and api.clock.monotonic() >= ends:
+                    return
                 yield [Shown("BOOKMARK", watcher.version)]
+                bookmark = _bookmark_due(api)
                 continue
             if everything:
                 yield [Shown(event.type, event.version, event.record) for event in events]
@@ -103,12 +109,20 @@ async def _batches(
         watcher.close()
 
 
-async def _next(api: Api, watcher: Watcher, bookmarks: bool) -> list[Event] | None:
-    """The next changes; None when a bookmark is due first."""
-    if not bookmarks:
+def _bookmark_due(api: Api) -> float:
+    return api.clock.monotonic() + BOOKMARK_SECONDS - api.jitter.uniform(0.0, 5.0)
+
+
+async def _next(api: Api, watcher: Watcher, bookmark: float | None, ends: float | None) -> list[Event] | None:
+    """The next changes; None when a bookmark or the end is due first."""
+    due = bookmark if ends is None or (bookmark is not None and bookmark < ends) else ends
+    if due is None:
         return await watcher.next()
+    seconds = due - api.clock.monotonic()
+    if seconds <= 0:
+        return None
     try:
-        async with asyncio.timeout(BOOKMARK_SECONDS + api.jitter.uniform(-5.0, 0.0)):
+        async with asyncio.timeout(seconds):
             return await watcher.next()
     except TimeoutError:
         return None

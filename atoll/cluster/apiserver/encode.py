@@ -1,0 +1,163 @@
+"""Answers: JSON (bytes from the store where they fit), YAML, Tables and PartialObjectMetadata by Accept, watch frames.
+
+An event is encoded once for all watchers that show it alike: frames are kept for a while by version and form.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import yaml
+
+from atoll.base.errors import NotAcceptable
+from atoll.cluster.apiserver.ports import Object
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs.list import Page
+from atoll.cluster.apiserver.verbs.watch import INITIAL_EVENTS_END, Shown
+from atoll.cluster.store.port import Record
+
+_FRAMES = 8192
+_TABLE_VERSIONS = ("v1", "v1beta1")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an answer is to look: `kind` is "", "Table" or "PartialObjectMetadata"; `media` json or yaml."""
+
+    media: str = "json"
+    kind: str = ""
+    include: str = "Metadata"  # of a Table: what each row carries
+
+    @property
+    def content_type(self) -> str:
+        return "application/json" if self.media == "json" else "application/yaml"
+
+
+PLAIN = Form()
+
+
+@functools.lru_cache(512)
+def negotiate(accept: str) -> Form:
+    """Raises NotAcceptable."""
+    if not accept:
+        return PLAIN
+    for clause in accept.split(","):
+        media, _, rest = clause.strip().partition(";")
+        media = media.strip().lower()
+        if media in ("*/*", "application/*", "application/json"):
+            found = "json"
+        elif media == "application/yaml":
+            found = "yaml"
+        else:
+            continue
+        parameters = dict(item.strip().partition("=")[::2] for item in rest.split(";")) if rest else {}
+        kind = parameters.get("as", "").removesuffix("List")
+        if not kind:
+            return Form(found)
+        known = kind in ("Table", "PartialObjectMetadata") and parameters.get("v") in _TABLE_VERSIONS
+        if known and parameters.get("g") == "meta.k8s.io":
+            return Form(found, kind)
+    raise NotAcceptable(
+        "only the following media types are accepted: application/json, application/yaml,"
+        " application/vnd.kubernetes.protobuf"
+    )
+
+
+Tables = Callable[[Served, list[Object], Object, str, bool], Object]
+"""(kind, objects, list metadata, includeObject, with column definitions) → a meta.k8s.io/v1 Table."""
+
+
+class Encoder:
+    """Encodes what verbs answer. `tables` is the columns part."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._young: dict[tuple[Any, ...], bytes] = {}
+        self._old: dict[tuple[Any, ...], bytes] = {}
+
+    def value(self, value: Any, form: Form) -> bytes:
+        if form.media == "yaml":
+            return yaml_bytes(value)
+        return orjson.dumps(value)
+
+    def record(self, served: Served, record: Record, form: Form) -> bytes:
+        if form.kind == "":
+            if form.media == "json":
+                return served.present_bytes(record)
+            return self.value(served.present(record), form)
+        if form.kind == "Table":
+            obj = served.present(record)
+            metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            return self.value(self._tables(served, [obj], metadata, form.include, True), form)
+        return self.value(partial(served.present(record)), form)
+
+    def page(self, served: Served, page: Page, form: Form) -> bytes:
+        metadata: Object = {"resourceVersion": str(page.version)}
+        if page.continue_token:
+            metadata["continue"] = page.continue_token
+        if page.remaining is not None:
+            metadata["remainingItemCount"] = page.remaining
+        if form.kind == "Table":
+            objects = [served.present(record) for record in page.records]
+            return self.value(self._tables(served, objects, metadata, form.include, True), form)
+        if form.kind == "PartialObjectMetadata":
+            items = [partial(served.present(record)) for record in page.records]
+            head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+            return self.value({**head, "items": items}, form)
+        head = {"kind": served.list_kind, "apiVersion": served.resource.api_version, "metadata": metadata}
+        if form.media == "yaml":
+            return self.value({**head, "items": [served.present(record) for record in page.records]}, form)
+        items_bytes = b",".join([served.item_bytes(record) for record in page.records])
+        return b"".join((orjson.dumps(head)[:-1], b',"items":[', items_bytes, b"]}"))
+
+    def frame(self, served: Served, shown: Shown, form: Form, first: bool) -> bytes:
+        """One event as a line. `first`: of this watch (a Table's columns come once)."""
+        if shown.record is None:
+            return self._bookmark(served, shown, form)
+        if form.kind == "Table":
+            body = self._table_row(served, shown.record, form, first)
+            return b'{"type":"%b","object":%b}\n' % (shown.type.encode(), body)
+        key = (shown.version, shown.type, form.kind, id(served))
+        frame = self._young.get(key) or self._old.get(key)
+        if frame is None:
+            if form.kind:
+                data = orjson.dumps(partial(served.present(shown.record)))
+            else:
+                data = served.present_bytes(shown.record)
+            frame = b'{"type":"%b","object":%b}\n' % (shown.type.encode(), data)
+            if len(self._young) >= _FRAMES:
+                self._old, self._young = self._young, {}
+            self._young[key] = frame
+        return frame
+
+    def _table_row(self, served: Served, record: Record, form: Form, first: bool) -> bytes:
+        obj = served.present(record)
+        metadata = {"resourceVersion": str(record.version)}
+        return orjson.dumps(self._tables(served, [obj], metadata, form.include, first))
+
+    def _bookmark(self, served: Served, shown: Shown, form: Form) -> bytes:
+        metadata: Object = {"resourceVersion": str(shown.version), "creationTimestamp": None}
+        if shown.initial_end:
+            metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+        if form.kind == "Table":
+            obj: Object = self._tables(served, [], {"resourceVersion": str(shown.version)}, form.include, False)
+            if shown.initial_end:
+                obj["rows"] = [{"cells": [], "object": {"metadata": metadata}}]
+        elif form.kind:
+            obj = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+        else:
+            obj = {"kind": served.resource.kind, "apiVersion": served.resource.api_version, "metadata": metadata}
+        return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
+
+
+def partial(obj: Object) -> Object:
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+
+
+def yaml_bytes(value: Any) -> bytes:
+    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, default_flow_style=False, sort_keys=True)
+    return text.encode()

@@ -1,0 +1,452 @@
+"""The translation between HTTP and the verbs: who asks, may they, what do they ask, and how is it answered.
+
+`http_handler(api, authenticate, authorizer, …)` gives the handler for `atoll.wire.server`. In order: path →
+identity (certificate, token, impersonation) → authorization → body → verb → representation. Every error is a
+Status in upstream's words; nothing else leaves here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalError, ServerError
+from atoll.client.port import APPLY_PATCH, JSON_PATCH
+from atoll.cluster.apiserver import bodies, encode, paths, problems
+from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.encode import Encoder, Form
+from atoll.cluster.apiserver.nonresource import NonResource
+from atoll.cluster.apiserver.paths import Path
+from atoll.cluster.apiserver.ports import Attributes, Authorizer, User
+from atoll.cluster.apiserver.request import (
+    Context,
+    ListOptions,
+    delete_options,
+    flag,
+    list_options,
+    parse_query,
+    write_options,
+)
+from atoll.cluster.apiserver.selection import selection
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs import delete as deleting
+from atoll.cluster.apiserver.verbs import dispatch
+from atoll.cluster.apiserver.verbs import watch as watching
+from atoll.cluster.apiserver.verbs.answer import Answer
+from atoll.cluster.apiserver.verbs.get import get
+from atoll.cluster.apiserver.verbs.list import list_page
+from atoll.cluster.apiserver.verbs.patch import CONTENT_TYPES as PATCH_TYPES
+from atoll.objects.selectors import SelectorError, parse_fields
+from atoll.wire.limits import Limits
+from atoll.wire.messages import Handler, HttpRequest, HttpResponse
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 3 * 1024 * 1024
+_MIN_WATCH_SECONDS = 1800
+_CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
+_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_NO_CACHE = ("Cache-Control", "no-cache, private")
+
+Identify = Callable[[HttpRequest], User]
+"""Raises Unauthorized; impersonation included."""
+
+Streaming = Callable[[HttpRequest, User, Served, Path], Awaitable[HttpResponse]]
+"""pods/log, exec, attach, portforward, proxy; services/proxy, nodes/proxy: (request, user, served, path)."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request on a resource, taken apart."""
+
+    request: HttpRequest
+    path: Path
+    served: Served
+    user: User
+    form: Form
+    context: Context
+
+    @property
+    def namespace(self) -> str:
+        return self.path.namespace if self.served.resource.namespaced else ""
+
+
+@dataclass(slots=True)
+class Translator:
+    """See the module. All but `api` and `identify` may be left out in tests."""
+
+    api: Api
+    identify: Identify
+    authorizer: Authorizer
+    encoder: Encoder
+    nonresource: NonResource
+    streaming: Streaming | None = None
+    protobuf: bodies.Protobuf | None = None
+    counts: dict[tuple[str, str, str, int], int] = field(default_factory=dict)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse:
+        context: Context | None = None
+        path = paths.parse(request.path)
+        try:
+            user = self.identify(request)
+            if path is None:
+                self._authorize_path(request, user)
+                response = await self.nonresource(request, user)
+            else:
+                asked = self._take_apart(request, path, user)
+                context = asked.context
+                response = await self._resource(asked)
+        except ApiError as error:
+            response = refusal(error)
+        except AtollError as error:
+            response = refusal(ServerError(f"Internal error occurred: {error}"))
+        except Exception:
+            log.exception("%s %s", request.method, request.path)
+            response = refusal(ServerError("Internal error occurred: see the server's log"))
+        if context is not None and context.warnings:
+            response.headers.extend(("Warning", warning_header(text)) for text in context.warnings)
+        self._count(request, path, response.status)
+        return response
+
+    def _count(self, request: HttpRequest, path: Path | None, status: int) -> None:
+        resource = path.plural if path is not None else ""
+        key = (request.method, path.group if path is not None else "", resource, status)
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    def _authorize_path(self, request: HttpRequest, user: User) -> None:
+        asked = Attributes(user, request.method.lower(), path=request.path)
+        decision = self.authorizer.authorize(asked)
+        if not decision.allowed:
+            raise problems.denied(asked, decision.reason)
+
+    def _take_apart(self, request: HttpRequest, path: Path, user: User) -> Asked:
+        attributes = self._attributes(request, path, user)
+        decision = self.authorizer.authorize(attributes)
+        if not decision.allowed:
+            raise problems.denied(attributes, decision.reason)
+        served = self.api.registry.find(path.group, path.version, path.plural)
+        if served is None or (path.subresource and served.entry.subresource(path.subresource) is None):
+            raise problems.no_such_path()
+        if served.resource.namespaced:
+            if path.name and not path.namespace:
+                raise problems.no_such_path()
+        elif path.namespace and path.plural != "namespaces":
+            raise problems.no_such_path()
+        form = encode.negotiate(request.headers.get("accept", ""))
+        if form.kind == "Table":
+            include = parse_query(request.query).get("includeObject")
+            if include and include[0]:
+                form = dataclasses.replace(form, include=include[0])
+        agent = request.headers.get("user-agent", "")
+        return Asked(request, path, served, user, form, Context(user, agent.partition("/")[0][:128]))
+
+    def _attributes(self, request: HttpRequest, path: Path, user: User) -> Attributes:
+        verb = _VERBS.get(request.method, request.method.lower())
+        name = path.name
+        field_selector = label_selector = ""
+        if path.watch:
+            verb = "watch"
+        elif not name and verb in ("get", "delete"):
+            query = parse_query(request.query)
+            if verb == "delete":
+                verb = "deletecollection"
+            else:
+                verb = "watch" if flag(query, "watch") else "list"
+            field_selector = (query.get("fieldSelector") or [""])[0]
+            label_selector = (query.get("labelSelector") or [""])[0]
+            name = _named_by(field_selector)
+        return Attributes(
+            user, verb, path.group, path.version, path.plural, path.subresource, path.namespace, name,
+            request.path, field_selector, label_selector,
+        )  # fmt: skip
+
+    async def _resource(self, asked: Asked) -> HttpResponse:
+        path, method = asked.path, asked.request.method
+        if path.subresource in _CONNECTING:
+            if self.streaming is None:
+                raise problems.no_such_path()
+            return await self.streaming(asked.request, asked.user, asked.served, path)
+        if path.watch and method == "GET":
+            return self._watch(asked, list_options(asked.request.query), path.name)
+        if not path.name:
+            return await self._collection(asked)
+        allowed = asked.served.entry.verbs
+        if path.subresource:
+            found = asked.served.entry.subresource(path.subresource)
+            allowed = found.verbs if found is not None else ()
+        if method in ("GET", "HEAD") and "get" in allowed:
+            return await self._get(asked)
+        if method == "POST" and path.subresource and "create" in allowed:
+            return await self._create(asked)
+        if method == "PUT" and "update" in allowed:
+            return await self._update(asked)
+        if method == "PATCH" and "patch" in allowed:
+            return await self._patch(asked)
+        if method == "DELETE" and "delete" in allowed:
+            return await self._delete(asked)
+        raise problems.method_not_allowed()
+
+    async def _collection(self, asked: Asked) -> HttpResponse:
+        method, verbs = asked.request.method, asked.served.entry.verbs
+        in_one = not asked.served.resource.namespaced or bool(asked.path.namespace)
+        if method in ("GET", "HEAD") and "list" in verbs:
+            options = list_options(asked.request.query)
+            return self._watch(asked, options) if options.watch else self._list(asked, options)
+        if method == "POST" and "create" in verbs and in_one:
+            return await self._create(asked)
+        if method == "DELETE" and "deletecollection" in verbs and in_one:
+            return await self._delete_collection(asked)
+        raise problems.method_not_allowed()
+
+    async def _get(self, asked: Asked) -> HttpResponse:
+        path, served = asked.path, asked.served
+        if path.subresource and path.subresource != "status":
+            answer = await dispatch.get_subresource(
+                self.api, asked.context, served, asked.namespace, path.name, path.subresource
+            )
+            return self._answer(asked, answer)
+        version = ""
+        if asked.request.query:
+            version = (parse_query(asked.request.query).get("resourceVersion") or [""])[0]
+        record = get(self.api, served, asked.namespace, path.name, version)
+        return self._ok(asked.form, self.encoder.record(served, record, asked.form))
+
+    def _list(self, asked: Asked, options: ListOptions) -> HttpResponse:
+        served = asked.served
+        chosen = selection(served, options.label_selector, options.field_selector)
+        page = list_page(self.api, served, asked.namespace or None, options, chosen)
+        return self._ok(asked.form, self.encoder.page(served, page, asked.form))
+
+    def _watch(self, asked: Asked, options: ListOptions, name: str = "") -> HttpResponse:
+        served = asked.served
+        if "watch" not in served.entry.verbs:
+            raise problems.method_not_supported(served.resource, "watch")
+        seconds = options.timeout_seconds or _MIN_WATCH_SECONDS * (1.0 + self.api.jitter.random())
+        options = dataclasses.replace(options, watch=True, timeout_seconds=int(seconds))
+        chosen = selection(served, options.label_selector, options.field_selector, name)
+        headers = [("Content-Type", "application/json"), _NO_CACHE]
+        try:
+            batches = watching.start(self.api, served, asked.namespace or None, options, chosen)
+        except Gone as error:  # an event of the stream, as upstream
+            return HttpResponse(200, headers, error_frame(error))
+        return HttpResponse(200, headers, stream=self._frames(asked, batches))
+
+    async def _frames(self, asked: Asked, batches: AsyncIterator[list[watching.Shown]]) -> AsyncIterator[bytes]:
+        frame, served, form = self.encoder.frame, asked.served, asked.form
+        first = True
+        try:
+            async for batch in batches:
+                if len(batch) == 1:
+                    yield frame(served, batch[0], form, first)
+                else:
+                    lines = [frame(served, shown, form, first and not index) for index, shown in enumerate(batch)]
+                    yield b"".join(lines)
+                first = False
+        except ApiError as error:
+            yield error_frame(error)
+        finally:
+            closing = getattr(batches, "aclose", None)
+            if closing is not None:
+                await closing()
+
+    async def _create(self, asked: Asked) -> HttpResponse:
+        path, context = asked.path, asked.context
+        self._write_context(asked, "CreateOptions")
+        raw, repeated = self._body(asked)
+        if path.subresource:
+            answer = await dispatch.create_subresource(
+                self.api, context, asked.served, asked.namespace, path.name, path.subresource, raw, repeated
+            )
+        else:
+            answer = await dispatch.create(self.api, context, asked.served, asked.namespace, raw, repeated)
+        return self._answer(asked, answer)
+
+    async def _update(self, asked: Asked) -> HttpResponse:
+        path = asked.path
+        self._write_context(asked, "UpdateOptions")
+        raw, repeated = self._body(asked)
+        answer = await dispatch.update(
+            self.api, asked.context, asked.served, asked.namespace, path.name, path.subresource, raw, repeated
+        )
+        return self._answer(asked, answer)
+
+    async def _patch(self, asked: Asked) -> HttpResponse:
+        path, request = asked.path, asked.request
+        content_type = bodies.media_type(request.headers.get("content-type", ""))
+        if content_type not in PATCH_TYPES:
+            raise bodies.unknown_format(PATCH_TYPES)
+        options = write_options(request.query, "PatchOptions", content_type == APPLY_PATCH)
+        self._set_context(asked.context, options.field_manager, options.field_validation, options.dry_run)
+        self._check_size(request.body)
+        if content_type == APPLY_PATCH:
+            body, repeated = bodies.parse_yaml(request.body, asked.served.resource.kind)
+        else:
+            body, repeated = parse_patch(request.body, content_type)
+        answer = await dispatch.patch(
+            self.api, asked.context, asked.served, asked.namespace, path.name, path.subresource, content_type,
+            body, options, repeated,
+        )  # fmt: skip
+        return self._answer(asked, answer)
+
+    async def _delete(self, asked: Asked) -> HttpResponse:
+        options, dry_run = delete_options(asked.request.query, self._delete_body(asked))
+        asked.context.dry_run = dry_run
+        served = asked.served
+        done = await deleting.delete(self.api, asked.context, served, asked.namespace, asked.path.name, options)
+        accepted = not done.gone and (options.orphan_dependents is False or options.propagation == "Foreground")
+        body = self.encoder.value(deleting.answer(served, done), asked.form)
+        return self._ok(asked.form, body, 202 if accepted else 200)
+
+    async def _delete_collection(self, asked: Asked) -> HttpResponse:
+        listing = list_options(asked.request.query)
+        options, asked.context.dry_run = delete_options(asked.request.query, self._delete_body(asked))
+        served = asked.served
+        chosen = selection(served, listing.label_selector, listing.field_selector)
+        page = await deleting.delete_collection(
+            self.api, asked.context, served, asked.namespace or None, options, listing, chosen
+        )
+        return self._ok(asked.form, self.encoder.page(served, page, asked.form))
+
+    def _write_context(self, asked: Asked, kind: str) -> None:
+        query = asked.request.query
+        if query:
+            options = write_options(query, kind)
+            self._set_context(asked.context, options.field_manager, options.field_validation, options.dry_run)
+
+    @staticmethod
+    def _set_context(context: Context, manager: str, validation: str, dry_run: bool) -> None:
+        context.field_manager = manager or context.field_manager
+        context.field_validation = validation or context.field_validation
+        context.dry_run = dry_run
+
+    def _body(self, asked: Asked) -> tuple[Any, bodies.Repeated]:
+        request = asked.request
+        self._check_size(request.body)
+        content_type = bodies.media_type(request.headers.get("content-type", ""))
+        return bodies.parse(request.body, content_type, asked.served.resource.kind, self.protobuf)
+
+    def _delete_body(self, asked: Asked) -> Any:
+        request = asked.request
+        if not request.body:
+            return None
+        self._check_size(request.body)
+        content_type = bodies.media_type(request.headers.get("content-type", ""))
+        value, _ = bodies.parse(request.body, content_type, "DeleteOptions", self.protobuf)
+        if value is not None and not isinstance(value, dict):
+            raise BadRequest("DeleteOptions must be an object")
+        if value and value.get("kind") not in (None, "", "DeleteOptions"):
+            raise BadRequest(f"decoded object cannot be converted to DeleteOptions: {value.get('kind')}")
+        return value
+
+    @staticmethod
+    def _check_size(body: bytes) -> None:
+        if len(body) > MAX_BODY_BYTES:
+            raise problems.body_too_large(MAX_BODY_BYTES)
+
+    def _answer(self, asked: Asked, answer: Answer) -> HttpResponse:
+        status = 201 if answer.created else 200
+        if answer.served is not None and answer.record is not None:
+            return self._ok(asked.form, self.encoder.record(answer.served, answer.record, asked.form), status)
+        return self._ok(asked.form, self.encoder.value(answer.value, asked.form), status)
+
+    @staticmethod
+    def _ok(form: Form, body: bytes, status: int = 200) -> HttpResponse:
+        return HttpResponse(status, [("Content-Type", form.content_type), _NO_CACHE], body)
+
+
+def _named_by(field_selector: str) -> str:
+    """The one name that a field selector asks for; "" if none."""
+    if "metadata.name" not in field_selector:
+        return ""
+    try:
+        return parse_fields(field_selector).exact("metadata.name") or ""
+    except SelectorError:
+        return ""
+
+
+def parse_patch(body: bytes, content_type: str) -> tuple[Any, bodies.Repeated]:
+    """Raises BadRequest."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"error decoding patch: {error}") from None
+    if content_type == JSON_PATCH:
+        if not isinstance(value, list):
+            raise BadRequest(
+                "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+            )
+        return value, ()
+    if not isinstance(value, dict):
+        raise BadRequest("json: cannot unmarshal array into Go value of type map[string]interface {}")
+    if body.count(b'"') == orjson.dumps(value).count(b'"'):
+        return value, ()
+    return value, bodies.repeated_keys(body)
+
+
+def error_frame(error: ApiError) -> bytes:
+    return orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n"
+
+
+def warning_header(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
+    return f'299 - "{escaped}"'
+
+
+def refusal(error: ApiError) -> HttpResponse:
+    """A Status of failure as upstream writes it."""
+    headers = [("Content-Type", "application/json"), _NO_CACHE]
+    if error.retry_after_seconds is not None:
+        headers.append(("Retry-After", str(error.retry_after_seconds)))
+    return HttpResponse(error.code, headers, orjson.dumps(error.to_status()))
+
+
+def http_handler(
+    api: Api,
+    identify: Identify,
+    authorizer: Authorizer,
+    *,
+    tables: encode.Tables,
+    documents: Any = None,
+    streaming: Streaming | None = None,
+    protobuf: bodies.Protobuf | None = None,
+) -> Handler:
+    """The handler for a server; also makes `LocalClient.raw` work."""
+    nonresource = NonResource(api, documents)
+    translator = Translator(api, identify, authorizer, Encoder(tables), nonresource, streaming, protobuf)
+    nonresource.counts = translator.counts
+    api.raw = _raw(translator)
+    return translator
+
+
+def _raw(translator: Translator) -> Any:
+    async def raw(
+        user: User, method: str, path: str, query: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        inner = dataclasses.replace(translator, identify=lambda _: user)
+        lowered = {key.lower(): value for key, value in headers.items()}
+        response = await inner(HttpRequest(method, path, query, lowered, body))
+        data = response.body
+        if response.stream is not None:
+            data = b"".join([chunk async for chunk in response.stream])
+        if response.upgrade is not None:
+            raise InternalError("an upgraded connection has no in-process form")
+        return response.status, response.headers, data
+
+    return raw
+
+
+def _body_too_large(_: HttpRequest) -> HttpResponse:
+    return refusal(problems.body_too_large(MAX_BODY_BYTES))
+
+
+def _failed(_: HttpRequest, __: BaseException) -> HttpResponse:
+    return refusal(ServerError("Internal error occurred: see the server's log"))
+
+
+LIMITS = Limits(body_bytes=MAX_BODY_BYTES, too_large=_body_too_large, failed=_failed)
+"""For the server that runs the handler: its own refusals are Statuses too."""

@@ -1,0 +1,102 @@
+"""Paths that name no resource: health, version, metrics, the root list, and the documents that part discovery makes."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+
+import orjson
+
+from atoll.base.clock import rfc3339
+from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.ports import User
+from atoll.wire.messages import HttpRequest, HttpResponse
+
+_HEALTH = ("/healthz", "/livez", "/readyz")
+_CHECKS = ("ping", "log", "etcd", "poststarthook/start-apiextensions-controllers", "poststarthook/crd-informer-synced")
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
+
+Documents = Callable[[HttpRequest], HttpResponse | None]
+"""Discovery and OpenAPI; None: not one of its paths."""
+
+
+class NonResource:
+    """`counts` is what the translation counts for /metrics: (method, group, resource, status) → requests."""
+
+    def __init__(self, api: Api, documents: Documents | None) -> None:
+        self._api = api
+        self._documents = documents
+        self.counts: dict[tuple[str, str, str, int], int] = {}
+
+    async def __call__(self, request: HttpRequest, user: User) -> HttpResponse:
+        path = request.path
+        for health in _HEALTH:
+            if path == health or path.startswith(health + "/"):
+                return self._health(request, health)
+        if path == "/version" or path == "/version/":
+            return self._version()
+        if path == "/metrics":
+            return self._metrics()
+        if self._documents is not None:
+            found = self._documents(request)
+            if found is not None:
+                return found
+        if path == "/":
+            return self._root()
+        return HttpResponse(404, [_TEXT, ("X-Content-Type-Options", "nosniff")], b"404 page not found\n")
+
+    def _health(self, request: HttpRequest, kind: str) -> HttpResponse:
+        if request.path != kind:
+            known = request.path.removeprefix(kind + "/") in _CHECKS
+            return HttpResponse(200, [_TEXT], b"ok") if known else HttpResponse(404, [_TEXT], b"404 page not found\n")
+        if "verbose" not in request.query:
+            return HttpResponse(200, [_TEXT], b"ok")
+        lines = "".join(f"[+]{check} ok\n" for check in _CHECKS)
+        return HttpResponse(200, [_TEXT], f"{lines}{kind[1:]} check passed\n".encode())
+
+    def _version(self) -> HttpResponse:
+        version = self._api.version
+        major, minor = version.lstrip("v").split(".")[:2]
+        body = {
+            "major": major,
+            "minor": minor,
+            "emulationMajor": major,
+            "emulationMinor": minor,
+            "minCompatibilityMajor": major,
+            "minCompatibilityMinor": str(int(minor) - 1),
+            "gitVersion": version,
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": rfc3339(0),
+            "goVersion": f"python{platform.python_version()}",
+            "compiler": "atoll",
+            "platform": "linux/amd64",
+        }
+        return HttpResponse(200, [("Content-Type", "application/json")], orjson.dumps(body, option=orjson.OPT_INDENT_2))
+
+    def _root(self) -> HttpResponse:
+        found = {"/api", "/api/v1", "/apis", "/apis/", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3"}
+        found |= {"/openapi/v3/", "/readyz", "/version"}
+        for served in self._api.registry:
+            resource = served.resource
+            if resource.group:
+                found |= {f"/apis/{resource.group}", f"/apis/{resource.group}/{resource.version}"}
+        body = orjson.dumps({"paths": sorted(found)}, option=orjson.OPT_INDENT_2)
+        return HttpResponse(200, [("Content-Type", "application/json")], body)
+
+    def _metrics(self) -> HttpResponse:
+        lines = [
+            "# HELP apiserver_request_total Counter of apiserver requests",
+            "# TYPE apiserver_request_total counter",
+        ]
+        for (method, group, resource, status), count in sorted(self.counts.items()):
+            labels = f'code="{status}",group="{group}",resource="{resource}",verb="{method}"'
+            lines.append(f"apiserver_request_total{{{labels}}} {count}")
+        lines += [
+            "# HELP apiserver_storage_objects Number of stored objects by resource",
+            "# TYPE apiserver_storage_objects gauge",
+        ]
+        for resource in sorted(self._api.store.resources()):
+            lines.append(f'apiserver_storage_objects{{resource="{resource}"}} {self._api.store.count(resource)}')
+        headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")]
+        return HttpResponse(200, headers, ("\n".join(lines) + "\n").encode())
