@@ -1,0 +1,200 @@
+"""Feeds the planner's state and the queue from informers' events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from atoll.base.clock import Clock
+from atoll.cluster.scheduler.queue import SchedulingQueue
+from atoll.kinds.builtin import (
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    STORAGE_CLASSES,
+)
+from atoll.runtime.informer import Informer, Informers
+from atoll.scheduling.plan import Planner
+from atoll.scheduling.pod import PodInfo
+from atoll.scheduling.volumes import claim_names
+
+Object = dict[str, Any]
+_FINISHED = ("Succeeded", "Failed")
+_SPEC_FIELDS = ("schedulingGates", "tolerations", "nodeSelector", "affinity", "resources", "containers")
+
+
+class SchedulerCache:
+    """The scheduler's view of the cluster. `wake` is called when there may be something to do."""
+
+    def __init__(
+        self, informers: Informers, planner: Planner, clock: Clock, scheduler_name: str, wake: Callable[[], None]
+    ) -> None:
+        self.queue = SchedulingQueue()
+        self._planner = planner
+        self._clock = clock
+        self._name = scheduler_name
+        self._wake = wake
+        self._pods = informers.of(PODS)
+        self._claims = informers.of(PERSISTENT_VOLUME_CLAIMS)
+        self.budgets = informers.of(POD_DISRUPTION_BUDGETS)
+        self._others: dict[Informer, Callable[[Object | None, Object | None], None]] = {
+            informers.of(NAMESPACES): self._namespace,
+            informers.of(NODES): self._node,
+            informers.of(STORAGE_CLASSES): self._storage_class,
+            informers.of(PERSISTENT_VOLUMES): self._volume,
+            self._claims: self._claim,
+            self._pods: self._pod,
+        }
+        self.claim_changed: set[Callable[[], None]] = set()
+
+    def start(self) -> None:
+        """Take up what the informers have, and follow them."""
+        for informer, handler in self._others.items():
+            informer.add_handler(handler)
+
+    def informers(self) -> tuple[Informer, ...]:
+        return (*self._others, self.budgets)
+
+    def pod(self, namespace: str, name: str) -> Object | None:
+        return self._pods.get(name, namespace)
+
+    def claim(self, namespace: str, name: str) -> Object | None:
+        return self._claims.get(name, namespace)
+
+    def helped(self) -> None:
+        """Something changed that may let unschedulable pods fit."""
+        self.queue.move_all(self._clock.monotonic())
+        self._wake()
+
+    # handlers
+
+    def _namespace(self, old: Object | None, new: Object | None) -> None:
+        metadata = (new or old or {})["metadata"]
+        labels = (metadata.get("labels") or {}) if new is not None else None
+        if self._planner.state.templates.set_namespace(metadata["name"], labels) and old is not None:
+            self._planner.forget()
+            self.helped()
+
+    def _node(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            self._planner.state.remove_node((old or {})["metadata"]["name"])
+        elif self._planner.state.set_node(new):
+            self.helped()
+
+    def _storage_class(self, old: Object | None, new: Object | None) -> None:
+        classes = self._planner.volumes.classes
+        name = (new or old or {})["metadata"]["name"]
+        if new is None:
+            classes.pop(name, None)
+        else:
+            classes[name] = new
+        self._planner.volumes.changed()
+        self.helped()
+
+    def _volume(self, old: Object | None, new: Object | None) -> None:
+        volumes = self._planner.volumes
+        name = (new or old or {})["metadata"]["name"]
+        if new is None:
+            volumes.volumes.pop(name, None)
+            volumes.assumed.pop(name, None)
+        else:
+            volumes.volumes[name] = new
+            if new["spec"].get("claimRef"):
+                volumes.assumed.pop(name, None)
+        volumes.changed()
+        self.helped()
+
+    def _claim(self, old: Object | None, new: Object | None) -> None:
+        metadata = (new or old or {})["metadata"]
+        key = (metadata.get("namespace") or "", metadata["name"])
+        claims = self._planner.volumes.claims
+        if new is None:
+            claims.pop(key, None)
+        else:
+            claims[key] = new
+        self._planner.volumes.changed()
+        for listener in list(self.claim_changed):
+            listener()
+        self.helped()
+
+    def _pod(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            if old is not None:
+                self._gone(old)
+            return
+        if old is not None and old["metadata"].get("uid") != new["metadata"].get("uid"):
+            self._gone(old)
+        spec = new.get("spec") or {}
+        if spec.get("nodeName"):
+            self._bound(new, spec["nodeName"])
+        elif (spec.get("schedulerName") or "default-scheduler") == self._name:
+            self._pending(old, new)
+
+    def _bound(self, new: Object, node: str) -> None:
+        state = self._planner.state
+        if (new.get("status") or {}).get("phase") in _FINISHED:
+            self._lift(new)
+            return
+        pod = self._planner.pod(new)
+        known = pod.uid in state.pod_nodes
+        self.queue.remove(pod.uid)
+        state.withdraw(pod.uid)
+        before = state.journal_end
+        state.place(pod, node)
+        self._use_claims(pod, True)
+        if (not known or pod.terminating) and state.journal_end != before and self._waiting():
+            self.helped()
+
+    def _pending(self, old: Object | None, new: Object) -> None:
+        now = self._clock.monotonic()
+        pod = self._planner.pod(new)
+        if pod.terminating or (new.get("status") or {}).get("phase") in _FINISHED:
+            self.queue.remove(pod.uid)
+            self._planner.state.withdraw(pod.uid)
+            return
+        if pod.uid in self._planner.state.pod_nodes:
+            return  # assumed: its binding is on the way
+        nominated = (new.get("status") or {}).get("nominatedNodeName")
+        if nominated:
+            self._planner.state.nominate(pod, nominated)
+        if old is None or self.queue.get(pod.uid) is None or _matters(old, new):
+            self.queue.add(pod, now)
+            self._wake()
+        else:
+            self.queue.refresh(pod)
+
+    def _gone(self, old: Object) -> None:
+        self.queue.remove(old["metadata"].get("uid") or "")
+        self._lift(old)
+
+    def _lift(self, obj: Object) -> None:
+        state = self._planner.state
+        uid = obj["metadata"].get("uid") or ""
+        state.withdraw(uid)
+        self._use_claims(self._planner.pod(obj), False)
+        if state.lift(uid) is not None:
+            self.helped()
+
+    def _use_claims(self, pod: PodInfo, used: bool) -> None:
+        used_by = self._planner.volumes.used
+        for name, _ in claim_names(pod.obj):
+            pods = used_by.setdefault((pod.template.namespace, name), {})
+            if used:
+                pods[pod.uid] = None
+            else:
+                pods.pop(pod.uid, None)
+
+    def _waiting(self) -> bool:
+        """Whether a pod's arrival on a node could help anyone: only where affinity is wanted."""
+        return any(item.pod.template.affinity or item.pod.template.hard_spread for item in self.queue.parked())
+
+
+def _matters(old: Object, new: Object) -> bool:
+    """Whether a pending pod's own change may let it fit."""
+    if (old["metadata"].get("labels") or {}) != (new["metadata"].get("labels") or {}):
+        return True
+    before, after = old.get("spec") or {}, new.get("spec") or {}
+    return any(before.get(field) != after.get(field) for field in _SPEC_FIELDS)

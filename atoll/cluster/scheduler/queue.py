@@ -1,0 +1,168 @@
+"""Pods that wait for a node: ready, backing off, unschedulable until something changes, gated.
+
+As kube-scheduler's PrioritySort: the highest priority first, then the longest waiting. A pod that failed to fit
+comes back when the cluster changes, after a back-off that grows with its attempts; where nothing else is ready, the
+back-off is cut short (upstream's SchedulerPopFromBackoffQ).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from atoll.scheduling.pod import PodInfo
+
+INITIAL_BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 10.0
+FLUSH_SECONDS = 300.0
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A queued pod and its history."""
+
+    pod: PodInfo
+    since: float
+    attempts: int = 0
+    ready_at: float = 0.0  # end of its back-off
+    error: bool = False  # the last attempt failed for a reason that is not the cluster's state
+    place: str = ""  # which part of the queue holds it: active, backoff, unschedulable, gated, out
+
+
+class SchedulingQueue:
+    """Keeps each pod in exactly one place. Times are the caller's (monotonic seconds)."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, Waiting] = {}
+        self._active: list[tuple[int, float, int, Waiting]] = []
+        self._backoff: list[tuple[float, int, Waiting]] = []
+        self._parked: dict[str, Waiting] = {}
+        self._sequence = 0
+        self._moves = 0
+
+    def __len__(self) -> int:
+        return len(self._pods)
+
+    def get(self, uid: str) -> Waiting | None:
+        return self._pods.get(uid)
+
+    def parked(self) -> Iterator[Waiting]:
+        """Unschedulable pods."""
+        return iter(list(self._parked.values()))
+
+    @property
+    def moves(self) -> int:
+        """Counts changes of the cluster that might help someone (see `park`)."""
+        return self._moves
+
+    def add(self, pod: PodInfo, now: float) -> None:
+        """A new or changed pod: it is tried at once."""
+        waiting = self._pods.get(pod.uid)
+        if waiting is None:
+            waiting = self._pods[pod.uid] = Waiting(pod, now)
+        waiting.pod = pod
+        if (pod.obj.get("spec") or {}).get("schedulingGates"):
+            self._parked.pop(pod.uid, None)
+            waiting.place = "gated"
+        elif waiting.place not in ("active", "taken"):
+            self._activate(waiting)
+
+    def refresh(self, pod: PodInfo) -> None:
+        """A change of the pod that does not help it (its status)."""
+        waiting = self._pods.get(pod.uid)
+        if waiting is not None:
+            waiting.pod = pod
+
+    def remove(self, uid: str) -> None:
+        waiting = self._pods.pop(uid, None)
+        if waiting is not None:
+            waiting.place = "out"
+            self._parked.pop(uid, None)
+
+    def pop(self, now: float) -> Waiting | None:
+        """The next pod to try; it stays known as taken until `park`, `retry` or `remove`."""
+        self._ripen(now)
+        while self._active:
+            waiting = heapq.heappop(self._active)[3]
+            if waiting.place == "active":
+                return self._take(waiting)
+        while self._backoff:  # nothing is ready: cut a back-off short, but for errors
+            waiting = self._backoff[0][2]
+            if waiting.place == "backoff" and waiting.error:
+                return None
+            heapq.heappop(self._backoff)
+            if waiting.place == "backoff":
+                return self._take(waiting)
+        return None
+
+    def next_time(self) -> float | None:
+        """When the next back-off ends."""
+        while self._backoff and self._backoff[0][2].place != "backoff":
+            heapq.heappop(self._backoff)
+        return self._backoff[0][0] if self._backoff else None
+
+    def park(self, waiting: Waiting, moves_before: int, now: float) -> None:
+        """It fits nowhere: wait for a change; if one came since `moves_before`, only back off."""
+        if waiting.place == "out":
+            return
+        waiting.error = False
+        waiting.ready_at = now + _backoff(waiting.attempts)
+        if self._moves != moves_before:
+            self._back_off(waiting)
+        else:
+            waiting.place = "unschedulable"
+            self._parked[waiting.pod.uid] = waiting
+
+    def retry(self, waiting: Waiting, now: float) -> None:
+        """It failed by an error: back off."""
+        if waiting.place == "out":
+            return
+        waiting.error = True
+        waiting.ready_at = now + _backoff(waiting.attempts)
+        self._back_off(waiting)
+
+    def move_all(self, now: float) -> None:
+        """The cluster has changed so that unschedulable pods may fit."""
+        self._moves += 1
+        parked = list(self._parked.values())
+        self._parked.clear()
+        for waiting in parked:
+            if waiting.ready_at > now:
+                self._back_off(waiting)
+            else:
+                self._activate(waiting)
+
+    def flush(self, now: float) -> None:
+        """Unschedulable for long: try again, in case a change was missed."""
+        for waiting in list(self._parked.values()):
+            if now - waiting.ready_at > FLUSH_SECONDS:
+                del self._parked[waiting.pod.uid]
+                self._activate(waiting)
+
+    def _take(self, waiting: Waiting) -> Waiting:
+        waiting.place = "taken"
+        waiting.attempts += 1
+        return waiting
+
+    def _ripen(self, now: float) -> None:
+        while self._backoff and self._backoff[0][0] <= now:
+            waiting = heapq.heappop(self._backoff)[2]
+            if waiting.place == "backoff":
+                self._activate(waiting)
+
+    def _activate(self, waiting: Waiting) -> None:
+        self._parked.pop(waiting.pod.uid, None)
+        waiting.place = "active"
+        self._sequence += 1
+        heapq.heappush(self._active, (-waiting.pod.priority, waiting.since, self._sequence, waiting))
+
+    def _back_off(self, waiting: Waiting) -> None:
+        self._parked.pop(waiting.pod.uid, None)
+        waiting.place = "backoff"
+        self._sequence += 1
+        heapq.heappush(self._backoff, (waiting.ready_at, self._sequence, waiting))
+
+
+def _backoff(attempts: int) -> float:
+    return float(min(INITIAL_BACKOFF_SECONDS * 2 ** max(0, attempts - 1), MAX_BACKOFF_SECONDS))

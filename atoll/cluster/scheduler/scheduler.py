@@ -1,0 +1,191 @@
+"""The loop: take the next pod, decide on the snapshot, assume, and bind in the background.
+
+Only pods whose schedulerName is the scheduler's own are looked at. Decisions are made one after the other; bindings
+and status writes run beside them. A pod whose binding fails is taken off the snapshot and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.base.errors import AtollError, Conflict, NotFound
+from atoll.client.port import Client
+from atoll.cluster.scheduler.binding import Binder, shortened
+from atoll.cluster.scheduler.cache import SchedulerCache
+from atoll.cluster.scheduler.queue import Waiting
+from atoll.cluster.scheduler.spreading import DefaultSelectors
+from atoll.runtime.events import WARNING, EventRecorder
+from atoll.runtime.informer import Informers
+from atoll.scheduling.plan import Decision, Planner
+from atoll.scheduling.pod import PodInfo
+from atoll.scheduling.preemption import Victims, plan_preemption
+from atoll.scheduling.status import Failure
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SCHEDULER = "default-scheduler"
+USER = "system:kube-scheduler"
+_PARALLEL_WRITES = 128
+_BATCH = 32  # decisions between looks at the event loop
+_FLUSH_EVERY_SECONDS = 30.0
+
+
+class Scheduler:
+    """One cluster's default scheduler. `run` works until cancelled."""
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        chance: Chance,
+        *,
+        name: str = DEFAULT_SCHEDULER,
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self._selectors = DefaultSelectors(informers)
+        self.planner = Planner(chance.stream("scheduler"), self._selectors)
+        self._wakeup = asyncio.Event()
+        self._cache = SchedulerCache(informers, self.planner, clock, name, self._wakeup.set)
+        self._queue = self._cache.queue
+        self._events = EventRecorder(client, name, clock, chance)
+        self._binder = Binder(client, self._events, self._cache, clock, name)
+        self._writes: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(_PARALLEL_WRITES)
+
+    async def run(self) -> None:
+        for informer in (*self._cache.informers(), *self._selectors.informers()):
+            await informer.synced.wait()
+        self._cache.start()
+        flush_at = self._clock.monotonic() + _FLUSH_EVERY_SECONDS
+        try:
+            while True:
+                await self._work()
+                now = self._clock.monotonic()
+                if now >= flush_at:
+                    self._queue.flush(now)
+                    flush_at = now + _FLUSH_EVERY_SECONDS
+                await self._idle(min(self._queue.next_time() or flush_at, flush_at) - now)
+        finally:
+            for task in self._writes:
+                task.cancel()
+            await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _idle(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        timer = asyncio.get_running_loop().call_later(seconds, self._wakeup.set)
+        try:
+            await self._wakeup.wait()
+        finally:
+            timer.cancel()
+
+    async def _work(self) -> None:
+        """Decide until the queue is empty; wakes that come meanwhile are taken in."""
+        self._wakeup.clear()
+        done = 0
+        while (waiting := self._queue.pop(self._clock.monotonic())) is not None:
+            try:
+                self._schedule(waiting)
+            except Exception:
+                log.exception("scheduling %s", waiting.pod.key)
+                self._queue.retry(waiting, self._clock.monotonic())
+            done += 1
+            if done % _BATCH == 0:
+                await asyncio.sleep(0)
+                while len(self._writes) >= 4 * _PARALLEL_WRITES:
+                    await asyncio.wait(self._writes, return_when=asyncio.FIRST_COMPLETED)
+
+    def _schedule(self, waiting: Waiting) -> None:
+        pod = waiting.pod
+        moves = self._queue.moves
+        decision = self.planner.decide(pod)
+        if decision.node is not None:
+            self._assume(pod, decision)
+            self._write(self._bind(waiting, decision))
+        else:
+            assert decision.failure is not None
+            self._reject(waiting, decision.failure, moves)
+
+    def _assume(self, pod: PodInfo, decision: Decision) -> None:
+        assert decision.node is not None
+        self.planner.state.place(pod, decision.node)
+        self.planner.state.withdraw(pod.uid)
+        if decision.volumes is not None:
+            for volume, claim in decision.volumes.bindings:
+                self.planner.volumes.assumed[volume["metadata"]["name"]] = claim["metadata"]["uid"]
+            if decision.volumes.bindings:
+                self.planner.volumes.changed()
+
+    async def _bind(self, waiting: Waiting, decision: Decision) -> None:
+        pod = waiting.pod
+        assert decision.node is not None
+        try:
+            await self._binder.bind(pod, decision.node, decision.volumes)
+        except AtollError as error:
+            self._unbind(waiting, decision, error)
+
+    def _unbind(self, waiting: Waiting, decision: Decision, error: AtollError) -> None:
+        pod = waiting.pod
+        live = self._cache.pod(*pod.key)
+        if live is not None and (live.get("spec") or {}).get("nodeName") and live["metadata"].get("uid") == pod.uid:
+            return  # bound after all (an answer was lost, or another scheduler was faster)
+        self.planner.state.lift(pod.uid)
+        if decision.volumes is not None:
+            for volume, _ in decision.volumes.bindings:
+                self.planner.volumes.assumed.pop(volume["metadata"]["name"], None)
+        if isinstance(error, NotFound) and live is None:
+            self._queue.remove(pod.uid)
+            return
+        log.log(logging.DEBUG if isinstance(error, Conflict) else logging.INFO, "binding %s: %s", pod.key, error)
+        self._queue.retry(waiting, self._clock.monotonic())
+        self._cache.helped()
+        self._events.event(pod.obj, WARNING, "FailedScheduling", shortened(f"binding rejected: {error}"))
+
+    def _reject(self, waiting: Waiting, failure: Failure, moves: int) -> None:
+        """No node: try preemption, park the pod, and say why."""
+        pod = waiting.pod
+        nominated: str | None = None
+        if failure.total:
+            preemption = plan_preemption(self.planner, pod, failure, list(self._cache.budgets))
+            failure.postfilter = preemption.message
+            if preemption.victims is not None:
+                nominated = preemption.victims.node
+                self._nominate(pod, preemption.victims)
+            elif preemption.clear:
+                nominated = ""
+                self.planner.state.withdraw(pod.uid)
+        message = failure.message
+        self._queue.park(waiting, moves, self._clock.monotonic())
+        self._events.event(pod.obj, WARNING, "FailedScheduling", shortened(message))
+        self._write(self._binder.tell(pod, "Unschedulable", message, nominated))
+
+    def _nominate(self, pod: PodInfo, victims: Victims) -> None:
+        state = self.planner.state
+        for other in list(state.nominated.get(victims.node, {}).values()):
+            if other.priority < pod.priority:
+                state.withdraw(other.uid)
+                self._write(self._binder.withdraw(other))
+        state.nominate(pod, victims.node)
+        for victim in victims.pods:
+            self._write(self._binder.preempt(pod, victim, victims.node))
+
+    def _write(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work), name="scheduler-write")
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with self._slots:
+                await work
+        except NotFound as error:
+            log.debug("gone: %s", error)
+        except AtollError as error:
+            log.info("write failed: %s", error)
