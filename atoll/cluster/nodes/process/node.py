@@ -1,0 +1,130 @@
+"""A process node: registers itself, watches the pods bound to it, runs one worker for each.
+
+It knows the API server only by a Client, so that any will do. `run` returns when cancelled, with nothing left running;
+a killed one leaves nothing either (bubblewrap dies with its parent, network namespaces with their descriptor).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.base.errors import UserError
+from atoll.client.port import Client
+from atoll.cluster.network.bridge import ClusterBridge
+from atoll.cluster.nodes.process import machine
+from atoll.cluster.nodes.process.images import Catalogue
+from atoll.cluster.nodes.process.model import NodeConfig, NodeContext, PodNetwork
+from atoll.cluster.nodes.process.podnetwork import BridgeNetwork, HostNetwork, host_address
+from atoll.cluster.nodes.process.registration import Registration
+from atoll.cluster.nodes.process.volumes import remove_tree
+from atoll.cluster.nodes.process.worker import PodWorker
+from atoll.kinds.builtin import PODS, SERVICES
+from atoll.runtime.events import EventRecorder
+from atoll.runtime.informer import Informer
+
+Object = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+class ProcessNode:
+    """`await run()`; `ready` is set once the Node is registered and its pods are watched."""
+
+    def __init__(self, client: Client, name: str, config: NodeConfig, *, clock: Clock, chance: Chance) -> None:
+        self.name = name
+        self.ready = asyncio.Event()
+        self.workers: dict[str, PodWorker] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        network, config = _network(config)
+        config.state_dir.mkdir(parents=True, exist_ok=True)
+        config.volumes_dir.mkdir(parents=True, exist_ok=True)
+        self._capacity = {**machine.capacity(config.state_dir, config.max_pods), **config.capacity}
+        self._pods = Informer(client, PODS, field_selector=f"spec.nodeName={name}")
+        self._services = Informer(client, SERVICES)
+        self.context = NodeContext(
+            name=name,
+            config=config,
+            client=client,
+            clock=clock,
+            chance=chance.stream(f"node/{name}"),
+            recorder=EventRecorder(client, "kubelet", clock, chance, host=name),
+            catalogue=Catalogue(config.images),
+            network=network,
+            services=self._services,
+            allocatable=self._capacity,
+        )
+
+    async def run(self) -> None:
+        """Until cancelled. Containers then are killed; the API keeps its pods, and a later run starts them again."""
+        registration = Registration(self.context, self._capacity, self.context.config.kubelet_port)
+        await registration.register()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(registration.run(), name=f"{self.name}-lease")
+                group.create_task(self._services.run(), name=f"{self.name}-services")
+                await self._services.synced.wait()
+                self._pods.add_handler(self._changed)
+                group.create_task(self._pods.run(), name=f"{self.name}-pods")
+                await self._pods.synced.wait()
+                self._forget_folders()
+                self.ready.set()
+        finally:
+            self._group = None
+
+    def worker(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of a pod by name."""
+        for worker in self.workers.values():
+            if worker.name == name and worker.namespace == namespace:
+                return worker
+        return None
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and (new is None or new["metadata"]["uid"] != old["metadata"]["uid"]):
+            gone = self.workers.get(old["metadata"]["uid"])
+            if gone is not None:
+                gone.update(None)
+        if new is None or self._group is None:
+            return
+        uid = new["metadata"]["uid"]
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.update(new)
+            return
+        worker = self.workers[uid] = PodWorker(self.context, new)
+        self._tasks[uid] = self._group.create_task(self._run_worker(uid, worker), name=f"pod-{worker.name}")
+
+    async def _run_worker(self, uid: str, worker: PodWorker) -> None:
+        try:
+            await worker.run()
+        except Exception:
+            log.exception("pod %s/%s", worker.namespace, worker.name)
+        finally:
+            self.workers.pop(uid, None)
+            self._tasks.pop(uid, None)
+
+    def _forget_folders(self) -> None:
+        """Folders of pods that the API no longer has."""
+        root = self.context.config.state_dir / "pods"
+        known = {worker.folder.name for worker in self.workers.values()}
+        for folder in root.iterdir() if root.exists() else ():
+            if folder.name not in known:
+                remove_tree(folder)
+
+
+def _network(config: NodeConfig) -> tuple[PodNetwork, NodeConfig]:
+    if config.mode != "bridge":
+        address = config.address if config.address != "127.0.0.1" else host_address()
+        return HostNetwork(address), replace(config, address=address)
+    bridge = ClusterBridge.existing(config.cluster)
+    if bridge is None:
+        raise UserError(
+            f"cluster {config.cluster} has no bridge", hint="the cluster's network must run before its nodes"
+        )
+    network = BridgeNetwork(bridge, config.pod_cidr)
+    return network, replace(config, address=network.gateway)

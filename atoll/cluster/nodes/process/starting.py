@@ -1,0 +1,175 @@
+"""From a container's spec to a running container: image, environment, mounts, user, hooks.
+
+Raises UnknownImage, ConfigError (both tried again later), OSError or StartError (a failed run).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from atoll.base.errors import AtollError
+from atoll.cluster.nodes.process.container import Container, ContainerPlan
+from atoll.cluster.nodes.process.environment import ConfigError, command_line, container_environment
+from atoll.cluster.nodes.process.images import Image
+from atoll.cluster.nodes.process.model import NodeContext, PodAddress, Slot
+from atoll.cluster.nodes.process.podfiles import PodFiles, hostname
+from atoll.cluster.nodes.process.probes import ProbeTarget, http_get
+from atoll.cluster.nodes.process.sandbox import Mount, Sandbox
+
+Object = dict[str, Any]
+
+
+class HookError(AtollError):
+    """A lifecycle hook failed."""
+
+
+async def plan_container(
+    context: NodeContext, pod: Object, slot: Slot, image: Image, files: PodFiles, address: PodAddress
+) -> ContainerPlan:
+    """All that the start needs. Raises ConfigError, AtollError."""
+    spec = slot.spec
+    user = run_as(pod, spec, image, host_mode=context.config.mode != "bridge")
+    references = await files.references(pod)
+    env = {"PATH": image.path, "HOSTNAME": hostname(pod), "HOME": "/root" if user in (None, (0, 0)) else "/"}
+    env |= dict(image.env)
+    env |= container_environment(pod, spec, references)
+    env |= chosen_ports(spec, address)
+    argv = command_line(spec, list(image.program), list(image.args), env)
+    if not argv:
+        raise ConfigError(f'image "{image.reference}" has no program of its own: the container needs a `command`')
+    host_network = bool(pod["spec"].get("hostNetwork"))
+    mounts = [Mount(source, target, True) for source, target in image.mounts]
+    mounts += files.mounts(spec, env, host_network=host_network)
+    message = slot.folder / "termination-log"
+    slot.folder.mkdir(parents=True, exist_ok=True)
+    message.write_bytes(b"")
+    message.chmod(0o666)
+    mounts.append(Mount(str(message), spec.get("terminationMessagePath") or "/dev/termination-log"))
+    security = spec.get("securityContext") or {}
+    capabilities = security.get("capabilities") or {}
+    sandbox = Sandbox(
+        hostname=hostname(pod),
+        root=image.root,
+        mounts=mounts,
+        working_dir=spec.get("workingDir") or image.working_dir or "/",
+        user=user,
+        overlays=context.config.overlays,
+        read_only_root=bool(security.get("readOnlyRootFilesystem")),
+        privileged=bool(security.get("privileged")),
+        add_capabilities=tuple(capabilities.get("add") or ()),
+        drop_capabilities=tuple(capabilities.get("drop") or ()),
+    )
+    return ContainerPlan(
+        name=slot.name,
+        container_id="process://" + context.chance.uuid().replace("-", "") + context.chance.uuid().replace("-", ""),
+        argv=argv,
+        env=env,
+        sandbox=sandbox,
+        log=slot.log_path(slot.attempt),
+        stdin=bool(spec.get("stdin")),
+        stdin_once=bool(spec.get("stdinOnce")),
+        tty=bool(spec.get("tty")),
+        inside=_inside(context, address),
+    )
+
+
+def _inside(context: NodeContext, address: PodAddress) -> Callable[[], AbstractContextManager[None]]:
+    if address.namespace is None:
+        return contextlib.nullcontext
+    return lambda: context.network.entered(address)
+
+
+def chosen_ports(container: Object, address: PodAddress) -> dict[str, str]:
+    """Host mode: the ports that the container is to use instead of its own, as variables."""
+    out: dict[str, str] = {}
+    for port in container.get("ports") or []:
+        number = address.ports.get(port["containerPort"])
+        if number is None:
+            continue
+        out.setdefault("PORT", str(number))
+        out[f"PORT_{port['containerPort']}"] = str(number)
+        if port.get("name"):
+            out[f"PORT_{port['name'].upper().replace('-', '_')}"] = str(number)
+    return out
+
+
+def run_as(pod: Object, container: Object, image: Image, *, host_mode: bool) -> tuple[int, int] | None:
+    """(uid, gid) where a user namespace is to give them; None: the node's root. Raises ConfigError."""
+    security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+    uid = security.get("runAsUser")
+    if uid is None:
+        uid = image.user
+    if security.get("runAsNonRoot") and not uid:
+        where = f'(pod: "{pod["metadata"]["name"]}_{pod["metadata"]["namespace"]}({pod["metadata"]["uid"]})", '
+        where += f"container: {container['name']})"
+        if uid == 0:
+            raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
+        raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
+    gid = security.get("runAsGroup")
+    if not uid and not gid:
+        return (0, 0) if host_mode else None
+    return uid or 0, gid if gid is not None else (uid or 0)
+
+
+def port_names(container: Object) -> dict[str, int]:
+    return {port["name"]: port["containerPort"] for port in container.get("ports") or [] if port.get("name")}
+
+
+def probe_target(context: NodeContext, slot: Slot, container: Container, address: PodAddress) -> ProbeTarget:
+    """The container as probes and hooks reach it."""
+
+    async def run(command: list[str], timeout: float) -> tuple[int, str]:
+        return await run_inside(container, command, timeout)
+
+    return ProbeTarget(address.ip, port_names(slot.spec), address.ports, run, context.clock)
+
+
+async def run_inside(container: Container, command: list[str], timeout: float | None) -> tuple[int, str]:
+    """Run to the end: (exit code, output). Raises TimeoutError, OSError."""
+    child = container.exec(command)
+    output = bytearray()
+
+    async def pump(read: Callable[[], Any]) -> None:
+        while data := await read():
+            if len(output) < 1 << 16:
+                output.extend(data)
+
+    try:
+        async with asyncio.timeout(timeout):
+            assert child.stderr is not None
+            await asyncio.gather(pump(child.stdout.read), pump(child.stderr.read))
+            code = await child.exited
+    finally:
+        child.kill()
+        child.close()
+    return code, output.decode(errors="replace")
+
+
+async def run_hook(hook: Object, target: ProbeTarget) -> None:
+    """A postStart or preStop hook. Raises HookError."""
+    try:
+        if action := hook.get("exec"):
+            code, output = await target.run(list(action["command"]), 3600.0)
+            if code != 0:
+                raise HookError(f"command '{' '.join(action['command'])}' exited with {code}: {output.strip()[:512]}")
+        elif action := hook.get("httpGet"):
+            passed, message = await http_get(action, target, 30.0)
+            if not passed:
+                raise HookError(message)
+        elif action := hook.get("sleep"):
+            await asyncio.sleep(float(action.get("seconds") or 0))
+    except OSError as error:
+        raise HookError(str(error)) from error
+
+
+def termination_message(slot: Slot, exit_code: int, tail: Callable[[], bytes]) -> str:
+    """What the container left at its terminationMessagePath, or the log's tail where the policy says so."""
+    path = slot.folder / "termination-log"
+    text = path.read_bytes()[:4096] if path.exists() else b""
+    if not text and exit_code != 0 and slot.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+        text = tail()[-2048:]
+    return text.decode(errors="replace")
