@@ -6,6 +6,7 @@ from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.cluster.workloads.accounts.controller import AccountTokens, DefaultAccounts, RootCaPublisher, TokenMaker
 from atoll.cluster.workloads.common.context import ClientFactory, Context, Options, Runnable
+from atoll.cluster.workloads.daemonset.controller import DaemonSetController
 from atoll.cluster.workloads.deployment.controller import DeploymentController
 from atoll.cluster.workloads.endpoints.controller import EndpointsController, EndpointSliceController
 from atoll.cluster.workloads.garbage.controller import GarbageCollector
@@ -15,6 +16,7 @@ from atoll.cluster.workloads.replicaset.controller import (
     REPLICATION_CONTROLLER,
     ReplicaSetController,
 )
+from atoll.cluster.workloads.statefulset.controller import StatefulSetController
 from atoll.runtime.informer import Informers
 
 __all__ = ["Options", "full_controllers", "hub_controllers"]
@@ -51,6 +53,8 @@ def full_controllers(
         ReplicaSetController(context, REPLICA_SET),
         ReplicaSetController(context, REPLICATION_CONTROLLER),
         DeploymentController(context),
+        StatefulSetController(context),
+        DaemonSetController(context),
         EndpointsController(context),
         EndpointSliceController(context),
     ]

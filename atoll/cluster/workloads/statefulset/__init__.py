@@ -1,0 +1,1 @@
+"""StatefulSets: pods with a name, an order and storage of their own."""
