@@ -1,0 +1,184 @@
+"""The default stages, written out in Python: what `data/*.yaml` beside this file says, a hundred times as fast.
+
+A node becomes Ready; a pod becomes Running and Ready; a Job's pod then succeeds; a pod that is being deleted goes.
+tests/unit/test_simulated_fast.py holds them to the documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from atoll.client.port import STRATEGIC_PATCH
+from atoll.cluster.nodes.simulated.functions import NodeFunctions, PodFunctions
+from atoll.cluster.nodes.simulated.model import CONDITIONS, node_info
+from atoll.cluster.nodes.stages.model import DeleteStep, Functions, PatchStep, Step
+
+Object = dict[str, Any]
+
+HOLD_ANNOTATION = "atoll.dev/run-seconds"  # on a Job's pod: how long it runs (default: not at all)
+
+
+class _Fast:
+    immediate = False
+    name = ""
+
+    def weight(self, obj: Object) -> int | None:
+        return 0
+
+    def delay(self, obj: Object, wall: float) -> tuple[float, float] | None:
+        return None
+
+
+class PodReady(_Fast):
+    """Pending and bound → Running and Ready."""
+
+    name = "pod-ready"
+
+    def matches(self, obj: Object) -> bool:
+        if "deletionTimestamp" in obj["metadata"]:
+            return False
+        status = obj.get("status") or {}
+        if status.get("phase") != "Pending":
+            return False
+        return all(
+            item.get("status") != "True" for item in status.get("conditions") or () if item.get("type") == "Ready"
+        )
+
+    def steps(self, obj: Object, functions: Functions) -> Sequence[Step]:
+        assert isinstance(functions, PodFunctions)
+        now = functions.now()
+        spec, metadata = obj["spec"], obj["metadata"]
+        running = {"running": {"startedAt": now}}
+        done = {"terminated": {"exitCode": 0, "finishedAt": now, "startedAt": now, "reason": "Completed"}}
+        types = ["Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"]
+        types += [gate["conditionType"] for gate in spec.get("readinessGates") or ()]
+        status: Object = {
+            "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in types],
+            "containerStatuses": [_container(item, running, True) for item in spec["containers"]],
+            "phase": "Running",
+            "startTime": now,
+        }
+        if spec.get("initContainers"):
+            status["initContainerStatuses"] = [
+                _container(item, running, True)
+                if item.get("restartPolicy") == "Always"
+                else _container(item, done, False)
+                for item in spec["initContainers"]
+            ]
+        host = functions.node_addresses(spec["nodeName"])
+        if host:
+            status |= {"hostIP": host[0], "hostIPs": [{"ip": address} for address in host]}
+        own = functions.pod_addresses(spec["nodeName"], bool(spec.get("hostNetwork")), metadata.get("uid") or "")
+        if own:
+            status |= {"podIP": own[0], "podIPs": [{"ip": address} for address in own]}
+        return (PatchStep(STRATEGIC_PATCH, {"status": status}, "status"),)
+
+
+class PodComplete(_Fast):
+    """A running pod of a Job → Succeeded."""
+
+    name = "pod-complete"
+
+    def matches(self, obj: Object) -> bool:
+        metadata = obj["metadata"]
+        owners = metadata.get("ownerReferences")
+        if not owners or "deletionTimestamp" in metadata:
+            return False
+        return (obj.get("status") or {}).get("phase") == "Running" and any(item["kind"] == "Job" for item in owners)
+
+    def delay(self, obj: Object, wall: float) -> tuple[float, float] | None:
+        text = (obj["metadata"].get("annotations") or {}).get(HOLD_ANNOTATION)
+        try:
+            seconds = float(text) if text else 0.0
+        except ValueError:
+            seconds = 0.0
+        return (seconds, seconds) if seconds > 0 else None
+
+    def steps(self, obj: Object, functions: Functions) -> Sequence[Step]:
+        assert isinstance(functions, PodFunctions)
+        now, status = functions.now(), obj["status"]
+        started = status.get("startTime") or now
+        done = {"terminated": {"exitCode": 0, "finishedAt": now, "startedAt": started, "reason": "Completed"}}
+        conditions = [
+            {"type": kind, "status": "False", "reason": "PodCompleted", "lastTransitionTime": now}
+            for kind in ("Ready", "ContainersReady")
+        ]
+        containers = [_container(item, done, False) | {"ready": False} for item in obj["spec"]["containers"]]
+        patch = {"phase": "Succeeded", "containerStatuses": _replaced(containers), "conditions": conditions}
+        return (PatchStep(STRATEGIC_PATCH, {"status": patch}, "status"),)
+
+
+class PodDelete(_Fast):
+    """A pod that is being deleted → gone."""
+
+    name = "pod-delete"
+
+    def matches(self, obj: Object) -> bool:
+        return "deletionTimestamp" in obj["metadata"]
+
+    def steps(self, obj: Object, functions: Functions) -> Sequence[Step]:
+        return (DeleteStep(),)
+
+
+class NodeInitialize(_Fast):
+    """A node that is not Ready → Ready, with what it did not say filled in."""
+
+    name = "node-initialize"
+
+    def matches(self, obj: Object) -> bool:
+        for item in (obj.get("status") or {}).get("conditions") or ():
+            if item.get("type") == "Ready" and item.get("status") == "True":
+                return False
+        return True
+
+    def steps(self, obj: Object, functions: Functions) -> Sequence[Step]:
+        assert isinstance(functions, NodeFunctions)
+        now, status = functions.now(), obj.get("status") or {}
+        name = obj["metadata"]["name"]
+        changed = obj["metadata"].get("creationTimestamp") or now
+        known = {item["type"] for item in status.get("addresses") or ()}
+        missing = [("InternalIP", functions.address(name)), ("Hostname", name)]
+        plenty = {"cpu": "1k", "memory": "1Ti", "pods": "1M"}
+        patch: Object = {
+            "conditions": [
+                {
+                    "type": kind,
+                    "status": value,
+                    "reason": reason,
+                    "message": message,
+                    "lastHeartbeatTime": now,
+                    "lastTransitionTime": changed,
+                }
+                for kind, value, reason, message in CONDITIONS
+            ],
+            "allocatable": status.get("allocatable") or plenty,
+            "capacity": status.get("capacity") or plenty,
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": functions.port}},
+            "nodeInfo": {key: (status.get("nodeInfo") or {}).get(key) or value for key, value in node_info().items()},
+        }
+        added = [{"type": kind, "address": address} for kind, address in missing if kind not in known]
+        if added:
+            patch["addresses"] = [*(status.get("addresses") or ()), *added]
+        return (PatchStep(STRATEGIC_PATCH, {"status": patch}, "status"),)
+
+
+POD_STAGES = (PodReady(), PodComplete(), PodDelete())
+NODE_STAGES = (NodeInitialize(),)
+
+
+def _container(container: Object, state: Object, started: bool) -> Object:
+    return {
+        "name": container["name"],
+        "image": container.get("image") or "",
+        "imageID": f"simulated://{container.get('image') or ''}",
+        "containerID": f"simulated://{container['name']}",
+        "ready": True,
+        "restartCount": 0,
+        "started": started,
+        "state": state,
+    }
+
+
+def _replaced(items: list[Object]) -> list[Object]:
+    return items

@@ -1,0 +1,197 @@
+"""The engine of simulated nodes: one informer of pods and one of nodes, one event heap, one write a pod's step.
+
+It manages every node annotated `kwok.x-k8s.io/node: fake`, whoever made it, and makes those that it is asked for.
+Their pods go through stages. A node whose heartbeats were stopped (annotation `atoll.dev/heartbeat: stopped`) does
+nothing more: its lease runs out, its pods stay as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock, rfc3339
+from atoll.base.errors import AlreadyExists, AtollError, NotFound
+from atoll.client.port import Client
+from atoll.cluster.nodes.simulated import fast
+from atoll.cluster.nodes.simulated.functions import Addresses, NodeFunctions, PodFunctions
+from atoll.cluster.nodes.simulated.leases import LeaseKeeper
+from atoll.cluster.nodes.simulated.model import HEARTBEAT_ANNOTATION, SimulatedGroup, is_simulated, node_object
+from atoll.cluster.nodes.stages.model import Stage
+from atoll.cluster.nodes.stages.player import Agenda, FindResource, Impersonate, StagePlayer, Surroundings
+from atoll.kinds.builtin import NODES, PODS
+from atoll.runtime.events import EventRecorder
+from atoll.runtime.informer import Informers
+
+Object = dict[str, Any]
+USER = "system:simulated-nodes"
+COMPONENT = "simulated-kubelet"
+_CREATES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """Where addresses come from when nodes have no pod CIDR of their own, and nodes' own."""
+
+    pod_cidr: str = "10.244.0.0/16"
+    node_cidr: str = "172.30.0.0/16"
+
+
+class SimulatedNodes:
+    """`run` works until cancelled; `ready` is set once the nodes asked for exist."""
+
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        chance: Chance,
+        *,
+        groups: Sequence[SimulatedGroup] = (),
+        network: NetworkPlan | None = None,
+        impersonate: Impersonate | None = None,
+        find_resource: FindResource | None = None,
+    ) -> None:
+        network = network or NetworkPlan()
+        self.ready = asyncio.Event()
+        self._client = client
+        self._clock = clock
+        self._groups = list(groups)
+        self._nodes = informers.of(NODES)
+        self._pods = informers.of(PODS)
+        self._pods.add_index("node", _node_of)
+        self._addresses = Addresses(network.node_cidr, network.pod_cidr, self._node)
+        self._leases = LeaseKeeper(client, clock)
+        self._agenda = Agenda()
+        self._managed: set[str] = set()
+        self._stopped: set[str] = set()
+        events = EventRecorder(client, COMPONENT, clock, chance)
+        around = Surroundings(client, events, clock, chance.stream("stages"), impersonate, find_resource)
+        self.pod_player = StagePlayer(PODS, fast.POD_STAGES, PodFunctions(self._addresses, clock), around, self._agenda)
+        self.node_player = StagePlayer(
+            NODES, fast.NODE_STAGES, NodeFunctions(self._addresses, clock), around, self._agenda
+        )
+
+    async def run(self) -> None:
+        await self._nodes.synced.wait()
+        await self._pods.synced.wait()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.pod_player.run(), name="simulated-pods")
+                group.create_task(self.node_player.run(), name="simulated-nodes")
+                group.create_task(self._leases.run(), name="simulated-leases")
+                self._nodes.add_handler(self._on_node)
+                self._pods.add_handler(self._on_pod)
+                await self.add(self._groups)
+                self.ready.set()
+        finally:
+            self._agenda.close()
+
+    async def add(self, groups: Iterable[SimulatedGroup]) -> None:
+        """Create the nodes of groups that are not there yet."""
+        now = rfc3339(self._clock.wall())
+        wanted = [
+            node_object(group, number, self._addresses.new_node(), now)
+            for group in groups
+            for number in range(group.count)
+            if self._nodes.get(f"{group.prefix}-{number}") is None
+        ]
+        slots = asyncio.Semaphore(_CREATES)
+
+        async def create(node: Object) -> None:
+            async with slots:
+                try:
+                    await self._client.create(NODES, node)
+                except AlreadyExists:
+                    return
+
+        await asyncio.gather(*(create(node) for node in wanted))
+
+    async def remove(self, name: str) -> None:
+        """Take a node away: the Node object goes, its pods are the pod garbage collector's."""
+        try:
+            await self._client.delete(NODES, name)
+        except NotFound:
+            return
+
+    async def stop_heartbeats(self, name: str) -> None:
+        """The node goes silent, as if its machine had lost its network."""
+        await self._annotate(name, "stopped")
+
+    async def resume_heartbeats(self, name: str) -> None:
+        await self._annotate(name, None)
+
+    async def _annotate(self, name: str, value: str | None) -> None:
+        patch = {"metadata": {"annotations": {HEARTBEAT_ANNOTATION: value}}}
+        try:
+            await self._client.patch(NODES, name, patch)
+        except NotFound as error:
+            raise AtollError(f"there is no node {name!r}") from error
+
+    def replace_stages(self, pod_stages: Sequence[Stage], node_stages: Sequence[Stage]) -> None:
+        """Other stages (from Stage objects) for pods and nodes."""
+        self.pod_player.replace_stages(pod_stages)
+        self.node_player.replace_stages(node_stages)
+        for name in self._managed:
+            node = self._node(name)
+            if node is not None:
+                self._take_up(node)
+
+    def _node(self, name: str) -> Object | None:
+        return self._nodes.get(name)
+
+    def _on_node(self, old: Object | None, new: Object | None) -> None:
+        if new is None or not is_simulated(new):
+            name = (new or old or {})["metadata"]["name"]
+            if name in self._managed:
+                self._managed.discard(name)
+                self._stopped.discard(name)
+                self.node_player.forget((None, name))
+                self._leases.drop(name, gone=new is None)
+            return
+        name = new["metadata"]["name"]
+        silent = (new["metadata"].get("annotations") or {}).get(HEARTBEAT_ANNOTATION) == "stopped"
+        fresh = name not in self._managed
+        self._managed.add(name)
+        if silent:
+            self._stopped.add(name)
+            self.node_player.forget((None, name))
+            for pod in self._pods.by_index("node", name):
+                self.pod_player.forget((pod["metadata"].get("namespace"), pod["metadata"]["name"]))
+            self._leases.stop(new)
+            return
+        resumed = name in self._stopped
+        self._stopped.discard(name)
+        self._leases.keep(new)
+        if fresh or resumed:
+            self._take_up(new)
+        else:
+            self.node_player.observe(new)
+
+    def _take_up(self, node: Object) -> None:
+        self.node_player.observe(node)
+        for pod in self._pods.by_index("node", node["metadata"]["name"]):
+            self._play(pod)
+
+    def _on_pod(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            if old is not None:
+                metadata = old["metadata"]
+                self._addresses.release(metadata.get("uid") or "")
+                self.pod_player.forget((metadata.get("namespace"), metadata["name"]))
+            return
+        name = (new.get("spec") or {}).get("nodeName")
+        if name and name in self._managed and name not in self._stopped:
+            self._play(new)
+
+    def _play(self, pod: Object) -> None:
+        self._addresses.learn(pod)
+        self.pod_player.observe(pod)
+
+
+def _node_of(pod: Object) -> tuple[str, ...]:
+    name = (pod.get("spec") or {}).get("nodeName")
+    return (name,) if name else ()
