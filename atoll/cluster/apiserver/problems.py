@@ -99,7 +99,8 @@ def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Invali
         details["name"] = name
     if group:
         details["group"] = group
-    details["kind"] = kind
+    if kind:
+        details["kind"] = kind
     details["causes"] = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes]
     return Invalid(f'{qualified} "{name}" is invalid: {text}', details=details)
 

@@ -17,6 +17,7 @@ from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs.commit import put
 from atoll.cluster.apiserver.verbs.list import Page, list_page
 from atoll.cluster.apiserver.verbs.loose import Loose
+from atoll.cluster.apiserver.verbs.update import held_by_spec
 from atoll.cluster.store.port import Record, StaleVersion
 
 _ATTEMPTS = 64
@@ -68,16 +69,17 @@ async def _attempt(
         else:
             metadata.pop("finalizers", None)
     marked = {**old, "metadata": metadata}
-    begin_deletion = served.behaviour.extra.get("begin_deletion")
-    if begin_deletion is not None and "deletionTimestamp" not in old["metadata"]:
-        begin_deletion(marked)
-    held = bool(finalizers) or _held_by_spec(served, marked)
+    if served.store_resource == "namespaces":
+        marked["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
+    held = bool(finalizers) or held_by_spec(served, marked)
     if not held and not grace:
         return await _remove(api, context, current, metadata)
     if "deletionTimestamp" not in old["metadata"]:
         metas.mark_deleting(metadata, api.clock.wall(), grace or 0)
     elif grace is None or not grace:
         metas.mark_deleting(metadata, api.clock.wall(), 0)
+    if served.store_resource == "namespaces":
+        metadata.pop("deletionGracePeriodSeconds", None)
     if marked == old:
         return Deleted(current, gone=False)
     if context.dry_run:
@@ -86,11 +88,6 @@ async def _attempt(
         return Deleted(await put(api, current.key, current.version, marked), gone=False)
     except StaleVersion:
         return None
-
-
-def _held_by_spec(served: Served, obj: Object) -> bool:
-    """A namespace stays until its spec.finalizers are gone."""
-    return served.store_resource == "namespaces" and bool((obj.get("spec") or {}).get("finalizers"))
 
 
 def _check_preconditions(served: Served, current: Record, options: DeleteRequest) -> None:

@@ -12,7 +12,7 @@ from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.request import Context, WriteQuery
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import patch as patching
-from atoll.cluster.apiserver.verbs import subresources
+from atoll.cluster.apiserver.verbs import scale, subresources
 from atoll.cluster.apiserver.verbs import update as updating
 from atoll.cluster.apiserver.verbs.accept import accept
 from atoll.cluster.apiserver.verbs.answer import Answer
@@ -25,6 +25,10 @@ async def create(
     """POST to the collection. `raw` is private to the call."""
     virtual = api.hooks.virtual.get((served.resource.group, served.resource.plural))
     obj = accept(context, served, raw, repeated)
+    if (served.resource.group, served.resource.plural) == ("", "bindings"):
+        pods = api.registry.find("", "v1", "pods")
+        assert pods is not None
+        return await subresources.bind_legacy(api, context, pods, namespace, obj)
     if virtual is not None:
         return Answer(None, None, virtual(context.user, obj, namespace), created=True)
     return Answer(served, await create_object(api, context, served, namespace, obj), created=True)
@@ -66,13 +70,13 @@ async def update(
     """PUT. Raises BadRequest where the body names another object than the path."""
     if subresource in subresources.OTHER_KINDS:
         _require(served, subresource)
-        return await subresources.update(api, context, served, namespace, name, subresource, raw, repeated)
+        return await scale.update(api, context, served, namespace, name, raw, repeated)
     obj = accept(context, served, raw, repeated)
     check_name(served, obj, namespace, name)
     strategy = updating.main_strategy(served)
     if subresource:
         _require(served, subresource)
-        strategy = subresources.strategy(api, served, subresource)
+        strategy = subresources.strategy(served, subresource)
     outcome = await updating.update_through(api, context, served, namespace, name, obj, strategy)
     return Answer(served, outcome.record, created=outcome.created)
 
@@ -92,10 +96,11 @@ async def patch(
     """PATCH of four kinds; `body` parsed and private."""
     if subresource:
         _require(served, subresource)
-    if subresource in subresources.OTHER_KINDS:
-        return await subresources.patch(api, context, served, namespace, name, subresource, content_type, body, options)
-    strategy = subresources.strategy(api, served, subresource) if subresource else updating.main_strategy(served)
     request = patching.Patch(content_type, body, options.force or False, tuple(repeated))
+    if subresource in subresources.OTHER_KINDS:
+        patching.check_supported(served, content_type)
+        return await scale.patch(api, context, served, namespace, name, request)
+    strategy = subresources.strategy(served, subresource) if subresource else updating.main_strategy(served)
     outcome = await patching.patch(api, context, served, namespace, name, strategy, request)
     return Answer(served, outcome.record, created=outcome.created)
 
@@ -105,11 +110,7 @@ def check_name(served: Served, obj: Object, namespace: str, name: str) -> None:
     metadata = obj["metadata"]
     own = metadata.get("name") or ""
     if not own:
-        raise (
-            BadRequest("the name of the object () does not match the name on the URL (" + name + ")")
-            if (not name)
-            else _unnamed(served)
-        )
+        raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
     if own != name:
         raise BadRequest(f"the name of the object ({own}) does not match the name on the URL ({name})")
     space = metadata.get("namespace") or ""
@@ -117,10 +118,6 @@ def check_name(served: Served, obj: Object, namespace: str, name: str) -> None:
         raise BadRequest(
             f"the namespace of the object ({space}) does not match the namespace on the request ({namespace})"
         )
-
-
-def _unnamed(served: Served) -> BadRequest:
-    return BadRequest("name must be provided")
 
 
 def _require(served: Served, subresource: str) -> None:

@@ -1,4 +1,5 @@
-"""Subresources: status and others that take the whole object, and those with kinds of their own."""
+"""Subresources: those that take the whole object (status, finalize, approval, resize, ephemeralcontainers), and
+those with kinds of their own (scale, binding, eviction, token)."""
 
 from __future__ import annotations
 
@@ -7,41 +8,142 @@ from typing import Any
 
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
-from atoll.cluster.apiserver.request import Context, WriteQuery
+from atoll.cluster.apiserver.ports import AdmissionRequest, Object
+from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs import scale
+from atoll.cluster.apiserver.verbs.accept import check, typed
 from atoll.cluster.apiserver.verbs.answer import Answer
+from atoll.cluster.apiserver.verbs.binding import bind
+from atoll.cluster.apiserver.verbs.eviction import evict
 from atoll.cluster.apiserver.verbs.get import get as get_record
-from atoll.cluster.apiserver.verbs.update import Strategy, status_strategy
+from atoll.cluster.apiserver.verbs.update import Strategy, main_strategy, status_strategy
+from atoll.kinds import schemas
+from atoll.kinds.resource import Resource
 
 OTHER_KINDS = frozenset({"scale"})
+_BINDING = Resource("", "v1", "bindings", "Binding")
+_EVICTION = Resource("policy", "v1", "evictions", "Eviction")
+_TOKEN = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
+_KINDS = {"binding": _BINDING, "eviction": _EVICTION, "token": _TOKEN}
 
 
-def strategy(api: Api, served: Served, subresource: str) -> Strategy:
+def strategy(served: Served, subresource: str) -> Strategy:
+    """Raises MethodNotAllowed for what can't be written as a whole object."""
     if subresource == "status":
         return status_strategy(served)
+    extra = served.behaviour.extra
+    main = main_strategy(served)
+    if subresource == "finalize":
+        return Strategy("finalize", extra.get("prepare_finalize", main.prepare), lambda *_: [])
+    if subresource == "approval":
+        return Strategy("approval", extra.get("prepare_approval", _approval), served.behaviour.validate_status)
+    if subresource == "resize":
+        return Strategy("resize", extra.get("prepare_resize", _resize), extra.get("validate_resize", lambda *_: []))
+    if subresource == "ephemeralcontainers":
+        return Strategy(
+            "ephemeralcontainers",
+            extra.get("prepare_ephemeral", _ephemeral),
+            extra.get("validate_ephemeral", lambda *_: []),
+        )
     raise problems.method_not_allowed()
 
 
+def _approval(new: Object, old: Object) -> None:
+    """Only the conditions of approval are taken."""
+    status = {**(old.get("status") or {}), "conditions": (new.get("status") or {}).get("conditions") or []}
+    _as_it_was(new, old)
+    new["status"] = status
+
+
+def _ephemeral(new: Object, old: Object) -> None:
+    added = (new.get("spec") or {}).get("ephemeralContainers")
+    _as_it_was(new, old)
+    if added:
+        new["spec"] = {**old["spec"], "ephemeralContainers": added}
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + (new["spec"] != old["spec"])
+
+
+def _resize(new: Object, old: Object) -> None:
+    """Only the resources and resize policies of containers are taken."""
+    wanted = new.get("spec") or {}
+    _as_it_was(new, old)
+    spec = dict(old["spec"])
+    for field in ("containers", "initContainers"):
+        by_name = {item.get("name"): item for item in wanted.get(field) or ()}
+        if field in spec:
+            spec[field] = [_resized(item, by_name.get(item.get("name"))) for item in spec[field]]
+    if spec != old["spec"]:
+        new["spec"] = spec
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+def _resized(container: Object, wanted: Object | None) -> Object:
+    if wanted is None:
+        return container
+    result = dict(container)
+    for field in ("resources", "resizePolicy"):
+        if field in wanted:
+            result[field] = wanted[field]
+    return result
+
+
+def _as_it_was(new: Object, old: Object) -> None:
+    for field in ("spec", "status"):
+        if field in old:
+            new[field] = old[field]
+        else:
+            new.pop(field, None)
+
+
 def get(api: Api, served: Served, namespace: str, name: str, subresource: str) -> Answer:
+    if subresource == "scale":
+        return scale.get(api, served, namespace, name)
     return Answer(served, get_record(api, served, namespace, name))
 
 
 async def create(
-    api: Api, context: Context, served: Served, namespace: str, name: str, subresource: str, raw: Any,
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    name: str,
+    subresource: str,
+    raw: Any,
     repeated: Sequence[str],
-) -> Answer:  # fmt: skip
-    raise problems.method_not_allowed()
+) -> Answer:
+    """binding, eviction, token."""
+    kind = _KINDS.get(subresource)
+    if kind is None:
+        raise problems.method_not_allowed()
+    obj = decoded(context, kind, raw, repeated)
+    obj["metadata"].setdefault("namespace", namespace)
+    if subresource == "binding":
+        return Answer(None, None, await bind(api, context, served, namespace, name, obj), created=True)
+    request = AdmissionRequest(
+        "CREATE", served.resource, subresource, namespace, name, obj, None, context.user,
+        context.dry_run, {}, context.warnings, kind.kind,
+    )  # fmt: skip
+    await api.hooks.admission.mutate(request)
+    await api.hooks.admission.validate(request)
+    if subresource == "eviction":
+        return Answer(None, None, await evict(api, context, served, namespace, name, obj), created=True)
+    issue = api.hooks.token_request
+    if issue is None:
+        raise problems.no_such_path()
+    return Answer(None, None, issue(context.user, name, namespace, obj, context.dry_run), created=True)
 
 
-async def update(
-    api: Api, context: Context, served: Served, namespace: str, name: str, subresource: str, raw: Any,
-    repeated: Sequence[str],
-) -> Answer:  # fmt: skip
-    raise problems.method_not_allowed()
+async def bind_legacy(api: Api, context: Context, pods: Served, namespace: str, obj: Object) -> Answer:
+    """POST to namespaces/NS/bindings."""
+    name = obj["metadata"].get("name") or ""
+    return Answer(None, None, await bind(api, context, pods, namespace, name, obj), created=True)
 
 
-async def patch(
-    api: Api, context: Context, served: Served, namespace: str, name: str, subresource: str, content_type: str,
-    body: Any, options: WriteQuery,
-) -> Answer:  # fmt: skip
-    raise problems.method_not_allowed()
+def decoded(context: Context, kind: Resource, raw: Any, repeated: Sequence[str]) -> Object:
+    """Raises BadRequest."""
+    if kind is _EVICTION and isinstance(raw, dict) and raw.get("apiVersion") == "policy/v1beta1":
+        raw["apiVersion"] = "policy/v1"
+    node = schemas.schema_for(kind.group, kind.version, kind.kind)
+    assert node is not None
+    return check(context, node, typed(raw, kind), kind.api_version, kind.kind, repeated)

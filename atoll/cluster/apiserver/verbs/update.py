@@ -14,14 +14,13 @@ from atoll.cluster.apiserver import metadata as metas
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import AdmissionRequest, Cause, Object
-from atoll.cluster.apiserver.problems import bad_value
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
 from atoll.cluster.apiserver.verbs.commit import put
 from atoll.cluster.apiserver.verbs.create import admit_and_create, prepare_metadata
 from atoll.cluster.apiserver.verbs.loose import Loose
-from atoll.cluster.store.port import Key, Record, StaleVersion
+from atoll.cluster.store.port import Record, StaleVersion
 from atoll.objects.meta import copy
 
 _ATTEMPTS = 64
@@ -142,7 +141,7 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
             change.name,
             f"Precondition failed: UID in precondition: {change.uid}, UID in object meta: {current.uid}",
         )
-    unconditional = _check_version(served, change.name, metadata, current)
+    _check_version(served, change.name, metadata, current)
     if change.strategy.defaults:
         served.behaviour.default(obj)
     if change.managed:
@@ -164,7 +163,7 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
             context.warn(warning)
     await admission.validate(request)
     ownership.keep_times(obj, old)
-    return await _swap(api, context, served, current, obj, unconditional)
+    return await _swap(api, context, served, current, obj)
 
 
 def _set_generation(metadata: Object, old: Object) -> None:
@@ -174,18 +173,18 @@ def _set_generation(metadata: Object, old: Object) -> None:
         metadata.pop("generation", None)
 
 
-def _check_version(served: Served, name: str, metadata: Object, current: Record) -> bool:
-    """Whether the update is unconditional. Raises Conflict, Invalid."""
+def _check_version(served: Served, name: str, metadata: Object, current: Record) -> None:
+    """Raises Conflict; Invalid where the kind must not be updated without a version."""
     asked = metadata.get("resourceVersion") or "0"
-    if asked in ("", "0"):
+    if asked == "0":
         if served.behaviour.unconditional_update:
-            return True
-        cause = bad_value("metadata.resourceVersion", 0, "must be specified for an update")
-        cause = Cause(cause.reason, "Invalid value: 0x0: must be specified for an update", cause.field)
+            return
+        cause = Cause(
+            "FieldValueInvalid", "Invalid value: 0x0: must be specified for an update", "metadata.resourceVersion"
+        )
         raise problems.invalid(served.resource.group, served.resource.plural, name, [cause])
     if asked != str(current.version):
         raise problems.conflict(served.resource, name)
-    return False
 
 
 def _check(served: Served, change: Change, obj: Object, old: Object) -> None:
@@ -196,33 +195,33 @@ def _check(served: Served, change: Change, obj: Object, old: Object) -> None:
         raise problems.invalid(resource.group, resource.kind, change.name, causes)
 
 
-async def _swap(
-    api: Api, context: Context, served: Served, current: Record, obj: Object, unconditional: bool
-) -> Outcome | None:
-    metadata, old = obj["metadata"], current.object
-    key = current.key
+async def _swap(api: Api, context: Context, served: Served, current: Record, obj: Object) -> Outcome | None:
+    """None: another writer came first. One that named a version then meets the conflict on the next look."""
+    old, key = current.object, current.key
     if obj == old:
         return Outcome(current)
-    gone = "deletionTimestamp" in old["metadata"] and not metadata.get("finalizers")
-    if gone and not old["metadata"].get("deletionGracePeriodSeconds"):
-        return await _finish_deletion(api, context, key, current, obj, unconditional)
+    metadata = obj["metadata"]
+    released = not metadata.get("finalizers") and not held_by_spec(served, obj)
+    if released and "deletionTimestamp" in old["metadata"] and not old["metadata"].get("deletionGracePeriodSeconds"):
+        return await _finish_deletion(api, context, current, obj)
     if context.dry_run:
         return Outcome(Loose(key, current.version, obj))
     try:
         return Outcome(await put(api, key, current.version, obj))
     except StaleVersion:
-        if unconditional:
-            return None
-        raise problems.conflict(served.resource, key.name) from None
+        return None
 
 
-async def _finish_deletion(
-    api: Api, context: Context, key: Key, current: Record, obj: Object, unconditional: bool
-) -> Outcome | None:
+async def _finish_deletion(api: Api, context: Context, current: Record, obj: Object) -> Outcome | None:
     """The last finalizer is off: the object goes, and the writer sees what it wrote."""
     if not context.dry_run:
         try:
-            await put(api, key, current.version, None)
+            await put(api, current.key, current.version, None)
         except StaleVersion:
             return None
-    return Outcome(Loose(key, current.version, obj))
+    return Outcome(Loose(current.key, current.version, obj))
+
+
+def held_by_spec(served: Served, obj: Object) -> bool:
+    """A namespace stays until its spec.finalizers are gone."""
+    return served.store_resource == "namespaces" and bool((obj.get("spec") or {}).get("finalizers"))
