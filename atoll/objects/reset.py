@@ -1,4 +1,4 @@
-"""Fields that a resource's strategy resets on a write, so that no manager comes to own them (upstream's GetResetFields).
+"""Fields that a strategy resets on a write, so that no manager comes to own them (upstream's GetResetFields).
 
 A write to the main resource ignores `status`; one to `/status` ignores what is not status's.
 """
