@@ -79,14 +79,11 @@ def shrink(replicas: int, standing: Mapping[str, int]) -> Division:
 
 
 def aggregate(replicas: int, standing: Mapping[str, int], available: Mapping[str, int]) -> Division:
-    """As few clusters as possible: what stands stays and is filled up first, then the roomiest cluster, by name on ties.
-
-    If one cluster alone can hold what is missing, the smallest such one that holds replicas already is preferred.
-    """
+    """As few clusters as possible: what stands stays and is filled up first, then the roomiest, by name on ties."""
     shares = dict(standing)
     missing = replicas - sum(standing.values())
     if missing < 0:
-        return _take_from_smallest(replicas, standing)
+        return aggregate_down(replicas, standing)
     order = sorted(available, key=lambda name: (standing.get(name, 0) == 0, -available[name], name))
     for name in order:
         if missing <= 0:
@@ -98,7 +95,7 @@ def aggregate(replicas: int, standing: Mapping[str, int], available: Mapping[str
     return Division(shares, missing, _no_room(missing, available))
 
 
-def _take_from_smallest(replicas: int, standing: Mapping[str, int]) -> Division:
+def aggregate_down(replicas: int, standing: Mapping[str, int]) -> Division:
     """Scaling down an aggregated workload empties the smallest shares first, so that few clusters remain."""
     shares = dict(standing)
     surplus = sum(shares.values()) - replicas
