@@ -10,7 +10,7 @@ spec:
     region: eu-north
     nodes: {simulated: [{count: 10, cpu: "16", memory: 64Gi}], process: 1}
   images:
-  - {match: "example.com/tool:*", program: /usr/bin/tool}
+  - {image: "example.com/tool:*", program: /usr/bin/tool}
 """
 
 from __future__ import annotations
@@ -321,7 +321,16 @@ class _Reader:
         return NodeGroup(**found)
 
     def image(self, node: yaml.Node, key: str) -> dict[str, Any]:
-        found = self.labels(node, key)
-        if "match" not in found:
-            raise self.fail(node, f"{key}.match", "missing: the image name pattern")
-        return dict(found)
+        if not isinstance(node, yaml.MappingNode):
+            raise self.fail(node, key, "must be a mapping")
+        known = ("image", "program", "args", "root", "path", "mounts", "env", "workingDir", "user")
+        for name_node, _ in node.value:
+            if name_node.value not in known:
+                path = f"{key}.{name_node.value}"
+                raise self.fail(name_node, path, f"unknown key; known here: {', '.join(known)}")
+        found: dict[str, Any] = yaml.SafeLoader("").construct_document(node)
+        if not isinstance(found.get("image"), str):
+            raise self.fail(node, f"{key}.image", "missing: the pattern of image names that this entry is for")
+        if not found.get("program") and not found.get("root"):
+            raise self.fail(node, key, "names neither a program of this machine nor an unpacked root folder")
+        return found

@@ -67,7 +67,7 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
     if kubeconfig is not None:
         from atoll.client import kubeconfig as files
 
-        files.write(kubeconfig, files.load(source))
+        files.write(kubeconfig, files.load(source).document)
         where = f"KUBECONFIG={kubeconfig}"
     else:
         from atoll.cli.fleet import merge_kubeconfig
@@ -83,13 +83,14 @@ def delete(name: str) -> None:
     """Delete the cluster NAME and all that was in it."""
     from atoll.app import launch
     from atoll.app.state import fleet_state
+    from atoll.cli.fleet import default_path
     from atoll.client import kubeconfig as files
 
     state = fleet_state(_PREFIX + name)
     if not state.exists():
         raise UserError(f"there is no cluster {name!r}", hint="atoll cluster list")
     launch.stop(state, purge=True)
-    files.remove(files.default_path(), [f"atoll-{name}"])
+    files.remove(default_path(), [f"atoll-{name}"])
     click.echo(f"cluster {name} deleted")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,17 @@ def merge_kubeconfig(state: Any, spec: Any, target: Path | None) -> Path:
     """Merge the admin contexts of the hub and all clusters; the file that was written."""
     from atoll.client import kubeconfig as files
 
-    path = target or files.default_path()
+    path = target or default_path()
     sources = [*(["hub"] if spec.hub else []), *(cluster.name for cluster in spec.clusters)]
-    files.merge(path, [files.load(state.cluster_folder(source) / "admin.kubeconfig") for source in sources])
+    files.merge(path, [files.load(state.cluster_folder(source) / "admin.kubeconfig").document for source in sources])
     return path
+
+
+def default_path() -> Path:
+    """The kubeconfig that kubectl would write to."""
+    from atoll.client.kubeconfig import default_paths
+
+    return default_paths(os.environ, Path.home())[0]
 
 
 @click.command()

@@ -84,6 +84,11 @@ class Kubeconfig:
         return str(self._document.get("current-context") or "")
 
     @property
+    def document(self) -> dict[str, Any]:
+        """The whole file as parsed: shared, do not change."""
+        return self._document
+
+    @property
     def contexts(self) -> list[str]:
         return [str(item["name"]) for item in self._document.get("contexts") or []]
 

@@ -1,0 +1,108 @@
+"""One cluster's API with access, admission and its first objects, over a store: no socket, no process, no thread.
+
+The laptop's clusters, the hub, tests and simulations all stand on this one assembly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.base.errors import AlreadyExists
+from atoll.client.port import Object
+from atoll.cluster.apiserver.access.authentication import Authenticator, impersonate
+from atoll.cluster.apiserver.access.bootstrap import default_objects
+from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
+from atoll.cluster.apiserver.access.reviews import Reviews
+from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens, service_account_user
+from atoll.cluster.apiserver.admission.default import default_chain
+from atoll.cluster.apiserver.api import Api, Hooks
+from atoll.cluster.apiserver.builtins import builtin_registry
+from atoll.cluster.apiserver.local import LocalClient
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
+from atoll.cluster.store.port import Store
+from atoll.wire.messages import HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """What differs from cluster to cluster. `signing_key`: PEM of the service-account key, None: no tokens."""
+
+    service_cidr: str = "10.96.0.0/16"
+    signing_key: bytes | None = None
+    static_tokens: Mapping[str, User] = field(default_factory=dict)
+    process_nodes_tainted: bool = True
+
+
+@dataclass(slots=True)
+class Assembly:
+    """The parts, wired."""
+
+    api: Api
+    store: Store
+    clock: Clock
+    chance: Chance
+    authorizer: RbacAuthorizer
+    authenticator: Authenticator
+    tokens: ServiceAccountTokens | None
+
+    def client(self, user: User = SYSTEM_ADMIN, field_manager: str = "atoll") -> LocalClient:
+        """The API as a trusted identity, in process."""
+        return LocalClient(self.api, user, field_manager)
+
+    def controller_client(self, name: str) -> LocalClient:
+        """As kube-controller-manager's controller of that name."""
+        return LocalClient(self.api, service_account_user("kube-system", name, "", {}), name)
+
+    def identify(self, request: HttpRequest) -> User:
+        """Who asks, impersonation included. Raises Unauthorized, Forbidden, BadRequest."""
+        user = self.authenticator.authenticate(request)
+        if any(header.startswith("impersonate-") for header in request.headers):
+            return impersonate(request, user, self.authorizer)
+        return user
+
+
+def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) -> Assembly:
+    """Wire an API over `store`; call `bootstrap` next."""
+    authorizer = RbacAuthorizer(store)
+    tokens = None
+    if options.signing_key is not None:
+        tokens = ServiceAccountTokens(options.signing_key, store, clock, chance.stream("tokens"))
+    authenticator = Authenticator(tokens, options.static_tokens)
+    reviews = Reviews(authorizer, authenticator, tokens, store, clock)
+    admission = default_chain(
+        store,
+        clock,
+        chance,
+        authorizer,
+        service_cidr=options.service_cidr,
+        process_nodes_tainted=options.process_nodes_tainted,
+    )
+    hooks = Hooks(admission=admission, virtual=dict(reviews.handlers), token_request=reviews.token_request)
+    api = Api(store=store, clock=clock, chance=chance, registry=builtin_registry(), hooks=hooks)
+    return Assembly(api, store, clock, chance, authorizer, authenticator, tokens)
+
+
+async def bootstrap(assembly: Assembly, extra: list[Object] | None = None) -> None:
+    """Create what a new cluster has; what is there already is left as it is."""
+    client = assembly.client(User("system:apiserver", ("system:masters",)), "kube-apiserver")
+    objects = default_objects() + (extra or [])
+    namespaces = [obj for obj in objects if obj["kind"] == "Namespace"]
+    rest = [obj for obj in objects if obj["kind"] != "Namespace"]
+    for group in (namespaces, rest):
+        await asyncio.gather(*(_create(assembly, client, obj) for obj in group))
+
+
+async def _create(assembly: Assembly, client: LocalClient, obj: Object) -> None:
+    served = assembly.api.registry.of_kind(obj["apiVersion"], obj["kind"])
+    assert served is not None, obj["kind"]
+    metadata = obj["metadata"]
+    if assembly.store.get(served.key(metadata.get("namespace") or "", metadata["name"])) is not None:
+        return
+    try:
+        await client.create(served.resource, obj, metadata.get("namespace"))
+    except AlreadyExists:
+        return

@@ -1,0 +1,64 @@
+"""One cluster as one process: store, API server, controllers, scheduler, nodes, network."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from atoll.app.assembly import ApiOptions, assemble, bootstrap
+from atoll.app.channel import Channel
+from atoll.app.controllers import run_controllers
+from atoll.app.fleetfile import ClusterSpec
+from atoll.app.pki import ClusterKeys, open_keys
+from atoll.app.serving import handler_of, serve_api
+from atoll.app.state import FleetState
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock, SystemClock
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN
+from atoll.cluster.store.durable import DurableStore
+
+log = logging.getLogger("atoll.cluster")
+
+
+async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dict[str, Any]], channel: Channel) -> None:
+    """Until cancelled. Raises UserError when it can't start (a port in use, damaged keys)."""
+    folder = state.cluster_folder(spec.name)
+    clock: Clock = SystemClock()
+    chance = Chance.from_system()
+    channel.report(progress="opening the store")
+    async with AsyncExitStack() as stack:
+        keys = open_keys(folder / "pki", spec.name, service_addresses(spec.service_cidr, spec.pod_cidr), clock)
+        store = DurableStore(folder / "store.db", clock)
+        stack.push_async_callback(store.close)
+        assembly = assemble(store, clock, chance, api_options(spec, keys))
+        await bootstrap(assembly)
+        parts = await stack.enter_async_context(run_controllers(assembly, spec, images, folder, keys))
+        port = await serve_api(stack, handler_of(assembly, keys, parts), keys, spec.name, folder, spec.port)
+        await parts.serving(port)
+        channel.report(phase="serving", port=port)
+        channel.report(progress="waiting for nodes")
+        nodes = await parts.ready()
+        channel.report(phase="ready", port=port, nodes=nodes)
+        await _until_supervisor_goes(channel)
+
+
+def api_options(spec: ClusterSpec, keys: ClusterKeys) -> ApiOptions:
+    return ApiOptions(
+        service_cidr=spec.service_cidr,
+        signing_key=keys.service_account_key,
+        static_tokens={keys.admin_token: SYSTEM_ADMIN},
+        process_nodes_tainted=spec.process_nodes_tainted,
+    )
+
+
+def service_addresses(*cidrs: str) -> list[str]:
+    """The first address of each range: where the API server is found from within."""
+    return [str(ipaddress.ip_network(cidr)[1]) for cidr in cidrs if cidr]
+
+
+async def _until_supervisor_goes(channel: Channel) -> None:
+    async for _ in channel.instructions():
+        pass

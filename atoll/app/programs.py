@@ -1,0 +1,94 @@
+"""What the supervisor's children run, and what each is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from atoll.app.channel import Channel
+from atoll.app.fleetfile import ClusterSpec, FleetSpec
+from atoll.app.state import FleetState
+from atoll.app.supervisor import Main
+from atoll.base.errors import AtollError
+
+Message = dict[str, Any]
+Work = Callable[[Channel], Awaitable[None]]
+
+
+def preload() -> None:
+    """Import what the children need, before they are forked."""
+    from atoll.app import cluster_process, hub_process  # noqa: F401
+
+
+def programs(state: FleetState, fleet: FleetSpec) -> tuple[dict[str, Main], dict[str, Message]]:
+    """(process name → main, member name → what the hub is told of it)."""
+    from atoll.app.hub_process import run_hub
+
+    mains: dict[str, Main] = {}
+    members: dict[str, Message] = {}
+    if fleet.hub:
+        mains["hub"] = _main(lambda channel: run_hub(state, fleet, channel))
+    for cluster in fleet.clusters:
+        mains[cluster.name] = _main(_cluster_work(state, fleet, cluster))
+        members[cluster.name] = {
+            "kubeconfig": str(state.cluster_folder(cluster.name) / "admin.kubeconfig"),
+            "provider": cluster.provider,
+            "region": cluster.region,
+            "zone": cluster.zone,
+            "labels": cluster.labels,
+        }
+    return mains, members
+
+
+def _cluster_work(state: FleetState, fleet: FleetSpec, cluster: ClusterSpec) -> Work:
+    from atoll.app.cluster_process import run_cluster
+
+    return lambda channel: run_cluster(state, cluster, fleet.images, channel)
+
+
+def _main(work: Work) -> Main:
+    def main(connection: socket.socket) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+        channel = Channel(connection)
+        try:
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(_until_stopped(work(channel)))
+        except AtollError as error:
+            logging.getLogger("atoll").error("%s", error)
+            channel.fatal(error.message, error.hint)
+            sys.exit(1)
+
+    return main
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+async def _until_stopped(work: Awaitable[None]) -> None:
+    """Run until the work ends or SIGTERM asks to stop; the work is cancelled and cleans up after itself."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        logging.getLogger("atoll").info("stopped")
+
+
+def clean_cluster(state: FleetState, cluster: str) -> None:
+    """Remove what a killed cluster may have left on this machine: processes, namespaces, a bridge."""
+    if sys.platform != "linux":
+        return
+    from atoll.cluster.nodes.process.cleanup import clean
+
+    clean(state.cluster_folder(cluster))

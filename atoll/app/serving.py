@@ -1,0 +1,59 @@
+"""The API server's socket, and the kubeconfig that leads to it."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from atoll.app.assembly import Assembly
+from atoll.app.pki import ClusterKeys
+from atoll.base.errors import UserError
+from atoll.client import kubeconfig
+from atoll.client.kubeconfig import Access
+from atoll.cluster.apiserver.http import Streaming, http_handler
+from atoll.wire.messages import Handler
+from atoll.wire.server import serve
+from atoll.wire.tls import server_context
+
+HOST = "127.0.0.1"
+
+
+def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Handler:
+    """The HTTP form of an assembled API."""
+    from atoll.cluster.apiserver import protobuf, tables
+
+    return http_handler(
+        assembly.api,
+        assembly.identify,
+        assembly.authorizer,
+        tables=tables,
+        streaming=streaming,
+        protobuf=protobuf,
+    )
+
+
+async def serve_api(
+    stack: AsyncExitStack, handler: Handler, keys: ClusterKeys, name: str, folder: Path, port: int
+) -> int:
+    """Listen, on the port of the last run where none is asked for; writes admin.kubeconfig; returns the port."""
+    context = server_context(keys.server.certificate_pem, keys.server.key_pem, keys.authority.certificate_pem)
+    remembered = folder / "port"
+    wanted = port or (int(remembered.read_text()) if remembered.exists() else 0)
+    try:
+        server = await serve(handler, HOST, wanted, ssl_context=context)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        if port:
+            raise UserError(
+                f"port {port} is in use", hint="stop what listens there, or name another port in the fleet file"
+            ) from None
+        server = await serve(handler, HOST, 0, ssl_context=context)
+    stack.push_async_callback(server.close)
+    remembered.write_text(str(server.port))
+    access = Access(
+        server=f"https://{HOST}:{server.port}", ca_pem=keys.authority.certificate_pem, token=keys.admin_token
+    )
+    kubeconfig.write(folder / "admin.kubeconfig", kubeconfig.entry(f"atoll-{name}", access))
+    return server.port
