@@ -1,0 +1,5 @@
+"""Kubernetes protobuf bodies to the JSON objects that they stand for; OpenAPI v2 to gnostic's protobuf."""
+
+from atoll.cluster.apiserver.protobuf.decoder import CONTENT_TYPE, decode
+
+__all__ = ["CONTENT_TYPE", "decode"]
