@@ -20,8 +20,9 @@ _KILL = 9
 
 
 def _same(pid: int, kind: str) -> bool:
-    ours, theirs = os.stat(f"/proc/self/ns/{kind}"), os.stat(f"/proc/{pid}/ns/{kind}")
-    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+    # no pathlib: this program must start fast
+    ours, theirs = os.readlink(f"/proc/self/ns/{kind}"), os.readlink(f"/proc/{pid}/ns/{kind}")  # noqa: PTH115
+    return ours == theirs
 
 
 def _join(libc: ctypes.CDLL, pid: int) -> None:
@@ -57,7 +58,7 @@ def _become(argv: list[str], env: dict[str, str]) -> None:
         except OSError as error:
             found = error
     if found is not None:
-        _fail(126, f'exec: "{name}": {found.strerror.lower()}')
+        _fail(126, f'exec: "{name}": {str(found.strerror).lower()}')
     if "/" in name:
         _fail(127, f'exec: "{name}": stat {name}: no such file or directory')
     _fail(127, f'exec: "{name}": executable file not found in $PATH')

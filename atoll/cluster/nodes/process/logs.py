@@ -167,8 +167,7 @@ def _lines(path: Path) -> Iterator[_Line]:
 async def read_logs(path: Path, options: LogOptions, writer: LogWriter | None = None) -> AsyncIterator[bytes]:
     """Chunks of the log at `path`; follows while `writer` is open."""
     wanted = _Wanted(options)
-    position = path.stat().st_size if path.exists() else 0
-    identity = path.stat().st_ino if path.exists() else 0
+    position, identity = _place(path)
     block = bytearray()
     for line in _tail(path, options, wanted):
         block += wanted.render(line)
@@ -198,6 +197,15 @@ async def read_logs(path: Path, options: LogOptions, writer: LogWriter | None = 
             return
         else:
             await writer.changed()
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """(size, inode) now."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_size, found.st_ino
 
 
 def _fresh(path: Path, position: int, identity: int) -> tuple[bytes, int, int]:

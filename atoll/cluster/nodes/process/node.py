@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from dataclasses import replace
 from typing import Any
 
@@ -17,29 +18,46 @@ from atoll.base.errors import UserError
 from atoll.client.port import Client
 from atoll.cluster.network.bridge import ClusterBridge
 from atoll.cluster.nodes.process import machine
+from atoll.cluster.nodes.process.access import KubeletAccess
 from atoll.cluster.nodes.process.images import Catalogue
 from atoll.cluster.nodes.process.model import NodeConfig, NodeContext, PodNetwork
 from atoll.cluster.nodes.process.podnetwork import BridgeNetwork, HostNetwork, host_address
 from atoll.cluster.nodes.process.registration import Registration
+from atoll.cluster.nodes.process.server import KubeletServer
 from atoll.cluster.nodes.process.volumes import remove_tree
 from atoll.cluster.nodes.process.worker import PodWorker
 from atoll.kinds.builtin import PODS, SERVICES
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informer
+from atoll.wire.server import Server, serve
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
 class ProcessNode:
-    """`await run()`; `ready` is set once the Node is registered and its pods are watched."""
+    """`await run()`; `ready` is set once the Node is registered and its pods are watched.
 
-    def __init__(self, client: Client, name: str, config: NodeConfig, *, clock: Clock, chance: Chance) -> None:
+    `tls` is the serving context of the kubelet's port (client certificates of the cluster's CA): without it there is no
+    such port, hence no logs, exec or port-forward.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        config: NodeConfig,
+        *,
+        clock: Clock,
+        chance: Chance,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.name = name
         self.ready = asyncio.Event()
         self.workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._tls = tls
         network, config = _network(config)
         config.state_dir.mkdir(parents=True, exist_ok=True)
         config.volumes_dir.mkdir(parents=True, exist_ok=True)
@@ -61,7 +79,24 @@ class ProcessNode:
 
     async def run(self) -> None:
         """Until cancelled. Containers then are killed; the API keeps its pods, and a later run starts them again."""
-        registration = Registration(self.context, self._capacity, self.context.config.kubelet_port)
+        server = await self._serve()
+        try:
+            await self._run(server.port if server is not None else self.context.config.kubelet_port)
+        finally:
+            if server is not None:
+                await server.close(0.2)
+
+    async def _serve(self) -> Server | None:
+        """The kubelet's port; without a certificate there is none. Raises OSError where the port is in use."""
+        if self._tls is None:
+            return None
+        access = KubeletAccess(self.context.client, self.name, self.context.clock)
+        handler = KubeletServer(self.context, self.workers, access)
+        config = self.context.config
+        return await serve(handler, config.address, config.kubelet_port, ssl_context=self._tls)
+
+    async def _run(self, port: int) -> None:
+        registration = Registration(self.context, self._capacity, port)
         await registration.register()
         try:
             async with asyncio.TaskGroup() as group:

@@ -145,9 +145,9 @@ class ProbeEvents:
 async def run_probes(container: Object, target: ProbeTarget, events: ProbeEvents) -> None:
     """Run the container's probes until cancelled."""
     began = target.clock.monotonic()
-    if probe := container.get("startupProbe"):
-        if not await _until_started(probe, target, events, began):
-            return
+    probe = container.get("startupProbe")
+    if probe and not await _until_started(probe, target, events, began):
+        return
     events.started()
     tasks = []
     if probe := container.get("livenessProbe"):
