@@ -105,7 +105,7 @@ class PodComplete(_Fast):
             for kind in ("Ready", "ContainersReady")
         ]
         containers = [_container(item, done, False) | {"ready": False} for item in obj["spec"]["containers"]]
-        patch = {"phase": "Succeeded", "containerStatuses": _replaced(containers), "conditions": conditions}
+        patch = {"phase": "Succeeded", "containerStatuses": containers, "conditions": conditions}
         return (PatchStep(STRATEGIC_PATCH, {"status": patch}, "status"),)
 
 
@@ -178,7 +178,3 @@ def _container(container: Object, state: Object, started: bool) -> Object:
         "started": started,
         "state": state,
     }
-
-
-def _replaced(items: list[Object]) -> list[Object]:
-    return items

@@ -1,0 +1,1 @@
+"""Node lifecycle: silent nodes become Unknown, conditions become taints, NoExecute taints evict pods."""
