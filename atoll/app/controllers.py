@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
+
+from atoll.app.assembly import Assembly
+from atoll.app.fleetfile import ClusterSpec
+from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
+from atoll.cluster.nodes.simulated.nodes import NetworkPlan, SimulatedNodes
+from atoll.cluster.scheduler.scheduler import Scheduler
+from atoll.cluster.workloads.accounts.controller import TokenMaker
+from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
+from atoll.kinds.builtin import NODES
+from atoll.objects.meta import condition
+from atoll.runtime.informer import Informers
 
 log = logging.getLogger("atoll.cluster")
 
@@ -31,3 +45,116 @@ class Tasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass(slots=True)
+class Running:
+    """A cluster's parts at work, on shared informers."""
+
+    assembly: Assembly
+    informers: Informers
+    tasks: Tasks
+
+    async def nodes_ready(self, count: int) -> int:
+        """Wait until that many nodes are Ready; returns how many are."""
+        nodes = self.informers.of(NODES)
+        enough = asyncio.Event()
+
+        def look(*_: object) -> None:
+            if sum(1 for node in nodes if _is_ready(node)) >= count:
+                enough.set()
+
+        nodes.add_handler(look)
+        look()
+        await enough.wait()
+        return sum(1 for node in nodes if _is_ready(node))
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    return (condition(node, "Ready") or {}).get("status") == "True"
+
+
+def simulated_groups(spec: ClusterSpec) -> list[SimulatedGroup]:
+    """The node groups of a fleet file as the simulator takes them."""
+    groups = []
+    for index, group in enumerate(spec.simulated):
+        prefix = f"{spec.name}-sim" if len(spec.simulated) == 1 else f"{spec.name}-sim{index}"
+        zone = group.zone or spec.zone
+        groups.append(
+            SimulatedGroup(
+                count=group.count,
+                prefix=prefix,
+                cpu=group.cpu,
+                memory=group.memory,
+                pods=group.pods,
+                resources=group.resources,
+                labels=group.labels,
+                taints=group.taints,
+                zones=(zone,) if zone else (),
+                region=spec.region,
+            )
+        )
+    return groups
+
+
+@asynccontextmanager
+async def running_cluster(assembly: Assembly, spec: ClusterSpec, root_ca: str = "") -> AsyncIterator[Running]:
+    """Controllers, scheduler and simulated nodes of a member cluster (none of them with api_only)."""
+    informers = Informers(assembly.client())
+    tasks = Tasks()
+    running = Running(assembly, informers, tasks)
+    try:
+        if not spec.api_only:
+            _start_member(running, spec, root_ca)
+            informers.start()
+        yield running
+    finally:
+        await tasks.stop()
+        await informers.stop()
+
+
+@asynccontextmanager
+async def running_hub(assembly: Assembly) -> AsyncIterator[Running]:
+    """The few controllers of a hub: templates do not run there."""
+    informers = Informers(assembly.client())
+    tasks = Tasks()
+    running = Running(assembly, informers, tasks)
+    try:
+        for controller in hub_controllers(
+            assembly.controller_client, informers, assembly.clock, assembly.chance, Options(), _legacy_tokens(assembly)
+        ):
+            tasks.start(controller.name, controller.run())
+        informers.start()
+        yield running
+    finally:
+        await tasks.stop()
+        await informers.stop()
+
+
+def _start_member(running: Running, spec: ClusterSpec, root_ca: str) -> None:
+    assembly, informers, tasks = running.assembly, running.informers, running.tasks
+    clock, chance = assembly.clock, assembly.chance
+    options = Options(cluster_cidr=spec.pod_cidr, root_ca=root_ca)
+    controllers = full_controllers(
+        assembly.controller_client, informers, clock, chance, options, _legacy_tokens(assembly)
+    )
+    for controller in controllers:
+        tasks.start(controller.name, controller.run())
+    scheduler = Scheduler(assembly.controller_client("kube-scheduler"), informers, clock, chance)
+    tasks.start("scheduler", scheduler.run())
+    nodes = SimulatedNodes(
+        assembly.controller_client(SIMULATED_USER),
+        informers,
+        clock,
+        chance,
+        groups=simulated_groups(spec),
+        network=NetworkPlan(pod_cidr=spec.pod_cidr or "10.244.0.0/16"),
+    )
+    tasks.start("simulated-nodes", nodes.run())
+
+
+def _legacy_tokens(assembly: Assembly) -> TokenMaker | None:
+    tokens = assembly.tokens
+    if tokens is None:
+        return None
+    return lambda account, secret: tokens.issue_legacy(account, secret["metadata"]["name"])

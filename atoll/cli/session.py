@@ -1,0 +1,49 @@
+"""Async work behind a command: clients of a fleet's API servers, opened and closed around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TypeVar
+
+from atoll.app import launch
+from atoll.app.state import FleetState
+from atoll.base.clock import SystemClock
+from atoll.client.http import HttpClient
+from atoll.client.kubeconfig import load
+
+T = TypeVar("T")
+
+
+class Session:
+    """`hub()` and `cluster(name)` of one fleet; `client(path)` for any kubeconfig."""
+
+    def __init__(self, stack: AsyncExitStack, state: FleetState | None) -> None:
+        self._stack = stack
+        self._state = state
+
+    def hub(self) -> HttpClient:
+        return self.cluster("hub")
+
+    def cluster(self, name: str, *, timeout_seconds: float = 10.0) -> HttpClient:
+        assert self._state is not None
+        return self.client(launch.member_kubeconfig(self._state, name), timeout_seconds=timeout_seconds)
+
+    def client(self, path: Path, context: str | None = None, *, timeout_seconds: float = 10.0) -> HttpClient:
+        """A client by kubeconfig file. Raises UserError."""
+        access = load(path).access(context)
+        client = HttpClient(access, clock=SystemClock(), timeout_seconds=timeout_seconds)
+        self._stack.push_async_callback(client.close)
+        return client
+
+
+def run(work: Callable[[Session], Awaitable[T]], state: FleetState | None = None) -> T:
+    """Run `work(session)` to its end."""
+
+    async def main() -> T:
+        async with AsyncExitStack() as stack:
+            return await work(Session(stack, state))
+
+    return asyncio.run(main())

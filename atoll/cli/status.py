@@ -1,0 +1,146 @@
+"""atoll status: the fleet at a glance."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import click
+
+from atoll.base.errors import AtollError
+from atoll.cli.fleet import fleet_option
+from atoll.cli.output import output_option, structured, table
+
+Object = dict[str, Any]
+
+
+@click.command()
+@fleet_option
+@output_option("json", "yaml", "wide")
+@click.option("--watch", "-w", is_flag=True, help="Show it again as it changes, until Ctrl-C.")
+def status(fleet: str, output: str, watch: bool) -> None:
+    """Show the fleet: its processes, its clusters as the hub sees them, and its workloads.
+
+    \b
+    Examples:
+      atoll status
+      atoll status --watch
+      atoll status -o json
+    """
+    from atoll.app import launch
+    from atoll.cli import session
+
+    state = launch.running_fleet(fleet)
+    if not watch:
+        show(fleet, session.run(lambda s: collect(s, state), state), output)
+        return
+    last: Object | None = None
+    try:
+        while True:
+            found = session.run(lambda s: collect(s, state), state)
+            if found != last:
+                if last is not None and not output:
+                    click.echo()
+                show(fleet, found, output)
+                last = found
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
+
+
+async def collect(session: Any, state: Any) -> Object:
+    """Processes from the supervisor; clusters and workloads from the hub, or from each cluster without one."""
+    from atoll.app.control import ask_one
+    from atoll.kinds.builtin import DEPLOYMENTS
+    from atoll.kinds.fleet import CLUSTERS
+
+    answer = await asyncio.to_thread(ask_one, state.control_socket, {"do": "status"})
+    processes: Object = answer["processes"]
+    clusters: list[Object] = []
+    workloads: list[Object] = []
+    problem = ""
+    if "hub" in processes:
+        try:
+            hub = session.hub()
+            clusters = (await hub.list(CLUSTERS)).items
+            workloads = (await hub.list(DEPLOYMENTS)).items
+        except AtollError as error:
+            problem = error.message
+    known = {item["metadata"]["name"]: item for item in clusters}
+    names = [*(name for name in processes if name != "hub"), *(name for name in known if name not in processes)]
+    return {
+        "fleet": state.name,
+        "hub": _process(processes.get("hub"), problem),
+        "clusters": [_cluster(name, processes.get(name), known.get(name)) for name in names],
+        "partitioned": answer.get("partitioned") or [],
+        "workloads": [_workload(item) for item in workloads],
+    }
+
+
+def _process(process: Object | None, problem: str = "") -> Object | None:
+    if process is None:
+        return None
+    return {"phase": process["phase"], "pid": process["pid"], "port": process.get("port"), "problem": problem}
+
+
+def _cluster(name: str, process: Object | None, known: Object | None) -> Object:
+    found: Object = {"name": name, "process": process["phase"] if process else "external"}
+    if process:
+        found |= {"pid": process["pid"], "port": process.get("port")}
+    if known is not None:
+        spec, seen = known.get("spec") or {}, known.get("status") or {}
+        ready = next((c for c in seen.get("conditions") or () if c["type"] == "Ready"), {})
+        nodes = seen.get("nodeSummary") or {}
+        found |= {
+            "ready": ready.get("status", "Unknown"),
+            "reason": ready.get("reason", ""),
+            "message": ready.get("message", ""),
+            "version": seen.get("kubernetesVersion", ""),
+            "nodes": f"{nodes.get('readyNum', 0)}/{nodes.get('totalNum', 0)}",
+            "provider": spec.get("provider", ""),
+            "region": spec.get("region", ""),
+            "zone": spec.get("zone", "") or ",".join(spec.get("zones") or ()),
+            "taints": [f"{t['key']}:{t['effect']}" for t in spec.get("taints") or ()],
+        }
+    return found
+
+
+def _workload(obj: Object) -> Object:
+    metadata, spec, seen = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    return {
+        "namespace": metadata.get("namespace", ""),
+        "name": metadata["name"],
+        "ready": seen.get("readyReplicas", 0),
+        "replicas": spec.get("replicas", 1),
+    }
+
+
+def show(fleet: str, found: Object, output: str) -> None:
+    """Print it."""
+    if structured(found, output if output != "wide" else ""):
+        return
+    hub = found["hub"]
+    if hub is not None:
+        note = f"  ({hub['problem']})" if hub["problem"] else ""
+        click.echo(f"fleet {fleet}: hub {hub['phase']} at https://127.0.0.1:{hub['port']}{note}")
+    wide = output == "wide"
+    header = ["CLUSTER", "PROCESS", "READY", "NODES", "VERSION", "PROVIDER", "REGION"]
+    header += ["ZONE", "PORT", "PID", "TAINTS"] if wide else []
+    rows = []
+    for item in found["clusters"]:
+        process = item["process"] + (",partitioned" if item["name"] in found["partitioned"] else "")
+        ready = {"True": "Ready", "False": "NotReady", "Unknown": "Unknown"}.get(item.get("ready", ""), "-")
+        row = [item["name"], process, ready, item.get("nodes", "-"), item.get("version", "-")]
+        row += [item.get("provider") or "-", item.get("region") or "-"]
+        if wide:
+            row += [item.get("zone") or "-", item.get("port") or "-", item.get("pid") or "-"]
+            row.append(",".join(item.get("taints") or ()) or "-")
+        rows.append(row)
+    table(header, rows)
+    short = [item for item in found["workloads"] if item["ready"] < item["replicas"]]
+    if found["workloads"]:
+        total = len(found["workloads"])
+        click.echo(f"workloads: {total - len(short)} of {total} Deployments fully ready")
+        for item in short[:10]:
+            click.echo(f"  {item['namespace']}/{item['name']}: {item['ready']}/{item['replicas']} ready")
