@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from atoll.cluster.apiserver.behaviour import fields, strategy
+from atoll.cluster.apiserver.behaviour import (
+    config,
+    fields,
+    pods,
+    podspec,
+    policies,
+    services,
+    storage,
+    strategy,
+    workloads,
+)
+from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Defaulters, Object
 from atoll.cluster.apiserver.behaviour.defaults import DECLARED, HOOKS
 from atoll.cluster.apiserver.ports import Behaviour
@@ -32,6 +43,9 @@ _MADE: dict[Resource, Behaviour] = {}
 def _make(resource: Resource) -> Behaviour:
     builder = _TABLE.get(resource.group_resource)
     behaviour = builder(resource) if builder is not None else _schema_only(resource)
+    checks = _CHECKS.get(resource.group_resource)
+    if checks is not None:
+        behaviour = replace(behaviour, **checks)
     schema = schema_for(resource.group, resource.version, resource.kind)
     if schema is not None:
         defaulter = _DEFAULTERS.of(schema)
@@ -261,4 +275,66 @@ _TABLE: dict[str, Callable[[Resource], Behaviour]] = {
     "resourceclaims.resource.k8s.io": _with_status(generation=False, status=strategy.status_and_no_metadata),
     "resourceclaimtemplates.resource.k8s.io": _plain(),
     "resourceslices.resource.k8s.io": _counted("spec"),
+}
+
+
+def _pod_template(obj: Object) -> Errors:
+    errors: Errors = []
+    podspec.validate_template(errors, obj.get("template") or {}, "template")
+    return errors
+
+
+def _validate(create: Any, update: Any = None, status: Any = None) -> dict[str, Any]:
+    """Without an update check of its own a kind is checked as on create."""
+    found: dict[str, Any] = {"validate_create": create}
+    found["validate_update"] = update or (lambda new, old: create(new))
+    if status is not None:
+        found["validate_status"] = status
+    return found
+
+
+_CHECKS: dict[str, dict[str, Any]] = {
+    "pods": _validate(pods.validate_create, pods.validate_update, pods.validate_status),
+    "podtemplates": _validate(_pod_template),
+    "replicationcontrollers": _validate(
+        workloads.replication_controller, workloads.replication_controller_update, workloads.replicas_status()
+    ),
+    "services": _validate(services.service, services.service_update),
+    "endpoints": _validate(services.endpoints, services.endpoints_update),
+    "endpointslices.discovery.k8s.io": _validate(services.endpoint_slice, services.endpoint_slice_update),
+    "configmaps": _validate(config.config_map, config.config_map_update),
+    "secrets": _validate(config.secret, config.secret_update),
+    "namespaces": _validate(config.namespace, config.namespace_update, config.namespace_status),
+    "nodes": _validate(config.node, config.node_update, config.node_update),
+    "events": _validate(config.event, config.event_update),
+    "events.events.k8s.io": _validate(config.event, config.event_update),
+    "persistentvolumes": _validate(storage.volume, storage.volume_update),
+    "persistentvolumeclaims": _validate(storage.claim, storage.claim_update),
+    "resourcequotas": _validate(config.resource_quota, config.resource_quota_update),
+    "limitranges": _validate(config.limit_range),
+    "deployments.apps": _validate(workloads.deployment, workloads.deployment_update, workloads.replicas_status()),
+    "replicasets.apps": _validate(workloads.replica_set, workloads.replica_set_update, workloads.replicas_status()),
+    "statefulsets.apps": _validate(
+        workloads.stateful_set, workloads.stateful_set_update, workloads.replicas_status(ready="status.readyReplicas")
+    ),
+    "daemonsets.apps": _validate(workloads.daemon_set, workloads.daemon_set_update, workloads.daemon_set_status),
+    "controllerrevisions.apps": _validate(workloads.controller_revision, workloads.controller_revision_update),
+    "jobs.batch": _validate(workloads.job, workloads.job_update),
+    "cronjobs.batch": _validate(workloads.cron_job, workloads.cron_job_update),
+    "horizontalpodautoscalers.autoscaling": _validate(policies.autoscaler, policies.autoscaler_update),
+    "poddisruptionbudgets.policy": _validate(policies.disruption_budget, policies.disruption_budget_update),
+    "leases.coordination.k8s.io": _validate(policies.lease, policies.lease_update),
+    "roles.rbac.authorization.k8s.io": _validate(policies.role),
+    "rolebindings.rbac.authorization.k8s.io": _validate(policies.role_binding, policies.role_binding_update),
+    "clusterroles.rbac.authorization.k8s.io": _validate(policies.cluster_role),
+    "clusterrolebindings.rbac.authorization.k8s.io": _validate(
+        policies.cluster_role_binding, policies.cluster_role_binding_update
+    ),
+    "storageclasses.storage.k8s.io": _validate(storage.storage_class, storage.storage_class_update),
+    "volumeattachments.storage.k8s.io": _validate(storage.attachment, storage.attachment_update),
+    "priorityclasses.scheduling.k8s.io": _validate(policies.priority_class, policies.priority_class_update),
+    "runtimeclasses.node.k8s.io": _validate(policies.runtime_class, policies.runtime_class_update),
+    "ingresses.networking.k8s.io": _validate(policies.ingress, policies.ingress_update),
+    "ingressclasses.networking.k8s.io": _validate(policies.ingress_class, policies.ingress_class_update),
+    "networkpolicies.networking.k8s.io": _validate(policies.network_policy, policies.network_policy_update),
 }
