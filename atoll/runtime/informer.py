@@ -37,8 +37,10 @@ class Informer:
         label_selector: str | None = None,
         field_selector: str | None = None,
         page_size: int = 2000,
+        transform: Callable[[Object], Object] | None = None,
     ) -> None:
         self.resource = resource
+        self._transform = transform
         self.synced = asyncio.Event()
         self.healthy = False
         self._client = client
@@ -130,7 +132,7 @@ class Informer:
             token = page.continue_token
             if not token:
                 break
-        fresh = {_key(obj): obj for obj in items}
+        fresh = {_key(obj): self._kept(obj) for obj in items}
         for key in [key for key in self._objects if key not in fresh]:
             self._set(key, None)
         for key, obj in fresh.items():
@@ -152,15 +154,19 @@ class Informer:
         try:
             async for event in events:
                 if event.type == "DELETED":
-                    self._set(_key(event.object), None, event.object)
+                    self._set(_key(event.object), None, self._kept(event.object))
                 elif event.type != "BOOKMARK":
-                    self._set(_key(event.object), event.object)
+                    self._set(_key(event.object), self._kept(event.object))
                 self._version = _version(event.object)
         finally:
             closing = getattr(events, "aclose", None)
             if closing is not None:
                 with suppress(RuntimeError):
                     await closing()
+
+    def _kept(self, obj: Object) -> Object:
+        """What is cached of an object; a transform must keep metadata's namespace, name and resourceVersion."""
+        return obj if self._transform is None else self._transform(obj)
 
     def _set(self, key: Key, new: Object | None, last: Object | None = None) -> None:
         old = self._objects.pop(key, None)
@@ -208,8 +214,9 @@ class Informers:
         namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        transform: Callable[[Object], Object] | None = None,
     ) -> Informer:
-        """The shared informer; started at once if the others run already."""
+        """The shared informer; started at once if the others run already. The first caller's transform counts."""
         key = (resource, namespace, label_selector, field_selector)
         informer = self._informers.get(key)
         if informer is None:
@@ -219,6 +226,7 @@ class Informers:
                 namespace=namespace,
                 label_selector=label_selector,
                 field_selector=field_selector,
+                transform=transform,
             )
             self._informers[key] = informer
             if self._running:

@@ -1,1 +1,1 @@
-"""Failover and the budgets of destruction."""
+"""Staying up: who is lost, what moves, what may be destroyed."""
