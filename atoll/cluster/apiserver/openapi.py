@@ -186,7 +186,7 @@ class OpenApi:
 
 def _needed(paths: dict[str, Any], definitions: dict[str, Any]) -> set[str]:
     """The built-in definitions that these refer to, directly or not."""
-    direct = {META + name for name in ("Status", "APIResourceList", "WatchEvent")}
+    direct = {META + name for name in ("Status", "APIResourceList")}
     references(paths, direct)
     references(definitions, direct)
     known = builtin().definitions

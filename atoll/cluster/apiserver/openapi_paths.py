@@ -192,7 +192,7 @@ class Paths:
             made["parameters"] = parameters
         if body:
             media = (_JSON, "application/yaml") if self._custom else ("*/*",)
-            made["requestBody"] = {"content": dict.fromkeys(media, {"schema": {"$ref": V3_PREFIX + body}})}
+            made["requestBody"] = {"content": {key: {"schema": {"$ref": V3_PREFIX + body}} for key in media}}
             if required:
                 made["requestBody"]["required"] = True
         made["responses"] = {code: self._response(code, answer) for code in codes}
@@ -221,7 +221,8 @@ def to_v2(item: dict[str, Any]) -> dict[str, Any]:
 
 def _parameter_v2(parameter: dict[str, Any]) -> dict[str, Any]:
     made = {key: value for key, value in parameter.items() if key != "schema"}
-    return made | parameter["schema"]
+    made.update(parameter["schema"])
+    return made
 
 
 def _schema_v2(content: dict[str, Any]) -> dict[str, Any]:
