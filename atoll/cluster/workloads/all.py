@@ -6,10 +6,13 @@ from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.cluster.workloads.accounts.controller import AccountTokens, DefaultAccounts, RootCaPublisher, TokenMaker
 from atoll.cluster.workloads.common.context import ClientFactory, Context, Options, Runnable
+from atoll.cluster.workloads.cronjob.controller import CronJobController
 from atoll.cluster.workloads.daemonset.controller import DaemonSetController
 from atoll.cluster.workloads.deployment.controller import DeploymentController
+from atoll.cluster.workloads.disruption.controller import DisruptionController
 from atoll.cluster.workloads.endpoints.controller import EndpointsController, EndpointSliceController
 from atoll.cluster.workloads.garbage.controller import GarbageCollector
+from atoll.cluster.workloads.job.controller import JobController
 from atoll.cluster.workloads.namespaces.controller import NamespaceController
 from atoll.cluster.workloads.replicaset.controller import (
     REPLICA_SET,
@@ -55,6 +58,9 @@ def full_controllers(
         DeploymentController(context),
         StatefulSetController(context),
         DaemonSetController(context),
+        JobController(context),
+        CronJobController(context),
+        DisruptionController(context),
         EndpointsController(context),
         EndpointSliceController(context),
     ]

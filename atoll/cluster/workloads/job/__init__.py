@@ -1,0 +1,1 @@
+"""Jobs: so many pods that must succeed, each counted exactly once."""
