@@ -3,7 +3,7 @@
 fields.txt has blocks between blank lines: a note, the groups (`apps/v1 api.apps.v1`), then a block per message: its
 name and lines of `number name type [k]`. The name is JSON's; `<` is a message whose fields belong to the outer object.
 Types: s string, b bytes, t bool, i signed and u unsigned integer, d double, else a message (`.Name` in the same
-package); `*` repeated, `%` a map from strings. `k` keeps a zero value, because it is a pointer in Go or has no omitempty:
+package); `*` repeated, `%` a map from strings. `k` keeps a zero value, as it is a pointer in Go or has no omitempty:
 a client that writes protobuf sends zeros that a client that writes JSON would leave out.
 """
 
