@@ -10,7 +10,7 @@ from typing import Any
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.app.channel import Channel
-from atoll.app.controllers import run_controllers
+from atoll.app.controllers import running_cluster
 from atoll.app.fleetfile import ClusterSpec
 from atoll.app.pki import ClusterKeys, open_keys
 from atoll.app.serving import handler_of, serve_api
@@ -27,20 +27,19 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
     """Until cancelled. Raises UserError when it can't start (a port in use, damaged keys)."""
     folder = state.cluster_folder(spec.name)
     clock: Clock = SystemClock()
-    chance = Chance.from_system()
     channel.report(progress="opening the store")
     async with AsyncExitStack() as stack:
         keys = open_keys(folder / "pki", spec.name, service_addresses(spec.service_cidr, spec.pod_cidr), clock)
         store = DurableStore(folder / "store.db", clock)
         stack.push_async_callback(store.close)
-        assembly = assemble(store, clock, chance, api_options(spec, keys))
+        assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys))
         await bootstrap(assembly)
-        parts = await stack.enter_async_context(run_controllers(assembly, spec, images, folder, keys))
-        port = await serve_api(stack, handler_of(assembly, keys, parts), keys, spec.name, folder, spec.port)
-        await parts.serving(port)
+        port = await serve_api(stack, handler_of(assembly), keys, spec.name, folder, spec.port)
         channel.report(phase="serving", port=port)
         channel.report(progress="waiting for nodes")
-        nodes = await parts.ready()
+        root_ca = keys.authority.certificate_pem.decode()
+        running = await stack.enter_async_context(running_cluster(assembly, spec, root_ca))
+        nodes = await running.nodes_ready(sum(group.count for group in spec.simulated))
         channel.report(phase="ready", port=port, nodes=nodes)
         await _until_supervisor_goes(channel)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from atoll.app.assembly import Assembly
 from atoll.app.fleetfile import ClusterSpec
+from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
 from atoll.cluster.nodes.simulated.nodes import NetworkPlan, SimulatedNodes
@@ -19,6 +20,7 @@ from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
 from atoll.kinds.builtin import NODES
 from atoll.objects.meta import condition
+from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 
 log = logging.getLogger("atoll.cluster")
@@ -142,6 +144,13 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str) -> None:
         tasks.start(controller.name, controller.run())
     scheduler = Scheduler(assembly.controller_client("kube-scheduler"), informers, clock, chance)
     tasks.start("scheduler", scheduler.run())
+    lifecycle = NodeLifecycleController(
+        assembly.controller_client("node-controller"),
+        informers,
+        clock,
+        EventRecorder(assembly.controller_client("node-controller"), "node-controller", clock, chance),
+    )
+    tasks.start("node-lifecycle", lifecycle.run())
     nodes = SimulatedNodes(
         assembly.controller_client(SIMULATED_USER),
         informers,

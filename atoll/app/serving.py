@@ -21,15 +21,18 @@ HOST = "127.0.0.1"
 
 def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Handler:
     """The HTTP form of an assembled API."""
-    from atoll.cluster.apiserver import protobuf, tables
+    from atoll.cluster.apiserver.documents import Documents
+    from atoll.cluster.apiserver.protobuf import decode
+    from atoll.cluster.apiserver.tables import table
 
     return http_handler(
         assembly.api,
         assembly.identify,
         assembly.authorizer,
-        tables=tables,
+        tables=table,
+        documents=Documents(),
         streaming=streaming,
-        protobuf=protobuf,
+        protobuf=lambda body: decode(body)[2],
     )
 
 

@@ -53,7 +53,7 @@ async def collect(session: Any, state: Any) -> Object:
     """Processes from the supervisor; clusters and workloads from the hub, or from each cluster without one."""
     from atoll.app.control import ask_one
     from atoll.kinds.builtin import DEPLOYMENTS
-    from atoll.kinds.fleet import CLUSTERS
+    from atoll.kinds.hub import CLUSTERS
 
     answer = await asyncio.to_thread(ask_one, state.control_socket, {"do": "status"})
     processes: Object = answer["processes"]
@@ -90,7 +90,7 @@ def _cluster(name: str, process: Object | None, known: Object | None) -> Object:
         found |= {"pid": process["pid"], "port": process.get("port")}
     if known is not None:
         spec, seen = known.get("spec") or {}, known.get("status") or {}
-        ready = next((c for c in seen.get("conditions") or () if c["type"] == "Ready"), {})
+        ready: Object = next((c for c in seen.get("conditions") or () if c["type"] == "Ready"), {})
         nodes = seen.get("nodeSummary") or {}
         found |= {
             "ready": ready.get("status", "Unknown"),
