@@ -23,6 +23,7 @@ from atoll.objects.meta import condition
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 
+Object = dict[str, Any]
 log = logging.getLogger("atoll.cluster")
 
 
@@ -59,20 +60,26 @@ class Running:
 
     async def nodes_ready(self, count: int) -> int:
         """Wait until that many nodes are Ready; returns how many are."""
-        nodes = self.informers.of(NODES)
+        ready: set[str] = set()
         enough = asyncio.Event()
 
-        def look(*_: object) -> None:
-            if sum(1 for node in nodes if _is_ready(node)) >= count:
+        def look(old: Object | None, new: Object | None) -> None:
+            if new is not None and _is_ready(new):
+                ready.add(new["metadata"]["name"])
+            else:
+                ready.discard((new or old or {})["metadata"]["name"])
+            if len(ready) >= count:
                 enough.set()
 
+        nodes = self.informers.of(NODES)
         nodes.add_handler(look)
-        look()
-        await enough.wait()
-        return sum(1 for node in nodes if _is_ready(node))
+        if count:
+            await enough.wait()
+        nodes.remove_handler(look)
+        return len(ready)
 
 
-def _is_ready(node: dict[str, Any]) -> bool:
+def _is_ready(node: Object) -> bool:
     return (condition(node, "Ready") or {}).get("status") == "True"
 
 

@@ -61,6 +61,10 @@ class Informer:
         for obj in list(self._objects.values()):
             handler(None, obj)
 
+    def remove_handler(self, handler: Handler) -> None:
+        """It is called no more."""
+        self._handlers.remove(handler)
+
     def add_index(self, name: str, function: IndexFunction) -> None:
         """`by_index(name, value)` then gives the objects for which `function` yields that value."""
         if name in self._indexers:
