@@ -12,20 +12,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.base.chance import Chance
 from atoll.base.clock import rfc3339
 from atoll.base.errors import AtollError
 from atoll.client.port import DeleteOptions, Object
-from atoll.cluster.apiserver.api import Api
-from atoll.cluster.apiserver.builtins import builtin_registry
+from atoll.cluster.apiserver.documents import Documents
+from atoll.cluster.apiserver.http import http_handler
 from atoll.cluster.apiserver.local import LocalClient
-from atoll.cluster.apiserver.ports import User
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.workloads.all import full_controllers
 from atoll.cluster.workloads.common.context import Options
-from atoll.kinds.builtin import NAMESPACES, NODES, PODS
+from atoll.kinds.builtin import NODES, PODS
 from atoll.runtime.informer import Informers
 from atoll.runtime.virtual import LoopClock
+from atoll.testing.cluster import AllowAll, everyone_is_admin, no_tables
 
 
 class PodRunner:
@@ -127,25 +128,24 @@ class ScenarioCluster:
         self.clock = LoopClock(loop)
         chance = Chance(seed, "cluster")
         self.store = MemoryStore(clock=self.clock)
-        self.api = Api(store=self.store, clock=self.clock, chance=chance, registry=builtin_registry())
+        self.assembly = assemble(self.store, self.clock, chance, ApiOptions())
+        self.api = self.assembly.api
+        http_handler(self.api, everyone_is_admin, AllowAll(), tables=no_tables, documents=Documents())
         self.client = LocalClient(self.api)
         self.informers = Informers(self.client)
         self.nodes = nodes
         self.runner = PodRunner(self.client, self.informers, self.clock, nodes)
-        self.controllers = full_controllers(self._client_for, self.informers, self.clock, chance, options)
+        client_for = self.assembly.controller_client
+        self.controllers = full_controllers(client_for, self.informers, self.clock, chance, options)
         self.log: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _client_for(self, name: str) -> LocalClient:
-        user = User(f"system:serviceaccount:kube-system:{name}", ("system:serviceaccounts", "system:authenticated"))
-        return self.client.with_identity(user, name)
-
     async def start(self) -> None:
-        for name in ("default", "kube-system"):
-            await self.client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        await bootstrap(self.assembly)
         for number in range(self.nodes):
             node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"}}
-            await self.client.create(NODES, node)
+            made = await self.client.create(NODES, node)
+            await self.client.update(NODES, {**made, "spec": {}})  # without the taint of a node that is not ready yet
         self.informers.start()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(item.run(), name=item.name) for item in self.controllers]
