@@ -1,0 +1,139 @@
+"""What the service proxy listens on and forwards to: pure, from Services and EndpointSlices.
+
+A ClusterIP (or node port, or external address) with ready endpoints is a listener; one without is none, so that a
+caller is refused at once, as by kube-proxy's REJECT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+Key = tuple[str | None, str]
+SERVICE_LABEL = "kubernetes.io/service-name"
+HOST_PORTS = "atoll.dev/host-ports"
+_DEFAULT_AFFINITY_SECONDS = 10800
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Listener:
+    """Where to listen."""
+
+    protocol: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Where to forward to. `affinity_seconds`: a client stays with its endpoint for that long."""
+
+    service: str
+    endpoints: tuple[tuple[str, int], ...]
+    affinity_seconds: int = 0
+
+
+def plan_forwards(
+    services: Iterable[Object],
+    slices: Mapping[Key, Sequence[Object]],
+    *,
+    node_addresses: Sequence[str],
+    pods: Mapping[Key, Object],
+    cluster_ips: bool = True,
+    overrides: Mapping[Key, tuple[str, int]] | None = None,
+) -> dict[Listener, Forward]:
+    """`slices` and `overrides` by (namespace, service name); `pods` only for ports chosen in host mode."""
+    out: dict[Listener, Forward] = {}
+    for service in services:
+        metadata, spec = service["metadata"], service.get("spec") or {}
+        key = (metadata.get("namespace"), metadata["name"])
+        if spec.get("type") == "ExternalName":
+            continue
+        override = (overrides or {}).get(key)
+        for port in spec.get("ports") or []:
+            endpoints = (override,) if override else ready_endpoints(slices.get(key, ()), port, pods)
+            if not endpoints:
+                continue
+            forward = Forward(f"{key[0]}/{key[1]}:{port.get('name') or port['port']}", endpoints, _affinity(spec))
+            for listener in _listeners(spec, service, port, node_addresses, cluster_ips):
+                out.setdefault(listener, forward)
+    return out
+
+
+def _listeners(
+    spec: Object, service: Object, port: Object, node_addresses: Sequence[str], cluster_ips: bool
+) -> Iterable[Listener]:
+    protocol = port.get("protocol", "TCP")
+    if protocol not in ("TCP", "UDP"):
+        return
+    if cluster_ips:
+        for address in spec.get("clusterIPs") or [spec.get("clusterIP")]:
+            if address and address != "None" and ":" not in address:
+                yield Listener(protocol, address, port["port"])
+    if port.get("nodePort"):
+        for address in node_addresses:
+            yield Listener(protocol, address, port["nodePort"])
+
+
+def _affinity(spec: Object) -> int:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return 0
+    config = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+    return int(config.get("timeoutSeconds") or _DEFAULT_AFFINITY_SECONDS)
+
+
+def ready_endpoints(
+    slices: Sequence[Object], service_port: Object, pods: Mapping[Key, Object]
+) -> tuple[tuple[str, int], ...]:
+    """Ready endpoints; where there are none, those that terminate but still serve (as kube-proxy falls back)."""
+    ready: set[tuple[str, int]] = set()
+    serving: set[tuple[str, int]] = set()
+    name = service_port.get("name") or ""
+    for found in slices:
+        if found.get("addressType", "IPv4") != "IPv4":
+            continue
+        ports = [item for item in found.get("ports") or [] if (item.get("name") or "") == name]
+        for port in ports:
+            if port.get("port") is None:
+                continue
+            for endpoint in found.get("endpoints") or []:
+                conditions = endpoint.get("conditions") or {}
+                target = _target(endpoint, port["port"], pods)
+                if conditions.get("ready", True) is not False:
+                    ready.add(target)
+                elif conditions.get("serving") and conditions.get("terminating"):
+                    serving.add(target)
+    return tuple(sorted(ready or serving))
+
+
+def _target(endpoint: Object, port: int, pods: Mapping[Key, Object]) -> tuple[str, int]:
+    """The address, with the port that a host-mode node chose instead."""
+    reference = endpoint.get("targetRef") or {}
+    pod = pods.get((reference.get("namespace"), reference.get("name", "")))
+    if pod is not None:
+        text = (pod["metadata"].get("annotations") or {}).get(HOST_PORTS, "")
+        chosen = dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
+        if str(port) in chosen and chosen[str(port)].isdigit():
+            port = int(chosen[str(port)])
+    return endpoint["addresses"][0], port
+
+
+def host_port_forwards(pods: Iterable[Object], node_addresses: Sequence[str]) -> dict[Listener, Forward]:
+    """hostPort of the process pods: the node's address and port → the pod's."""
+    out: dict[Listener, Forward] = {}
+    for pod in pods:
+        status, spec = pod.get("status") or {}, pod["spec"]
+        host, address = status.get("hostIP"), status.get("podIP")
+        if not address or not host or host not in node_addresses or spec.get("hostNetwork"):
+            continue
+        if status.get("phase") not in ("Pending", "Running"):
+            continue
+        for container in spec["containers"]:
+            for port in container.get("ports") or []:
+                if port.get("hostPort"):
+                    listener = Listener(port.get("protocol", "TCP"), port.get("hostIP") or host, port["hostPort"])
+                    where = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+                    out[listener] = Forward(where, ((address, port["containerPort"]),))
+    return out
