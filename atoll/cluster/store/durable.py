@@ -60,7 +60,7 @@ class _Group:
 
 @dataclass(slots=True)
 class _Compact:
-    """Asks the writer for the oldest row."""
+    """Asks the writer for the oldest rows."""
 
     epoch: int
 
@@ -158,22 +158,23 @@ class DurableStore(StoreCore):
                 change.done.set_exception(StorageFailed(error))
                 change.done.exception()  # retrieved: its writer may be gone
 
-    def _relocate(self, row: Row | None, epoch: int) -> None:
-        """Write again what still lives in the oldest row, so that the row can go."""
-        if row is None or epoch != self._epoch:
+    def _relocate(self, rows: list[Row], epoch: int) -> None:
+        """Write again what still lives in the oldest rows, so that they can go."""
+        if not rows or epoch != self._epoch:
             self._compacting = False
             return
         self._send()  # what is pending must be in the log before the row that it supersedes goes
         live: list[bytes] = []
-        for entry in logfile.unpack(row.entries):
-            if entry.kind & ~logfile.RELOCATED == logfile.DELETED:
-                continue
-            newest = self.newest(Key(entry.resource, entry.namespace, entry.name))
-            if newest is not None and newest.version == entry.version:
-                live.append(logfile.pack(entry._replace(kind=entry.kind | logfile.RELOCATED)))
-        group = _Group(self._epoch, [], live, sum(map(len, live)), self._assigned, row.at)
-        group.remove.append(row.number)
-        group.removed_bytes = len(row.entries)
+        for row in rows:
+            for entry in logfile.unpack(row.entries):
+                if entry.kind & ~logfile.RELOCATED == logfile.DELETED:
+                    continue
+                newest = self.newest(Key(entry.resource, entry.namespace, entry.name))
+                if newest is not None and newest.version == entry.version:
+                    live.append(logfile.pack(entry._replace(kind=entry.kind | logfile.RELOCATED)))
+        group = _Group(self._epoch, [], live, sum(map(len, live)), self._assigned, rows[-1].at)
+        group.remove += [row.number for row in rows]
+        group.removed_bytes = sum(len(row.entries) for row in rows)
         self._queue.put(group)
 
     def _load(self) -> None:
@@ -280,11 +281,11 @@ class DurableStore(StoreCore):
         self._next_row += 1
         return None
 
-    def _oldest(self) -> Row | None:
+    def _oldest(self) -> list[Row]:
         try:
-            return self._file.oldest(self._next_row - 1)
+            return self._file.oldest(self._next_row - 1, _ROW_BYTES)
         except sqlite3.Error:
-            return None
+            return []
 
     def _ended(self) -> None:
         if not self._writer_ended.done():

@@ -124,12 +124,20 @@ class LogFile:
         for row in self._db.execute("SELECT number, version, at, entries FROM log ORDER BY number"):
             yield Row(*row)
 
-    def oldest(self, before: int) -> Row | None:
-        """The oldest row below a number."""
-        row = self._db.execute(
-            "SELECT number, version, at, entries FROM log WHERE number < ? ORDER BY number LIMIT 1", (before,)
-        ).fetchone()
-        return None if row is None else Row(*row)
+    def oldest(self, before: int, most_bytes: int) -> list[Row]:
+        """The oldest rows below a number: at least one if there is any, and a bounded amount."""
+        rows: list[Row] = []
+        size = 0
+        found = self._db.execute(
+            "SELECT number, version, at, entries FROM log WHERE number < ? ORDER BY number LIMIT 256", (before,)
+        )
+        for values in found:
+            rows.append(Row(*values))
+            size += len(rows[-1].entries)
+            if size >= most_bytes:
+                break
+        found.close()
+        return rows
 
     def append(self, row: Row, remove: Iterable[int] = ()) -> None:
         """Add one row, and remove others, durably and as one."""
