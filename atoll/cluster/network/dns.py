@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import struct
 from contextlib import suppress
+from typing import cast
 
 from dnslib import CNAME, PTR, QTYPE, RCODE, RR, SRV, TXT, A, DNSError, DNSHeader, DNSQuestion, DNSRecord
 
@@ -140,8 +141,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # event loops\' own are not all subclasses
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         answer = self._server.answer(data, most_bytes=_MOST_UDP_BYTES)

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
@@ -64,11 +65,10 @@ class _Half(asyncio.Protocol):
         self._early = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(_BUFFER)
+        self.transport = cast(asyncio.Transport, transport)  # event loops\' own are not all subclasses
+        self.transport.set_write_buffer_limits(_BUFFER)
         if self._made is not None:
-            transport.pause_reading()
+            self.transport.pause_reading()
             self._made(self)
 
     def join(self, other: _Half) -> None:
@@ -119,8 +119,7 @@ def reset(transport: asyncio.BaseTransport) -> None:
     if sock is not None:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    if isinstance(transport, asyncio.WriteTransport):
-        transport.abort()
+    cast(asyncio.Transport, transport).abort()
 
 
 class TcpForwarder:
@@ -186,8 +185,7 @@ class _UdpSession(asyncio.DatagramProtocol):
         self.used = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.DatagramTransport, transport)  # event loops\' own are not all subclasses
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         self._answer(data)
@@ -213,8 +211,7 @@ class UdpForwarder(asyncio.DatagramProtocol):
         await loop.create_datagram_endpoint(lambda: self, local_addr=where)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # event loops\' own are not all subclasses
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         session = self._sessions.get(addr)
