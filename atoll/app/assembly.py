@@ -21,6 +21,7 @@ from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
 from atoll.cluster.apiserver.admission.default import default_chain
 from atoll.cluster.apiserver.api import Api, Hooks
 from atoll.cluster.apiserver.builtins import builtin_registry
+from atoll.cluster.apiserver.extensions import install
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
 from atoll.cluster.store.port import Store
@@ -83,6 +84,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     )
     hooks = Hooks(admission=admission, virtual=dict(reviews.handlers), token_request=reviews.token_request)
     api = Api(store=store, clock=clock, chance=chance, registry=builtin_registry(), hooks=hooks)
+    install(api)
     return Assembly(api, store, clock, chance, authorizer, authenticator, tokens)
 
 

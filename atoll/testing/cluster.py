@@ -11,6 +11,7 @@ from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
 from atoll.cluster.apiserver.api import Api, Hooks
 from atoll.cluster.apiserver.builtins import builtin_registry
+from atoll.cluster.apiserver.extensions import install
 from atoll.cluster.apiserver.http import LIMITS, http_handler
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, Attributes, Decision, Object, User
@@ -42,13 +43,15 @@ def new_api(
 ) -> Api:
     """An Api over a memory store, without controllers, access or admission unless given."""
     clock = clock or SystemClock()
-    return Api(
+    api = Api(
         store=store or MemoryStore(clock),
         clock=clock,
         chance=Chance(seed),
         registry=builtin_registry(),
         hooks=hooks,
     )
+    install(api)
+    return api
 
 
 async def new_cluster(

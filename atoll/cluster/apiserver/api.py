@@ -45,6 +45,10 @@ RawHandler = Callable[[User, str, str, str, bytes, dict[str, str]], Awaitable[tu
 """(user, method, path, query, body, headers) → (status, headers, body): the HTTP translation without a socket."""
 
 
+Follower = Callable[[Key, Record | None], Awaitable[None]]
+"""Called after each durable write of a resource (None: deleted), before the write is answered."""
+
+
 class NoAdmission:
     """Admits all as it is."""
 
@@ -84,6 +88,7 @@ class Api:
         self.hooks = hooks or Hooks()
         self.version = version
         self.raw: RawHandler | None = None
+        self.followers: dict[str, Follower] = {}
         self.uids = chance.stream("uids")
         self.names = chance.stream("names")
         self.jitter = chance.stream("watch")

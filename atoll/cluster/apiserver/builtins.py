@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.behaviour import behaviour_of
+from atoll.cluster.apiserver.extensions import definitions
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.kinds.catalog import ApiResource, catalog, storage_version
 from atoll.kinds.resource import Resource
 
+_CRD = "CustomResourceDefinition"
 _NOT_ACTED_UPON = {
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": "webhooks are stored but not called",
     "validatingwebhookconfigurations.admissionregistration.k8s.io": "webhooks are stored but not called",
@@ -37,12 +39,13 @@ def served_builtin(entry: ApiResource) -> Served:
     resource = entry.resource
     group, version = storage_version(resource)
     storage = Resource(group, version, resource.plural, resource.kind, resource.namespaced)
+    behaviour = definitions.behaviour() if resource.kind == _CRD else behaviour_of(storage)
     gap = _NOT_ACTED_UPON.get(resource.group_resource, "")
     return Served(
         resource,
         storage,
         entry,
-        behaviour=behaviour_of(storage),
-        check_name=names.check_for(storage.group_resource),
+        behaviour=behaviour,
+        check_name=behaviour.extra.get("check_name") or names.check_for(storage.group_resource),
         warning=f"{resource.group_resource}: {gap} by this server" if gap else "",
     )

@@ -143,7 +143,10 @@ class Translator:
             if include and include[0]:
                 form = dataclasses.replace(form, include=include[0])
         agent = request.headers.get("user-agent", "")
-        return Asked(request, path, served, user, form, Context(user, agent.partition("/")[0][:128]))
+        context = Context(user, agent.partition("/")[0][:128])
+        if served.deprecation:
+            context.warn(served.deprecation)
+        return Asked(request, path, served, user, form, context)
 
     def _attributes(self, request: HttpRequest, path: Path, user: User) -> Attributes:
         verb = _VERBS.get(request.method, request.method.lower())

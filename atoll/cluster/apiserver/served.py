@@ -37,6 +37,7 @@ class Served:
     to_storage: Convert | None = None
     from_storage: Convert | None = None
     warning: str = ""  # said on every write: accepted, but not acted upon
+    deprecation: str = ""  # said on every request
     store_resource: str = ""
     item_prefix: bytes = b""
     field_schemas: dict[str, managed.Schema] = field(default_factory=dict)  # by subresource, made when asked for

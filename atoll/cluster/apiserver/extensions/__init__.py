@@ -1,1 +1,5 @@
-"""CustomResourceDefinitions and CEL."""
+"""CustomResourceDefinitions: structural schemas, CEL rules, and serving what they define, at once."""
+
+from atoll.cluster.apiserver.extensions.establish import install
+
+__all__ = ["install"]

@@ -15,8 +15,12 @@ async def put(api: Api, key: Key, expected: int, obj: Object | None) -> Record:
 
     A caller that is cancelled while waiting does not undo the write: its outcome is unknown to it, as over HTTP.
     """
-    future = api.store.write(key, expected, obj)
     try:
-        return await asyncio.shield(future) if not future.done() else future.result()
+        future = api.store.write(key, expected, obj)
+        record = await asyncio.shield(future) if not future.done() else future.result()
     except StorageFailed as error:
         raise ServerError(f"etcdserver: {error}") from None
+    follower = api.followers.get(key.resource)
+    if follower is not None:
+        await follower(key, None if obj is None else record)
+    return record

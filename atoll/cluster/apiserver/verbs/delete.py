@@ -69,6 +69,10 @@ async def _attempt(
         else:
             metadata.pop("finalizers", None)
     marked = {**old, "metadata": metadata}
+    begin = served.behaviour.extra.get("begin_deletion")
+    if begin is not None and "deletionTimestamp" not in metadata:
+        begin(marked, api.clock.wall())
+        finalizers = metadata.get("finalizers") or []
     if served.store_resource == "namespaces":
         marked["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
     held = bool(finalizers) or held_by_spec(served, marked)

@@ -1,0 +1,274 @@
+"""Custom resources: what one version of a CRD makes of them (accept, behaviour, columns, scale)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.extensions import structure, validation
+from atoll.cluster.apiserver.extensions.structure import Json, Structure
+from atoll.cluster.apiserver.ports import Behaviour, Cause, Object
+from atoll.cluster.apiserver.request import Context
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs.accept import report
+from atoll.cluster.apiserver.verbs.scale import Paths
+from atoll.kinds import schemas
+from atoll.kinds.catalog import ApiResource, Subresource
+from atoll.kinds.decode import DecodeError, cannot_handle, decode
+from atoll.kinds.resource import Resource
+
+_PRESERVE_ALL: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+_SUB_VERBS = ("get", "patch", "update")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """additionalPrinterColumns."""
+
+    name: str
+    type: str
+    json_path: str
+    description: str = ""
+    format: str = ""
+    priority: int = 0
+
+
+class CustomVersion:
+    """One served version of a CRD."""
+
+    def __init__(self, raw: Json) -> None:
+        self.name: str = raw["name"]
+        self.served = bool(raw.get("served"))
+        self.storage = bool(raw.get("storage"))
+        schema = (raw.get("schema") or {}).get("openAPIV3Schema") or _PRESERVE_ALL
+        self.schema: Json = schema
+        self.structure = Structure(schema)
+        self.columns = tuple(_column(item) for item in raw.get("additionalPrinterColumns") or ())
+        self.selectable = tuple(item["jsonPath"] for item in raw.get("selectableFields") or ())
+        subresources = raw.get("subresources") or {}
+        self.has_status = subresources.get("status") is not None
+        self.scale = _scale(subresources.get("scale"))
+        self.deprecated = bool(raw.get("deprecated"))
+        self.deprecation: str = raw.get("deprecationWarning") or ""
+        self._gate: Any = None
+        self._gate_made = False
+
+    @property
+    def gate(self) -> Any:
+        if not self._gate_made:
+            self._gate = structure.gate(self.structure)
+            self._gate_made = True
+        return self._gate
+
+
+def _column(item: Json) -> Column:
+    return Column(
+        item["name"], item["type"], item["jsonPath"], item.get("description") or "", item.get("format") or "",
+        item.get("priority") or 0,
+    )  # fmt: skip
+
+
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(path.lstrip(".").split("."))
+
+
+def _scale(raw: Json | None) -> Paths | None:
+    if raw is None:
+        return None
+    selector = raw.get("labelSelectorPath")
+    return Paths(
+        _steps(raw["specReplicasPath"]), _steps(raw["statusReplicasPath"]), _steps(selector) if selector else None
+    )
+
+
+class CustomKind:
+    """A CRD as it is served. Made anew whenever the CRD changes."""
+
+    def __init__(self, crd: Object) -> None:
+        spec = crd["spec"]
+        self.crd_name: str = crd["metadata"]["name"]
+        self.group: str = spec["group"]
+        self.names: Json = spec["names"]
+        self.namespaced = spec.get("scope") == "Namespaced"
+        self.versions = {item["name"]: CustomVersion(item) for item in spec["versions"]}
+        self.storage = next(name for name, version in self.versions.items() if version.storage)
+        self.terminating = "deletionTimestamp" in crd["metadata"]
+
+    def resource(self, version: str) -> Resource:
+        return Resource(self.group, version, self.names["plural"], self.names["kind"], self.namespaced)
+
+    def served(self) -> list[Served]:
+        """One entry per served version."""
+        storage = self.resource(self.storage)
+        return [self._served(version, storage) for version in self.versions.values() if version.served]
+
+    def _served(self, version: CustomVersion, storage: Resource) -> Served:
+        resource = self.resource(version.name)
+        entry = ApiResource(
+            resource,
+            self.names.get("singular") or self.names["kind"].lower(),
+            _VERBS,
+            tuple(self.names.get("shortNames") or ()),
+            tuple(self.names.get("categories") or ()),
+            _subresources(version, resource.kind),
+            "",
+            self.names.get("listKind") or f"{resource.kind}List",
+        )
+        warning = ""
+        if version.deprecated:
+            warning = version.deprecation or f"{resource.api_version} {resource.kind} is deprecated"
+        return Served(
+            resource,
+            storage,
+            entry,
+            behaviour=_Rules(version).behaviour(),
+            check_name=names.dns_subdomain,
+            custom=self,
+            deprecation=warning,
+            _schema=structure.node_of(version.structure, root=True),
+        )
+
+    def scale_paths(self, version: str) -> Paths | None:
+        return self.versions[version].scale
+
+    def accept(self, context: Context, served: Served, obj: Object, repeated: Sequence[str]) -> Object:
+        """Pruned, defaulted, its metadata decoded. Raises BadRequest."""
+        version = self.versions[served.resource.version]
+        dropped: list[str] = []
+        taken: Object = structure.take(obj, version.structure, dropped, root=True)
+        metadata, problems = _metadata(served.resource, obj.get("metadata"))
+        taken["metadata"] = metadata
+        if dropped and context.field_validation != "Ignore":
+            problems = problems + structure.unknown_fields(obj, version.structure)
+        if repeated or problems:
+            report(context, [*repeated, *problems], served.resource.api_version, served.resource.kind)
+        return taken
+
+
+def _metadata(resource: Resource, raw: Any) -> tuple[Json, list[str]]:
+    try:
+        metadata, problems = decode(raw if raw is not None else {}, schemas.object_meta())
+    except DecodeError as error:
+        raise cannot_handle(resource.kind, resource.api_version, str(error)) from None
+    metadata.pop("creationTimestamp", None) if metadata.get("creationTimestamp") is None else None
+    return metadata, [item.replace('"', '"metadata.', 1) for item in problems]
+
+
+def _subresources(version: CustomVersion, kind: str) -> tuple[Subresource, ...]:
+    found = []
+    if version.has_status:
+        found.append(Subresource("status", kind, _SUB_VERBS))
+    if version.scale is not None:
+        found.append(Subresource("scale", "Scale", _SUB_VERBS, "autoscaling/v1"))
+    return tuple(found)
+
+
+_BLOCKING = frozenset(
+    {
+        "FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany",
+        "FieldValueTypeInvalid",
+    }
+)  # fmt: skip
+_UNCHECKED = Cause(
+    "FieldValueInvalid",
+    "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing"
+    " errors to complete validation",
+    "<nil>",
+)
+
+
+class _Rules:
+    """The registry strategy of custom resources of one version (apiextensions registry/customresource)."""
+
+    def __init__(self, version: CustomVersion) -> None:
+        self._version = version
+        self._structure = version.structure
+
+    def behaviour(self) -> Behaviour:
+        selectable = self._selectable if self._version.selectable else None
+        return Behaviour(
+            prepare_create=self._prepare_create,
+            prepare_update=self._prepare_update,
+            prepare_status=self._prepare_status,
+            validate_create=lambda obj: self._validate(obj, validation.MISSING),
+            validate_update=self._validate,
+            validate_status=self._validate,
+            has_status=self._version.has_status,
+            has_scale=self._version.scale is not None,
+            unconditional_update=False,
+            selectable_fields=selectable,
+        )
+
+    def _prepare_create(self, obj: Object) -> None:
+        if self._version.has_status:
+            obj.pop("status", None)
+        obj["metadata"]["generation"] = 1
+
+    def _prepare_update(self, new: Object, old: Object) -> None:
+        if self._version.has_status:
+            if "status" in old:
+                new["status"] = old["status"]
+            else:
+                new.pop("status", None)
+        skipped = {"metadata", "apiVersion"} | ({"status"} if self._version.has_status else set())
+        changed = {key: value for key, value in new.items() if key not in skipped} != {
+            key: value for key, value in old.items() if key not in skipped
+        }
+        generation = old["metadata"].get("generation", 1)
+        new["metadata"]["generation"] = generation + 1 if changed else generation
+
+    def _prepare_status(self, new: Object, old: Object) -> None:
+        status, fields = new.get("status"), new["metadata"].get("managedFields")
+        version = new["metadata"].get("resourceVersion")
+        for key in [key for key in new if key not in old]:
+            del new[key]
+        new.update(old)
+        metadata = new["metadata"] = dict(old["metadata"])
+        if fields is not None:
+            metadata["managedFields"] = fields
+        if version is not None:
+            metadata["resourceVersion"] = version
+        if status is not None:
+            new["status"] = status
+        else:
+            new.pop("status", None)
+
+    def _validate(self, obj: Object, old: Any) -> list[Cause]:
+        body = {key: value for key, value in obj.items() if key != "metadata"}
+        causes: list[Cause] = []
+        gate = self._version.gate
+        if gate is None or not gate.is_valid(body):
+            causes += validation.by_schema({**body, "metadata": {}}, self._structure, old)
+        at = self._structure
+        if at.lists_below:
+            validation.by_list_types(body, at, "", causes)
+        if at.rules_below and any(cause.reason in _BLOCKING for cause in causes):
+            causes.append(_UNCHECKED)
+        elif at.rules_below:
+            shown = {**body, "metadata": {key: obj["metadata"][key] for key in ("name", "generateName")
+                                          if key in obj["metadata"]}}  # fmt: skip
+            validation.by_rules(shown, at, "", old, causes)
+        return causes
+
+    def _selectable(self, obj: Object) -> dict[str, str]:
+        return {path.lstrip("."): _text_at(obj, path) for path in self._version.selectable}
+
+
+_INDEX = re.compile(r"\['?([^'\]]+)'?\]")
+
+
+def _text_at(obj: Any, path: str) -> str:
+    for step in _INDEX.sub(r".\1", path).strip(".").split("."):
+        if not isinstance(obj, dict):
+            return ""
+        obj = obj.get(step)
+    if isinstance(obj, bool):
+        return "true" if obj else "false"
+    return "" if obj is None else str(obj)
+
+
+__all__ = ["Column", "CustomKind", "CustomVersion"]

@@ -1,0 +1,254 @@
+"""What makes a CRD's schema structural and allowed, with upstream's messages for the common mistakes
+(apiextensions pkg/apiserver/schema/validation.go, pkg/apis/apiextensions/validation)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from atoll.cluster.apiserver.extensions import cel, structure, validation
+from atoll.cluster.apiserver.extensions.structure import Json
+from atoll.cluster.apiserver.ports import Cause
+from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required
+
+_TYPES = ("array", "boolean", "integer", "number", "object", "string")
+_FORBIDDEN = {
+    "id": "id is not supported",
+    "additionalItems": "additionalItems is not supported",
+    "patternProperties": "patternProperties is not supported",
+    "definitions": "definitions is not supported",
+    "dependencies": "dependencies is not supported",
+    "$ref": "$ref is not supported",
+}
+_REASONS = ("FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate")
+_NESTED = ("allOf", "anyOf", "oneOf")
+_EMPTY_IN_NESTED = ("type", "default", "title", "description", "nullable")
+
+
+def check_schema(schema: Json, path: str) -> list[Cause]:
+    """Of one version's openAPIV3Schema."""
+    causes: list[Cause] = []
+    if schema.get("nullable"):
+        causes.append(not_allowed(f"{path}.nullable", "nullable cannot be true at the root"))
+    _walk(schema, path, causes, "root")
+    if not causes:
+        causes += _defaults(schema, path)
+    return causes
+
+
+def _walk(schema: Json, path: str, causes: list[Cause], level: str) -> None:
+    kind = schema.get("type") or ""
+    int_or_string = bool(schema.get("x-kubernetes-int-or-string"))
+    preserve = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
+    if not kind and not int_or_string and not (preserve and level != "root"):
+        where = {"root": "at the root", "item": "for specified array items", "field": "for specified object fields"}
+        causes.append(required(f"{path}.type", f"must not be empty {where[level]}"))
+    elif kind and kind not in _TYPES:
+        causes.append(not_supported(f"{path}.type", kind, _TYPES))
+    if level == "root" and kind and kind != "object":
+        causes.append(bad_value(f"{path}.type", kind, "must be object at the root"))
+    _keywords(schema, path, causes)
+    _extensions(schema, path, causes)
+    _rules(schema, path, causes)
+    if kind == "array" and not isinstance(schema.get("items"), dict):
+        causes.append(required(f"{path}.items", "must be specified"))
+    if level == "root" and schema.get("additionalProperties") is not None:
+        causes.append(not_allowed(f"{path}.additionalProperties", "must not be used at the root"))
+    for below, below_path, below_level in _children(schema, path):
+        _walk(below, below_path, causes, below_level)
+    for name in _NESTED:
+        for index, item in enumerate(schema.get(name) or ()):
+            _nested(item, f"{path}.{name}[{index}]", causes, int_or_string and name in ("anyOf", "allOf"))
+    if isinstance(schema.get("not"), dict):
+        _nested(schema["not"], f"{path}.not", causes, False)
+
+
+def _children(schema: Json, path: str) -> Iterator[tuple[Json, str, str]]:
+    for name, item in (schema.get("properties") or {}).items():
+        yield item, f"{path}.properties[{name}]", "field"
+    if isinstance(schema.get("items"), dict):
+        yield schema["items"], f"{path}.items", "item"
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield schema["additionalProperties"], f"{path}.additionalProperties", "field"
+
+
+def _keywords(schema: Json, path: str, causes: list[Cause]) -> None:
+    for name, why in _FORBIDDEN.items():
+        if schema.get(name):
+            causes.append(not_allowed(f"{path}.{name}", why))
+    if schema.get("uniqueItems"):
+        why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
+        causes.append(not_allowed(f"{path}.uniqueItems", why))
+    additional = schema.get("additionalProperties")
+    if additional is False:
+        causes.append(not_allowed(f"{path}.additionalProperties", "additionalProperties cannot be set to false"))
+    if additional is not None and schema.get("properties"):
+        why = "additionalProperties and properties are mutual exclusive"
+        causes.append(not_allowed(f"{path}.additionalProperties", why))
+    pattern = schema.get("pattern")
+    if pattern:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            why = f"must be a valid regular expression, but isn't: {error}"
+            causes.append(bad_value(f"{path}.pattern", pattern, why))
+
+
+def _extensions(schema: Json, path: str, causes: list[Cause]) -> None:
+    kind = schema.get("type") or ""
+    if schema.get("x-kubernetes-preserve-unknown-fields") is False:
+        causes.append(bad_value(f"{path}.x-kubernetes-preserve-unknown-fields", False, "must be true or undefined"))
+    if schema.get("x-kubernetes-embedded-resource"):
+        if not kind:
+            causes.append(required(f"{path}.type", "must be object if x-kubernetes-embedded-resource is true"))
+        if not schema.get("properties") and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            why = "must not be empty if x-kubernetes-embedded-resource is true without"
+            why += " x-kubernetes-preserve-unknown-fields"
+            causes.append(required(f"{path}.properties", why))
+    if schema.get("x-kubernetes-int-or-string") and schema.get("x-kubernetes-preserve-unknown-fields"):
+        why = "must be false if x-kubernetes-int-or-string is true"
+        causes.append(bad_value(f"{path}.x-kubernetes-preserve-unknown-fields", True, why))
+    map_type = schema.get("x-kubernetes-map-type")
+    if map_type is not None and map_type not in ("atomic", "granular"):
+        causes.append(not_supported(f"{path}.x-kubernetes-map-type", map_type, ("atomic", "granular")))
+    _list_type(schema, path, kind, causes)
+
+
+def _list_type(schema: Json, path: str, kind: str, causes: list[Cause]) -> None:
+    list_type, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or []
+    if list_type is not None and kind != "array":
+        why = "must be array if x-kubernetes-list-type is specified"
+        causes.append(bad_value(f"{path}.type", kind, why) if kind else required(f"{path}.type", why))
+    if list_type not in (None, "atomic", "set", "map"):
+        causes.append(not_supported(f"{path}.x-kubernetes-list-type", list_type, ("atomic", "set", "map")))
+    if keys and list_type != "map":
+        field, why = f"{path}.x-kubernetes-list-type", "must be map if x-kubernetes-list-map-keys is non-empty"
+        causes.append(bad_value(field, list_type, why) if list_type else required(field, why))
+    if list_type == "map":
+        if not keys:
+            why = "must not be empty if x-kubernetes-list-type is map"
+            causes.append(required(f"{path}.x-kubernetes-list-map-keys", why))
+        items = schema.get("items") or {}
+        properties, needed = items.get("properties") or {}, items.get("required") or ()
+        for key in keys:
+            if key not in properties:
+                why = "entries must all be names of item properties"
+                causes.append(bad_value(f"{path}.x-kubernetes-list-map-keys", keys, why))
+            elif "default" not in properties[key] and key not in needed:
+                why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required"
+                why += " property"
+                causes.append(required(f"{path}.items.properties[{key}].default", why))
+
+
+def _nested(schema: Json, path: str, causes: list[Cause], type_allowed: bool) -> None:
+    """Inside allOf, anyOf, oneOf, not: only validations."""
+    for name in _EMPTY_IN_NESTED:
+        if name == "type" and type_allowed:
+            continue
+        if schema.get(name) not in (None, "", False):
+            word = {"default": "undefined", "nullable": "false"}.get(name, "empty")
+            causes.append(not_allowed(f"{path}.{name}", f"must be {word} to be structural"))
+    for extension in ("preserve-unknown-fields", "embedded-resource", "int-or-string"):
+        name = f"x-kubernetes-{extension}"
+        if schema.get(name):
+            causes.append(not_allowed(f"{path}.{name}", "must be false to be structural"))
+    if schema.get("additionalProperties") is not None:
+        causes.append(not_allowed(f"{path}.additionalProperties", "must be undefined to be structural"))
+    for name, item in (schema.get("properties") or {}).items():
+        _nested(item, f"{path}.properties[{name}]", causes, False)
+    if isinstance(schema.get("items"), dict):
+        _nested(schema["items"], f"{path}.items", causes, False)
+    for name in _NESTED:
+        for index, item in enumerate(schema.get(name) or ()):
+            _nested(item, f"{path}.{name}[{index}]", causes, type_allowed)
+
+
+def _rules(schema: Json, path: str, causes: list[Cause]) -> None:
+    for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
+        where = f"{path}.x-kubernetes-validations[{index}]"
+        source = (rule.get("rule") or "").strip()
+        if not source:
+            causes.append(required(f"{where}.rule", "rule is not specified"))
+            continue
+        _messages(rule, where, causes)
+        _compile(schema, rule, source, where, causes)
+
+
+def _messages(rule: Json, where: str, causes: list[Cause]) -> None:
+    message = rule.get("message")
+    if message is not None and message and not message.strip():
+        causes.append(bad_value(f"{where}.message", message, "must be non-empty if specified"))
+    elif message and "\n" in message.strip():
+        causes.append(bad_value(f"{where}.message", message, "must not contain line breaks"))
+    elif "\n" in rule["rule"].strip() and not message:
+        causes.append(required(f"{where}.message", "message must be specified if rule contains line breaks"))
+    reason = rule.get("reason")
+    if reason is not None and reason not in _REASONS:
+        causes.append(not_supported(f"{where}.reason", reason, sorted(_REASONS)))
+
+
+def _compile(schema: Json, rule: Json, source: str, where: str, causes: list[Cause]) -> None:
+    try:
+        program = cel.compile_rule(rule["rule"], bool(rule.get("optionalOldSelf")))
+    except cel.CelError as error:
+        causes.append(bad_value(f"{where}.rule", rule, str(error)))
+        return
+    undefined = cel.undefined_fields(source, lambda names: _has_field(schema, names, where))
+    if undefined is not None:
+        text = f"compilation failed: ERROR: <input>:1:1: undefined field '{undefined}'\n | {source}\n | ^"
+        causes.append(bad_value(f"{where}.rule", rule, text))
+    if rule.get("optionalOldSelf") is not None and not program.uses_old:
+        why = "may not be set if oldSelf is not used in rule"
+        causes.append(bad_value(f"{where}.optionalOldSelf", rule["optionalOldSelf"], why))
+    if rule.get("messageExpression"):
+        try:
+            cel.compile_message(rule["messageExpression"])
+        except cel.CelError as error:
+            causes.append(bad_value(f"{where}.messageExpression", rule, f"messageExpression {error}"))
+
+
+def _has_field(schema: Json, names: list[str], where: str) -> bool:
+    at: Json = schema
+    root = where.partition(".schema.openAPIV3Schema")[2].startswith(".x-kubernetes-validations")
+    for index, name in enumerate(names):
+        if index == 0 and root and name in ("apiVersion", "kind", "metadata"):
+            return True
+        below = (at.get("properties") or {}).get(name)
+        if below is None:
+            additional = at.get("additionalProperties")
+            if isinstance(additional, dict):
+                below = additional
+            else:
+                return bool(
+                    additional
+                    or at.get("x-kubernetes-preserve-unknown-fields")
+                    or at.get("x-kubernetes-embedded-resource")
+                    or at.get("type") != "object"
+                )
+        at = below
+    return True
+
+
+def _defaults(schema: Json, path: str) -> list[Cause]:
+    """A default must be valid by its own schema, and not be pruned."""
+    causes: list[Cause] = []
+    for below, where, _ in _children(schema, path):
+        if "default" in below:
+            at = structure.Structure(below)
+            value = below["default"]
+            dropped: list[str] = []
+            structure.take(value, at, dropped)
+            if dropped:
+                unknown = structure.unknown_fields(value, at, root=False)
+                fields = ", ".join(item.removeprefix('unknown field "').rstrip('"') for item in unknown)
+                causes.append(bad_value(f"{where}.default", value, f"must not have unknown fields: {fields}"))
+            found: list[Cause] = []
+            if value is not None or not below.get("nullable"):
+                found = validation.by_schema(value, at)
+            causes += [Cause(cause.reason, cause.message, f"{where}.default" + _under(cause.field)) for cause in found]
+        causes += _defaults(below, where)
+    return causes
+
+
+def _under(field: str) -> str:
+    return "" if field in ("", "<nil>") else f".{field}"

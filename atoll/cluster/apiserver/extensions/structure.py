@@ -1,0 +1,238 @@
+"""Structural schemas of CRDs, compiled: pruning, defaulting, the schema node that patches and apply walk, and the
+gate (a native validator) that lets valid objects through without walking them here."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jsonschema_rs
+
+from atoll.cluster.apiserver.extensions import formats
+from atoll.kinds import schemas
+from atoll.kinds.nodes import ANY, ARRAY, DEDUCED, INT_OR_STRING, OBJECT, SchemaNode
+from atoll.objects.meta import copy
+
+Json = dict[str, Any]
+_META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
+
+
+class Structure:
+    """One place of a structural schema. Unknown kinds of validation stay in `raw`."""
+
+    __slots__ = (
+        "additional",
+        "default",
+        "defaults_below",
+        "embedded",
+        "has_default",
+        "int_or_string",
+        "items",
+        "list_type",
+        "lists_below",
+        "map_keys",
+        "nullable",
+        "preserve",
+        "properties",
+        "raw",
+        "rules",
+        "rules_below",
+        "type",
+    )  # fmt: skip
+
+    def __init__(self, raw: Json) -> None:
+        self.raw = raw
+        self.defaults_below: bool
+        self.rules_below: bool
+        self.lists_below: bool
+        self.type: str = raw.get("type") or ""
+        self.nullable = bool(raw.get("nullable"))
+        self.preserve = bool(raw.get("x-kubernetes-preserve-unknown-fields"))
+        self.embedded = bool(raw.get("x-kubernetes-embedded-resource"))
+        self.int_or_string = bool(raw.get("x-kubernetes-int-or-string"))
+        self.list_type: str = raw.get("x-kubernetes-list-type") or ""
+        self.map_keys: tuple[str, ...] = tuple(raw.get("x-kubernetes-list-map-keys") or ())
+        self.rules: list[Json] = raw.get("x-kubernetes-validations") or []
+        self.has_default = "default" in raw
+        self.default = raw.get("default")
+        properties = raw.get("properties")
+        self.properties: dict[str, Structure] = {name: Structure(item) for name, item in (properties or {}).items()}
+        extra = raw.get("additionalProperties")
+        self.additional: Structure | bool | None = Structure(extra) if isinstance(extra, dict) else extra
+        items = raw.get("items")
+        self.items: Structure | None = Structure(items) if isinstance(items, dict) else None
+        below = [*self.properties.values(), *([self.items] if self.items else [])]
+        if isinstance(self.additional, Structure):
+            below.append(self.additional)
+        self.defaults_below = any(item.has_default or item.defaults_below for item in below)
+        self.rules_below = bool(self.rules) or any(item.rules_below for item in below) or _has_nested_rules(raw)
+        self.lists_below = self.list_type in ("set", "map") or any(item.lists_below for item in below)
+
+
+def _has_nested_rules(raw: Json) -> bool:
+    return any(item.get("x-kubernetes-validations") for item in raw.get("allOf") or ())
+
+
+def take(value: Any, at: Structure, dropped: list[str], root: bool = False) -> Any:
+    """A pruned and defaulted copy along what changes, other parts shared; the names taken out go to `dropped`."""
+    if type(value) is dict:
+        return _take_object(value, at, dropped, root)
+    if type(value) is list:
+        items = at.items
+        if items is None or not (items.properties or items.items or items.additional or items.type == "object"):
+            return value
+        return [take(item, items, dropped) for item in value]
+    return value
+
+
+def _take_object(value: Json, at: Structure, dropped: list[str], root: bool) -> Json:
+    properties, additional = at.properties, at.additional
+    result: Json = {}
+    keeps_meta = root or at.embedded
+    for name, item in value.items():
+        if keeps_meta and name in _META_FIELDS:
+            result[name] = item
+            continue
+        below = properties.get(name)
+        if below is not None:
+            if item is None and below.has_default and not below.nullable:
+                continue
+            result[name] = take(item, below, dropped) if type(item) in (dict, list) else item
+        elif additional is not None and additional is not False:
+            result[name] = take(item, additional, dropped) if isinstance(additional, Structure) else item
+        elif at.preserve:
+            result[name] = item
+        else:
+            dropped.append(name)
+    if at.defaults_below:
+        for name, below in properties.items():
+            if below.has_default and name not in result:
+                default = copy(below.default)
+                result[name] = take(default, below, []) if below.defaults_below else default
+    return result
+
+
+def unknown_fields(value: Any, at: Structure, root: bool = True, path: str = "") -> list[str]:
+    """`unknown field "spec.foo"` for what pruning takes out, in the document's order."""
+    found: list[str] = []
+    _unknown(value, at, root, path, found)
+    return found
+
+
+def _unknown(value: Any, at: Structure, root: bool, path: str, found: list[str]) -> None:
+    if type(value) is list and at.items is not None:
+        for index, item in enumerate(value):
+            _unknown(item, at.items, False, f"{path}[{index}]", found)
+    elif type(value) is dict:
+        prefix = f"{path}." if path else ""
+        for name, item in value.items():
+            if (root or at.embedded) and name in _META_FIELDS:
+                continue
+            below = at.properties.get(name)
+            if below is None and isinstance(at.additional, Structure):
+                below = at.additional
+            if below is not None:
+                _unknown(item, below, False, prefix + name, found)
+            elif not at.preserve and not at.additional:
+                found.append(f'unknown field "{prefix}{name}"')
+
+
+def node_of(at: Structure, root: bool = False) -> SchemaNode:
+    """The same schema as the node that merge, apply and managedFields walk."""
+    kind = INT_OR_STRING if at.int_or_string else at.type or ANY
+    if kind == ANY or (kind == OBJECT and not at.properties and at.additional is None and not root):
+        node = DEDUCED.copy()
+        node.kind = kind
+        if not at.preserve and kind == OBJECT:
+            node.properties, node.additional = {}, None
+        node.atomic = at.raw.get("x-kubernetes-map-type") == "atomic"
+        return node
+    node = SchemaNode(kind)
+    node.nullable = at.nullable
+    node.preserve_unknown = at.preserve
+    node.extra = at.raw
+    node.has_default, node.default = at.has_default, at.default
+    node.atomic = at.raw.get("x-kubernetes-map-type") == "atomic"
+    if kind == ARRAY:
+        node.list_type, node.list_keys = at.list_type, at.map_keys
+        node.atomic = at.list_type not in ("set", "map")
+        node.items = node_of(at.items) if at.items is not None else DEDUCED
+        if at.map_keys and at.items is not None:
+            defaults = {key: at.items.properties[key].default for key in at.map_keys
+                        if key in at.items.properties and at.items.properties[key].has_default}  # fmt: skip
+            node.key_defaults = defaults or None
+    elif kind == OBJECT:
+        _fill_object(node, at, root)
+    return node
+
+
+def _fill_object(node: SchemaNode, at: Structure, root: bool) -> None:
+    if at.properties or root:
+        node.properties = {name: node_of(item) for name, item in at.properties.items()}
+    if root or at.embedded:
+        assert node.properties is not None or at.embedded
+        node.properties = node.properties or {}
+        text = SchemaNode("string")
+        node.properties["apiVersion"] = node.properties["kind"] = text
+        node.properties["metadata"] = schemas.object_meta()
+    if isinstance(at.additional, Structure):
+        node.additional = node_of(at.additional)
+    elif at.additional or at.preserve:
+        node.additional = DEDUCED
+
+
+def gate(at: Structure) -> Any:
+    """A native validator: what it lets through is valid by the schema (list types and CEL rules aside)."""
+    schema = _plain(at.raw)
+    for name in ("properties", "required"):
+        if name == "properties" and name in schema:
+            schema[name] = {key: item for key, item in schema[name].items() if key not in _META_FIELDS}
+    try:
+        return jsonschema_rs.validator_for(
+            schema, validate_formats=True, formats=formats.CHECKS, ignore_unknown_formats=True
+        )
+    except (jsonschema_rs.ValidationError, ValueError):
+        return None  # a pattern of Go's that the native engine does not know: the slow walk decides
+
+
+_KEPT = (
+    "enum", "format", "maxLength", "minLength", "pattern", "maximum", "minimum", "multipleOf", "maxItems", "minItems",
+    "uniqueItems", "maxProperties", "minProperties", "required",
+)  # fmt: skip
+
+
+def _plain(raw: Json) -> Json:
+    """JSON Schema of 2020-12 without Kubernetes' extensions."""
+    result: Json = {name: raw[name] for name in _KEPT if name in raw}
+    if raw.get("format") not in formats.CHECKS:
+        result.pop("format", None)
+    for name in ("maximum", "minimum"):
+        if raw.get(f"exclusive{name.title()}") and name in result:
+            result[f"exclusive{name.title()}"] = result.pop(name)
+    kind = raw.get("type")
+    if raw.get("x-kubernetes-int-or-string"):
+        result["type"] = ["integer", "string"]
+    elif kind:
+        result["type"] = kind
+    if "properties" in raw:
+        result["properties"] = {name: _plain(item) for name, item in raw["properties"].items()}
+    if isinstance(raw.get("additionalProperties"), dict):
+        result["additionalProperties"] = _plain(raw["additionalProperties"])
+    if isinstance(raw.get("items"), dict):
+        result["items"] = _plain(raw["items"])
+    for name in ("allOf", "anyOf", "oneOf"):
+        if raw.get(name):
+            result[name] = [_plain(item) for item in raw[name]]
+    if raw.get("not"):
+        result["not"] = _plain(raw["not"])
+    if raw.get("nullable"):
+        return {"anyOf": [{"type": "null"}, result]}
+    return result
+
+
+def go_pattern(pattern: str) -> re.Pattern[str] | None:
+    """Go's RE2 syntax in Python's; None where it can't be said."""
+    try:
+        return re.compile(pattern.replace(r"\z", r"\Z").replace("(?P<", "(?P<"))
+    except re.error:
+        return None
