@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atoll.cluster.apiserver.tables.cells import Cells, Object, Printer, age, columns, labels, name, since, some
+from atoll.kinds.convert import convert
 
 _LOAD_BALANCER_WIDTH = 16
 _MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
@@ -85,6 +86,7 @@ def _endpoints(obj: Object, now: float) -> Cells:
 
 
 def _event(obj: Object, now: float) -> Cells:
+    obj = convert(obj, "v1")
     first = since(obj.get("firstTimestamp") or obj.get("eventTime"), now)
     last = since(obj["lastTimestamp"], now) if obj.get("lastTimestamp") else first
     count = obj.get("count") or 1

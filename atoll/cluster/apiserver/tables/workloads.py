@@ -19,6 +19,7 @@ from atoll.cluster.apiserver.tables.cells import (
     since,
     some,
 )
+from atoll.kinds.convert import convert
 from atoll.objects.selectors import SelectorError, format_object, from_object
 
 
@@ -151,6 +152,7 @@ def _metric(metric: Object, current: Object | None) -> str:
 
 
 def _autoscaler(obj: Object, now: float) -> Cells:
+    obj = convert(obj, "autoscaling/v2")
     spec, status = obj["spec"], obj.get("status") or {}
     metrics, current = spec.get("metrics") or (), status.get("currentMetrics") or ()
     shown = [_metric(item, current[index] if index < len(current) else None) for index, item in enumerate(metrics)]
