@@ -1,0 +1,1 @@
+"""Programs of the demo images: run as files inside containers, never imported."""
