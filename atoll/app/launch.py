@@ -114,7 +114,7 @@ def _clean_networks(state: FleetState) -> None:
 def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:
     from atoll.app import programs
 
-    programs.preload()
+    programs.preload(fleet)
     sys.stdout.flush()
     sys.stderr.flush()
     if os.fork():

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from atoll.app.assembly import Assembly
 from atoll.app.pki import ClusterKeys
+from atoll.app.tabling import tables
 from atoll.base.errors import UserError
 from atoll.client import kubeconfig
 from atoll.client.kubeconfig import Access
+from atoll.cluster.apiserver.documents import Documents
 from atoll.cluster.apiserver.http import Streaming, http_handler
+from atoll.cluster.apiserver.protobuf import decode
 from atoll.wire.messages import Handler
 from atoll.wire.server import serve
 from atoll.wire.tls import server_context
@@ -21,15 +24,11 @@ HOST = "127.0.0.1"
 
 def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Handler:
     """The HTTP form of an assembled API."""
-    from atoll.cluster.apiserver.documents import Documents
-    from atoll.cluster.apiserver.protobuf import decode
-    from atoll.cluster.apiserver.tables import table
-
     return http_handler(
         assembly.api,
         assembly.identify,
         assembly.authorizer,
-        tables=table,
+        tables=tables(assembly.clock),
         documents=Documents(),
         streaming=streaming,
         protobuf=lambda body: decode(body)[2],

@@ -25,6 +25,7 @@ from atoll.app.state import FleetState
 log = logging.getLogger("atoll.supervisor")
 _RESTART_FIRST_SECONDS = 0.5
 _RESTART_MOST_SECONDS = 30.0
+_START_TRIES = 3
 _STOP_SECONDS = 10.0
 
 Main = Callable[[socket.socket], None]
@@ -41,6 +42,7 @@ class Supervisor:
         self._failures: dict[str, int] = {}
         self._restart_at: dict[str, float] = {}
         self._partitioned: set[str] = set()
+        self._been_ready: set[str] = set()
         self._down = False
         self._selector = selectors.DefaultSelector()
         self._waiting: dict[socket.socket, bytes] = {}
@@ -130,6 +132,7 @@ class Supervisor:
                 if hub is not None and hub.alive:
                     self._introduce(hub, child.name)
             if phase == "ready":
+                self._been_ready.add(child.name)
                 self._failures.pop(child.name, None)
         self._tell_waiting()
 
@@ -163,6 +166,12 @@ class Supervisor:
             return
         failures = self._failures.get(child.name, 0)
         self._failures[child.name] = failures + 1
+        if failures + 1 >= _START_TRIES and child.name not in self._been_ready:
+            child.phase = "failed"
+            child.info["fatal"] = f"it ended {failures + 1} times before it was ready"
+            child.info["hint"] = f"see {self._state.log_file(child.name)}"
+            self._tell_waiting()
+            return
         delay = min(_RESTART_FIRST_SECONDS * 2**failures, _RESTART_MOST_SECONDS)
         log.warning("%s ended with %s; starting it again in %.1f s", child.name, code, delay)
         child.phase = "exited"

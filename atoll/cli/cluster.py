@@ -96,7 +96,7 @@ def delete(name: str) -> None:
 
 @cluster.command(name="list")
 @output_option("json", "yaml")
-def list_clusters(output: str) -> None:
+def list_clusters(output: str | None) -> None:
     """List throw-away clusters."""
     from atoll.app.state import fleet_names, fleet_state
 

@@ -15,7 +15,7 @@ from atoll.cli.output import output_option, structured, table
 
 @click.command()
 @output_option("json", "yaml")
-def doctor(output: str) -> None:
+def doctor(output: str | None) -> None:
     """Check what a fleet needs, and say in which mode process nodes run here.
 
     \b

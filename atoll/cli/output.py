@@ -16,9 +16,9 @@ _BAD = ("NotReady", "Failed", "False", "Unhealthy", "Unreachable", "killed", "st
 
 
 def output_option(*formats: str) -> Callable[[F], F]:
-    """The -o option; "" is the table."""
+    """The -o option; None is the table."""
     return click.option(
-        "-o", "--output", type=click.Choice(formats or ("json", "yaml", "wide")), default="", help="Output format."
+        "-o", "--output", type=click.Choice(formats or ("json", "yaml", "wide")), default=None, help="Output format."
     )
 
 
@@ -72,7 +72,7 @@ def _coloured(cell: str) -> str:
     return cell
 
 
-def structured(value: object, output: str) -> bool:
+def structured(value: object, output: str | None) -> bool:
     """Print as JSON or YAML if that is asked for; False if it is not."""
     if output == "json":
         import orjson

@@ -19,7 +19,7 @@ Object = dict[str, Any]
 @fleet_option
 @output_option("json", "yaml", "wide")
 @click.option("--watch", "-w", is_flag=True, help="Show it again as it changes, until Ctrl-C.")
-def status(fleet: str, output: str, watch: bool) -> None:
+def status(fleet: str, output: str | None, watch: bool) -> None:
     """Show the fleet: its processes, its clusters as the hub sees them, and its workloads.
 
     \b
@@ -116,7 +116,7 @@ def _workload(obj: Object) -> Object:
     }
 
 
-def show(fleet: str, found: Object, output: str) -> None:
+def show(fleet: str, found: Object, output: str | None) -> None:
     """Print it."""
     if structured(found, output if output != "wide" else ""):
         return
