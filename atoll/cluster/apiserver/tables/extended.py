@@ -261,7 +261,14 @@ PRINTERS = {
     "volumeattributesclasses.storage.k8s.io": Printer(
         columns("Name DriverName Age"), lambda obj, now: [name(obj), obj.get("driverName", ""), age(obj, now)]
     ),
-    "volumeattachments.storage.k8s.io": Printer(columns("Name Attacher PV Node Attached:boolean Age"), _attachment),
+    "volumeattachments.storage.k8s.io": Printer(
+        (
+            column("Name", "string"),
+            column("Attacher", "string", form="name"),
+            *columns("PV Node Attached:boolean Age"),
+        ),
+        _attachment,
+    ),
     "csinodes.storage.k8s.io": Printer(
         columns("Name Drivers:integer Age"),
         lambda obj, now: [name(obj), len((obj.get("spec") or {}).get("drivers") or ()), age(obj, now)],
@@ -272,10 +279,6 @@ PRINTERS = {
             "RequiresRepublish:boolean Modes Age"
         ),
         _csi_driver,
-    ),
-    "csistoragecapacities.storage.k8s.io": Printer(
-        columns("Name StorageClassName Capacity"),
-        lambda obj, now: [name(obj), obj.get("storageClassName", ""), _or(obj.get("capacity"), "<unset>")],
     ),
     "priorityclasses.scheduling.k8s.io": Printer(
         columns("Name Value:integer Global-Default:boolean Age PreemptionPolicy"), _priority_class
