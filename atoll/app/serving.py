@@ -8,13 +8,10 @@ from pathlib import Path
 
 from atoll.app.assembly import Assembly
 from atoll.app.pki import ClusterKeys
-from atoll.app.tabling import tables
 from atoll.base.errors import UserError
 from atoll.client import kubeconfig
 from atoll.client.kubeconfig import Access
-from atoll.cluster.apiserver.documents import Documents
-from atoll.cluster.apiserver.http import Streaming, http_handler
-from atoll.cluster.apiserver.protobuf import decode
+from atoll.cluster.apiserver.http import LIMITS, Streaming, http_handler
 from atoll.wire.messages import Handler
 from atoll.wire.server import serve
 from atoll.wire.tls import server_context
@@ -24,15 +21,7 @@ HOST = "127.0.0.1"
 
 def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Handler:
     """The HTTP form of an assembled API."""
-    return http_handler(
-        assembly.api,
-        assembly.identify,
-        assembly.authorizer,
-        tables=tables(assembly.clock),
-        documents=Documents(),
-        streaming=streaming,
-        protobuf=lambda body: decode(body)[2],
-    )
+    return http_handler(assembly.api, assembly.identify, assembly.authorizer, streaming=streaming)
 
 
 async def serve_api(
@@ -43,7 +32,7 @@ async def serve_api(
     remembered = folder / "port"
     wanted = port or (int(remembered.read_text()) if remembered.exists() else 0)
     try:
-        server = await serve(handler, HOST, wanted, ssl_context=context)
+        server = await serve(handler, HOST, wanted, ssl_context=context, limits=LIMITS)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -51,7 +40,7 @@ async def serve_api(
             raise UserError(
                 f"port {port} is in use", hint="stop what listens there, or name another port in the fleet file"
             ) from None
-        server = await serve(handler, HOST, 0, ssl_context=context)
+        server = await serve(handler, HOST, 0, ssl_context=context, limits=LIMITS)
     stack.push_async_callback(server.close)
     remembered.write_text(str(server.port))
     access = Access(

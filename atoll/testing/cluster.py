@@ -15,7 +15,6 @@ from atoll.cluster.apiserver.extensions import install
 from atoll.cluster.apiserver.http import LIMITS, http_handler
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, Attributes, Decision, Object, User
-from atoll.cluster.apiserver.served import Served
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import Store
 from atoll.kinds.builtin import NAMESPACES
@@ -77,23 +76,10 @@ def everyone_is_admin(_: HttpRequest) -> User:
 @asynccontextmanager
 async def over_http(api: Api, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """The Api's address on loopback while the block runs; anyone is the administrator."""
-    handler = http_handler(api, everyone_is_admin, AllowAll(), tables=no_tables)
+    handler = http_handler(api, everyone_is_admin, AllowAll())
     server = await serve(handler, "127.0.0.1", 0, ssl_context=ssl_context, limits=LIMITS)
     scheme = "http" if ssl_context is None else "https"
     try:
         yield f"{scheme}://127.0.0.1:{server.port}"
     finally:
         await server.close()
-
-
-def no_tables(served: Served, objects: list[Object], metadata: Object, include: str, head: bool) -> Object:
-    """Names only."""
-    rows = [{"cells": [obj["metadata"]["name"]], "object": obj} for obj in objects]
-    columns = [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]
-    return {
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": metadata,
-        "columnDefinitions": columns if head else [],
-        "rows": rows,
-    }

@@ -7,13 +7,13 @@ parsed again slowly.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 import yaml
 
 from atoll.base.errors import BadRequest, UnsupportedMediaType
+from atoll.cluster.apiserver import protobuf
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -21,8 +21,6 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 ACCEPTED = (JSON, YAML, PROTOBUF)
 
 Repeated = tuple[str, ...]
-Protobuf = Callable[[bytes], Any]
-"""Decodes a `k8s\\0` body to a JSON value. Raises BadRequest."""
 
 
 def media_type(header: str) -> str:
@@ -36,14 +34,14 @@ def unknown_format(accepted: tuple[str, ...] = ACCEPTED) -> UnsupportedMediaType
     )
 
 
-def parse(body: bytes, content_type: str, kind: str, protobuf: Protobuf | None) -> tuple[Any, Repeated]:
+def parse(body: bytes, content_type: str, kind: str) -> tuple[Any, Repeated]:
     """`content_type` is a media type ("" is JSON); `kind` is for messages. Raises BadRequest, UnsupportedMediaType."""
     if content_type in ("", JSON):
         return parse_json(body, kind)
     if content_type == YAML:
         return parse_yaml(body, kind)
-    if content_type == PROTOBUF and protobuf is not None:
-        return protobuf(body), ()
+    if content_type == PROTOBUF:
+        return protobuf.decode(body)[2], ()
     raise unknown_format()
 
 

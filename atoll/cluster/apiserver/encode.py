@@ -6,16 +6,17 @@ An event is encoded once for all watchers that show it alike: frames are kept fo
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import yaml
 
+from atoll.base.clock import Clock
 from atoll.base.errors import NotAcceptable
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.tables.table import partial, table
 from atoll.cluster.apiserver.verbs.list import Page
 from atoll.cluster.apiserver.verbs.watch import INITIAL_EVENTS_END, Shown
 from atoll.cluster.store.port import Record
@@ -67,15 +68,11 @@ def negotiate(accept: str) -> Form:
     )
 
 
-Tables = Callable[[Served, list[Object], Object, str, bool], Object]
-"""(kind, objects, list metadata, includeObject, with column definitions) → a meta.k8s.io/v1 Table."""
-
-
 class Encoder:
-    """Encodes what verbs answer. `tables` is the columns part."""
+    """Encodes what verbs answer. The clock is for the ages in tables."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._young: dict[tuple[Any, ...], bytes] = {}
         self._old: dict[tuple[Any, ...], bytes] = {}
 
@@ -83,6 +80,16 @@ class Encoder:
         if form.media == "yaml":
             return yaml_bytes(value)
         return orjson.dumps(value)
+
+    def _table(self, served: Served, objects: list[Object], metadata: Object, form: Form, head: bool = True) -> Object:
+        return table(
+            served.columns,
+            objects,
+            now=self._clock.wall(),
+            include=form.include,
+            metadata=metadata,
+            headers=head,
+        )
 
     def record(self, served: Served, record: Record, form: Form) -> bytes:
         if form.kind == "":
@@ -92,7 +99,7 @@ class Encoder:
         if form.kind == "Table":
             obj = served.present(record)
             metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-            return self.value(self._tables(served, [obj], metadata, form.include, True), form)
+            return self.value(self._table(served, [obj], metadata, form), form)
         return self.value(partial(served.present(record)), form)
 
     def page(self, served: Served, page: Page, form: Form) -> bytes:
@@ -103,7 +110,7 @@ class Encoder:
             metadata["remainingItemCount"] = page.remaining
         if form.kind == "Table":
             objects = [served.present(record) for record in page.records]
-            return self.value(self._tables(served, objects, metadata, form.include, True), form)
+            return self.value(self._table(served, objects, metadata, form), form)
         if form.kind == "PartialObjectMetadata":
             items = [partial(served.present(record)) for record in page.records]
             head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
@@ -137,14 +144,14 @@ class Encoder:
     def _table_row(self, served: Served, record: Record, form: Form, first: bool) -> bytes:
         obj = served.present(record)
         metadata = {"resourceVersion": str(record.version)}
-        return orjson.dumps(self._tables(served, [obj], metadata, form.include, first))
+        return orjson.dumps(self._table(served, [obj], metadata, form, first))
 
     def _bookmark(self, served: Served, shown: Shown, form: Form) -> bytes:
         metadata: Object = {"resourceVersion": str(shown.version), "creationTimestamp": None}
         if shown.initial_end:
             metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
         if form.kind == "Table":
-            obj: Object = self._tables(served, [], {"resourceVersion": str(shown.version)}, form.include, False)
+            obj: Object = self._table(served, [], {"resourceVersion": str(shown.version)}, form, False)
             if shown.initial_end:
                 obj["rows"] = [{"cells": [], "object": {"metadata": metadata}}]
         elif form.kind:
@@ -152,10 +159,6 @@ class Encoder:
         else:
             obj = {"kind": served.resource.kind, "apiVersion": served.resource.api_version, "metadata": metadata}
         return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
-
-
-def partial(obj: Object) -> Object:
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
 
 
 def yaml_bytes(value: Any) -> bytes:

@@ -86,7 +86,6 @@ class Translator:
     encoder: Encoder
     nonresource: NonResource
     streaming: Streaming | None = None
-    protobuf: bodies.Protobuf | None = None
     counts: dict[tuple[str, str, str, int], int] = field(default_factory=dict)
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -331,7 +330,7 @@ class Translator:
         request = asked.request
         self._check_size(request.body)
         content_type = bodies.media_type(request.headers.get("content-type", ""))
-        return bodies.parse(request.body, content_type, asked.served.resource.kind, self.protobuf)
+        return bodies.parse(request.body, content_type, asked.served.resource.kind)
 
     def _delete_body(self, asked: Asked) -> Any:
         request = asked.request
@@ -339,7 +338,7 @@ class Translator:
             return None
         self._check_size(request.body)
         content_type = bodies.media_type(request.headers.get("content-type", ""))
-        value, _ = bodies.parse(request.body, content_type, "DeleteOptions", self.protobuf)
+        value, _ = bodies.parse(request.body, content_type, "DeleteOptions")
         if value is not None and not isinstance(value, dict):
             raise BadRequest("DeleteOptions must be an object")
         if value and value.get("kind") not in (None, "", "DeleteOptions"):
@@ -413,14 +412,11 @@ def http_handler(
     identify: Identify,
     authorizer: Authorizer,
     *,
-    tables: encode.Tables,
-    documents: Any = None,
     streaming: Streaming | None = None,
-    protobuf: bodies.Protobuf | None = None,
 ) -> Handler:
     """The handler for a server; also makes `LocalClient.raw` work."""
-    nonresource = NonResource(api, documents)
-    translator = Translator(api, identify, authorizer, Encoder(tables), nonresource, streaming, protobuf)
+    nonresource = NonResource(api)
+    translator = Translator(api, identify, authorizer, Encoder(api.clock), nonresource, streaming)
     nonresource.counts = translator.counts
     api.raw = _raw(translator)
     return translator

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
-
 import orjson
 
-from atoll.base.clock import rfc3339
 from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.discovery import custom_groups
+from atoll.cluster.apiserver.documents import Documents
+from atoll.cluster.apiserver.openapi import CustomSchema
 from atoll.cluster.apiserver.ports import User
 from atoll.wire.messages import HttpRequest, HttpResponse
 
@@ -16,16 +15,14 @@ _HEALTH = ("/healthz", "/livez", "/readyz")
 _CHECKS = ("ping", "log", "etcd", "poststarthook/start-apiextensions-controllers", "poststarthook/crd-informer-synced")
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
-Documents = Callable[[HttpRequest], HttpResponse | None]
-"""Discovery and OpenAPI; None: not one of its paths."""
-
 
 class NonResource:
     """`counts` is what the translation counts for /metrics: (method, group, resource, status) → requests."""
 
-    def __init__(self, api: Api, documents: Documents | None) -> None:
+    def __init__(self, api: Api) -> None:
         self._api = api
-        self._documents = documents
+        self._documents = Documents()
+        self._generation = -1
         self.counts: dict[tuple[str, str, str, int], int] = {}
 
     async def __call__(self, request: HttpRequest, user: User) -> HttpResponse:
@@ -33,16 +30,14 @@ class NonResource:
         for health in _HEALTH:
             if path == health or path.startswith(health + "/"):
                 return self._health(request, health)
-        if path == "/version" or path == "/version/":
-            return self._version()
         if path == "/metrics":
             return self._metrics()
-        if self._documents is not None:
-            found = self._documents(request)
-            if found is not None:
-                return found
         if path == "/":
             return self._root()
+        self._follow_custom()
+        found = self._documents(request)
+        if found is not None:
+            return found
         return HttpResponse(404, [_TEXT, ("X-Content-Type-Options", "nosniff")], b"404 page not found\n")
 
     def _health(self, request: HttpRequest, kind: str) -> HttpResponse:
@@ -54,25 +49,18 @@ class NonResource:
         lines = "".join(f"[+]{check} ok\n" for check in _CHECKS)
         return HttpResponse(200, [_TEXT], f"{lines}{kind[1:]} check passed\n".encode())
 
-    def _version(self) -> HttpResponse:
-        version = self._api.version
-        major, minor = version.lstrip("v").split(".")[:2]
-        body = {
-            "major": major,
-            "minor": minor,
-            "emulationMajor": major,
-            "emulationMinor": minor,
-            "minCompatibilityMajor": major,
-            "minCompatibilityMinor": str(int(minor) - 1),
-            "gitVersion": version,
-            "gitCommit": "",
-            "gitTreeState": "clean",
-            "buildDate": rfc3339(0),
-            "goVersion": f"python{platform.python_version()}",
-            "compiler": "atoll",
-            "platform": "linux/amd64",
-        }
-        return HttpResponse(200, [("Content-Type", "application/json")], orjson.dumps(body, option=orjson.OPT_INDENT_2))
+    def _follow_custom(self) -> None:
+        """The documents show what CRDs serve now."""
+        registry = self._api.registry
+        if registry.generation == self._generation:
+            return
+        self._generation = registry.generation
+        custom = [served for served in registry if served.custom is not None]
+        schemas = [
+            CustomSchema(served.entry, served.custom.versions[served.resource.version].given_schema)
+            for served in custom
+        ]
+        self._documents.set_custom(custom_groups(served.entry for served in custom), schemas)
 
     def _root(self) -> HttpResponse:
         found = {"/api", "/api/v1", "/apis", "/apis/", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3"}

@@ -14,6 +14,8 @@ import orjson
 
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.ports import Behaviour, Object
+from atoll.cluster.apiserver.tables.cells import Printer
+from atoll.cluster.apiserver.tables.table import printer_for
 from atoll.cluster.store.port import Key, Record
 from atoll.kinds import schemas
 from atoll.kinds.catalog import ApiResource
@@ -38,6 +40,7 @@ class Served:
     from_storage: Convert | None = None
     warning: str = ""  # said on every write: accepted, but not acted upon
     deprecation: str = ""  # said on every request
+    printer: Printer | None = None  # of tables; made from the kind where None
     store_resource: str = ""
     item_prefix: bytes = b""
     field_schemas: dict[str, managed.Schema] = field(default_factory=dict)  # by subresource, made when asked for
@@ -55,6 +58,13 @@ class Served:
             resource = self.resource
             self._schema = schemas.schema_for(resource.group, resource.version, resource.kind)
         return self._schema
+
+    @property
+    def columns(self) -> Printer:
+        """How kubectl's tables show it."""
+        if self.printer is None:
+            self.printer = printer_for(self.resource.group_resource)
+        return self.printer
 
     @property
     def storage_schema(self) -> SchemaNode | None:

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.discovery import custom_resource
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.structure import Json, Structure
 from atoll.cluster.apiserver.ports import Behaviour, Cause, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.tables.custom import custom_printer
 from atoll.cluster.apiserver.verbs.accept import report
 from atoll.cluster.apiserver.verbs.scale import Paths
 from atoll.kinds import schemas
-from atoll.kinds.catalog import ApiResource, Subresource
 from atoll.kinds.decode import DecodeError, cannot_handle, decode
 from atoll.kinds.resource import Resource
 
 _PRESERVE_ALL: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
-_SUB_VERBS = ("get", "patch", "update")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """additionalPrinterColumns."""
-
-    name: str
-    type: str
-    json_path: str
-    description: str = ""
-    format: str = ""
-    priority: int = 0
 
 
 class CustomVersion:
@@ -47,7 +33,8 @@ class CustomVersion:
         schema = (raw.get("schema") or {}).get("openAPIV3Schema") or _PRESERVE_ALL
         self.schema: Json = schema
         self.structure = Structure(schema)
-        self.columns = tuple(_column(item) for item in raw.get("additionalPrinterColumns") or ())
+        self.printer = custom_printer(raw.get("additionalPrinterColumns"))
+        self.given_schema: Json | None = (raw.get("schema") or {}).get("openAPIV3Schema")
         self.selectable = tuple(item["jsonPath"] for item in raw.get("selectableFields") or ())
         subresources = raw.get("subresources") or {}
         self.has_status = subresources.get("status") is not None
@@ -63,13 +50,6 @@ class CustomVersion:
             self._gate = structure.gate(self.structure)
             self._gate_made = True
         return self._gate
-
-
-def _column(item: Json) -> Column:
-    return Column(
-        item["name"], item["type"], item["jsonPath"], item.get("description") or "", item.get("format") or "",
-        item.get("priority") or 0,
-    )  # fmt: skip
 
 
 def _steps(path: str) -> tuple[str, ...]:
@@ -108,15 +88,15 @@ class CustomKind:
 
     def _served(self, version: CustomVersion, storage: Resource) -> Served:
         resource = self.resource(version.name)
-        entry = ApiResource(
+        entry = custom_resource(
             resource,
-            self.names.get("singular") or self.names["kind"].lower(),
-            _VERBS,
-            tuple(self.names.get("shortNames") or ()),
-            tuple(self.names.get("categories") or ()),
-            _subresources(version, resource.kind),
-            "",
-            self.names.get("listKind") or f"{resource.kind}List",
+            singular=self.names.get("singular") or self.names["kind"].lower(),
+            list_kind=self.names.get("listKind") or "",
+            short_names=self.names.get("shortNames") or (),
+            categories=self.names.get("categories") or (),
+            status=version.has_status,
+            scale=version.scale is not None,
+            storage_version=self.storage,
         )
         warning = ""
         if version.deprecated:
@@ -129,6 +109,7 @@ class CustomKind:
             check_name=names.dns_subdomain,
             custom=self,
             deprecation=warning,
+            printer=version.printer,
             _schema=structure.node_of(version.structure, root=True),
         )
 
@@ -156,15 +137,6 @@ def _metadata(resource: Resource, raw: Any) -> tuple[Json, list[str]]:
         raise cannot_handle(resource.kind, resource.api_version, str(error)) from None
     metadata.pop("creationTimestamp", None) if metadata.get("creationTimestamp") is None else None
     return metadata, [item.replace('"', '"metadata.', 1) for item in problems]
-
-
-def _subresources(version: CustomVersion, kind: str) -> tuple[Subresource, ...]:
-    found = []
-    if version.has_status:
-        found.append(Subresource("status", kind, _SUB_VERBS))
-    if version.scale is not None:
-        found.append(Subresource("scale", "Scale", _SUB_VERBS, "autoscaling/v1"))
-    return tuple(found)
 
 
 _BLOCKING = frozenset(
@@ -269,6 +241,3 @@ def _text_at(obj: Any, path: str) -> str:
     if isinstance(obj, bool):
         return "true" if obj else "false"
     return "" if obj is None else str(obj)
-
-
-__all__ = ["Column", "CustomKind", "CustomVersion"]
