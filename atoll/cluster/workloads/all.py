@@ -12,14 +12,19 @@ from atoll.cluster.workloads.deployment.controller import DeploymentController
 from atoll.cluster.workloads.disruption.controller import DisruptionController
 from atoll.cluster.workloads.endpoints.controller import EndpointsController, EndpointSliceController
 from atoll.cluster.workloads.garbage.controller import GarbageCollector
+from atoll.cluster.workloads.housekeeping.cluster import ClusterRoleAggregation, NodeAddresses
+from atoll.cluster.workloads.housekeeping.expiry import EventExpiry, FinishedJobs
+from atoll.cluster.workloads.housekeeping.pod_gc import PodCollector
 from atoll.cluster.workloads.job.controller import JobController
 from atoll.cluster.workloads.namespaces.controller import NamespaceController
+from atoll.cluster.workloads.quota.controller import ResourceQuotaController
 from atoll.cluster.workloads.replicaset.controller import (
     REPLICA_SET,
     REPLICATION_CONTROLLER,
     ReplicaSetController,
 )
 from atoll.cluster.workloads.statefulset.controller import StatefulSetController
+from atoll.cluster.workloads.volumes.controller import EphemeralClaims, ProtectionController, VolumeController
 from atoll.runtime.informer import Informers
 
 __all__ = ["Options", "full_controllers", "hub_controllers"]
@@ -33,7 +38,7 @@ def hub_controllers(
     options: Options | None = None,
     make_token: TokenMaker | None = None,
 ) -> list[Runnable]:
-    """Namespaces, garbage collection and service accounts: what an API on which templates don't run needs.
+    """Namespaces, garbage collection, service accounts, aggregated roles, quotas: all but what runs templates.
 
     The caller starts the informers (`informers.start()`) and runs each as a task.
     """
@@ -51,7 +56,7 @@ def full_controllers(
 ) -> list[Runnable]:
     """Everything that kube-controller-manager does here but for nodes' health, which is the nodes' part."""
     context = Context(client_for, informers, clock, chance, options or Options())
-    return [
+    found: list[Runnable] = [
         *_basic(context, make_token),
         ReplicaSetController(context, REPLICA_SET),
         ReplicaSetController(context, REPLICATION_CONTROLLER),
@@ -63,11 +68,27 @@ def full_controllers(
         DisruptionController(context),
         EndpointsController(context),
         EndpointSliceController(context),
+        VolumeController(context),
+        ProtectionController(context),
+        EphemeralClaims(context),
+        FinishedJobs(context),
+        PodCollector(context),
     ]
+    if context.options.cluster_cidr:
+        found.append(NodeAddresses(context))
+    return found
 
 
 def _basic(context: Context, make_token: TokenMaker | None) -> list[Runnable]:
-    found: list[Runnable] = [NamespaceController(context), GarbageCollector(context), DefaultAccounts(context)]
+    found: list[Runnable] = [
+        NamespaceController(context),
+        GarbageCollector(context),
+        DefaultAccounts(context),
+        ClusterRoleAggregation(context),
+        ResourceQuotaController(context),
+    ]
+    if context.options.event_ttl_seconds:
+        found.append(EventExpiry(context))
     if context.options.root_ca:
         found.append(RootCaPublisher(context))
     if make_token is not None:

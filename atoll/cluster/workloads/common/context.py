@@ -32,7 +32,7 @@ class Options:
     node_cidr_mask_size: int = 24
     root_ca: str = ""  # PEM published as kube-root-ca.crt in each namespace; "" publishes none
     terminated_pod_threshold: int = 12_500
-    event_ttl_seconds: float = 3600.0
+    event_ttl_seconds: float = 3600.0  # 0: the API server itself forgets events
     workers: int = 5
     provision_volumes: bool = True
 

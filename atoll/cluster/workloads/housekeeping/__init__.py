@@ -1,0 +1,1 @@
+"""Small loops that keep a cluster tidy: old events, finished Jobs and pods, aggregated roles, pod CIDRs."""

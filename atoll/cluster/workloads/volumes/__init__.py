@@ -1,0 +1,1 @@
+"""PersistentVolumeClaims and PersistentVolumes: matching, provisioning (simulated), reclaiming, protection."""
