@@ -97,9 +97,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
-        if self._task is None or self._streaming:
-            return False  # nothing to answer, or the reader of a stream has gone: close
-        return self._certificate is None and self._transport.get_extra_info("ssl_object") is None
+        return False  # close: as to Go's server, a client that ends its side has gone
 
     def pause_writing(self) -> None:
         if self._drained is None:
@@ -316,7 +314,7 @@ class HttpProtocol(asyncio.Protocol):
         if response.upgrade is not None:
             await self._hijack(response)
             return False
-        keep = parsed.keep_alive and not self._owner.closing and not self._stopped
+        keep = parsed.keep_alive and not self._owner.closing and (not self._stopped or bool(self._waiting))
         if response.stream is not None:
             keep = await self._write_stream(parsed, response, response.stream, keep)
         else:

@@ -140,7 +140,8 @@ class WebSocket:
         elif isinstance(event, CloseConnection):
             if self._closed is None:
                 self._closed = WebSocketClosed(int(event.code or NO_STATUS), event.reason or "")
-            if self._protocol.state is ConnectionState.REMOTE_CLOSING:
+            # wsproto says so too when the peer broke the protocol: the state is still OPEN then.
+            if self._protocol.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.OPEN):
                 with suppress(ConnectionError, LocalProtocolError):
                     await self._connection.write(self._protocol.send(event.response()))
         elif isinstance(event, Pong):
