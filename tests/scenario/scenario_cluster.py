@@ -13,12 +13,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
+from atoll.app.serving import handler_of
 from atoll.base.chance import Chance
 from atoll.base.clock import rfc3339
 from atoll.base.errors import AtollError
 from atoll.client.port import DeleteOptions, Object
-from atoll.cluster.apiserver.documents import Documents
-from atoll.cluster.apiserver.http import http_handler
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.workloads.all import full_controllers
@@ -26,7 +25,6 @@ from atoll.cluster.workloads.common.context import Options
 from atoll.kinds.builtin import NODES, PODS
 from atoll.runtime.informer import Informers
 from atoll.runtime.virtual import LoopClock
-from atoll.testing.cluster import AllowAll, everyone_is_admin, no_tables
 
 
 class PodRunner:
@@ -130,7 +128,7 @@ class ScenarioCluster:
         self.store = MemoryStore(clock=self.clock)
         self.assembly = assemble(self.store, self.clock, chance, ApiOptions())
         self.api = self.assembly.api
-        http_handler(self.api, everyone_is_admin, AllowAll(), tables=no_tables, documents=Documents())
+        handler_of(self.assembly)  # makes raw requests work in process
         self.client = LocalClient(self.api)
         self.informers = Informers(self.client)
         self.nodes = nodes
