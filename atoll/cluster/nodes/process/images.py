@@ -1,8 +1,9 @@
 """The image catalogue: what a container image's name means on a machine that pulls nothing.
 
 An entry maps a pattern of image names to a program of this machine, of an installed wheel, or to an unpacked root
-folder. The cluster's configuration may bring entries of its own; they come before the default ones. Nothing is ever
-downloaded: an image without an entry is refused with a message that says how to map it.
+folder. In an entry's `env`, {cluster} and {node} stand for their names. The cluster's configuration may bring entries
+of its own; they come before the default ones. Nothing is ever downloaded: an image without an entry is refused with a
+message that says how to map it.
 """
 
 from __future__ import annotations
@@ -65,10 +66,13 @@ def default_entries() -> list[dict[str, Any]]:
     """What every cluster understands."""
     python = {"program": [_PYTHON], "path": f"{_PYTHON_PREFIX}/bin:{DEFAULT_PATH}", "mounts": _outside_usr()}
     shell = {"program": [], "args": ["sh"], "path": f"{DEFAULT_PATH}:{_PYTHON_PREFIX}/bin", "mounts": _outside_usr()}
-    demo = [{"source": _DEMO, "target": "/app"}, *_outside_usr()]
+    demo = {
+        "mounts": [{"source": _DEMO, "target": "/app"}, *_outside_usr()],
+        "env": {"CLUSTER": "{cluster}", "NODE_NAME": "{node}"},
+    }
     return [
-        {"image": "atoll.dev/hello-frontend", "program": [_PYTHON, "/app/frontend.py"], "mounts": demo},
-        {"image": "atoll.dev/hello-backend", "program": [_PYTHON, "/app/backend.py"], "mounts": demo},
+        {"image": "atoll.dev/hello-frontend", "program": [_PYTHON, "/app/frontend.py"], **demo},
+        {"image": "atoll.dev/hello-backend", "program": [_PYTHON, "/app/backend.py"], **demo},
         {"image": "*pause", "program": ["sleep", "infinity"]},
         {"image": "python", **python, "args": []},
         *(

@@ -22,9 +22,9 @@ _BLOCK = 256 * 1024
 
 def rfc3339_nano(wall_seconds: float) -> str:
     """As the runtime stamps lines: nine decimals, UTC."""
-    nanoseconds = int(wall_seconds * 1_000_000_000)
-    moment = datetime.datetime.fromtimestamp(nanoseconds // 1_000_000_000, datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 1_000_000_000:09d}Z"
+    seconds = int(wall_seconds)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{int((wall_seconds - seconds) * 1_000_000_000):09d}Z"
 
 
 def parse_nano(text: str) -> float:

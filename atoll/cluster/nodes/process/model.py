@@ -26,9 +26,10 @@ Object = dict[str, Any]
 class NodeConfig:
     """A process node. `state_dir` is its own; `volumes_dir` is shared by the cluster's nodes (persistent volumes)."""
 
-    cluster: str
+    cluster: str  # names the bridge: unique on this machine
     state_dir: Path
     volumes_dir: Path
+    cluster_title: str = ""  # what users call it
     mode: str = "host"  # "bridge" (root: real pod addresses) or "host"
     address: str = "127.0.0.1"  # InternalIP; in bridge mode the pod range's first address
     kubelet_port: int = 10250  # 0: any free one

@@ -35,7 +35,9 @@ async def plan_container(
     user = run_as(pod, spec, image, host_mode=context.config.mode != "bridge")
     references = await files.references(pod)
     env = {"PATH": image.path, "HOSTNAME": hostname(pod), "HOME": "/root" if user in (None, (0, 0)) else "/"}
-    env |= dict(image.env)
+    config = context.config
+    facts = {"{cluster}": config.cluster_title or config.cluster, "{node}": context.name}
+    env |= {key: facts.get(value, value) for key, value in image.env}
     env |= container_environment(pod, spec, references)
     env |= chosen_ports(spec, address)
     argv = command_line(spec, list(image.program), list(image.args), env)

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-BACKEND = os.environ.get("BACKEND", "http://hello-backend:8080")
+BACKEND = os.environ.get("BACKEND_URL", "http://backend")
 
 
 class Handler(BaseHTTPRequestHandler):
