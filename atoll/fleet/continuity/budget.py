@@ -1,0 +1,125 @@
+"""The destruction budget: how many objects of a kind may be deleted, unasked for, within a while.
+
+Every deletion in members that nobody asked for by name must be granted here. What is not granted is held: it
+stays in the member, and the budget object says how a person confirms it. Exempt, and never asked: moves off a lost
+cluster, surplus whose replacement is Ready, `unjoin NAME`, a template deleted by name.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from atoll.base.clock import Clock
+from atoll.fleet import names
+
+CONFIRM = f"{names.PREFIX}confirm"
+BUDGET_NAME = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    percent: int = 20
+    at_least: int = 20
+    window_seconds: float = 600.0
+
+
+@dataclass(slots=True)
+class Held:
+    """Objects of one kind that wait for a person."""
+
+    kind: str
+    objects: set[str] = field(default_factory=set)
+    reason: str = ""
+    since: float = 0.0  # wall
+
+    @property
+    def how(self) -> str:
+        """The command that confirms it."""
+        return f"kubectl annotate destructionbudget {BUDGET_NAME} {CONFIRM}={self.kind} --overwrite"
+
+
+class Budget:
+    """`total(kind)` counts the fleet's objects of a kind; `changed` is called when something is held or freed."""
+
+    def __init__(self, clock: Clock, limits: Limits, total: Callable[[str], int], changed: Callable[[], None]) -> None:
+        self.limits = limits
+        self.held: dict[str, Held] = {}
+        self._clock = clock
+        self._total = total
+        self._changed = changed
+        self._granted: dict[str, deque[tuple[float, str]]] = {}
+        self._confirmed: dict[str, set[str]] = {}
+
+    def limit(self, kind: str) -> int:
+        """Most deletions of the kind within the window: of what there was when the window began."""
+        there = self._total(kind) + len(self._window(kind))
+        return max(self.limits.at_least, there * self.limits.percent // 100)
+
+    def take(self, kind: str, what: str, reason: str) -> bool:
+        """Whether `what` (a copy, "cluster/namespace/name") may be deleted now."""
+        window = self._window(kind)
+        if any(name == what for _, name in window):
+            return True
+        if what in self._confirmed.get(kind, ()):
+            self._confirmed[kind].discard(what)
+            self._free(kind, what)
+            return True
+        if len(window) < self.limit(kind):
+            window.append((self._clock.monotonic(), what))
+            self._free(kind, what)
+            return True
+        held = self.held.get(kind)
+        if held is None:
+            held = self.held[kind] = Held(kind, since=self._clock.wall())
+        if what not in held.objects:
+            held.objects.add(what)
+            held.reason = reason
+            self._changed()
+        return False
+
+    def confirm(self, kind: str) -> int:
+        """A person wants what is held of the kind to go. Returns how many objects that is."""
+        held = self.held.pop(kind, None)
+        if held is None:
+            return 0
+        self._confirmed.setdefault(kind, set()).update(held.objects)
+        self._changed()
+        return len(held.objects)
+
+    def withdraw(self, kind: str, what: str) -> None:
+        """The deletion is no longer wanted."""
+        self._free(kind, what)
+
+    def is_held(self, kind: str, what: str) -> bool:
+        held = self.held.get(kind)
+        return held is not None and what in held.objects
+
+    def next_grant(self, kind: str) -> float:
+        """Seconds till the window lets another one through."""
+        window = self._window(kind)
+        if not window:
+            return 0.0
+        return max(0.1, window[0][0] + self.limits.window_seconds - self._clock.monotonic())
+
+    def used(self, kind: str) -> int:
+        return len(self._window(kind))
+
+    def kinds(self) -> list[str]:
+        return sorted(kind for kind in self._granted if self._window(kind))
+
+    def _free(self, kind: str, what: str) -> None:
+        held = self.held.get(kind)
+        if held is not None and what in held.objects:
+            held.objects.discard(what)
+            if not held.objects:
+                del self.held[kind]
+            self._changed()
+
+    def _window(self, kind: str) -> deque[tuple[float, str]]:
+        window = self._granted.setdefault(kind, deque())
+        oldest = self._clock.monotonic() - self.limits.window_seconds
+        while window and window[0][0] <= oldest:
+            window.popleft()
+        return window
