@@ -183,13 +183,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def control_plane(*arguments: str) -> Iterator[ControlPlane]:
-    """etcd and kube-apiserver with RBAC and default admission, ready; `arguments` go to the API server."""
+def control_plane(*arguments: str, durable: bool = False) -> Iterator[ControlPlane]:
+    """etcd and kube-apiserver with RBAC and default admission, ready; `arguments` go to the API server.
+
+    `durable` lets etcd sync its log to the disk, as in production; tests do without.
+    """
     with tempfile.TemporaryDirectory(prefix="atoll-real-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         plane = _make(folder)
         try:
-            _start_etcd_and_apiserver(plane, arguments)
+            _start_etcd_and_apiserver(plane, arguments, durable)
             _wait_ready(plane)
             yield plane
         finally:
@@ -215,7 +218,7 @@ def _rsa_key_pem() -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
-def _start_etcd_and_apiserver(plane: ControlPlane, arguments: Sequence[str]) -> None:
+def _start_etcd_and_apiserver(plane: ControlPlane, arguments: Sequence[str], durable: bool = False) -> None:
     folder = plane.folder
     client, peer = free_port(), free_port()
     plane.start(
@@ -224,7 +227,7 @@ def _start_etcd_and_apiserver(plane: ControlPlane, arguments: Sequence[str]) -> 
         f"--listen-client-urls=http://127.0.0.1:{client}",
         f"--advertise-client-urls=http://127.0.0.1:{client}",
         f"--listen-peer-urls=http://127.0.0.1:{peer}",
-        "--unsafe-no-fsync=true",
+        f"--unsafe-no-fsync={'false' if durable else 'true'}",
     )
     plane.start(
         "kube-apiserver",

@@ -1,0 +1,40 @@
+"""GETs of one small object a second."""
+
+from __future__ import annotations
+
+from bench import load
+from bench.figure import Figure, percentile
+from bench.load import Load
+from bench.targets import NAMESPACE, Target, ours, real, real_available
+
+CLIENTS = 32
+PATH = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/load"
+
+
+def measure(target: Target, total: int) -> Load:
+    found: Load = load.execute(load.run(target.bench, load.get(target.bench, PATH), total, CLIENTS))
+    assert set(found.statuses) == {200}, found.statuses
+    return found
+
+
+def run() -> list[Figure]:
+    theirs = None
+    if real_available():
+        with real() as target:
+            theirs = measure(target, 10_000)
+    with ours() as target:
+        mine = measure(target, 50_000)
+
+    def shown(found: Load) -> str:
+        return f"{found.rate:,.0f}/s, p99 {percentile(found.latencies, 0.99) * 1000:.0f} ms"
+
+    return [
+        Figure(
+            "GETs/s",
+            shown(theirs) if theirs else "not built",
+            shown(mine),
+            mine.rate / theirs.rate if theirs else None,
+            5,
+            f"a service account, {CLIENTS} connections, one request in flight each",
+        )
+    ]

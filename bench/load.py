@@ -1,0 +1,229 @@
+"""A load generator, the same against any API server: raw HTTP/1.1 over TLS, one request in flight a connection.
+
+It runs in the process of the bench, beside the server on the same cores, so its own cost counts against both sides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from array import array
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import uvloop
+
+from atoll.client.kubeconfig import Access
+from atoll.wire.tls import client_context
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_NAME = re.compile(rb'"name":"p-(\d+)"')
+_END_OF_EVENT = b"}\n"
+
+
+@dataclass
+class Load:
+    """What came out of one run."""
+
+    seconds: float
+    latencies: list[float]
+    statuses: dict[int, int]
+
+    @property
+    def rate(self) -> float:
+        return len(self.latencies) / self.seconds
+
+
+@dataclass
+class _Run:
+    """Hands out requests and gathers answers."""
+
+    make: Callable[[int], bytes]
+    total: int
+    done: asyncio.Future[None]
+    sent: array[float] = field(default_factory=lambda: array("d"))
+    latencies: list[float] = field(default_factory=list)
+    statuses: dict[int, int] = field(default_factory=dict)
+
+    def next(self) -> bytes | None:
+        number = len(self.sent)
+        if number >= self.total:
+            return None
+        self.sent.append(time.perf_counter())
+        return self.make(number)
+
+    def answered(self, status: int, seconds: float) -> None:
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.latencies.append(seconds)
+        if len(self.latencies) == self.total and not self.done.done():
+            self.done.set_result(None)
+
+    def failed(self, error: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError(error))
+
+
+class _Requests(asyncio.Protocol):
+    """One connection that asks again as soon as it is answered."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._buffer = b""
+        self._sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def begin(self) -> None:
+        request = self._run.next()
+        if request is not None:
+            self._sent = time.perf_counter()
+            self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer + data if self._buffer else data
+        head = buffer.find(b"\r\n\r\n")
+        if head >= 0:
+            length = _LENGTH.search(buffer, 0, head)
+            if len(buffer) >= head + 4 + int(length[1]) if length else buffer.endswith(b"0\r\n\r\n"):
+                self._buffer = b""
+                self._run.answered(int(buffer[9:12]), time.perf_counter() - self._sent)
+                self.begin()
+                return
+        self._buffer = buffer
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._run.failed(f"the server closed a connection: {exc}")
+
+
+class _Watch(asyncio.Protocol):
+    """Counts events; where `lags` is given, notes for each how long ago its object was sent."""
+
+    def __init__(self, watchers: Watchers, samples: bool) -> None:
+        self._watchers = watchers
+        self._samples = samples
+        self._last = b""
+        self.events = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        fresh = data.count(_END_OF_EVENT)
+        if self._last == b"}" and data[:1] == b"\n":
+            fresh += 1
+        self._last = data[-1:]
+        self.events += fresh
+        if not self._watchers.open:
+            self._watchers.opened.add(self)
+        elif self._samples:
+            now = time.perf_counter()
+            sent = self._watchers.sent
+            for number in {int(found) for found in _NAME.findall(data)}:
+                if number < len(sent):
+                    self._watchers.lags.append(now - sent[number])
+        self._watchers.count(fresh)
+
+
+class Watchers:
+    """Many watches of one path; `wait` until each has seen so many events."""
+
+    def __init__(self, count: int) -> None:
+        self.open = False
+        self.opened: set[_Watch] = set()
+        self.lags: list[float] = []
+        self.sent: array[float] = array("d")
+        self.protocols: list[_Watch] = []
+        self._wanted = count
+        self._events = 0
+        self._target = 0
+        self._reached: asyncio.Future[None] | None = None
+
+    def count(self, events: int) -> None:
+        self._events += events
+        if self._reached is not None and self._events >= self._target and not self._reached.done():
+            self._reached.set_result(None)
+
+    async def start(self, access: Access, path: str) -> None:
+        for number in range(self._wanted):
+            protocol = _Watch(self, number % 10 == 0)
+            self.protocols.append(protocol)
+            await _connect(access, lambda protocol=protocol: protocol)  # type: ignore[misc]
+            protocol._transport.write(get(access, path)(0))
+        while len(self.opened) < self._wanted:  # each has its head
+            await asyncio.sleep(0.01)
+        self.open = True
+
+    def expect(self, events: int) -> asyncio.Future[None]:
+        """Done when so many events, over all watchers, have come."""
+        self._events, self._target = 0, events
+        self._reached = asyncio.get_running_loop().create_future()
+        return self._reached
+
+    def close(self) -> None:
+        for protocol in self.protocols:
+            protocol._transport.abort()
+
+
+def get(access: Access, path: str) -> Callable[[int], bytes]:
+    """GETs of one path."""
+    request = _head("GET", access, path) + b"\r\n"
+    return lambda _: request
+
+
+def post(access: Access, path: str, body: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """POSTs of JSON bodies made from their number."""
+    head = _head("POST", access, path) + b"Content-Type: application/json\r\nContent-Length: "
+
+    def make(number: int) -> bytes:
+        data = body(number)
+        return b"%b%d\r\n\r\n%b" % (head, len(data), data)
+
+    return make
+
+
+def _head(method: str, access: Access, path: str) -> bytes:
+    host = urlsplit(access.server).netloc
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {access.token}\r\n"
+        "Accept: application/json\r\nUser-Agent: bench\r\n"
+    ).encode()
+
+
+async def _connect(access: Access, make: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+    parts = urlsplit(access.server)
+    context: ssl.SSLContext = client_context(ca_pem=access.ca_pem)
+    loop = asyncio.get_running_loop()
+    _, protocol = await loop.create_connection(make, parts.hostname, parts.port, ssl=context)
+    return protocol
+
+
+async def run(
+    access: Access,
+    make: Callable[[int], bytes],
+    total: int,
+    connections: int = 32,
+    watchers: Watchers | None = None,
+) -> Load:
+    """Send `total` requests over `connections`, each connection one at a time."""
+    state = _Run(make, total, asyncio.get_running_loop().create_future())
+    if watchers is not None:
+        watchers.sent = state.sent
+    protocols = [cast(_Requests, await _connect(access, lambda: _Requests(state))) for _ in range(connections)]
+    started = time.perf_counter()
+    for protocol in protocols:
+        protocol.begin()
+    await state.done
+    seconds = time.perf_counter() - started
+    for protocol in protocols:
+        protocol._transport.abort()
+    return Load(seconds, state.latencies, state.statuses)
+
+
+def execute(main: Coroutine[Any, Any, Any]) -> Any:
+    """In the loop that the generator needs."""
+    return uvloop.run(main)

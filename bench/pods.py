@@ -1,0 +1,15 @@
+"""Small pods, as the load posts them."""
+
+from __future__ import annotations
+
+from bench.targets import NAMESPACE
+
+PATH = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_BODY = (
+    b'{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p-%d","labels":{"app":"bench"}},"spec":{"containers":['
+    b'{"name":"c","image":"registry.example/app:1","resources":{"requests":{"cpu":"100m","memory":"64Mi"}}}]}}'
+)
+
+
+def body(number: int) -> bytes:
+    return _BODY % number
