@@ -155,7 +155,7 @@ class ServiceAllocation:
     def _take(self, held: _Held, value: str | int, key: Key, dry_run: bool) -> bool:
         entry = held.by_value.get(value)
         now = self._clock.monotonic()
-        if entry is not None and (entry[1] > now or self._uses(entry[0], value)):
+        if entry is not None and entry[0] != key and (entry[1] > now or self._uses(entry[0], value)):
             return False
         if not dry_run:
             held.by_value[value] = (key, now + _HOLD_SECONDS)
