@@ -23,7 +23,6 @@ from atoll.base.errors import (
     ApiError,
     BadRequest,
     Conflict,
-    Gone,
     Invalid,
     NotFound,
     TooManyRequests,
@@ -689,15 +688,6 @@ class ClientContract:
         async def scenario(client: Client, namespace: str) -> None:
             made = await client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "robot"}}, namespace)
             assert "secrets" not in made
-
-        self.run(scenario)
-
-    def test_a_watch_below_the_history_is_gone(self) -> None:
-        async def scenario(client: Client, namespace: str) -> None:
-            with pytest.raises((Gone, ApiError, TimeoutError)):
-                async with asyncio.timeout(0.01):
-                    async for _ in client.watch(CONFIGMAPS, namespace, resource_version="999999999"):
-                        raise AssertionError("nothing has happened there yet")
 
         self.run(scenario)
 
