@@ -1,0 +1,86 @@
+"""Record scenarios against the real kube-apiserver into tests/differential/recordings.
+
+.venv/bin/python tests/real/record [SCENARIO …]
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+TESTS = HERE.parent.parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(TESTS / "differential")]
+
+from control_plane import ControlPlane, control_plane  # noqa: E402
+from exchange import decode_body, encode_body, resolve  # noqa: E402
+
+RECORDINGS = TESTS / "differential" / "recordings"
+
+
+def scenarios() -> list[Any]:
+    """All Scenario objects of the modules beside this one."""
+    found = []
+    for path in sorted((HERE / "scenarios").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"scenarios_{path.stem}", path)
+        if spec is None or spec.loader is None:
+            raise RuntimeError(path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found += module.SCENARIOS
+    return found
+
+
+def record(plane: ControlPlane, scenario: Any) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    steps = []
+    for step in scenario.steps:
+        request = step["request"]
+        path = resolve(request["path"], known)
+        body, headers = encode_body(request, known), resolve(request["headers"], known)
+        answer = plane.request(request["method"], path, body, headers)
+        for _ in range(100 if step.get("settle") else 0):  # the real server serves a new CRD a moment later
+            if answer.status == 200:
+                break
+            time.sleep(0.1)
+            answer = plane.request(request["method"], path, body, headers)
+        content_type = answer.headers.get("content-type", "")
+        decoded = decode_body(content_type, answer.body)
+        response: dict[str, Any] = {"status": answer.status, "type": content_type, "body": decoded}
+        if answer.warnings:
+            response["warnings"] = answer.warnings
+        steps.append({**step, "response": response})
+        if "save" in step and answer.status < 300:
+            known[step["save"]] = decoded
+    return {"scenario": scenario.name, "steps": steps}
+
+
+def main() -> None:
+    wanted = set(sys.argv[1:])
+    chosen = [scenario for scenario in scenarios() if not wanted or scenario.name in wanted]
+    RECORDINGS.mkdir(exist_ok=True)
+    total = 0
+    with control_plane() as plane:
+        for scenario in chosen:
+            try:
+                recording = record(plane, scenario)
+            except (KeyError, IndexError, TypeError, AttributeError) as error:
+                print(f"{scenario.name}: a reference failed: {error!r}", file=sys.stderr)
+                continue
+            lines = ",\n".join(
+                json.dumps(step, separators=(",", ":"), ensure_ascii=False) for step in recording["steps"]
+            )
+            text = f'{{"scenario":{json.dumps(scenario.name)},"steps":[\n{lines}\n]}}\n'
+            (RECORDINGS / f"{scenario.name}.json").write_text(text)
+            total += len(recording["steps"])
+            codes = "".join("." if step["response"]["status"] < 300 else "x" for step in recording["steps"])
+            print(f"{scenario.name:28} {len(recording['steps']):4} {codes}")
+    print(f"{total} requests recorded")
+
+
+if __name__ == "__main__":
+    main()
