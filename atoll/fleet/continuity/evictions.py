@@ -2,7 +2,8 @@
 
 A task (spec.gracefulEvictionTasks, upstream's shape) without `replicas` keeps the whole copy in a cluster that is
 no target any more; with `replicas` it keeps that many on top of a target's share. It is done once every target
-runs all it was given and what runs in the cluster that is left is known.
+runs all it was given and what runs in the cluster that is left is known; then its `replicas` are 0 till the member
+says that no more run there than were given.
 """
 
 from __future__ import annotations
@@ -32,7 +33,18 @@ def extra_replicas(spec: Object) -> dict[str, int]:
 
 def leaving(spec: Object) -> set[str]:
     """Clusters whose whole copy is kept although they are no targets."""
-    return {one["fromCluster"] for one in tasks(spec) if not one.get("replicas")}
+    return {one["fromCluster"] for one in tasks(spec) if "replicas" not in one}
+
+
+def shrinking(spec: Object) -> set[str]:
+    """Targets in which more may run than they were given."""
+    return {one["fromCluster"] for one in tasks(spec) if "replicas" in one}
+
+
+def reported(binding: Object | None) -> dict[str, int]:
+    """Cluster → replicas that it says there are."""
+    items = ((binding or {}).get("status") or {}).get("aggregatedStatus") or ()
+    return {item["clusterName"]: int((item.get("status") or {}).get("replicas") or 0) for item in items}
 
 
 def tasks(spec: Object) -> list[Object]:
@@ -62,17 +74,17 @@ def replaced(binding: Object, known: Callable[[str], bool]) -> bool:
 
 def revise(
     spec: Object, new: Mapping[str, int | None], *, lost: Mapping[str, str], evicted: Mapping[str, str],
-    shifting: bool, present: set[str], done: bool, now: str,
+    shifting: bool, present: set[str], done: bool, now: str, counts: Mapping[str, int],
 ) -> list[Object]:  # fmt: skip
     """The tasks after a decision: `spec` is the binding's before it, `new` the targets decided on.
 
     `lost` and `evicted` say why clusters are left; `shifting`: the same replicas under the same policy move;
-    `present`: clusters that have a copy; `done`: the replacement is Ready.
+    `present`: clusters that have a copy; `done`: the replacement is Ready; `counts`: what clusters say runs there.
     """
     old = {item["name"]: item.get("replicas") for item in spec.get("clusters") or ()}
     out: dict[str, Object] = {}
     for one in tasks(spec):
-        kept = _still_needed(one, old, new, present, done)
+        kept = _still_needed(one, old, new, present, done, counts)
         if kept is not None:
             out[one["fromCluster"]] = kept
     gained = sum(max(0, (count or 0) - (old.get(name) or 0)) for name, count in new.items())
@@ -93,13 +105,16 @@ def revise(
 
 
 def _still_needed(
-    one: Object, old: Mapping[str, int | None], new: Mapping[str, int | None], present: set[str], done: bool
-) -> Object | None:
+    one: Object, old: Mapping[str, int | None], new: Mapping[str, int | None], present: set[str], done: bool,
+    counts: Mapping[str, int],
+) -> Object | None:  # fmt: skip
     name = one["fromCluster"]
-    if not one.get("replicas"):
+    if "replicas" not in one:
         return one if name not in new and name in present else None
-    if name not in new or done:
+    if name not in new:
         return None
+    if done or not one["replicas"]:
+        return {**one, "replicas": 0} if counts.get(name, 0) > (new[name] or 0) else None
     more = (new[name] or 0) - (old.get(name) or 0)
     left = int(one["replicas"]) - max(0, more)
-    return {**one, "replicas": left} if left > 0 else None
+    return {**one, "replicas": max(0, left)}

@@ -184,7 +184,7 @@ class Bindings:
         if match is None and not required_by:
             await self._release(key, template, binding)
             return None
-        await self._claim(key, template, match)
+        template = await self._claim(key, template, match)
         decision = decide(template, match, required_by, binding, self._situation(key, binding))
         await self._write(key, template, binding, decision, match)
         for changed in await self._dependencies.update(key, template, decision.spec):
@@ -212,10 +212,11 @@ class Bindings:
             replaced=tasks and binding is not None and evictions.replaced(binding, view.members.is_known),
             failover_seconds=view.options.failover_seconds,
             wall=view.clock.wall(),
+            counts=evictions.reported(binding) if tasks else {},
         )
 
-    async def _claim(self, key: TemplateKey, template: Object, match: policy.Match | None) -> None:
-        """The finalizer and who governs it, before any copy exists."""
+    async def _claim(self, key: TemplateKey, template: Object, match: policy.Match | None) -> Object:
+        """The finalizer and who governs it, before any copy exists. Returns the template as it is then."""
         metadata = template["metadata"]
         have = metadata.get("annotations") or {}
         wanted: dict[str, str | None] = dict(match.claim()) if match is not None else dict.fromkeys(names.CLAIMS)
@@ -223,16 +224,16 @@ class Bindings:
         changed = {name: value for name, value in wanted.items() if have.get(name) != value}
         finalizers = metadata.get("finalizers") or []
         if not changed and names.FINALIZER in finalizers:
-            return
+            return template
         patch: Object = {"resourceVersion": metadata["resourceVersion"]}
         if changed:
             patch["annotations"] = changed
         if names.FINALIZER not in finalizers:
             patch["finalizers"] = [*finalizers, names.FINALIZER]
-        await self._patch(key, patch)
+        return await self._patch(key, patch)
 
-    async def _patch(self, key: TemplateKey, metadata: Object) -> None:
-        await self._view.client.patch(self._view.resource(key), key.name, {"metadata": metadata}, key.namespace)
+    async def _patch(self, key: TemplateKey, metadata: Object) -> Object:
+        return await self._view.client.patch(self._view.resource(key), key.name, {"metadata": metadata}, key.namespace)
 
     async def _write(
         self, key: TemplateKey, template: Object, binding: Object | None, decision: Decision, match: policy.Match | None

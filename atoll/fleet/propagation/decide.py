@@ -36,6 +36,7 @@ class Situation:
     replaced: bool  # every target runs what it was given
     failover_seconds: float
     wall: float
+    counts: Mapping[str, int] = field(default_factory=dict)  # replicas that clusters say they have
     reserved: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -147,16 +148,13 @@ def _scheduled(
         ]
     tasks = evictions.revise(
         old, targets, lost=lost, evicted=evicted, shifting=same or fresh, present=set(situation.present),
-        done=situation.replaced, now=rfc3339(situation.wall),
+        done=situation.replaced, now=rfc3339(situation.wall), counts=situation.counts,
     )  # fmt: skip
     if tasks:
         spec["gracefulEvictionTasks"] = tasks
-    scheduled: Object = {
-        "of": fingerprint,
-        "reason": found.reason,
-        "message": found.message[:900],
-        "affinity": found.affinity,
-    }
+    scheduled: Object = {"of": fingerprint, "reason": found.reason, "message": found.message[:900]}
+    if found.affinity:
+        scheduled["affinity"] = found.affinity
     if found.unplaced:
         scheduled["unplaced"] = found.unplaced
     if spec.get("rescheduleTriggeredAt"):

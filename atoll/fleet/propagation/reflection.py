@@ -243,7 +243,7 @@ def aggregated_item(name: str, work: Object | None, member: Member | None) -> Ob
 def aggregation(template: Object, binding: Object, items: list[Object], known: Any, now: str) -> Aggregation:
     """What the template's status is made from."""
     spec = binding["spec"]
-    extra = evictions.extra_replicas(spec)
+    shrinking = evictions.shrinking(spec)
     given = {item["name"]: item.get("replicas") for item in spec.get("clusters") or ()}
     unplaced = int(scheduled_of(binding).get("unplaced") or 0)
     found = tuple(
@@ -252,7 +252,7 @@ def aggregation(template: Object, binding: Object, items: list[Object], known: A
             status=item.get("status") or {},
             replicas=given.get(item["clusterName"]),
             known=bool(known(item["clusterName"])),
-            settled=item["clusterName"] not in extra,
+            settled=item["clusterName"] not in shrinking,
         )
         for item in items
     )

@@ -54,6 +54,7 @@ class Works:
             informer.add_handler(self._on_override)
         view.works.add_handler(self._on_work)
         view.clusters.informer.add_handler(self._on_cluster)
+        view.clusters.on_change.append(self._on_member)
 
     async def run(self) -> None:
         await self.controller.run()
@@ -108,6 +109,12 @@ class Works:
         assert one is not None
         for binding in self._view.bindings_in(one["metadata"]["name"]):
             self._queue.add(TemplateKey.of_reference(binding["spec"]["resource"]))
+
+    def _on_member(self, name: str) -> None:
+        """What is to go there waited for the member to be known."""
+        for binding in self._view.bindings_in(name):
+            if evictions.tasks(binding["spec"]):
+                self._queue.add(TemplateKey.of_reference(binding["spec"]["resource"]))
 
     async def _reconcile(self, key: TemplateKey) -> float | None:
         view = self._view

@@ -232,7 +232,8 @@ class Clusters:
             await self._client.patch(
                 self._resource, name, {"status": _replacing(cluster, status)}, subresource="status"
             )
-            await self._write_profile(cluster, status)
+            if views.profile_status(cluster) != views.profile_status({**cluster, "status": status}):
+                await self._write_profile(cluster, status)
         return await self._write_taints(cluster, member, ready)
 
     async def _status(self, cluster: Object, member: Member, ready: bool | None) -> Object:
