@@ -229,7 +229,7 @@ _V2_DROPPED = frozenset({"anyOf", "oneOf", "allOf", "not", "nullable", "default"
 
 def to_v2(schema: dict[str, Any]) -> dict[str, Any]:
     """A custom kind's v3 schema as v2 can say it: what v2 can't express is left out, as upstream does."""
-    reference = next((item["$ref"] for item in schema.get("allOf", ()) if "$ref" in item), None)
+    reference = next((item["$ref"] for item in schema.get("allOf", ()) if "$ref" in item), schema.get("$ref"))
     keeps = schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-int-or-string")
     result: dict[str, Any] = {}
     for key, value in schema.items():
