@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ API_VERSION = f"{FLEET_GROUP}/v1alpha1"
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")
 _FIRST_POD_NETWORK = ipaddress.IPv4Address("10.128.0.0")
 _FIRST_SERVICE_NETWORK = ipaddress.IPv4Address("10.64.0.0")
+_NETWORKS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +97,47 @@ def default_fleet(name: str = "default") -> FleetSpec:
         )
         for cluster, provider, region, zone in places
     ]
-    return with_networks(FleetSpec(name, tuple(clusters)))
+    return FleetSpec(name, tuple(clusters))
 
 
-def with_networks(fleet: FleetSpec) -> FleetSpec:
-    """The fleet with a pod /14 and a service /16 of its own for each cluster that names none."""
+def with_networks(
+    fleet: FleetSpec,
+    *,
+    known: Mapping[str, tuple[str, str]] | None = None,
+    taken: Sequence[ipaddress.IPv4Network] = (),
+) -> FleetSpec:
+    """The fleet with a pod /14 and a service /16 of its own for each cluster that names none.
+
+    `known`: what a cluster had before, by name (pods, services): it keeps that. `taken`: networks in use on this
+    machine, which are passed over as long as others are free.
+    """
     clusters = []
-    for index, cluster in enumerate(fleet.clusters):
-        pods = cluster.pod_cidr or f"{_FIRST_POD_NETWORK + index * (1 << 18)}/14"
-        services = cluster.service_cidr or f"{_FIRST_SERVICE_NETWORK + index * (1 << 16)}/16"
+    used = list(taken)
+    index = 0
+    for cluster in fleet.clusters:
+        pods, services = (known or {}).get(cluster.name, ("", ""))
+        pods, services = cluster.pod_cidr or pods, cluster.service_cidr or services
+        if not (pods and services):
+            index = next((slot for slot in range(index, _NETWORKS) if _is_free(slot, used)), index)
+            pods = pods or str(_pod_network(index))
+            services = services or str(_service_network(index))
+            index += 1
+        used += [ipaddress.IPv4Network(pods), ipaddress.IPv4Network(services)]
         clusters.append(replace(cluster, pod_cidr=pods, service_cidr=services))
     return replace(fleet, clusters=tuple(clusters))
+
+
+def _is_free(slot: int, used: Sequence[ipaddress.IPv4Network]) -> bool:
+    wanted = (_pod_network(slot), _service_network(slot))
+    return not any(network.overlaps(other) for network in wanted for other in used)
+
+
+def _pod_network(slot: int) -> ipaddress.IPv4Network:
+    return ipaddress.IPv4Network((int(_FIRST_POD_NETWORK) + slot * (1 << 18), 14))
+
+
+def _service_network(slot: int) -> ipaddress.IPv4Network:
+    return ipaddress.IPv4Network((int(_FIRST_SERVICE_NETWORK) + slot * (1 << 16), 16))
 
 
 def load(path: Path) -> FleetSpec:
@@ -241,8 +272,7 @@ class _Reader:
         name = (found.get("metadata") or {}).get("name", "default")
         hub = spec.get("hub") or {}
         clusters = tuple(spec["clusters"])
-        fleet = FleetSpec(name, clusters, hub_port=hub.get("port", 0), images=tuple(spec.get("images") or ()))
-        return with_networks(fleet)
+        return FleetSpec(name, clusters, hub_port=hub.get("port", 0), images=tuple(spec.get("images") or ()))
 
     def spec(self, node: yaml.Node, key: str) -> dict[str, Any]:
         found = self.mapping(

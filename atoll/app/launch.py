@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from atoll.app.control import ask, ask_one
-from atoll.app.fleetfile import ClusterSpec, FleetSpec, NodeGroup
+from atoll.app.fleetfile import ClusterSpec, FleetSpec, NodeGroup, with_networks
 from atoll.app.state import FleetState, fleet_state
 from atoll.base.errors import UserError
+from atoll.cluster.network.netlink import networks_in_use
 
 Message = dict[str, Any]
 Tell = Callable[[str], None]
@@ -54,6 +55,7 @@ def start(state: FleetState, fleet: FleetSpec, tell: Tell, *, foreground: bool =
     if state.supervisor_pid() is not None:
         tell(f"the fleet {state.name} is running already")
         return wait_ready(state, tell)
+    fleet = settle_networks(state, fleet)
     state.prepare()
     write_fleet(state, fleet)
     tell(f"starting {len(fleet.clusters)} cluster(s)" + (" and the hub" if fleet.hub else ""))
@@ -63,6 +65,15 @@ def start(state: FleetState, fleet: FleetSpec, tell: Tell, *, foreground: bool =
     _fork_supervisor(state, fleet)
     _await_socket(state)
     return wait_ready(state, tell)
+
+
+def settle_networks(state: FleetState, fleet: FleetSpec) -> FleetSpec:
+    """Address ranges for every cluster: those that it had, else ones that nothing on this machine uses."""
+    known: dict[str, tuple[str, str]] = {}
+    if state.exists():
+        with contextlib.suppress(UserError):
+            known = {cluster.name: (cluster.pod_cidr, cluster.service_cidr) for cluster in read_fleet(state).clusters}
+    return with_networks(fleet, known=known, taken=networks_in_use())
 
 
 def wait_ready(state: FleetState, tell: Tell) -> Message:

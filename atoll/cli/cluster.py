@@ -56,7 +56,7 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
         port=port,
         api_only=api_only,
     )
-    fleet = fleetfile.with_networks(fleetfile.FleetSpec(state.name, (spec,), hub=False))
+    fleet = fleetfile.FleetSpec(state.name, (spec,), hub=False)
     progress = Progress()
     try:
         launch.start(state, fleet, progress.say)

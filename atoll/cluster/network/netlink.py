@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE = 16, 17, 18, 20, 24
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE, _GETROUTE = 16, 17, 18, 20, 24, 26
 _REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 _ERROR, _DONE = 2, 3
 _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_ALIAS, _IFLA_NETNS_FD = 3, 10, 18, 20, 28
@@ -52,6 +52,14 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
+
+
+def networks_in_use() -> list[ipaddress.IPv4Network]:
+    """What this machine routes already; nothing where that can't be asked."""
+    if not hasattr(socket, "AF_NETLINK"):
+        return []
+    with Netlink() as netlink:
+        return netlink.networks()
 
 
 class Netlink:
@@ -130,6 +138,17 @@ class Netlink:
         if gateway:
             body += _attribute(_RTA_GATEWAY, ipaddress.ip_address(gateway).packed)
         self._ensure(_NEWROUTE, body)
+
+    def networks(self) -> list[ipaddress.IPv4Network]:
+        """Destinations of the main table's IPv4 routes, the default route left out."""
+        found = []
+        header = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, _TABLE_MAIN, 0, 0, 0, 0)
+        for payload in self._request(_GETROUTE, _DUMP, header):
+            length, table = payload[1], payload[4]
+            destination = dict(_attributes(payload[12:])).get(_RTA_DST)
+            if table == _TABLE_MAIN and length and destination:
+                found.append(ipaddress.IPv4Network((destination, length)))
+        return found
 
     def _ensure(self, kind: int, body: bytes) -> None:
         try:
