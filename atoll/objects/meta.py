@@ -48,7 +48,11 @@ def owners(obj: Object) -> list[Object]:
 
 def controller_of(obj: Object) -> Object | None:
     """The owner reference with controller: true."""
-    return next((owner for owner in owners(obj) if owner.get("controller")), None)
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            found: Object = owner
+            return found
+    return None
 
 
 def owner_reference(owner: Object, *, controller: bool = True, block: bool = True) -> Object:

@@ -53,6 +53,7 @@ class Informer:
         self._indexers: dict[str, IndexFunction] = {}
         self._indices: dict[str, dict[Hashable, dict[Key, Object]]] = {}
         self._version: str | None = None
+        self._progress = 0  # lists and events so far
         self._backoff = Backoff(first_seconds=0.05, most_seconds=5.0)
 
     def add_handler(self, handler: Handler) -> None:
@@ -103,10 +104,10 @@ class Informer:
         """List and watch until cancelled."""
         failures = 0
         while True:
+            before = self._progress
             try:
                 if self._version is None:
                     await self._list()
-                failures = 0
                 self.healthy = True
                 await self._watch()
             except Gone:
@@ -117,8 +118,16 @@ class Informer:
                     log.debug("%s is not served yet", self.resource.group_resource)
                 else:
                     log.info("informer %s: %s", self.resource.group_resource, error)
-                await asyncio.sleep(self._backoff.delay(failures))
-                failures += 1
+            except Exception:  # a fault of ours: what the cache has may be wrong, so list again
+                self.healthy = False
+                self._version = None
+                log.exception("informer %s", self.resource.group_resource)
+            if self._progress != before:
+                failures = 0
+                if self.healthy:
+                    continue
+            await asyncio.sleep(self._backoff.delay(failures))
+            failures += 1
 
     async def _list(self) -> None:
         items: list[Object] = []
@@ -144,6 +153,7 @@ class Informer:
             if old is None or _version(old) != _version(obj):
                 self._set(key, obj)
         self._version = page.resource_version
+        self._progress += 1
         self.synced.set()
 
     async def _watch(self) -> None:
@@ -162,6 +172,7 @@ class Informer:
                 elif event.type != "BOOKMARK":
                     self._set(_key(event.object), self._kept(event.object))
                 self._version = _version(event.object)
+                self._progress += 1
         finally:
             closing = getattr(events, "aclose", None)
             if closing is not None:
@@ -173,29 +184,47 @@ class Informer:
         return obj if self._transform is None else self._transform(obj)
 
     def _set(self, key: Key, new: Object | None, last: Object | None = None) -> None:
-        old = self._objects.pop(key, None)
+        old = self._objects.get(key)
         if old is None and new is None:
             return
-        for index, function in self._indexers.items():
-            buckets = self._indices[index]
-            for value in function(old) if old is not None else ():
-                bucket = buckets.get(value)
-                if bucket is not None:
-                    bucket.pop(key, None)
-                    if not bucket:
-                        del buckets[value]
-            for value in function(new) if new is not None else ():
-                buckets.setdefault(value, {})[key] = new  # type: ignore[assignment]
+        if old is not None and new is not None and _uid(old) != _uid(new):
+            self._set(key, None)  # a namesake: the old one's deletion was missed
+            old = None
+        self._index(key, old, new)
         if new is not None:
             self._objects[key] = new
+        else:
+            del self._objects[key]
         before = (last or old) if new is None else old
         for handler in self._handlers:
-            handler(before, new)
+            try:
+                handler(before, new)
+            except Exception:  # a fault of ours in one handler must not stop the others
+                log.exception("handler of %s for %s", self.resource.group_resource, key)
+
+    def _index(self, key: Key, old: Object | None, new: Object | None) -> None:
+        for index, function in self._indexers.items():
+            buckets = self._indices[index]
+            before = tuple(function(old)) if old is not None else ()
+            after = tuple(function(new)) if new is not None else ()
+            if before != after:
+                for value in before:
+                    bucket = buckets.get(value)
+                    if bucket is not None:
+                        bucket.pop(key, None)
+                        if not bucket:
+                            del buckets[value]
+            for value in after:
+                buckets.setdefault(value, {})[key] = new  # type: ignore[assignment]
 
 
 def _key(obj: Object) -> Key:
     metadata = obj["metadata"]
     return metadata.get("namespace"), metadata["name"]
+
+
+def _uid(obj: Object) -> str:
+    return str(obj["metadata"].get("uid", ""))
 
 
 def _version(obj: Object) -> str:

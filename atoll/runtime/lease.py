@@ -71,7 +71,9 @@ class LeaderElection:
                 await self._release()
 
     async def _acquire(self) -> None:
-        while not await self._try():
+        while True:
+            if await self._try():
+                return
             await asyncio.sleep(self._pause())
 
     async def _renew(self) -> None:

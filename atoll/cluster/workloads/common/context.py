@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.client.port import Client
+from atoll.cluster.workloads.common.pod_events import PodEvents
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 
@@ -37,7 +39,7 @@ class Options:
     provision_volumes: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
     """`client(name)` and `recorder(name)` speak as that controller."""
 
@@ -49,6 +51,10 @@ class Context:
 
     def client(self, name: str) -> Client:
         return self.client_for(name)
+
+    @cached_property
+    def pod_events(self) -> PodEvents:
+        return PodEvents(self.informers)
 
     def recorder(self, name: str) -> EventRecorder:
         return EventRecorder(self.client_for(name), name, self.clock, self.chance)

@@ -33,7 +33,8 @@ def is_terminating(pod: Object) -> bool:
 
 
 def ready_condition(pod: Object) -> Object | None:
-    for condition in (pod.get("status") or {}).get("conditions") or ():
+    status = pod.get("status")
+    for condition in (status.get("conditions") if status else None) or ():
         if condition["type"] == "Ready":
             return condition if condition["status"] == "True" else None
     return None
@@ -48,7 +49,7 @@ def available_in(pod: Object, min_ready_seconds: int, now: float) -> float | Non
     condition = ready_condition(pod)
     if condition is None:
         return None
-    if not min_ready_seconds:
+    if min_ready_seconds == 0:
         return 0.0
     since = condition.get("lastTransitionTime")
     if not since:

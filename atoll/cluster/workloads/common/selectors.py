@@ -36,11 +36,11 @@ def compile_map(wanted: Mapping[str, str] | None) -> Matcher:
     """A plain map of labels (ReplicationController, Service); an empty one matches everything."""
     if not wanted:
         return everything
-    pairs = list(wanted.items())
-    if len(pairs) == 1:
-        ((only, text),) = pairs
+    if len(wanted) == 1:
+        ((only, text),) = wanted.items()
         return lambda labels: labels.get(only) == text
-    return lambda labels: all(labels.get(key) == value for key, value in pairs)
+    pairs = dict(wanted).items()
+    return lambda labels: pairs <= labels.items()
 
 
 def is_empty(selector: Mapping[str, Any] | None) -> bool:

@@ -14,7 +14,7 @@ from atoll.cluster.workloads.daemonset.placement import Fit, compile_fit
 from atoll.cluster.workloads.daemonset.plan import Plan, Snapshot, by_node, calculate_status, plan_pods, plan_update
 from atoll.cluster.workloads.replicaset.controller import namespace_terminates
 from atoll.kinds.builtin import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
-from atoll.objects.meta import controller_of, is_deleting, key, labels
+from atoll.objects.meta import is_deleting, key, labels
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
 from atoll.runtime.informer import Key
@@ -33,11 +33,10 @@ class DaemonSetController:
         self._events = context.recorder(NAME)
         self._clock = context.clock
         self._sets = context.informers.of(DAEMON_SETS)
-        self._pods = context.informers.of(PODS)
+        self._pods = context.pod_events.pods
         self._nodes = context.informers.of(NODES)
         self._revisions = context.informers.of(CONTROLLER_REVISIONS)
-        for informer in (self._pods, self._revisions):
-            owners.index_by_controller(informer)
+        owners.index_by_controller(self._revisions)
         self._sets.add_index("namespace", lambda obj: (obj["metadata"].get("namespace"),))
         self._expectations = Expectations()
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
@@ -45,7 +44,7 @@ class DaemonSetController:
             NAME, self._reconcile, workers=2, wait_for=(self._sets, self._pods, self._nodes, self._revisions)
         )
         self._sets.add_handler(self._set_changed)
-        self._pods.add_handler(self._pod_changed)
+        context.pod_events.follow("DaemonSet", self._pod_changed, self._orphaned)
         self._nodes.add_handler(self._node_changed)
 
     async def run(self) -> None:
@@ -58,17 +57,13 @@ class DaemonSetController:
             self._failures = {name: value for name, value in self._failures.items() if name[0] != uid}
         self.loop.queue.add(key(new or old or {}))
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+    def _orphaned(self, pod: Object) -> None:
+        for owner in self._sets.by_index("namespace", pod["metadata"].get("namespace")):
+            if compile_selector(owner["spec"].get("selector"))(labels(pod)):
+                self.loop.queue.add(key(owner))
+
+    def _pod_changed(self, old: Object | None, new: Object | None, reference: Object) -> None:
         pod = new or old or {}
-        reference = controller_of(pod)
-        if reference is None:
-            if new is not None and (old is None or labels(old) != labels(new)):
-                for owner in self._sets.by_index("namespace", pod["metadata"].get("namespace")):
-                    if compile_selector(owner["spec"].get("selector"))(labels(pod)):
-                        self.loop.queue.add(key(owner))
-            return
-        if reference["kind"] != "DaemonSet":
-            return
         name = (pod["metadata"].get("namespace"), reference["name"])
         if new is None or is_deleting(new):
             self._expectations.deletion_observed(name, pod["metadata"]["uid"])

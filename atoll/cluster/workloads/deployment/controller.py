@@ -11,7 +11,7 @@ from atoll.cluster.workloads.deployment import revisions
 from atoll.cluster.workloads.deployment import status as states
 from atoll.cluster.workloads.deployment.plan import Create, Delete, Plan, Update, plan_deployment
 from atoll.cluster.workloads.replicaset.controller import namespace_terminates
-from atoll.kinds.builtin import DEPLOYMENTS, PODS, REPLICA_SETS
+from atoll.kinds.builtin import DEPLOYMENTS, REPLICA_SETS
 from atoll.objects import meta
 from atoll.objects.meta import controller_of, key, labels
 from atoll.runtime.controller import Controller
@@ -31,9 +31,8 @@ class DeploymentController:
         self._clock = context.clock
         self._deployments = context.informers.of(DEPLOYMENTS)
         self._sets = context.informers.of(REPLICA_SETS)
-        self._pods = context.informers.of(PODS)
+        self._pods = context.pod_events.pods
         owners.index_by_controller(self._sets)
-        owners.index_by_controller(self._pods)
         self._deployments.add_index("namespace", lambda obj: (obj["metadata"].get("namespace"),))
         self.loop: Controller[Key] = Controller(
             NAME,
@@ -43,7 +42,7 @@ class DeploymentController:
         )
         self._deployments.add_handler(lambda old, new: self.loop.queue.add(key(new or old or {})))
         self._sets.add_handler(self._set_changed)
-        self._pods.add_handler(self._pod_changed)
+        context.pod_events.follow("ReplicaSet", self._pod_changed)
 
     async def run(self) -> None:
         await self.loop.run()
@@ -58,12 +57,9 @@ class DeploymentController:
                 if compile_selector(deployment["spec"].get("selector"))(labels(new)):
                     self.loop.queue.add(key(deployment))
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+    def _pod_changed(self, old: Object | None, new: Object | None, reference: Object) -> None:
         """A Recreate Deployment goes on when the last old pod is gone."""
         if new is not None or old is None:
-            return
-        reference = controller_of(old)
-        if reference is None or reference["kind"] != "ReplicaSet":
             return
         namespace = old["metadata"].get("namespace")
         replica_set = self._sets.get(reference["name"], namespace)

@@ -36,8 +36,7 @@ class JobController:
         self._events = context.recorder(NAME)
         self._clock = context.clock
         self._jobs = context.informers.of(JOBS)
-        self._pods = context.informers.of(PODS)
-        owners.index_by_controller(self._pods)
+        self._pods = context.pod_events.pods
         self._jobs.add_index("namespace", lambda obj: (obj["metadata"].get("namespace"),))
         self._expectations = Expectations()
         self._removed: dict[Key, set[str]] = {}
@@ -50,7 +49,7 @@ class JobController:
             f"{NAME}-orphans", self._release_orphan, wait_for=(self._jobs, self._pods)
         )
         self._jobs.add_handler(self._job_changed)
-        self._pods.add_handler(self._pod_changed)
+        context.pod_events.follow("Job", self._pod_changed, self._orphaned)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -70,17 +69,15 @@ class JobController:
             return
         self.loop.queue.add(key(new or {}))
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+    def _orphaned(self, pod: Object) -> None:
+        if is_tracked(pod):
+            self._orphans.queue.add(key(pod))
+        for job in self._jobs.by_index("namespace", pod["metadata"].get("namespace")):
+            if compile_selector(job["spec"].get("selector"))(labels(pod)):
+                self.loop.queue.add(key(job))
+
+    def _pod_changed(self, old: Object | None, new: Object | None, reference: Object) -> None:
         pod = new or old or {}
-        reference = controller_of(pod)
-        if reference is None or reference["kind"] != "Job":
-            if new is not None and is_tracked(new):
-                self._orphans.queue.add(key(new))
-            if new is not None and reference is None and (old is None or labels(old) != labels(new)):
-                for job in self._jobs.by_index("namespace", new["metadata"].get("namespace")):
-                    if compile_selector(job["spec"].get("selector"))(labels(new)):
-                        self.loop.queue.add(key(job))
-            return
         name = (pod["metadata"].get("namespace"), reference["name"])
         uid = pod["metadata"]["uid"]
         if new is None or is_deleting(new):

@@ -11,7 +11,7 @@ from atoll.cluster.workloads.common import batches, owners, pods
 from atoll.cluster.workloads.common.context import Context
 from atoll.cluster.workloads.common.expectations import Expectations
 from atoll.cluster.workloads.common.selectors import Matcher, compile_map, compile_selector
-from atoll.cluster.workloads.replicaset.plan import Scale, calculate_status, plan_scale
+from atoll.cluster.workloads.replicaset.plan import Scale, calculate_status, plan_scale, survey
 from atoll.kinds.builtin import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS
 from atoll.kinds.resource import Resource
 from atoll.objects.meta import controller_of, is_deleting, key, labels
@@ -51,8 +51,7 @@ class ReplicaSetController:
         self._events = context.recorder(flavour.name)
         self._clock = context.clock
         self._owners = context.informers.of(flavour.resource)
-        self._pods = context.informers.of(PODS)
-        owners.index_by_controller(self._pods)
+        self._pods = context.pod_events.pods
         owners.index_by_controller(self._owners)
         self._owners.add_index("namespace", lambda obj: (obj["metadata"].get("namespace"),))
         self._expectations = Expectations()
@@ -64,7 +63,7 @@ class ReplicaSetController:
             wait_for=(self._owners, self._pods),
         )
         self._owners.add_handler(self._owner_changed)
-        self._pods.add_handler(self._pod_changed)
+        context.pod_events.follow(flavour.resource.kind, self._pod_changed, self._wake_adopters)
 
     async def run(self) -> None:
         await self.loop.run()
@@ -77,18 +76,8 @@ class ReplicaSetController:
             self._matchers.pop(obj["metadata"]["uid"], None)
         self.loop.queue.add(key(obj))
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        if old is not None and new is not None and controller_of(old) != controller_of(new):
-            self._wake_owner(old)
-        pod = new or old
-        assert pod is not None
-        reference = controller_of(pod)
-        if reference is None:
-            if new is not None and (old is None or labels(old) != labels(new) or controller_of(old) is not None):
-                self._wake_adopters(new)
-            return
-        if reference["kind"] != self._flavour.resource.kind:
-            return
+    def _pod_changed(self, old: Object | None, new: Object | None, reference: Object) -> None:
+        pod = new or old or {}
         owner_key = (pod["metadata"].get("namespace"), reference["name"])
         if new is None or is_deleting(new):
             self._expectations.deletion_observed(owner_key, pod["metadata"]["uid"])
@@ -97,11 +86,6 @@ class ReplicaSetController:
             if self._expectations.outstanding(owner_key) == 0:
                 self.loop.queue.add(owner_key)
         self._wake(owner_key, reference["uid"])
-
-    def _wake_owner(self, pod: Object) -> None:
-        reference = controller_of(pod)
-        if reference is not None and reference["kind"] == self._flavour.resource.kind:
-            self._wake((pod["metadata"].get("namespace"), reference["name"]), reference["uid"])
 
     def _wake(self, owner_key: Key, uid: str) -> None:
         owner = self._owners.by_key(owner_key)
@@ -137,19 +121,15 @@ class ReplicaSetController:
             return None
         may_act = self._expectations.satisfied(owner_key, self._clock.monotonic())
         matches = self._matcher(owner)
-        controlled = owners.children(self._pods, owner)
+        present, leaving = survey(owners.children(self._pods, owner), matches)
         free = owners.orphans(self._pods, owner["metadata"].get("namespace"))
-        claim = owners.plan_claim(
-            owner, matches, (pod for pod in controlled if pods.is_active(pod)), filter(pods.is_active, free)
-        )
+        claim = owners.plan_claim(owner, matches, present, filter(pods.is_active, free))
         active = await owners.apply_claim(self._client, owner, self._flavour.resource, claim, PODS)
         error: AtollError | None = None
         if may_act:
             scale = plan_scale(owner, active, lambda: self._related(owner), self._clock.wall())
             error = await self._apply(owner_key, owner, scale)
-        terminating: int | None = None
-        if self._flavour.counts_terminating:
-            terminating = sum(1 for pod in controlled if pods.is_terminating(pod) and matches(labels(pod)))
+        terminating = leaving if self._flavour.counts_terminating else None
         status, again = calculate_status(owner, active, terminating, error, self._clock.wall())
         if status != (owner.get("status") or {}):
             await self._client.update(self._flavour.resource, {**owner, "status": status}, subresource="status")

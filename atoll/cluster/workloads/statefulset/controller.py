@@ -22,7 +22,7 @@ from atoll.cluster.workloads.statefulset.plan import (
     plan_stateful_set,
 )
 from atoll.kinds.builtin import CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
-from atoll.objects.meta import controller_of, is_deleting, key, labels
+from atoll.objects.meta import is_deleting, key, labels
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
 from atoll.runtime.informer import Key
@@ -40,11 +40,10 @@ class StatefulSetController:
         self._events = context.recorder(NAME)
         self._clock = context.clock
         self._sets = context.informers.of(STATEFUL_SETS)
-        self._pods = context.informers.of(PODS)
+        self._pods = context.pod_events.pods
         self._revisions = context.informers.of(CONTROLLER_REVISIONS)
         self._claims = context.informers.of(PERSISTENT_VOLUME_CLAIMS)
-        for informer in (self._pods, self._revisions):
-            owners.index_by_controller(informer)
+        owners.index_by_controller(self._revisions)
         self._sets.add_index("namespace", lambda obj: (obj["metadata"].get("namespace"),))
         self.loop: Controller[Key] = Controller(
             NAME,
@@ -53,21 +52,19 @@ class StatefulSetController:
             wait_for=(self._sets, self._pods, self._revisions, self._claims),
         )
         self._sets.add_handler(lambda old, new: self.loop.queue.add(key(new or old or {})))
-        self._pods.add_handler(self._pod_changed)
+        context.pod_events.follow("StatefulSet", self._pod_changed, self._orphaned)
         self._claims.add_handler(self._claim_changed)
 
     async def run(self) -> None:
         await self.loop.run()
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        for item in (old, new):
-            reference = controller_of(item) if item is not None else None
-            if item is not None and reference is not None and reference["kind"] == "StatefulSet":
-                self.loop.queue.add((item["metadata"].get("namespace"), reference["name"]))
-        if new is not None and controller_of(new) is None and (old is None or labels(old) != labels(new)):
-            for owner in self._sets.by_index("namespace", new["metadata"].get("namespace")):
-                if compile_selector(owner["spec"].get("selector"))(labels(new)):
-                    self.loop.queue.add(key(owner))
+    def _pod_changed(self, old: Object | None, new: Object | None, reference: Object) -> None:
+        self.loop.queue.add(((new or old or {})["metadata"].get("namespace"), reference["name"]))
+
+    def _orphaned(self, pod: Object) -> None:
+        for owner in self._sets.by_index("namespace", pod["metadata"].get("namespace")):
+            if compile_selector(owner["spec"].get("selector"))(labels(pod)):
+                self.loop.queue.add(key(owner))
 
     def _claim_changed(self, old: Object | None, new: Object | None) -> None:
         """A pod may wait for a claim of its predecessor to be gone."""
