@@ -22,7 +22,9 @@ from atoll.wire.tls import client_context
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _NAME = re.compile(rb'"name":"p-(\d+)"')
+_VERSION = re.compile(rb'"resourceVersion":"(\d+)"')
 _END_OF_EVENT = b"}\n"
+_TAIL_BYTES = 16384
 
 
 @dataclass
@@ -101,13 +103,15 @@ class _Requests(asyncio.Protocol):
 
 
 class _Watch(asyncio.Protocol):
-    """Counts events; where `lags` is given, notes for each how long ago its object was sent."""
+    """Counts events and samples how late they are; goes on after its last event when the server cuts it off."""
 
     def __init__(self, watchers: Watchers, samples: bool) -> None:
         self._watchers = watchers
         self._samples = samples
         self._last = b""
+        self._tail = b""
         self.events = 0
+        self.version = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -117,6 +121,7 @@ class _Watch(asyncio.Protocol):
         if self._last == b"}" and data[:1] == b"\n":
             fresh += 1
         self._last = data[-1:]
+        self._tail = data[-_TAIL_BYTES:] if len(data) >= _TAIL_BYTES else (self._tail + data)[-_TAIL_BYTES:]
         self.events += fresh
         if not self._watchers.open:
             self._watchers.opened.add(self)
@@ -127,6 +132,14 @@ class _Watch(asyncio.Protocol):
                 if number < len(sent):
                     self._watchers.lags.append(now - sent[number])
         self._watchers.count(fresh)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        whole = self._tail[: self._tail.rfind(_END_OF_EVENT) + 1]
+        versions = _VERSION.findall(whole)
+        if versions:
+            self.version = versions[-1].decode()
+        self._last = self._tail = b""
+        self._watchers.lost(self)
 
 
 class Watchers:
@@ -142,6 +155,8 @@ class Watchers:
         self._events = 0
         self._target = 0
         self._reached: asyncio.Future[None] | None = None
+        self.restarts = 0
+        self._again: set[asyncio.Task[None]] = set()
 
     def count(self, events: int) -> None:
         self._events += events
@@ -149,14 +164,26 @@ class Watchers:
             self._reached.set_result(None)
 
     async def start(self, access: Access, path: str) -> None:
+        self._access, self._path = access, path
         for number in range(self._wanted):
-            protocol = _Watch(self, number % 10 == 0)
-            self.protocols.append(protocol)
-            await _connect(access, lambda protocol=protocol: protocol)  # type: ignore[misc]
-            protocol._transport.write(get(access, path)(0))
+            self.protocols.append(_Watch(self, number % 10 == 0))
+            await self._open(self.protocols[-1])
         while len(self.opened) < self._wanted:  # each has its head
             await asyncio.sleep(0.01)
         self.open = True
+
+    async def _open(self, watch: _Watch) -> None:
+        version = f"&resourceVersion={watch.version}" if watch.version else ""
+        await _connect(self._access, lambda: watch)
+        watch._transport.write(get(self._access, self._path + version)(0))
+
+    def lost(self, watch: _Watch) -> None:
+        """The server cut it off: it goes on where it was, as an informer does."""
+        if self.open:
+            self.restarts += 1
+            task = asyncio.ensure_future(self._open(watch))
+            self._again.add(task)
+            task.add_done_callback(self._again.discard)
 
     def expect(self, events: int) -> asyncio.Future[None]:
         """Done when so many events, over all watchers, have come."""
@@ -165,6 +192,7 @@ class Watchers:
         return self._reached
 
     def close(self) -> None:
+        self.open = False
         for protocol in self.protocols:
             protocol._transport.abort()
 

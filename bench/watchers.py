@@ -13,8 +13,8 @@ WATCHERS = 100
 CLIENTS = 32
 
 
-async def measure(target: Target, total: int) -> tuple[float, float]:
-    """(events a second over all watchers, the median lag in seconds from sending the create to the event)."""
+async def measure(target: Target, total: int) -> tuple[float, float, int]:
+    """(events a second over all watchers, the median lag in seconds from create to event, watches cut off)."""
     watchers = load.Watchers(WATCHERS)
     await watchers.start(target.bench, f"{pods.PATH}?watch=true")
     reached = watchers.expect(total * WATCHERS)
@@ -24,7 +24,7 @@ async def measure(target: Target, total: int) -> tuple[float, float]:
     await asyncio.wait_for(reached, 120)
     seconds = time.perf_counter() - started
     watchers.close()
-    return total * WATCHERS / seconds, percentile(watchers.lags, 0.5)
+    return total * WATCHERS / seconds, percentile(watchers.lags, 0.5), watchers.restarts
 
 
 def run() -> list[Figure]:
@@ -35,6 +35,7 @@ def run() -> list[Figure]:
     with ours() as target:
         mine = load.execute(measure(target, 5_000))
     basis = f"{WATCHERS} watchers of all pods, {CLIENTS} clients create; lag is from sending the create to the event"
+    basis += f"; watches cut off by the server and resumed: real {theirs[2] if theirs else '-'}, ours {mine[2]}"
     return [
         Figure(
             "the same with 100 watchers: events/s out",
