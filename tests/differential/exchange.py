@@ -21,7 +21,16 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _GO_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? [+-]\d{4} UTC( m=[+-][\d.]+)?")
 _SERVICE_IP = re.compile(r"\b10\.96\.\d+\.\d+\b")
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
-_VERSION_TEXT = re.compile(r"(resource version: |current: |resourceVersion: )\d+")
+_VERSION_TEXT = re.compile(r"(resource version: |current: |resourceVersion: |in record \()\d+")
+_GENERATED = re.compile(r"\b(kube-api-access|gen|made|cluster-gen)-[bcdfghjklmnpqrstvwxz2456789]{5}\b")
+_PATTERNS = (
+    (_UUID, "<uid>"),
+    (_TIME, "<time>"),
+    (_GO_TIME, "<time>"),
+    (_SERVICE_IP, "<service-ip>"),
+    (_TOKEN, "<token>"),
+    (_GENERATED, r"\1-<suffix>"),
+)
 _ADDRESS_FIELDS = frozenset(("clusterIP", "clusterIPs"))
 _PORT_FIELDS = frozenset(("nodePort", "healthCheckNodePort"))
 _SUFFIX = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}$")
@@ -118,8 +127,7 @@ def normalise(value: Json) -> Json:
 
 
 def normalise_text(text: str) -> str:
-    for pattern, shown in ((_UUID, "<uid>"), (_TIME, "<time>"), (_GO_TIME, "<time>"), (_SERVICE_IP, "<service-ip>"),
-                           (_TOKEN, "<token>")):  # fmt: skip
+    for pattern, shown in _PATTERNS:
         text = pattern.sub(shown, text)
     return _VERSION_TEXT.sub(r"\1<version>", text)
 
@@ -133,9 +141,15 @@ def _normalise_field(key: str, item: Json, owner: dict[str, Json]) -> Json:
         return _SUFFIX.sub("-<suffix>", item)
     if key in _PORT_FIELDS and isinstance(item, int) and item >= 30000:
         return "<port>"
-    if key == "f:spec" or key == "fieldsV1":
-        return normalise(item)
+    if key == "managedFields" and isinstance(item, list):  # upstream orders them by time, which two runs don't share
+        return sorted(normalise(item), key=_manager)
+    if key == "columnDefinitions":  # the descriptions are upstream's prose
+        return [{name: value for name, value in column.items() if name != "description"} for column in item]
     return normalise(item)
+
+
+def _manager(entry: Json) -> str:
+    return "/".join(str(entry.get(field, "")) for field in ("operation", "manager", "apiVersion", "subresource"))
 
 
 def differences(expected: Json, actual: Json, path: str = "") -> list[str]:

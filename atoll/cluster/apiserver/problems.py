@@ -164,7 +164,18 @@ def quoted(value: Any) -> str:
         return orjson.dumps(value).decode()
     if value is None:
         return "null"
-    return orjson.dumps(value).decode()
+    return orjson.dumps(_in_go_order(value)).decode()
+
+
+def _in_go_order(value: Any) -> Any:
+    """Go writes maps by key; maps of text are told from structs by having nothing but text."""
+    if isinstance(value, dict):
+        if all(isinstance(item, str) for item in value.values()):
+            return dict(sorted(value.items()))
+        return {key: _in_go_order(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_in_go_order(item) for item in value]
+    return value
 
 
 def bad_value(field: str, value: Any, why: str) -> Cause:

@@ -63,7 +63,7 @@ class Defaulter:
                 for value in mapping.values():
                     fill(value)
         for name, default in self.declared:
-            if name not in obj:
+            if obj.get(name) is None:
                 obj[name] = default
         if self.hook is not None:
             self.hook(obj)

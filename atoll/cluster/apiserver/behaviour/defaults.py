@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from atoll.base import quantity
 from atoll.cluster.apiserver.behaviour.defaulting import Hook, Object
 
 _MAX_INT32 = 2**31 - 1
+TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 
 
 def image_pull_policy(image: str) -> str:
@@ -57,11 +59,37 @@ def _pod(obj: Object) -> None:
                 requests.setdefault(name, value)
     if "enableServiceLinks" not in spec:
         spec["enableServiceLinks"] = True
+    if spec.get("resources"):
+        _pod_level_requests(spec)
     if spec.get("hostNetwork"):
         for container in containers:
             for port in container.get("ports") or ():
                 if not port.get("hostPort"):
                     port["hostPort"] = port["containerPort"]
+
+
+def _pod_level_requests(spec: Object) -> None:
+    """Pod-level requests: what the containers ask together, else the pod-level limits."""
+    limits = spec["resources"].get("limits")
+    if not limits:
+        return
+    requests = spec["resources"].get("requests") or {}
+    for name in ("cpu", "memory"):
+        asked = [
+            quantity.parse(container["resources"]["requests"][name])
+            for container in spec.get("containers") or ()
+            if name in (container["resources"].get("requests") or {})
+        ]
+        if asked and name not in requests:
+            total = sum(asked)
+            bytes_like = name == "memory" and total % quantity.NANO == 0
+            write = quantity.from_units_binary if bytes_like else quantity.from_nano
+            requests[name] = write(total // quantity.NANO if bytes_like else total)
+    for name, limit in limits.items():
+        if name in ("cpu", "memory") or name.startswith("hugepages-"):
+            requests.setdefault(name, limit)
+    if requests:
+        spec["resources"]["requests"] = requests
 
 
 def _volume(obj: Object) -> None:
@@ -212,6 +240,7 @@ def _deployment(obj: Object) -> None:
 
 
 def _daemon_set(obj: Object) -> None:
+    obj["metadata"].setdefault("annotations", {}).setdefault(TEMPLATE_GENERATION, "0")
     spec = obj["spec"]
     strategy = spec["updateStrategy"]
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
@@ -252,7 +281,7 @@ def _job(obj: Object) -> None:
     spec.setdefault("backoffLimit", 6 if spec.get("backoffLimitPerIndex") is None else _MAX_INT32)
     labels = (spec["template"].get("metadata") or {}).get("labels")
     if labels and not obj["metadata"].get("labels"):
-        obj["metadata"]["labels"] = dict(labels)
+        obj["metadata"]["labels"] = labels  # one map, as upstream: what the strategy adds shows in both
     spec.setdefault("completionMode", "NonIndexed")
     spec.setdefault("suspend", False)
     spec.setdefault("podReplacementPolicy", "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed")

@@ -44,7 +44,7 @@ def validate_pod_spec(errors: Errors, spec: Object, path: str, *, pod_name: str 
         checks.labels(errors, f"{path}.nodeSelector", spec["nodeSelector"])
     if spec.get("securityContext"):
         _security(errors, f"{path}.securityContext", spec)
-    rare = spec.keys() - _PLAIN
+    rare = bool(spec.keys() - _PLAIN) or spec.get("dnsPolicy") == "None"
     if rare:
         _scheduling(errors, path, spec)
     _identity(errors, path, spec)

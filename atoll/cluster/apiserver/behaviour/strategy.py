@@ -11,6 +11,7 @@ from typing import Any
 
 from atoll.base import quantity
 from atoll.cluster.apiserver.behaviour.defaulting import Object
+from atoll.cluster.apiserver.behaviour.defaults import TEMPLATE_GENERATION
 
 Prepare = Callable[[Object], None]
 PrepareUpdate = Callable[[Object, Object], None]
@@ -129,7 +130,7 @@ def pod_qos(spec: Object) -> str:
     limits: dict[str, int] = {}
     guaranteed = True
     pod_level = spec.get("resources")
-    if pod_level is not None:
+    if pod_level is not None and (pod_level.get("requests") or pod_level.get("limits")):
         sources = [pod_level]
     else:
         sources = [
@@ -163,7 +164,7 @@ def prepare_pod(obj: Object) -> None:
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
                 "lastProbeTime": None,
-                "lastTransitionTime": None,
+                "lastTransitionTime": obj["metadata"].get("creationTimestamp"),
             }
         ]
     labels = obj["metadata"].get("labels") or {}
@@ -248,8 +249,28 @@ def prepare_daemon_set(make: MakeStatus) -> Prepare:
     def prepare(obj: Object) -> None:
         obj["status"] = make()
         obj["metadata"]["generation"] = 1
+        annotations = obj["metadata"].setdefault("annotations", {})
+        if _template_generation(annotations) < 1:
+            annotations[TEMPLATE_GENERATION] = "1"
 
     return prepare
+
+
+def _template_generation(annotations: dict[str, str]) -> int:
+    text = annotations.get(TEMPLATE_GENERATION, "0")
+    return int(text) if text.isdigit() else 0
+
+
+def update_daemon_set(new: Object, old: Object) -> None:
+    """The template's own generation lives on in an annotation."""
+    keep_status(new, old)
+    count = _template_generation(old["metadata"].get("annotations") or {})
+    template = new["spec"].get("template") != old["spec"].get("template")
+    new["metadata"].setdefault("annotations", {})[TEMPLATE_GENERATION] = str(count + 1 if template else count)
+    if template or new["spec"] != old["spec"]:
+        _next_generation(new, old)
+    else:
+        keep_generation(new, old)
 
 
 def prepare_job(make: MakeStatus) -> Prepare:
@@ -265,12 +286,13 @@ def prepare_job(make: MakeStatus) -> Prepare:
 def _generate_selector(obj: Object) -> None:
     metadata, spec = obj["metadata"], obj["spec"]
     template = spec.setdefault("template", {}).setdefault("metadata", {})
-    labels = dict(template.get("labels") or {})
+    labels = template.setdefault("labels", {})
     for label in ("job-name", "batch.kubernetes.io/job-name"):
         labels.setdefault(label, metadata.get("name", ""))
     for label in ("controller-uid", "batch.kubernetes.io/controller-uid"):
         labels.setdefault(label, metadata.get("uid", ""))
-    template["labels"] = labels
+    if not metadata.get("labels"):
+        metadata["labels"] = dict(labels)
     match = spec.setdefault("selector", {}).setdefault("matchLabels", {})
     match.setdefault("batch.kubernetes.io/controller-uid", metadata.get("uid", ""))
 

@@ -164,6 +164,15 @@ def _job(resource: Resource) -> Behaviour:
     )
 
 
+def _daemon_set(resource: Resource) -> Behaviour:
+    return Behaviour(
+        prepare_create=strategy.prepare_daemon_set(_new_status(resource)),
+        prepare_update=strategy.update_daemon_set,
+        prepare_status=strategy.status_only,
+        has_status=True,
+    )
+
+
 def _persistent_volume(_: Resource) -> Behaviour:
     return Behaviour(
         prepare_create=strategy.prepare_persistent_volume,
@@ -228,9 +237,9 @@ _TABLE: dict[str, Callable[[Resource], Behaviour]] = {
     "resourcequotas": _with_status(generation=False),
     "limitranges": _plain(create_on_update=True),
     "deployments.apps": _with_status(annotations=True, status=strategy.deployment_status, has_scale=True),
-    "replicasets.apps": _with_status(has_scale=True, selectable_fields=fields.replicas),
+    "replicasets.apps": _with_status(has_scale=True),
     "statefulsets.apps": _with_status(has_scale=True),
-    "daemonsets.apps": _with_status(),
+    "daemonsets.apps": _daemon_set,
     "controllerrevisions.apps": _plain(),
     "jobs.batch": _job,
     "cronjobs.batch": _with_status(),

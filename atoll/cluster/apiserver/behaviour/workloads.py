@@ -45,15 +45,19 @@ def _selector(errors: Errors, selector: Object | None, kind: str) -> bool:
     return valid or not any(cause.field.endswith(".operator") for cause in errors[before:])
 
 
+def _match(errors: Errors, selector: Object | None, template: Object) -> None:
+    """No selector selects nothing, an empty one everything."""
+    found = _template_labels(template)
+    if selector is None or (not checks.empty_selector(selector) and not checks.selects(selector, found)):
+        errors.append(bad_value("spec.template.metadata.labels", found or None, _MISMATCH))
+
+
 def _selected_template(errors: Errors, spec: Object, kind: str, *, selectable: bool) -> None:
     template, selector = spec.get("template") or {}, spec.get("selector")
     if not selectable:
         errors.append(bad_value("spec.selector", selector, "invalid label selector"))
         return
-    if selector is not None and not checks.empty_selector(selector):
-        found = _template_labels(template)
-        if not checks.selects(selector, found):
-            errors.append(bad_value("spec.template.metadata.labels", found or None, _MISMATCH))
+    _match(errors, selector, template)
     validate_template(errors, template, "spec.template")
     _no_job_fields(errors, "spec.template", template, kind)
 
@@ -223,10 +227,7 @@ def _stateful_set(errors: Errors, spec: Object, *, update: bool = False) -> None
     if not selectable:
         errors.append(bad_value("spec.selector", selector, ""))
     else:
-        if selector is not None and not checks.empty_selector(selector):
-            found = _template_labels(template)
-            if not checks.selects(selector, found):
-                errors.append(bad_value("spec.template.metadata.labels", found or None, _MISMATCH))
+        _match(errors, selector, template)
         validate_template(errors, template, "spec.template")
         metadata = template.get("metadata") or {}
         checks.labels(errors, "spec.template.labels", metadata.get("labels"))
