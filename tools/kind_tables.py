@@ -4,7 +4,7 @@
 
 DISCOVERY_FOLDER holds answers of a real kube-apiserver: `apis.json`, `v1.json` and
 `GROUP__VERSION.json` (APIResourceList).
-FIELDS_JSON is what `tools/go_fields` prints.
+FIELDS_JSON is what `tests/real/go/fields` prints.
 """
 
 import json
