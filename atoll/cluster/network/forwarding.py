@@ -55,43 +55,58 @@ class Balancer:
 
 
 class _Half(asyncio.Protocol):
-    """One side of a forwarded TCP connection; reading waits until the other side is there and takes more."""
+    """One side of a forwarded TCP connection; reading waits while the other side is not there or takes no more."""
 
     def __init__(self, made: Callable[[_Half], None] | None = None) -> None:
         self.other: _Half | None = None
         self.transport: asyncio.Transport | None = None
         self._made = made
         self._ended = False
-        self._early = bytearray()
+        self._early = bytearray()  # what came before the other side was there
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # event loops\' own are not all subclasses
+        self.transport = cast(asyncio.Transport, transport)  # event loops' own are not all subclasses
         self.transport.set_write_buffer_limits(_BUFFER)
         if self._made is not None:
-            self.transport.pause_reading()
             self._made(self)
 
     def join(self, other: _Half) -> None:
+        """Let both sides flow into each other."""
         self.other, other.other = other, self
-        if other._early and self.transport is not None:
-            self.transport.write(bytes(other._early))
-            other._early.clear()
-        if self.transport is not None and not self.transport.is_closing():
+        self._hand_over(other)
+        other._hand_over(self)
+
+    def _hand_over(self, other: _Half) -> None:
+        """Pass on what came before the other side was there."""
+        assert self.transport is not None and other.transport is not None
+        if self._early:
+            other.transport.write(bytes(self._early))
+            self._early.clear()
+        if self._paused and not self.transport.is_closing():
+            self._paused = False
             self.transport.resume_reading()
-        if other._ended and self.transport is not None and self.transport.can_write_eof():
-            self.transport.write_eof()
+        if self._ended and other.transport.can_write_eof():
+            other.transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:
             self.other.transport.write(data)
-        else:
-            self._early += data
+            return
+        self._early += data
+        if len(self._early) > _BUFFER and self.transport is not None and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._ended = True
-        other = self.other.transport if self.other is not None else None
-        if other is not None and not other.is_closing() and other.can_write_eof():
-            other.write_eof()
+        if self.other is None or self.other.transport is None:
+            return True
+        if self.other._ended:
+            self.other.transport.close()
+            return False
+        if not self.other.transport.is_closing() and self.other.transport.can_write_eof():
+            self.other.transport.write_eof()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -185,7 +200,7 @@ class _UdpSession(asyncio.DatagramProtocol):
         self.used = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.DatagramTransport, transport)  # event loops\' own are not all subclasses
+        self.transport = cast(asyncio.DatagramTransport, transport)  # event loops' own are not all subclasses
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         self._answer(data)
@@ -211,7 +226,7 @@ class UdpForwarder(asyncio.DatagramProtocol):
         await loop.create_datagram_endpoint(lambda: self, local_addr=where)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)  # event loops\' own are not all subclasses
+        self._transport = cast(asyncio.DatagramTransport, transport)  # event loops' own are not all subclasses
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         session = self._sessions.get(addr)

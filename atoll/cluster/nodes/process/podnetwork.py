@@ -31,7 +31,7 @@ class BridgeNetwork:
         uid = pod["metadata"]["uid"]
         if pod["spec"].get("hostNetwork"):
             return PodAddress(self.gateway)
-        number = self._free()
+        number = self._before(pod) or self._free()
         address = str(self._range.network_address + number)
         namespace = NetworkNamespace()
         try:
@@ -43,6 +43,14 @@ class BridgeNetwork:
         self._used.add(number)
         self._held[uid] = held = PodAddress(address, namespace)
         return held
+
+    def _before(self, pod: Object) -> int | None:
+        """The address that the pod had under an earlier node process, where it is still free."""
+        address = (pod.get("status") or {}).get("podIP")
+        if not address or ipaddress.ip_address(address) not in self._range:
+            return None
+        number = int(ipaddress.ip_address(address)) - int(self._range.network_address)
+        return None if number in self._used or number == 1 else number
 
     def _free(self) -> int:
         size = self._range.num_addresses

@@ -15,6 +15,7 @@ from atoll.cluster.nodes.process.grpc_health import grpc_health
 Object = dict[str, Any]
 Result = tuple[bool, str]
 _MOST_OUTPUT = 10 * 1024
+_EARLY_SECONDS = 0.25
 
 
 @dataclass(slots=True)
@@ -179,6 +180,9 @@ async def _until_started(probe: Object, target: ProbeTarget, events: ProbeEvents
         passed, message = await run_probe(probe, target)
         if passed:
             return True
+        if _young(probe, target, began):
+            await asyncio.sleep(min(_period(probe), _EARLY_SECONDS))
+            continue
         failures += 1
         events.unhealthy("Startup", message)
         if failures >= int(probe.get("failureThreshold") or 3):
@@ -187,8 +191,16 @@ async def _until_started(probe: Object, target: ProbeTarget, events: ProbeEvents
         await asyncio.sleep(_period(probe))
 
 
+def _young(probe: Object, target: ProbeTarget, began: float) -> bool:
+    """Within the container's first period, when kubelet would not have probed it yet: it is looked at often, so that a
+    program's start-up does not cost a whole period, and what fails does not count."""
+    return target.clock.monotonic() - began < _period(probe)
+
+
 async def _liveness(probe: Object, target: ProbeTarget, events: ProbeEvents, began: float) -> None:
-    await _delay(probe, target, began)
+    await _delay(
+        {"initialDelaySeconds": max(float(probe.get("initialDelaySeconds") or 0), _period(probe))}, target, began
+    )
     failures = 0
     while True:
         passed, message = await run_probe(probe, target)
@@ -210,13 +222,11 @@ async def _readiness(probe: Object, target: ProbeTarget, events: ProbeEvents, be
         passed, message = await run_probe(probe, target)
         row = row + 1 if passed == last and row else 1
         last = passed
-        # a container that has only just started is looked at each half second, so that a program's start-up time does
-        # not cost a whole period; what fails then is no event
-        young = not ready and target.clock.monotonic() - began < _period(probe)
+        young = not ready and _young(probe, target, began)
         if not passed and not young:
             events.unhealthy("Readiness", message)
         threshold = int(probe.get("successThreshold" if passed else "failureThreshold") or (1 if passed else 3))
         if passed != ready and row >= threshold:
             ready = passed
             events.ready(ready)
-        await asyncio.sleep(min(_period(probe), 0.5) if young and not ready else _period(probe))
+        await asyncio.sleep(min(_period(probe), _EARLY_SECONDS) if young and not ready else _period(probe))

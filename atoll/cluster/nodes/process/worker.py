@@ -260,7 +260,7 @@ class PodWorker:
         status = pod_status({**self.pod, "status": old}, self._facts, self.context.clock.wall())
         if status == self._sent:
             return True
-        body = {"metadata": {"uid": self.uid}, "status": status}
+        body = {"metadata": {"uid": self.uid}, "status": _as_patch(status)}
         try:
             await self.context.client.patch(
                 PODS, self.name, body, self.namespace, content_type=STRATEGIC_PATCH, subresource="status"
@@ -292,3 +292,12 @@ class PodWorker:
         if self.address is not None:
             self.context.network.detach(self.uid)
             self.address = None
+
+
+def _as_patch(status: Object) -> Object:
+    """Addresses are merged by key in a strategic patch: an earlier run's must not stay beside ours."""
+    out = dict(status)
+    for field in ("podIPs", "hostIPs"):
+        if field in out:
+            out[field] = [*out[field], {"$patch": "replace"}]
+    return out
