@@ -144,10 +144,8 @@ class Paths:
         what = f"{sub.name} of the specified {resource.kind}"
         made: dict[str, Any] = {}
         if sub.name in _CONNECT or sub.name == "log":
-            method = "get"
-            made[method] = self._operation("connectGet" if sub.name in _CONNECT else "read", "connect", what, [], "",
-                                           gvk=gvk, suffix=suffix)  # fmt: skip
-            return made
+            verb, action = ("read", "get") if sub.name == "log" else ("connectGet", "connect")
+            return {"get": self._operation(verb, action, what, [], "", gvk=gvk, suffix=suffix)}
         if "get" in sub.verbs:
             made["get"] = self._operation("read", "get", f"read {what}", [], name, gvk=gvk, suffix=suffix)
         if "update" in sub.verbs:
