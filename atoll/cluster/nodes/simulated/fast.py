@@ -155,6 +155,7 @@ class NodeInitialize(_Fast):
             "allocatable": status.get("allocatable") or plenty,
             "capacity": status.get("capacity") or plenty,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": functions.port}},
+            "phase": "Running",
             "nodeInfo": {key: (status.get("nodeInfo") or {}).get(key) or value for key, value in node_info().items()},
         }
         added = [{"type": kind, "address": address} for kind, address in missing if kind not in known]

@@ -74,13 +74,13 @@ class Addresses:
     def _pool(self, cidr: str) -> AddressPool:
         pool = self._pools.get(cidr)
         if pool is None:
-            pool = self._pools[cidr] = AddressPool(cidr)
+            # The common network also holds the nodes' own: its addresses are taken where theirs come last.
+            pool = self._pools[cidr] = AddressPool(cidr, from_top=cidr == self._default)
         return pool
 
 
 class _Common:
-    def __init__(self, addresses: Addresses, clock: Clock) -> None:
-        self._addresses = addresses
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._started = rfc3339(clock.wall())
 
@@ -93,6 +93,10 @@ class _Common:
 
 class PodFunctions(_Common):
     """For pods' templates."""
+
+    def __init__(self, addresses: Addresses, clock: Clock) -> None:
+        super().__init__(clock)
+        self._addresses = addresses
 
     def node_addresses(self, node_name: str) -> list[str]:
         return self._addresses.of_node(node_name)
@@ -129,6 +133,10 @@ class NodeFunctions(_Common):
     """For nodes' templates."""
 
     port = 10250
+
+    def __init__(self, addresses: Addresses, clock: Clock) -> None:
+        super().__init__(clock)
+        self._addresses = addresses
 
     def address(self, name: str) -> str:
         return _first(self._addresses.of_node(name)) or self._addresses.new_node()

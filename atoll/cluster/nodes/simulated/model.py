@@ -85,6 +85,7 @@ def node_object(group: SimulatedGroup, number: int, address: str, now: str, pod_
             "conditions": conditions(now),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
             "nodeInfo": node_info(),
+            "phase": "Running",
         },
     }
 
@@ -123,11 +124,12 @@ def is_simulated(node: Object) -> bool:
 
 
 class AddressPool:
-    """Addresses of one network, the lowest free first; the network's own and the gateway's are left out."""
+    """Addresses of one network, the lowest (or highest) free first; its own and the gateway's are left out."""
 
-    def __init__(self, cidr: str) -> None:
+    def __init__(self, cidr: str, *, from_top: bool = False) -> None:
         self._network = ipaddress.ip_network(cidr, strict=False)
-        self._fresh: Iterator[int] = iter(range(2, self._network.num_addresses - 1))
+        inside = range(2, self._network.num_addresses - 1)
+        self._fresh: Iterator[int] = iter(reversed(inside) if from_top else inside)
         self._free: list[str] = []
         self._used: set[str] = set()
 

@@ -8,7 +8,7 @@ nothing more: its lease runs out, its pods stay as they were.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,11 @@ from atoll.cluster.nodes.simulated import fast
 from atoll.cluster.nodes.simulated.functions import Addresses, NodeFunctions, PodFunctions
 from atoll.cluster.nodes.simulated.leases import LeaseKeeper
 from atoll.cluster.nodes.simulated.model import HEARTBEAT_ANNOTATION, SimulatedGroup, is_simulated, node_object
+from atoll.cluster.nodes.simulated.others import OtherPlayers
+from atoll.cluster.nodes.simulated.sources import NODE, POD, Kind, StageSource
+from atoll.cluster.nodes.stages.kinds import KindFinder
 from atoll.cluster.nodes.stages.model import Stage
-from atoll.cluster.nodes.stages.player import Agenda, FindResource, Impersonate, StagePlayer, Surroundings
+from atoll.cluster.nodes.stages.player import Agenda, Impersonate, StagePlayer, Surroundings
 from atoll.kinds.builtin import NODES, PODS
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
@@ -53,7 +56,7 @@ class SimulatedNodes:
         groups: Sequence[SimulatedGroup] = (),
         network: NetworkPlan | None = None,
         impersonate: Impersonate | None = None,
-        find_resource: FindResource | None = None,
+        watch_stages: bool = True,
     ) -> None:
         network = network or NetworkPlan()
         self.ready = asyncio.Event()
@@ -69,11 +72,16 @@ class SimulatedNodes:
         self._managed: set[str] = set()
         self._stopped: set[str] = set()
         events = EventRecorder(client, COMPONENT, clock, chance)
-        around = Surroundings(client, events, clock, chance.stream("stages"), impersonate, find_resource)
+        find = KindFinder(client)
+        around = Surroundings(client, events, clock, chance.stream("stages"), impersonate, find)
         self.pod_player = StagePlayer(PODS, fast.POD_STAGES, PodFunctions(self._addresses, clock), around, self._agenda)
         self.node_player = StagePlayer(
             NODES, fast.NODE_STAGES, NodeFunctions(self._addresses, clock), around, self._agenda
         )
+        self._others = OtherPlayers(informers, find, around, self._agenda)
+        self._source: StageSource | None = None
+        if watch_stages:
+            self._source = StageSource(informers, clock, chance, events, self._stages_changed)
 
     async def run(self) -> None:
         await self._nodes.synced.wait()
@@ -83,6 +91,9 @@ class SimulatedNodes:
                 group.create_task(self.pod_player.run(), name="simulated-pods")
                 group.create_task(self.node_player.run(), name="simulated-nodes")
                 group.create_task(self._leases.run(), name="simulated-leases")
+                group.create_task(self._others.run(), name="simulated-others")
+                if self._source is not None:
+                    group.create_task(self._source.run(), name="simulated-stages")
                 self._nodes.add_handler(self._on_node)
                 self._pods.add_handler(self._on_pod)
                 await self.add(self._groups)
@@ -131,11 +142,11 @@ class SimulatedNodes:
         except NotFound as error:
             raise AtollError(f"there is no node {name!r}") from error
 
-    def replace_stages(self, pod_stages: Sequence[Stage], node_stages: Sequence[Stage]) -> None:
-        """Other stages (from Stage objects) for pods and nodes."""
-        self.pod_player.replace_stages(pod_stages)
-        self.node_player.replace_stages(node_stages)
-        for name in self._managed:
+    def _stages_changed(self, stages: Mapping[Kind, Sequence[Stage]]) -> None:
+        self.pod_player.replace_stages(stages.get(POD, ()))
+        self.node_player.replace_stages(stages.get(NODE, ()))
+        self._others.replace_stages({kind: found for kind, found in stages.items() if kind not in (POD, NODE)})
+        for name in self._managed - self._stopped:
             node = self._node(name)
             if node is not None:
                 self._take_up(node)

@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ from atoll.runtime.events import EventRecorder
 Object = dict[str, Any]
 Key = tuple[str | None, str]
 Impersonate = Callable[[str], Client]
-FindResource = Callable[[str, str], Resource | None]  # (apiVersion, kind)
+FindResource = Callable[[str, str], Awaitable[Resource | None]]  # (apiVersion, kind)
 
 log = logging.getLogger(__name__)
 _WRITERS = 64
@@ -123,6 +123,9 @@ class StagePlayer:
     def replace_stages(self, stages: Sequence[Stage]) -> None:
         """Other stages from now on; the owner observes its objects again."""
         self.stages = list(stages)
+        for job in self._jobs.values():
+            job.dropped = True
+        self._jobs.clear()
 
     def observe(self, obj: Object) -> None:
         """An object's newest state."""
@@ -254,7 +257,7 @@ class StagePlayer:
     async def _apply(self, step: ApplyStep, namespace: str | None) -> None:
         data = step.data
         find = self._around.find_resource
-        resource = find(data.get("apiVersion") or "", data.get("kind") or "") if find is not None else None
+        resource = await find(data.get("apiVersion") or "", data.get("kind") or "") if find is not None else None
         if resource is None:
             raise ApiError(f"no such kind: {data.get('apiVersion')} {data.get('kind')}", code=404, reason="NotFound")
         client = self._as(step.user)
