@@ -8,6 +8,7 @@ from typing import Any
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.client.port import Client
+from atoll.fleet import names
 from atoll.fleet.continuity.budget import Budget, Limits
 from atoll.fleet.continuity.guard import Guard
 from atoll.fleet.options import HubOptions
@@ -50,6 +51,8 @@ class Hub:
             client, self.informers, clock, options, self.clusters, self.members, self.recorder, self.budget
         )
         self.view.works.add_index("kind", _kinds_of)
+        self.view.works.add_index("space", lambda work: [work["metadata"].get("namespace")])
+        self.clusters.works_in = self._works_in
         self.bindings = Bindings(self.view)
         self.works = Works(self.view)
         self.execution = Execution(self.view)
@@ -80,6 +83,9 @@ class Hub:
     def _observe(self, member: Member, resource: Resource, old: Object | None, new: Object | None) -> None:
         self.execution.observe(member, resource, old, new)
         self.reflection.observe(member, resource, old, new)
+
+    def _works_in(self, cluster: str) -> bool:
+        return bool(self.view.works.by_index("space", names.execution_namespace(cluster)))
 
     def _copies_of(self, kind: str) -> int:
         return len(self.view.works.by_index("kind", kind))

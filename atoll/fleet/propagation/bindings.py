@@ -130,7 +130,9 @@ class Bindings:
     def _on_cluster(self, old: Object | None, new: Object | None) -> None:
         """Labels, taints and places of clusters, and clusters that come and go, concern every policy."""
         if old is not None and new is not None:
-            same = old["spec"] == new["spec"] and old["metadata"].get("labels") == new["metadata"].get("labels")
+            fields = ("labels", "deletionTimestamp")
+            same = all(old["metadata"].get(field) == new["metadata"].get(field) for field in fields)
+            same = same and old["spec"] == new["spec"]
             enabled = (old.get("status") or {}).get("apiEnablements") == (new.get("status") or {}).get("apiEnablements")
             if same and enabled:
                 if (old.get("status") or {}).get("resourceSummary") != (new.get("status") or {}).get("resourceSummary"):

@@ -178,7 +178,9 @@ def _driven_out(
         elif name in standing:
             waits.append(limit - seconds + 0.001)
     for cluster in situation.clusters:
-        if cluster.name in standing and cluster.taints:
+        if cluster.name in standing and cluster.deleting:
+            evicted[cluster.name] = f"cluster {cluster.name} is leaving the fleet"
+        elif cluster.name in standing and cluster.taints:
             why, later = tolerance.evicted(placement, cluster, situation.wall)
             if why:
                 evicted[cluster.name] = why

@@ -56,6 +56,7 @@ class Execution:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         view.works.add_handler(self._on_work)
         view.clusters.on_change.append(self._on_member)
+        view.clusters.informer.add_handler(self._on_cluster)
 
     async def run(self) -> None:
         try:
@@ -91,8 +92,15 @@ class Execution:
             for key in [key for key in self.outcomes if key[0] == name]:
                 del self.outcomes[key]
             return
-        if not member.ready:
-            return
+        if member.ready:
+            self._look_at_all(name)
+
+    def _on_cluster(self, old: Object | None, new: Object | None) -> None:
+        """A cluster that leaves may be told to leave its copies behind."""
+        if new is not None and "deletionTimestamp" in new["metadata"]:
+            self._look_at_all(new["metadata"]["name"])
+
+    def _look_at_all(self, name: str) -> None:
         controller = self._controller(name)
         space = names.execution_namespace(name)
         for work in self._view.works:
@@ -246,7 +254,7 @@ class Execution:
         finalizers = metadata.get("finalizers") or []
         if not finalizers:
             return
-        forget = (metadata.get("annotations") or {}).get(names.FORGET) == "true"
+        forget = (metadata.get("annotations") or {}).get(names.FORGET) == "true" or self._is_abandoned(metadata)
         if not forget and not work["spec"].get("preserveResourcesOnDeletion"):
             if member is None:
                 if self._view.clusters.informer.get(names.cluster_of(metadata["namespace"]) or "") is not None:
@@ -258,6 +266,14 @@ class Execution:
             await self._view.client.patch(WORKS, metadata["name"], patch, metadata["namespace"])
         except NotFound:
             return
+
+    def _is_abandoned(self, metadata: Object) -> bool:
+        """The cluster is leaving, does not answer, and the user leaves behind what is there."""
+        name = names.cluster_of(metadata["namespace"]) or ""
+        cluster, member = self._view.clusters.informer.get(name), self._view.members.get(name)
+        if cluster is None or "deletionTimestamp" not in cluster["metadata"] or (member is not None and member.ready):
+            return False
+        return str((cluster["metadata"].get("annotations") or {}).get(names.ORPHAN, "")).lower() == "true"
 
     async def _delete_copies(self, member: Member, work: Object) -> bool:
         """Whether all are gone for sure."""

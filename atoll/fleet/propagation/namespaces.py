@@ -48,7 +48,8 @@ class NamespaceSync:
                 self.controller.queue.add(key.name)
 
     def _on_cluster(self, old: Object | None, new: Object | None) -> None:
-        if old is None or new is None or old["metadata"].get("labels") != new["metadata"].get("labels"):
+        fields = ("labels", "deletionTimestamp")
+        if old is None or new is None or any(old["metadata"].get(one) != new["metadata"].get(one) for one in fields):
             self._all()
 
     def _all(self) -> None:
@@ -72,6 +73,8 @@ class NamespaceSync:
             finalizers = [*(metadata.get("finalizers") or ()), names.FINALIZER]
             patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": finalizers}}
             await view.client.patch(NAMESPACES, name, patch)
+        for cluster_name in have.keys() - {one.name for one in clusters}:
+            await self._leave_behind(key, cluster_name)
         pruned = manifests.prune(namespace)
         policies = overrides.matching(namespace, view.candidates(view.overrides, namespace))
         for cluster in clusters:
@@ -84,6 +87,14 @@ class NamespaceSync:
             spec = {"workload": {"manifests": [manifest]}}
             await write_work(view, key, space, spec, {names.CONFLICT: "Abort"}, have.get(cluster.name))
         return None
+
+    async def _leave_behind(self, key: TemplateKey, cluster: str) -> None:
+        """A cluster that leaves the fleet keeps its namespaces: others may live there."""
+        space = names.execution_namespace(cluster)
+        with suppress(NotFound):
+            patch = {"metadata": {"finalizers": None, "annotations": {names.FORGET: "true"}}}
+            await self._view.client.patch(WORKS, key.work, patch, space)
+            await self._view.client.delete(WORKS, key.work, space)
 
     async def _delete(self, key: TemplateKey, namespace: Object) -> float | None:
         """The namespace's own content goes by the hub's namespace controller; its copies by their Works."""

@@ -102,8 +102,9 @@ class Works:
     def _on_cluster(self, old: Object | None, new: Object | None) -> None:
         """Overrides look at labels and places of a cluster; a cluster that left takes its Works along."""
         if old is not None and new is not None:
-            same = old["metadata"].get("labels") == new["metadata"].get("labels") and _places(old) == _places(new)
-            if same:
+            fields = ("labels", "deletionTimestamp")
+            same = all(old["metadata"].get(field) == new["metadata"].get(field) for field in fields)
+            if same and _places(old) == _places(new):
                 return
         one = new or old
         assert one is not None
@@ -184,16 +185,26 @@ class Works:
         if "deletionTimestamp" in work["metadata"]:
             return None
         what = f"{cluster}/{key}"
+        leaving = is_member and self._is_leaving(cluster)
         if is_member and cluster in evictions.leaving(binding["spec"]):
-            if not (view.members.is_known(cluster) and evictions.replaced(binding, view.members.is_known)):
+            replaced = evictions.replaced(binding, view.members.is_known) or not binding["spec"].get("clusters")
+            if not replaced or not (leaving or view.members.is_known(cluster)):
                 return None
-        elif is_member and not view.budget.take(key.kind, what, f"{key} is no longer placed in {cluster}"):
+        elif (
+            is_member
+            and not leaving
+            and not view.budget.take(key.kind, what, f"{key} is no longer placed in {cluster}")
+        ):
             return view.budget.next_grant(key.kind)
         try:
             await view.client.delete(WORKS, key.work, names.execution_namespace(cluster))
         except NotFound:
             return None
         return None
+
+    def _is_leaving(self, cluster: str) -> bool:
+        obj = self._view.clusters.informer.get(cluster)
+        return obj is not None and "deletionTimestamp" in obj["metadata"]
 
     async def _undo_if_deleted(self, key: TemplateKey, wanted: dict[str, int | None]) -> None:
         """The template may have been deleted while its Works were being made."""

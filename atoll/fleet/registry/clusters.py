@@ -18,6 +18,7 @@ from atoll.fleet.continuity.suspicion import Suspicion
 from atoll.fleet.model import ClusterView
 from atoll.fleet.options import HubOptions
 from atoll.fleet.registry import status as views
+from atoll.fleet.registry.join import clean_member
 from atoll.fleet.registry.members import Member, Members, Observer
 from atoll.fleet.registry.monitor import Beat, Monitor, read_enablements, read_version
 from atoll.kinds.builtin import NAMESPACES, SECRETS
@@ -57,6 +58,7 @@ class Clusters:
         self._identity: dict[str, Any] = {}
         self._facts: dict[str, tuple[str, list[Object]]] = {}  # version and enablements, read on every connection
         self._namespaces: set[str] = set()
+        self.works_in: Callable[[str], bool] = lambda name: False  # whether a cluster still has Works
         self._disconnects: set[asyncio.Task[None]] = set()
         waits = (self.informer, self._secrets)
         self.controller = Controller("cluster-status", self._reconcile, workers=4, wait_for=waits)
@@ -123,6 +125,8 @@ class Clusters:
             await self._leave(name)
             return None
         await self._ensure_member(cluster)
+        if "deletionTimestamp" in cluster["metadata"]:
+            return await self._let_go(cluster)
         await self._ensure_namespace(name)
         return await self._write(cluster)
 
@@ -216,7 +220,59 @@ class Clusters:
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names.execution_namespace(name)}}
         with suppress(AlreadyExists):
             await self._client.create(NAMESPACES, space)
+        metadata = (self.informer.get(name) or {"metadata": {}})["metadata"]
+        finalizers = metadata.get("finalizers") or []
+        if names.FINALIZER not in finalizers and "deletionTimestamp" not in metadata:
+            with suppress(NotFound):
+                patch = {"metadata": {"resourceVersion": metadata["resourceVersion"],
+                                      "finalizers": [*finalizers, names.FINALIZER]}}  # fmt: skip
+                await self._client.patch(self._resource, name, patch)
         self._namespaces.add(name)
+
+    async def _let_go(self, cluster: Object) -> float | None:
+        """What runs there is moved and taken away; then the accounts go, on both sides, and the Cluster itself."""
+        metadata = cluster["metadata"]
+        name, finalizers = metadata["name"], metadata.get("finalizers") or []
+        if names.FINALIZER not in finalizers:
+            return None
+        orphan = (metadata.get("annotations") or {}).get(names.ORPHAN, "").lower() == "true"
+        if self.works_in(name):
+            member = self._members.get(name)
+            waits = (
+                "" if member is not None and member.ready else ": it does not answer; atoll unjoin --force leaves it"
+            )
+            await self._say_leaving(cluster, f"what the fleet runs there is being taken away{waits}")
+            return 0.5
+        member = self._members.get(name)
+        if member is not None and member.ready:
+            with suppress(AtollError):
+                await member.call(clean_member(member.client))
+        elif not orphan:
+            await self._say_leaving(cluster, "it does not answer: atoll unjoin --force leaves its account behind")
+            return 2.0
+        reference = (cluster.get("spec") or {}).get("secretRef") or {}
+        for resource, one, space in (
+            (SECRETS, reference.get("name"), reference.get("namespace")),
+            (CLUSTER_PROFILES, name, names.SYSTEM_NAMESPACE),
+            (NAMESPACES, names.execution_namespace(name), None),
+        ):
+            with suppress(NotFound):
+                if one:
+                    await self._client.delete(resource, one, space)
+        self._namespaces.discard(name)
+        left = [item for item in finalizers if item != names.FINALIZER]
+        with suppress(NotFound):
+            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": left or None}}
+            await self._client.patch(self._resource, name, patch)
+        return None
+
+    async def _say_leaving(self, cluster: Object, message: str) -> None:
+        old = (cluster.get("status") or {}).get("conditions") or []
+        said = views.condition(old, "Leaving", "True", "Unjoined", message, self._clock.wall())
+        conditions = [*(item for item in old if item["type"] != "Leaving"), said]
+        if conditions != old:
+            name = cluster["metadata"]["name"]
+            await self._client.patch(self._resource, name, {"status": {"conditions": conditions}}, subresource="status")
 
     async def _write(self, cluster: Object) -> float | None:
         """Status, then taints, then the profile; each only where it differs."""
