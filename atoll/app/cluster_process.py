@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,12 +14,16 @@ from atoll.app.channel import Channel
 from atoll.app.controllers import running_cluster
 from atoll.app.fleetfile import ClusterSpec
 from atoll.app.pki import ClusterKeys, open_keys
+from atoll.app.process_nodes import start_process_nodes
 from atoll.app.serving import handler_of, serve_api
 from atoll.app.state import FleetState
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
+from atoll.cluster.apiserver.kubernetes_service import publish
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN
+from atoll.cluster.apiserver.streaming import Streamer
 from atoll.cluster.store.durable import DurableStore
+from atoll.wire.tls import client_context
 
 log = logging.getLogger("atoll.cluster")
 
@@ -34,14 +39,27 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         stack.push_async_callback(store.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys))
         await bootstrap(assembly)
-        port = await serve_api(stack, handler_of(assembly), keys, spec.name, folder, spec.port)
+        streaming = Streamer(assembly.api, _towards_nodes(keys))
+        port = await serve_api(stack, handler_of(assembly, streaming), keys, spec.name, folder, spec.port)
+        inner = service_addresses(spec.service_cidr, spec.pod_cidr)
+        await publish(assembly.client(), cluster_ip=inner[0], address=inner[1], port=port)
         channel.report(phase="serving", port=port)
         channel.report(progress="waiting for nodes")
         root_ca = keys.authority.certificate_pem.decode()
         running = await stack.enter_async_context(running_cluster(assembly, spec, root_ca))
-        nodes = await running.nodes_ready(sum(group.count for group in spec.simulated))
+        if spec.process_nodes:
+            await start_process_nodes(assembly, running.informers, running.tasks, spec, images, folder, keys, port)
+        nodes = await running.nodes_ready(spec.process_nodes + sum(group.count for group in spec.simulated))
         channel.report(phase="ready", port=port, nodes=nodes)
         await _until_supervisor_goes(channel)
+
+
+def _towards_nodes(keys: ClusterKeys) -> ssl.SSLContext:
+    """What the API server shows to kubelets, and whom it trusts as one."""
+    own = keys.kubelet_client
+    return client_context(
+        ca_pem=keys.authority.certificate_pem, certificate_pem=own.certificate_pem, key_pem=own.key_pem
+    )
 
 
 def api_options(spec: ClusterSpec, keys: ClusterKeys) -> ApiOptions:

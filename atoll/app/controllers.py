@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from atoll.app.assembly import Assembly
 from atoll.app.fleetfile import ClusterSpec
+from atoll.app.tasks import Tasks
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
@@ -24,30 +24,6 @@ from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 
 Object = dict[str, Any]
-log = logging.getLogger("atoll.cluster")
-
-
-class Tasks:
-    """Long-running parts, each a task by name; one that falls is told, not hidden."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("%s ended", task.get_name(), exc_info=task.exception())
-
-    async def stop(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(slots=True)

@@ -32,13 +32,19 @@ def doctor(output: str | None) -> None:
 def checks() -> list[dict[str, Any]]:
     """Each check with ok, warn or fail, and what to do."""
     found = [_python(), _state_folder(), _descriptors(), _memory(), _kubectl()]
-    if sys.platform == "linux":
-        from atoll.cluster.nodes.process.doctor import doctor as process_nodes
+    from atoll.cluster.nodes.process.doctor import diagnose
 
-        found += process_nodes()
-    else:
-        found.append(_item("process nodes", "warn", "need Linux: containers run without namespaces of their own here"))
+    diagnosis = diagnose()
+    found.append(_item("process nodes", "warn" if diagnosis.mode == "none" else "ok", _mode(diagnosis)))
+    for finding in diagnosis.findings:
+        detail = finding.detail + (f"; {finding.hint}" if finding.hint and not finding.ok else "")
+        found.append(_item(f"  {finding.name}", "ok" if finding.ok else "warn", detail))
     return found
+
+
+def _mode(diagnosis: Any) -> str:
+    meaning = {"bridge": "real pod addresses", "host": "the host's network, node ports only", "none": "not here"}
+    return f"{diagnosis.mode} mode ({meaning[diagnosis.mode]}): {diagnosis.reason}"
 
 
 def _item(check: str, result: str, detail: str) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""The hub as one process: an API on which templates do not run, and the fleet's controllers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
+from atoll.app.channel import Channel, Message
+from atoll.app.controllers import running_hub
+from atoll.app.fleetfile import FleetSpec
+from atoll.app.partitions import PartitionedClient, Partitions
+from atoll.app.pki import open_keys
+from atoll.app.serving import handler_of, serve_api
+from atoll.app.state import FleetState
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock, SystemClock
+from atoll.base.errors import AtollError
+from atoll.client.http import HttpClient
+from atoll.client.kubeconfig import load
+from atoll.client.port import Client
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
+from atoll.cluster.store.durable import DurableStore
+from atoll.fleet.hub import Hub
+from atoll.fleet.registry.clusters import Connect
+from atoll.fleet.registry.join import Joining, http_connect, join
+from atoll.kinds.hub import CLUSTERS, custom_resource_definitions
+from atoll.objects.meta import condition
+from atoll.runtime.informer import Informer
+
+Object = dict[str, Any]
+log = logging.getLogger("atoll.hub")
+HUB_USER = User("system:atoll:hub", ("system:masters", "system:authenticated"))
+_SERVICE_CIDR = "10.63.0.0/16"
+_RETRY_SECONDS = 0.5
+
+
+async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None:
+    """Until cancelled. Members are joined as the supervisor says that they serve."""
+    folder = state.cluster_folder("hub")
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        keys = open_keys(folder / "pki", "hub", [], clock)
+        store = DurableStore(folder / "store.db", clock)
+        stack.push_async_callback(store.close)
+        options = ApiOptions(
+            service_cidr=_SERVICE_CIDR,
+            signing_key=keys.service_account_key,
+            static_tokens={keys.admin_token: SYSTEM_ADMIN},
+        )
+        assembly = assemble(store, clock, Chance.from_system(), options)
+        await bootstrap(assembly, custom_resource_definitions())
+        port = await serve_api(stack, handler_of(assembly), keys, "hub", folder, fleet.hub_port)
+        await stack.enter_async_context(running_hub(assembly))
+        channel.report(phase="serving", port=port)
+        partitions = Partitions()
+        hub = Hub(assembly.client(HUB_USER, "atoll"), clock, assembly.chance, _connector(clock, partitions))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(hub.run(), name="hub")
+            group.create_task(_report_ready(hub.clusters.informer, len(fleet.clusters), port, channel))
+            async for message in channel.instructions():
+                if "partition" in message:
+                    partitions.set(message["partition"], bool(message["on"]))
+                elif "member" in message:
+                    group.create_task(_join(assembly, message), name=f"join-{message['member']}")
+            raise asyncio.CancelledError
+
+
+def _connector(clock: Clock, partitions: Partitions) -> Connect:
+    reach = http_connect(clock)
+
+    def connect(cluster: Object, secret: Object | None) -> Client:
+        return PartitionedClient(reach(cluster, secret), cluster["metadata"]["name"], partitions)
+
+    return connect
+
+
+async def _report_ready(clusters: Informer, wanted: int, port: int, channel: Channel) -> None:
+    """Tell the supervisor once every cluster of the fleet file is joined and Ready."""
+    ready: set[str] = set()
+    told = False
+
+    def look(old: Object | None, new: Object | None) -> None:
+        nonlocal told
+        name = (new or old or {})["metadata"]["name"]
+        good = new is not None and (condition(new, "Ready") or {}).get("status") == "True"
+        (ready.add if good else ready.discard)(name)
+        if told:
+            return
+        if len(ready) >= wanted:
+            told = True
+            channel.report(phase="ready", port=port, clusters=len(ready))
+        else:
+            channel.report(progress=f"{len(ready)} of {wanted} clusters joined")
+
+    clusters.add_handler(look)
+
+
+async def _join(assembly: Assembly, message: Message) -> None:
+    """Join a member of this fleet; tried again until it works, since its process may be just starting."""
+    name = message["member"]
+    while True:
+        access = load(Path(message["kubeconfig"])).access()
+        member = HttpClient(access, clock=assembly.clock, timeout_seconds=10)
+        try:
+            wanted = Joining(
+                name=name,
+                server=access.server,
+                ca_pem=access.ca_pem,
+                provider=message.get("provider") or "",
+                region=message.get("region") or "",
+                zones=(message["zone"],) if message.get("zone") else (),
+                labels=message.get("labels") or {},
+            )
+            await join(assembly.client(HUB_USER, "atoll"), member, wanted, clusters=CLUSTERS)
+            log.info("joined %s", name)
+            return
+        except AtollError as error:
+            log.warning("joining %s: %s", name, error)
+            await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            await member.close()

@@ -1,0 +1,100 @@
+"""Process nodes and the cluster's network, wired to one cluster's API in its process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atoll.app.assembly import Assembly
+from atoll.app.fleetfile import ClusterSpec
+from atoll.app.pki import ClusterKeys
+from atoll.app.tasks import Tasks
+from atoll.base.errors import UserError
+from atoll.base.names import PROCESS_LABEL
+from atoll.cluster.apiserver.ports import User
+from atoll.cluster.network.controller import ClusterNetwork, NetworkConfig, process_node_cidr
+from atoll.cluster.nodes.process.doctor import diagnose
+from atoll.cluster.nodes.process.model import NodeConfig
+from atoll.cluster.nodes.process.node import ProcessNode
+from atoll.cluster.nodes.process.podnetwork import host_address
+from atoll.runtime.informer import Informers
+from atoll.wire.tls import server_context
+
+_TAINT = {"key": PROCESS_LABEL, "value": "true", "effect": "NoSchedule"}
+
+
+def network_id(folder: Path, cluster: str) -> str:
+    """A name for the machine-wide parts (bridge, namespaces): the same for a state folder each time."""
+    return f"{cluster}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+async def start_process_nodes(
+    assembly: Assembly,
+    informers: Informers,
+    tasks: Tasks,
+    spec: ClusterSpec,
+    images: Sequence[dict[str, Any]],
+    folder: Path,
+    keys: ClusterKeys,
+    port: int,
+) -> None:
+    """Start the network, wait for its bridge, then the nodes. `port`: the API server's. Raises OSError."""
+    found = diagnose()
+    if found.mode == "none":
+        raise UserError(f"process nodes can't run here: {found.reason}", hint="`atoll doctor` says more")
+    mode = found.mode
+    cluster = network_id(folder, spec.name)
+    config = NetworkConfig(
+        cluster=cluster,
+        mode=mode,
+        pod_cidr=spec.pod_cidr,
+        service_cidr=spec.service_cidr,
+        state_dir=folder,
+        api_server=("127.0.0.1", port),
+    )
+    network = ClusterNetwork(
+        assembly.controller_client("kube-proxy"),
+        config,
+        clock=assembly.clock,
+        chance=assembly.chance.stream("network"),
+        informers=informers,
+    )
+    tasks.start("network", network.run())
+    await network.opened.wait()
+    for index in range(spec.process_nodes):
+        name = f"{spec.name}-process-{index}"
+        cidr = process_node_cidr(spec.pod_cidr, index) if mode == "bridge" else ""
+        address = cidr.rsplit(".", 1)[0] + ".1" if cidr else ""
+        labels = {}
+        if spec.region:
+            labels["topology.kubernetes.io/region"] = spec.region
+        if spec.zone:
+            labels["topology.kubernetes.io/zone"] = spec.zone
+        node_config = NodeConfig(
+            cluster=cluster,
+            cluster_title=spec.name,
+            state_dir=folder / "nodes" / name,
+            volumes_dir=folder / "volumes",
+            mode=mode,
+            kubelet_port=0 if mode == "host" else 10250,
+            pod_cidr=cidr,
+            cluster_dns=config.dns_address if mode == "bridge" else "",
+            labels=labels,
+            taints=[_TAINT] if spec.process_nodes_tainted else [],
+            images=images,
+            overlays=found.overlays,
+        )
+        certificate = keys.authority.server(name, names=[name], addresses=[address or host_address()])
+        context = server_context(certificate.certificate_pem, certificate.key_pem, keys.authority.certificate_pem)
+        user = User(f"system:node:{name}", ("system:nodes", "system:authenticated"))
+        node = ProcessNode(
+            assembly.client(user, "kubelet"),
+            name,
+            node_config,
+            clock=assembly.clock,
+            chance=assembly.chance.stream(f"process-node/{name}"),
+            tls=context,
+        )
+        tasks.start(name, node.run())
