@@ -43,11 +43,12 @@ class Documents:
 
     def _openapi_v2(self, request: HttpRequest, accept: str) -> HttpResponse:
         document = self.openapi.v2()
-        if self._v2_protobuf is None or _PROTOBUF not in accept:
+        wanted = next((part for part in accept.split(",") if _PROTOBUF in part or "json" in part or "*/*" in part), "")
+        if self._v2_protobuf is None or _PROTOBUF not in wanted:
             return _answer(request, document)
         if self._v2 is None or self._v2[0] is not document.body:
             self._v2 = (document.body, self._v2_protobuf(document.body))
-        return _answer(request, Document(self._v2[1], f"{_PROTOBUF}.v1+protobuf", document.etag))
+        return _answer(request, Document(self._v2[1], f"{_PROTOBUF}.v1.0+protobuf", document.etag))
 
 
 def _answer(request: HttpRequest, document: Document) -> HttpResponse:

@@ -9,6 +9,7 @@ from atoll.cluster.apiserver.discovery import custom_groups
 from atoll.cluster.apiserver.documents import Documents
 from atoll.cluster.apiserver.openapi import CustomSchema
 from atoll.cluster.apiserver.ports import User
+from atoll.cluster.apiserver.protobuf import openapi_v2_protobuf
 from atoll.wire.messages import HttpRequest, HttpResponse
 
 _HEALTH = ("/healthz", "/livez", "/readyz")
@@ -21,7 +22,7 @@ class NonResource:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._documents = Documents()
+        self._documents = Documents(lambda body: openapi_v2_protobuf(orjson.loads(body)))
         self._generation = -1
         self.counts: dict[tuple[str, str, str, int], int] = {}
 
