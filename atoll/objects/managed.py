@@ -6,6 +6,7 @@ Server-side apply itself is `atoll.objects.apply`. Both work on the stored Field
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -69,8 +70,8 @@ class Schema:
     typed: bool = True  # a built-in kind: an absent object has Go's zero values; a CRD's is empty
 
     def empty(self) -> Object:
-        """The object before it is created."""
-        return zero(self.node) if self.typed else {}
+        """The object before it is created (shared: only to be compared with)."""
+        return _zero(self.node) if self.typed else {}
 
     def compare(self, old: Object, new: Object, version: str) -> tuple[FieldSet, FieldSet] | None:
         """Compare in the version of a manager; None if that version is not served any more."""
@@ -83,6 +84,12 @@ class Schema:
         if self.reset:
             return without(changed, self.reset), without(removed, self.reset)
         return changed, removed
+
+
+@functools.lru_cache(maxsize=256)
+def _zero(node: SchemaNode) -> Object:
+    made: Object = zero(node)
+    return made
 
 
 def decode_entries(entries: Any) -> Managed:
