@@ -7,20 +7,31 @@ parsed again slowly.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import yaml
 
 from atoll.base.errors import BadRequest, UnsupportedMediaType
-from atoll.cluster.apiserver import protobuf
+from atoll.cluster.apiserver import gojson, protobuf
 
 JSON = "application/json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 ACCEPTED = (JSON, YAML, PROTOBUF)
+_TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+_SHOWN_BYTES = 30
 
-Repeated = tuple[str, ...]
+
+class Repeated(tuple[str, ...]):
+    """`duplicate field "spec.replicas"` …; `order` has the position of every field, to list problems as they stand."""
+
+    order: dict[str, int]
+
+
+NONE = Repeated()
+NONE.order = {}
 
 
 def media_type(header: str) -> str:
@@ -41,78 +52,94 @@ def parse(body: bytes, content_type: str, kind: str) -> tuple[Any, Repeated]:
     if content_type == YAML:
         return parse_yaml(body, kind)
     if content_type == PROTOBUF:
-        return protobuf.decode(body)[2], ()
+        if not body.startswith(b"k8s\0"):
+            why = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
+            raise _unrecognized(kind, why, body)
+        return protobuf.decode(body)[2], NONE
     raise unknown_format()
 
 
+def _unrecognized(kind: str, why: str, body: bytes) -> BadRequest:
+    if kind == "DeleteOptions":
+        return BadRequest(why)
+    return BadRequest(f"the object provided is unrecognized (must be of type {kind}): {why} ({_summary(body)})")
+
+
+def _summary(body: bytes) -> str:
+    if not body:
+        return "<empty>"
+    start = body[:_SHOWN_BYTES]
+    shown = start.decode(errors="replace") if body[:1] == b"{" else start.hex()
+    return shown + (" ..." if len(body) > _SHOWN_BYTES else "")
+
+
 def parse_json(body: bytes, kind: str) -> tuple[Any, Repeated]:
+    """An object, or {} for null. Raises BadRequest."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(
-            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse"
-            f" error: {_go_json_error(body, error)} ({_summary(body)})"
-        ) from None
-    if body.count(b'"') == orjson.dumps(value).count(b'"'):
-        return value, ()
-    return value, repeated_keys(body)
-
-
-def _go_json_error(body: bytes, error: orjson.JSONDecodeError) -> str:
-    if error.pos >= len(body.rstrip()):
-        return "unexpected end of JSON input"
-    character = body.decode(errors="replace")[error.pos : error.pos + 1]
-    return f"invalid character '{character}' looking for beginning of value"
-
-
-def _summary(body: bytes, most: int = 30) -> str:
-    shown = body[:most].hex()
-    return shown + (" ..." if len(body) > most else "")
+        why = gojson.fault(body) or str(error)
+        raise _unrecognized(kind, f"couldn't get version/kind; json parse error: {why}", body) from None
+    if not isinstance(value, dict):
+        if value is None:
+            return {}, NONE
+        why = f"json: cannot unmarshal {gojson.kind_name(value)} into Go value of type {_TYPE_META}"
+        raise _unrecognized(kind, f"couldn't get version/kind; json parse error: {why}", body)
+    return value, repeated_keys(body, value)
 
 
 class _Object(dict[str, Any]):
-    """A parsed object that knows which of its keys came more than once."""
+    """A parsed object that knows its keys as they came."""
 
-    __slots__ = ("again",)
-    again: tuple[str, ...]
+    __slots__ = ("pairs",)
+    pairs: list[tuple[str, Any]]
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
     found = _Object(pairs)
-    found.again = ()
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        again: dict[str, None] = {}
-        for key, _ in pairs:
-            if key in seen:
-                again[key] = None
-            seen.add(key)
-        found.again = tuple(again)
+    found.pairs = pairs
     return found
 
 
-def repeated_keys(body: bytes) -> Repeated:
-    """`duplicate field "spec.replicas"` for each key that an object has more than once."""
+def repeated_keys(body: bytes, value: Any) -> Repeated:
+    """Keys that an object has more than once; `value` is what the body parsed to."""
+    if body.count(b'"') == orjson.dumps(value).count(b'"'):
+        return NONE
     try:
-        value = json.loads(body, object_pairs_hook=_pairs)
+        again = json.loads(body, object_pairs_hook=_pairs)
     except (ValueError, RecursionError):
-        return ()
+        return NONE
+    order: dict[str, int] = {}
     found: list[str] = []
-    _collect(value, "", found)
-    return tuple(f'duplicate field "{path}"' for path in found)
+    _collect(again, "", found, order)
+    result = Repeated(f'duplicate field "{path}"' for path in found)
+    result.order = order
+    return result
 
 
-def _collect(value: Any, path: str, found: list[str]) -> None:
+def _collect(value: Any, path: str, found: list[str], order: dict[str, int]) -> None:
     if isinstance(value, _Object):
         prefix = f"{path}." if path else ""
-        found += [prefix + key for key in value.again]
-        for key, item in value.items():
-            if isinstance(item, (dict, list)):
-                _collect(item, prefix + key, found)
+        seen: set[str] = set()
+        for key, item in value.pairs:
+            here = prefix + key
+            if key in seen:
+                found.append(here)
+                order[f'duplicate field "{here}"'] = len(order)
+            seen.add(key)
+            order.setdefault(f'unknown field "{here}"', len(order))
+            _collect(item, here, found, order)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            if isinstance(item, (dict, list)):
-                _collect(item, f"{path}[{index}]", found)
+            _collect(item, f"{path}[{index}]", found, order)
+
+
+def in_order(problems: list[str], repeated: Sequence[str]) -> list[str]:
+    """Problems as they stand in the document, where that is known."""
+    order = getattr(repeated, "order", None)
+    if not order:
+        return problems
+    return sorted(problems, key=lambda problem: order.get(problem, len(order)))
 
 
 class _Loader(yaml.CSafeLoader):
@@ -138,7 +165,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
             key = {True: "true", False: "false", None: "null"}.get(key) or str(key)
         if key in result:
             line = key_node.start_mark.line + 1
-            loader.repeated.append(f'line {line}: key "{key}" already set in map')
+            loader.repeated.append(f'  line {line}: key "{key}" already set in map')
         result[key] = loader.construct_object(value_node, deep=True)
     return result
 
@@ -150,17 +177,43 @@ def parse_yaml(body: bytes, kind: str) -> tuple[Any, Repeated]:
     """Raises BadRequest."""
     if body[:1] == b"{":
         return parse_json(body, kind)
-    loader = _Loader(body)
+    try:
+        value, repeated = load_yaml(body)
+    except ValueError as error:
+        raise _unrecognized(kind, str(error), body) from None
+    if value is None:
+        return {}, NONE
+    if not isinstance(value, dict):
+        why = f"json: cannot unmarshal {gojson.kind_name(value)} into Go value of type {_TYPE_META}"
+        raise _unrecognized(kind, f"couldn't get version/kind; json parse error: {why}", body)
+    return value, repeated
+
+
+def load_yaml(body: bytes) -> tuple[Any, Repeated]:
+    """The JSON value of one YAML document. Raises ValueError with goyaml's text."""
+    try:
+        loader = _Loader(body)
+    except yaml.YAMLError as error:
+        raise ValueError(_yaml_fault(error)) from None
     try:
         value = loader.get_single_data()
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        text = str(getattr(error, "problem", None) or error)
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise BadRequest(
-            f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse"
-            f" error: error converting YAML to JSON: yaml: {where}{text} ({_summary(body)})"
-        ) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(_yaml_fault(error)) from None
     finally:
         loader.dispose()
-    return value, tuple(loader.repeated)
+    if not loader.repeated:
+        return value, NONE
+    repeated = Repeated(("yaml: unmarshal errors:\n" + "\n".join(loader.repeated),))
+    repeated.order = {}
+    return value, repeated
+
+
+def _yaml_fault(error: Exception) -> str:
+    text = str(getattr(error, "problem", None) or "document is nested too deeply")
+    line = 0
+    for name in ("problem_mark", "context_mark"):
+        mark = getattr(error, name, None)
+        if mark is not None and mark.line:
+            line = mark.line + isinstance(error, yaml.scanner.ScannerError)
+            break
+    return f"yaml: line {line}: {text}" if line else f"yaml: {text}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from atoll.cluster.apiserver import names
-from atoll.cluster.apiserver.behaviour import behaviour_of
+from atoll.cluster.apiserver.behaviour import behaviour_of, conversions
 from atoll.cluster.apiserver.extensions import definitions
+from atoll.cluster.apiserver.ports import Behaviour
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.kinds.catalog import ApiResource, catalog, storage_version
 from atoll.kinds.resource import Resource
@@ -27,6 +28,17 @@ _NOT_ACTED_UPON = {
 }
 
 
+_DEPRECATED = {
+    ("v1", "Endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    ("v1", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
+}
+
+
+def _behaviour_of(resource: Resource, storage: Resource) -> Behaviour:
+    """Events of either group are stored alike but checked by the rules of the version asked for."""
+    return behaviour_of(resource if resource.group == "events.k8s.io" else storage)
+
+
 def builtin_registry() -> Registry:
     """All that a default kube-apiserver serves."""
     registry = Registry()
@@ -39,7 +51,8 @@ def served_builtin(entry: ApiResource) -> Served:
     resource = entry.resource
     group, version = storage_version(resource)
     storage = Resource(group, version, resource.plural, resource.kind, resource.namespaced)
-    behaviour = definitions.behaviour() if resource.kind == _CRD else behaviour_of(storage)
+    behaviour = definitions.behaviour() if resource.kind == _CRD else _behaviour_of(resource, storage)
+    converted = conversions(resource)
     gap = _NOT_ACTED_UPON.get(resource.group_resource, "")
     return Served(
         resource,
@@ -47,5 +60,8 @@ def served_builtin(entry: ApiResource) -> Served:
         entry,
         behaviour=behaviour,
         check_name=behaviour.extra.get("check_name") or names.check_for(storage.group_resource),
+        to_storage=converted[0] if converted else None,
+        from_storage=converted[1] if converted else None,
+        deprecation=_DEPRECATED.get((resource.api_version, resource.kind), ""),
         warning=f"{resource.group_resource}: {gap} by this server" if gap else "",
     )

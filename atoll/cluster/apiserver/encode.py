@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import yaml
 
 from atoll.base.clock import Clock
 from atoll.base.errors import NotAcceptable
@@ -20,6 +19,7 @@ from atoll.cluster.apiserver.tables.table import partial, table
 from atoll.cluster.apiserver.verbs.list import Page
 from atoll.cluster.apiserver.verbs.watch import INITIAL_EVENTS_END, Shown
 from atoll.cluster.store.port import Record
+from atoll.objects import goyaml
 
 _FRAMES = 8192
 _TABLE_VERSIONS = ("v1", "v1beta1")
@@ -32,6 +32,7 @@ class Form:
     media: str = "json"
     kind: str = ""
     include: str = "Metadata"  # of a Table: what each row carries
+    for_list: bool | None = None  # of PartialObjectMetadata: whether the list's form was asked
 
     @property
     def content_type(self) -> str:
@@ -61,11 +62,26 @@ def negotiate(accept: str) -> Form:
             return Form(found)
         known = kind in ("Table", "PartialObjectMetadata") and parameters.get("v") in _TABLE_VERSIONS
         if known and parameters.get("g") == "meta.k8s.io":
-            return Form(found, kind)
+            listed = None if kind == "Table" else parameters["as"].endswith("List")
+            return Form(found, kind, for_list=listed)
     raise NotAcceptable(
-        "only the following media types are accepted: application/json, application/yaml,"
-        " application/vnd.kubernetes.protobuf"
+        "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml,"
+        " application/vnd.kubernetes.protobuf",
+        details={},
     )
+
+
+def check_form(served: Served, form: Form, is_list: bool) -> None:
+    """PartialObjectMetadata is for objects, its list for lists. Raises NotAcceptable."""
+    if form.for_list is None or form.for_list is is_list:
+        return
+    package = "unstructured" if served.custom is not None else (served.resource.group or "core").partition(".")[0]
+    name = "Unstructured" if served.custom is not None else served.resource.kind
+    if is_list:
+        why = f"you requested PartialObjectMetadata, but the requested object is a list (*{package}.{name}List)"
+    else:
+        why = f"you requested PartialObjectMetadataList, but the requested object is not a list (*{package}.{name})"
+    raise NotAcceptable(why)
 
 
 class Encoder:
@@ -96,6 +112,7 @@ class Encoder:
             if form.media == "json":
                 return served.present_bytes(record)
             return self.value(served.present(record), form)
+        check_form(served, form, False)
         if form.kind == "Table":
             obj = served.present(record)
             metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
@@ -112,6 +129,7 @@ class Encoder:
             objects = [served.present(record) for record in page.records]
             return self.value(self._table(served, objects, metadata, form), form)
         if form.kind == "PartialObjectMetadata":
+            check_form(served, form, True)
             items = [partial(served.present(record)) for record in page.records]
             head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
             return self.value({**head, "items": items}, form)
@@ -147,7 +165,7 @@ class Encoder:
         return orjson.dumps(self._table(served, [obj], metadata, form, first))
 
     def _bookmark(self, served: Served, shown: Shown, form: Form) -> bytes:
-        metadata: Object = {"resourceVersion": str(shown.version), "creationTimestamp": None}
+        metadata: Object = {"resourceVersion": str(shown.version)}
         if shown.initial_end:
             metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
         if form.kind == "Table":
@@ -162,5 +180,4 @@ class Encoder:
 
 
 def yaml_bytes(value: Any) -> bytes:
-    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, default_flow_style=False, sort_keys=True)
-    return text.encode()
+    return goyaml.dump(value).encode()

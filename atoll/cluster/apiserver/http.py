@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalError, ServerError
-from atoll.client.port import APPLY_PATCH, JSON_PATCH
-from atoll.cluster.apiserver import bodies, encode, paths, problems
+from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalError, ServerError, UnsupportedMediaType
+from atoll.client.port import APPLY_PATCH, JSON_PATCH, STRATEGIC_PATCH
+from atoll.cluster.apiserver import bodies, encode, gojson, paths, problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.encode import Encoder, Form
 from atoll.cluster.apiserver.nonresource import NonResource
@@ -37,10 +37,12 @@ from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import delete as deleting
 from atoll.cluster.apiserver.verbs import dispatch
 from atoll.cluster.apiserver.verbs import watch as watching
+from atoll.cluster.apiserver.verbs.accept import unregistered
 from atoll.cluster.apiserver.verbs.answer import Answer
 from atoll.cluster.apiserver.verbs.get import get
 from atoll.cluster.apiserver.verbs.list import list_page
 from atoll.cluster.apiserver.verbs.patch import CONTENT_TYPES as PATCH_TYPES
+from atoll.cluster.apiserver.verbs.patch import CUSTOM_TYPES as CUSTOM_PATCH_TYPES
 from atoll.objects.selectors import SelectorError, parse_fields
 from atoll.wire.limits import Limits
 from atoll.wire.messages import Handler, HttpRequest, HttpResponse
@@ -128,6 +130,8 @@ class Translator:
         decision = self.authorizer.authorize(attributes)
         if not decision.allowed:
             raise problems.denied(attributes, decision.reason)
+        if not self.api.registry.has_group(path.group):
+            raise problems.no_such_page()
         served = self.api.registry.find(path.group, path.version, path.plural)
         if served is None or (path.subresource and served.entry.subresource(path.subresource) is None):
             raise problems.no_such_path()
@@ -181,7 +185,7 @@ class Translator:
         if path.subresource:
             found = asked.served.entry.subresource(path.subresource)
             allowed = found.verbs if found is not None else ()
-        if method in ("GET", "HEAD") and "get" in allowed:
+        if method == "GET" and "get" in allowed:
             return await self._get(asked)
         if method == "POST" and path.subresource and "create" in allowed:
             return await self._create(asked)
@@ -196,7 +200,7 @@ class Translator:
     async def _collection(self, asked: Asked) -> HttpResponse:
         method, verbs = asked.request.method, asked.served.entry.verbs
         in_one = not asked.served.resource.namespaced or bool(asked.path.namespace)
-        if method in ("GET", "HEAD") and "list" in verbs:
+        if method == "GET" and "list" in verbs:
             options = list_options(asked.request.query)
             return self._watch(asked, options) if options.watch else self._list(asked, options)
         if method == "POST" and "create" in verbs and in_one:
@@ -281,12 +285,14 @@ class Translator:
         path, request = asked.path, asked.request
         content_type = bodies.media_type(request.headers.get("content-type", ""))
         if content_type not in PATCH_TYPES:
-            raise bodies.unknown_format(PATCH_TYPES)
+            if asked.served.custom is None:
+                raise UnsupportedMediaType("415: Unsupported Media Type", details={})
+            raise bodies.unknown_format(CUSTOM_PATCH_TYPES)
         options = write_options(request.query, "PatchOptions", content_type == APPLY_PATCH)
         self._set_context(asked.context, options.field_manager, options.field_validation, options.dry_run)
         self._check_size(request.body)
         if content_type == APPLY_PATCH:
-            body, repeated = bodies.parse_yaml(request.body, asked.served.resource.kind)
+            body, repeated = parse_applied(request.body)
         else:
             body, repeated = parse_patch(request.body, content_type)
         answer = await dispatch.patch(
@@ -300,7 +306,7 @@ class Translator:
         asked.context.dry_run = dry_run
         served = asked.served
         done = await deleting.delete(self.api, asked.context, served, asked.namespace, asked.path.name, options)
-        accepted = not done.gone and (options.orphan_dependents is False or options.propagation == "Foreground")
+        accepted = not done.gone and options.orphan_dependents is False
         body = self.encoder.value(deleting.answer(served, done), asked.form)
         return self._ok(asked.form, body, 202 if accepted else 200)
 
@@ -342,7 +348,8 @@ class Translator:
         if value is not None and not isinstance(value, dict):
             raise BadRequest("DeleteOptions must be an object")
         if value and value.get("kind") not in (None, "", "DeleteOptions"):
-            raise BadRequest(f"decoded object cannot be converted to DeleteOptions: {value.get('kind')}")
+            version = value.get("apiVersion") or "meta.k8s.io/v1"
+            raise BadRequest(unregistered(str(value["kind"]), version))
         return value
 
     @staticmethod
@@ -371,23 +378,37 @@ def _named_by(field_selector: str) -> str:
         return ""
 
 
+def parse_applied(body: bytes) -> tuple[Any, bodies.Repeated]:
+    """Raises BadRequest."""
+    try:
+        value, repeated = bodies.load_yaml(body)
+    except ValueError as error:
+        raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {error}") from None
+    if not isinstance(value, dict):
+        kind = gojson.kind_name(value)
+        raise BadRequest(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal"
+            f" {kind} into Go value of type map[string]interface {{}}"
+        )
+    if not value.get("apiVersion") or not value.get("kind"):
+        group, _, version = str(value.get("apiVersion") or "").rpartition("/")
+        raise BadRequest(f"invalid object type: {group}/{version}, Kind={value.get('kind') or ''}")
+    return value, repeated
+
+
 def parse_patch(body: bytes, content_type: str) -> tuple[Any, bodies.Repeated]:
     """Raises BadRequest."""
+    prefix = "" if content_type == STRATEGIC_PATCH else "error decoding patch: "
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"error decoding patch: {error}") from None
+        raise BadRequest(prefix + (gojson.fault(body) or str(error))) from None
     if content_type == JSON_PATCH:
-        if not isinstance(value, list):
-            raise BadRequest(
-                "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
-            )
-        return value, ()
+        return value, bodies.NONE
     if not isinstance(value, dict):
-        raise BadRequest("json: cannot unmarshal array into Go value of type map[string]interface {}")
-    if body.count(b'"') == orjson.dumps(value).count(b'"'):
-        return value, ()
-    return value, bodies.repeated_keys(body)
+        kind = gojson.kind_name(value)
+        raise BadRequest(f"{prefix}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+    return value, bodies.repeated_keys(body, value)
 
 
 def error_frame(error: ApiError) -> bytes:
@@ -401,6 +422,9 @@ def warning_header(text: str) -> str:
 
 def refusal(error: ApiError) -> HttpResponse:
     """A Status of failure as upstream writes it."""
+    if error.reason == problems.NO_PAGE:
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
+        return HttpResponse(404, headers, b"404 page not found\n")
     headers = [("Content-Type", "application/json"), _NO_CACHE]
     if error.retry_after_seconds is not None:
         headers.append(("Retry-After", str(error.retry_after_seconds)))

@@ -151,16 +151,23 @@ def prepare_update(metadata: Object, old: Object) -> None:
         metadata["creationTimestamp"] = old["creationTimestamp"]
     if "deletionTimestamp" in old:
         metadata["deletionTimestamp"] = old["deletionTimestamp"]
-    else:
-        metadata.pop("deletionTimestamp", None)
     if "deletionGracePeriodSeconds" in old:
         metadata.setdefault("deletionGracePeriodSeconds", old["deletionGracePeriodSeconds"])
     metadata.pop("selfLink", None)
 
 
-def validate_update(metadata: Object, old: Object, namespaced: bool) -> list[Cause]:
-    """ValidateObjectMetaAccessor with path-segment names, then ValidateObjectMetaAccessorUpdate."""
+def validate_update(metadata: Object, old: Object, namespaced: bool, custom: bool) -> list[Cause]:
+    """ValidateObjectMetaAccessor with path-segment names, then the checks of an update; built-in kinds' strategies
+    make the latter once more."""
     causes = validate(metadata, namespaced, names.path_segment)
+    changes = _update_causes(metadata, old)
+    if changes:
+        causes += changes if custom else changes * 2
+    return causes
+
+
+def _update_causes(metadata: Object, old: Object) -> list[Cause]:
+    causes: list[Cause] = []
     if "deletionTimestamp" in old:
         before = old.get("finalizers") or []
         extra = sorted(set(metadata.get("finalizers") or []) - set(before))
@@ -175,7 +182,27 @@ def validate_update(metadata: Object, old: Object, namespaced: bool) -> list[Cau
         new_value, old_value = metadata.get(field), old.get(field)
         if new_value != old_value and (new_value or old_value):
             causes.append(bad_value(f"metadata.{field}", new_value, "field is immutable"))
+    _validate_maps(metadata, causes)
+    owners = metadata.get("ownerReferences")
+    if owners:
+        causes += _owners(owners)
     return causes
+
+
+_STANDARD_FINALIZERS = ("kubernetes", ORPHAN, FOREGROUND)
+
+
+def builtin_finalizers(metadata: Object) -> list[Cause]:
+    """Built-in kinds take only standard finalizers and those that are qualified."""
+    return [
+        bad_value(
+            f"metadata.finalizers[{index}]",
+            finalizer,
+            "name is neither a standard finalizer name nor is it fully qualified",
+        )
+        for index, finalizer in enumerate(metadata.get("finalizers") or ())
+        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS
+    ]
 
 
 Now = Callable[[], float]

@@ -109,7 +109,7 @@ def qualified_name(key: str) -> tuple[str, ...]:
     if not name:
         errors.append("name part must be non-empty")
     elif len(name) > 63:
-        errors.append(f"name part {_too_long(63)}")
+        errors.append("name part must be no more than 63 bytes")
     if not _qualified.match(name):
         errors.append("name part " + _regex_error(_QUALIFIED_MESSAGE, _QUALIFIED, "MyName", "my.name", "123-abc"))
     return tuple(errors)
@@ -122,7 +122,7 @@ _QUALIFIED_MESSAGE = (
 
 @functools.lru_cache(16384)
 def label_value(value: str) -> tuple[str, ...]:
-    errors = [_too_long(63)] if len(value) > 63 else []
+    errors = ["must be no more than 63 bytes"] if len(value) > 63 else []
     if not _value.match(value):
         errors.append(
             _regex_error(
@@ -145,7 +145,8 @@ def as_prefix(name: str) -> str:
 # Kinds whose names are not DNS subdomains; everything else is one.
 _BY_RESOURCE: dict[str, NameCheck] = {
     "namespaces": dns_label,
-    "services": dns_1035_label,
+    "services": dns_label,
+    "statefulsets.apps": dns_label,
     "roles.rbac.authorization.k8s.io": path_segment,
     "rolebindings.rbac.authorization.k8s.io": path_segment,
     "clusterroles.rbac.authorization.k8s.io": path_segment,

@@ -31,6 +31,8 @@ class Path:
 def parse(path: str) -> Path | None:
     """None for anything but a resource path."""
     parts = path.strip("/").split("/")
+    if parts[0] == "api" and len(parts) == 2 and parts[1] != "v1":
+        return Path("", parts[1], "", "")  # an unknown version of the core group
     if parts[0] == "api" and len(parts) > 2:
         group, version, parts = "", parts[1], parts[2:]
     elif parts[0] == "apis" and len(parts) > 3:

@@ -127,7 +127,7 @@ def unprocessable(message: str) -> ApiError:
 def too_new(asked: int, current: int) -> ApiError:
     """A version that has not happened yet: 504 as upstream, which clients retry."""
     return ApiError(
-        f"Too large resource version: {asked}, current: {current}",
+        f"Timeout: Too large resource version: {asked}, current: {current}",
         code=504,
         reason="Timeout",
         details={"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]},
@@ -206,3 +206,29 @@ def duplicate(field: str, value: Any) -> Cause:
 
 def version_on_create() -> ApiError:
     return ApiError("resourceVersion should not be set on objects to be created", code=500, reason="")
+
+
+def bad_version(text: str) -> str:
+    return f'strconv.ParseUint: parsing "{text}": invalid syntax'
+
+
+def plain_fault(message: str) -> ApiError:
+    """What upstream answers where an error of its own has no Status: 500 without a reason."""
+    return ApiError(message, code=500, reason="")
+
+
+def uid_conflict(resource: Resource, key: str, name: str, asked: str, actual: str) -> Conflict:
+    return conflict(
+        resource,
+        name,
+        f"StorageError: invalid object, Code: 4, Key: /registry/{key}, ResourceVersion: 0, AdditionalErrorMsg:"
+        f" Precondition failed: UID in precondition: {asked}, UID in object meta: {actual}",
+    )
+
+
+NO_PAGE = "NoPage"
+
+
+def no_such_page() -> NotFound:
+    """A path outside of every API group: plain text over HTTP, as upstream."""
+    return NotFound("404 page not found", reason=NO_PAGE)

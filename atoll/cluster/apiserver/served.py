@@ -118,12 +118,15 @@ class Registry:
 
     def __init__(self) -> None:
         self.generation = 0
+        self._groups: dict[str, int] = {}  # resources served of each
         self._by_path: dict[tuple[str, str, str], Served] = {}
         self._by_kind: dict[tuple[str, str], Served] = {}
         self._by_storage: dict[str, Served] = {}
 
     def add(self, served: Served) -> None:
         resource = served.resource
+        if (resource.group, resource.version, resource.plural) not in self._by_path:
+            self._groups[resource.group] = self._groups.get(resource.group, 0) + 1
         self._by_path[resource.group, resource.version, resource.plural] = served
         self._by_kind[resource.api_version, resource.kind] = served
         if served.stored_as_served or resource.group_resource not in self._by_storage:
@@ -131,7 +134,11 @@ class Registry:
         self.generation += 1
 
     def remove(self, resource: Resource) -> None:
-        self._by_path.pop((resource.group, resource.version, resource.plural), None)
+        if self._by_path.pop((resource.group, resource.version, resource.plural), None) is None:
+            return
+        self._groups[resource.group] -= 1
+        if not self._groups[resource.group]:
+            del self._groups[resource.group]
         self._by_kind.pop((resource.api_version, resource.kind), None)
         left = [item for item in self._by_path.values() if item.resource.group_resource == resource.group_resource]
         if left:
@@ -156,5 +163,5 @@ class Registry:
     def __iter__(self) -> Iterator[Served]:
         return iter(list(self._by_path.values()))
 
-    def has_group_version(self, group: str, version: str) -> bool:
-        return any(key[0] == group and key[1] == version for key in self._by_path)
+    def has_group(self, group: str) -> bool:
+        return group in self._groups

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.bodies import in_order
 from atoll.cluster.apiserver.discovery import custom_resource
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.structure import Json, Structure
@@ -126,7 +127,9 @@ class CustomKind:
         if dropped and context.field_validation != "Ignore":
             problems = problems + structure.unknown_fields(obj, version.structure)
         if repeated or problems:
-            report(context, [*repeated, *problems], served.resource.api_version, served.resource.kind)
+            report(
+                context, in_order([*repeated, *problems], repeated), served.resource.api_version, served.resource.kind
+            )
         return taken
 
 

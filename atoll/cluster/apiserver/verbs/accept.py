@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from atoll.base.errors import BadRequest
+from atoll.cluster.apiserver.bodies import in_order
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
+from atoll.kinds.catalog import catalog
 from atoll.kinds.decode import DecodeError, cannot_handle, decode, strict_error
 from atoll.kinds.nodes import SchemaNode
 from atoll.kinds.resource import Resource
@@ -29,29 +32,48 @@ def accept(context: Context, served: Served, raw: Any, repeated: Sequence[str] =
 def typed(raw: Any, resource: Resource) -> Object:
     """With apiVersion and kind, which a client may leave out, first. Raises BadRequest."""
     if not isinstance(raw, dict):
-        raise BadRequest(
-            f"the object provided is unrecognized (must be of type {resource.kind}): couldn't get version/kind;"
-            " json parse error: json: cannot unmarshal into Go value of type struct"
-            ' { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
-        )
+        raise cannot_handle(resource.kind, resource.api_version, "not an object")
     version, kind = raw.get("apiVersion") or resource.api_version, raw.get("kind") or resource.kind
-    if kind != resource.kind:
-        short = str(version).rpartition("/")[2]
-        group = resource.group or "core"
-        raise BadRequest(
-            f'{kind} in version "{short}" cannot be handled as a {resource.kind}:'
-            f" converting ({short}.{kind}) to ({group.partition('.')[0]}.{resource.kind}): unknown conversion"
-        )
-    if version != resource.api_version:
-        raise BadRequest(
-            f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
-        )
+    if version != resource.api_version or kind != resource.kind:
+        raise _other_kind(str(version), str(kind), resource)
     obj: Object = {"apiVersion": version, "kind": kind, "metadata": None}
     obj.update(raw)
     metadata = obj["metadata"]
     if metadata is None:
         obj["metadata"] = {}
     return obj
+
+
+def _other_kind(version: str, kind: str, resource: Resource) -> BadRequest:
+    group, _, short = version.rpartition("/")
+    if catalog().by_kind(group, short, kind) is None:
+        if kind == resource.kind and group == resource.group and resource.group not in _builtin_groups():
+            return _other_version(version, resource)
+        return cannot_handle_as(kind, short, resource.kind, unregistered(kind, version))
+    if kind == resource.kind:
+        return _other_version(version, resource)
+    package = (resource.group or "core").partition(".")[0]
+    detail = f"converting ({short}.{kind}) to ({package}.{resource.kind}): unknown conversion"
+    return cannot_handle_as(kind, short, resource.kind, detail)
+
+
+def _other_version(version: str, resource: Resource) -> BadRequest:
+    return BadRequest(
+        f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
+    )
+
+
+def cannot_handle_as(kind: str, version: str, wanted: str, detail: str) -> BadRequest:
+    return BadRequest(f'{kind} in version "{version}" cannot be handled as a {wanted}: {detail}')
+
+
+def unregistered(kind: str, version: str) -> str:
+    return f'no kind "{kind}" is registered for version "{version}" in scheme "pkg/runtime/scheme.go:111"'
+
+
+@functools.cache
+def _builtin_groups() -> frozenset[str]:
+    return frozenset(group.name for group in catalog().groups)
 
 
 def check(
@@ -63,7 +85,7 @@ def check(
     except DecodeError as error:
         raise cannot_handle(kind, api_version, str(error)) from None
     if repeated or unknown:
-        report(context, [*repeated, *unknown], api_version, kind)
+        report(context, in_order([*repeated, *unknown], repeated), api_version, kind)
     if "metadata" not in decoded:
         decoded["metadata"] = {}
     result: Object = decoded

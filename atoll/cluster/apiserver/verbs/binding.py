@@ -87,8 +87,5 @@ def _bound(pod: Object, node: str, binding: Object, now: str) -> Object:
     status.pop("nominatedNodeName", None)
     kept = [item for item in status.get("conditions") or () if item.get("type") != "PodScheduled"]
     scheduled: Object = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
-    generation = metadata.get("generation")
-    if generation is not None:
-        scheduled = {"type": "PodScheduled", "observedGeneration": generation, **scheduled}
     status["conditions"] = [*kept, scheduled]
     return {**pod, "metadata": metadata, "spec": {**pod["spec"], "nodeName": node}, "status": status}

@@ -73,9 +73,11 @@ def check_create(served: Served, obj: Object) -> None:
     resource = served.resource
     metadata = obj["metadata"]
     causes = metas.validate(metadata, resource.namespaced, served.check_name)
+    if served.custom is None and "finalizers" in metadata:
+        causes += metas.builtin_finalizers(metadata)
     causes += served.behaviour.validate_create(obj)
     if causes:
-        raise problems.invalid(resource.group, resource.kind, metadata.get("name", ""), causes)
+        raise problems.invalid(served.storage.group, resource.kind, metadata.get("name", ""), causes)
 
 
 async def _insert(api: Api, context: Context, served: Served, obj: Object) -> Record:

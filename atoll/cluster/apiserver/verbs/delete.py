@@ -41,6 +41,10 @@ async def delete(
         current = api.store.newest(key)
         if current is None:
             raise problems.not_found(served.resource, name)
+        if options.propagation is None and options.orphan_dependents is None:
+            warning = served.behaviour.extra.get("delete_warning")
+            if warning:
+                context.warn(warning)
         done = await _attempt(api, context, served, namespace, current, options)
         if done is not None:
             return done
@@ -77,6 +81,8 @@ async def _attempt(
         marked["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
     held = bool(finalizers) or held_by_spec(served, marked)
     if not held and not grace:
+        if grace == 0:
+            metas.mark_deleting(metadata, api.clock.wall(), 0)
         return await _remove(api, context, current, metadata)
     if "deletionTimestamp" not in old["metadata"]:
         metas.mark_deleting(metadata, api.clock.wall(), grace or 0)
@@ -162,9 +168,14 @@ async def _remove(api: Api, context: Context, current: Record, metadata: Object)
     if context.dry_run:
         return Deleted(Loose(current.key, current.version, {**current.object, "metadata": metadata}), gone=True)
     try:
-        return Deleted(await put(api, current.key, current.version, None), gone=True)
+        record = await put(api, current.key, current.version, None)
     except StaleVersion:
         return None
+    if "deletionTimestamp" in metadata:  # what the last moment looked like, as upstream answers it
+        record = Loose(
+            current.key, record.version, {**record.object, "metadata": {**record.object["metadata"], **metadata}}
+        )
+    return Deleted(record, gone=True)
 
 
 async def delete_collection(
@@ -202,6 +213,9 @@ def answer(served: Served, done: Deleted) -> Object:
 _RETURNS_OBJECT = frozenset(
     {
         "pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "podtemplates",
-        "resourcequotas", "resourceclaims.resource.k8s.io", "resourceclaimtemplates.resource.k8s.io",
+        "resourcequotas", "namespaces", "resourceclaims.resource.k8s.io", "resourceclaimtemplates.resource.k8s.io",
+        "resourceslices.resource.k8s.io", "deviceclasses.resource.k8s.io", "storageclasses.storage.k8s.io",
+        "csidrivers.storage.k8s.io", "csinodes.storage.k8s.io", "volumeattachments.storage.k8s.io",
+        "volumeattributesclasses.storage.k8s.io",
     }
 )  # fmt: skip

@@ -96,7 +96,7 @@ async def patch(
     """PATCH of four kinds; `body` parsed and private."""
     if subresource:
         _require(served, subresource)
-    request = patching.Patch(content_type, body, options.force or False, tuple(repeated))
+    request = patching.Patch(content_type, body, options.force or False, repeated)
     if subresource in subresources.OTHER_KINDS:
         patching.check_supported(served, content_type)
         return await scale.patch(api, context, served, namespace, name, request)
@@ -115,9 +115,7 @@ def check_name(served: Served, obj: Object, namespace: str, name: str) -> None:
         raise BadRequest(f"the name of the object ({own}) does not match the name on the URL ({name})")
     space = metadata.get("namespace") or ""
     if namespace and served.resource.namespaced and space and space != namespace:
-        raise BadRequest(
-            f"the namespace of the object ({space}) does not match the namespace on the request ({namespace})"
-        )
+        raise problems.bad_namespace()
 
 
 def _require(served: Served, subresource: str) -> None:

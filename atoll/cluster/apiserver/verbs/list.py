@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from atoll.base.errors import BadRequest, Gone
-from atoll.cluster.apiserver import problems
+from atoll.cluster.apiserver import gojson, problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.request import EXACT, ListOptions
 from atoll.cluster.apiserver.selection import Selection
@@ -58,7 +58,12 @@ def _asked_version(api: Api, options: ListOptions) -> int | None:
     """The exact version to list at, or None for the newest."""
     if options.resource_version == "0":
         return None
-    asked = check_not_older_than(api, options.resource_version)
+    text = options.resource_version
+    if not (text.isascii() and text.isdigit()):
+        why = problems.bad_version(text)
+        raise BadRequest(f'invalid resource version: resourceVersion: Invalid value: "{text}": {why}')
+    asked = int(text)
+    check_not_older_than(api, asked)
     exact = options.resource_version_match == EXACT or (options.limit > 0 and not options.resource_version_match)
     return asked if exact else None
 
@@ -106,21 +111,29 @@ def _encode(version: int, last: tuple[str, str], namespace: str | None, after: b
     return base64.urlsafe_b64encode(body).rstrip(b"=").decode()
 
 
+def _bad_token(why: str) -> BadRequest:
+    return BadRequest(f"invalid continue token: {why}")
+
+
 def _decode(token: str, namespace: str | None) -> tuple[int | None, tuple[str, str]]:
     """(version or None for the inconsistent rest, the first position)."""
     try:
-        body = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        kind, version, start = body["v"], body["rv"], body["start"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadRequest(f"continue key is not valid: {error}") from None
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise _bad_token("continue key is not valid: illegal base64 data at input byte 0") from None
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise _bad_token(f"continue key is not valid: {gojson.fault(raw)}") from None
+    kind, version, start = (body.get(field) for field in ("v", "rv", "start")) if isinstance(body, dict) else ("",) * 3
     if kind != "meta.k8s.io/v1":
-        raise BadRequest(f"continue key is not valid: server does not recognize this encoded version {kind}")
-    if version == 0:
-        raise BadRequest("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
-    if not start:
-        raise BadRequest("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)")
+        raise _bad_token(f"continue key is not valid: server does not recognize this encoded version {kind or ''}")
+    if not isinstance(version, int) or not version:
+        raise _bad_token("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+    if not isinstance(start, str) or not start:
+        raise _bad_token("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)")
     if "/../" in f"/{start}/" or start.startswith("/"):
-        raise BadRequest(f"continue key is not valid: {start}")
+        raise _bad_token(f"continue key is not valid: {start}")
     if namespace is not None:
         position = (namespace, start)
     elif "/" in start:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ from atoll.objects.patch_merge import apply_merge_patch
 from atoll.objects.patch_strategic import apply_strategic_patch
 
 CONTENT_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
-_CUSTOM_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
+CUSTOM_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Patch:
     content_type: str
     body: Any
     force: bool = False
-    repeated: tuple[str, ...] = ()
+    repeated: Sequence[str] = ()
 
 
 async def patch(
@@ -67,7 +69,7 @@ async def patch(
 
 def check_supported(served: Served, content_type: str) -> None:
     """Custom resources have no strategic merge. Raises UnsupportedMediaType."""
-    kinds = _CUSTOM_TYPES if served.custom is not None else CONTENT_TYPES
+    kinds = CUSTOM_TYPES if served.custom is not None else CONTENT_TYPES
     if content_type not in kinds:
         raise UnsupportedMediaType(
             "the body of the request was in an unknown format - accepted media types include: " + ", ".join(kinds)
@@ -98,9 +100,10 @@ def _applied(
         force=request.force,
     )
     if request.repeated and context.field_validation != "Ignore":
+        texts = [f"error converting YAML to JSON: {text}" for text in request.repeated]
         if context.field_validation == "Strict":
-            raise BadRequest("error strict decoding YAML: " + ", ".join(request.repeated))
-        for text in request.repeated:
+            raise BadRequest("error strict decoding YAML: " + ", ".join(texts))
+        for text in texts:
             context.warn(text)
     metadata = result["metadata"] = dict(result.get("metadata") or {})
     if live is not None:
@@ -128,9 +131,47 @@ def invalid_patch(patched: Any, request: Patch, error: ApiError) -> Invalid:
     _, found, rest = detail.partition(" cannot be handled as a ")
     if found:
         detail = rest.partition(": ")[2]
-    shown = request.body if request.content_type == STRATEGIC_PATCH else patched
-    text = go_text(shown) if request.content_type == STRATEGIC_PATCH else orjson.dumps(patched).decode()
+    if request.content_type == STRATEGIC_PATCH:
+        text, detail = go_text(request.body), _conversion_fault(detail)
+    else:
+        text = orjson.dumps(_in_go_order(patched)).decode()
     return problems.invalid("", "", "", [problems.bad_value("patch", text, detail)])
+
+
+_MISMATCH = re.compile(r"json: cannot unmarshal (\w+) into Go (?:struct field \S+|value) of type (\S+)")
+_GO_TYPES = {"number": "int64", "object": "map[string]interface {}", "array": "[]interface {}"}
+_METADATA_ORDER = (
+    "name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp",
+    "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
+    "managedFields",
+)  # fmt: skip
+
+
+def _conversion_fault(detail: str) -> str:
+    """A strategic patch is converted, not decoded: other words for the same mismatch."""
+    match = _MISMATCH.match(detail)
+    if match is None:
+        return detail
+    given, wanted = _GO_TYPES.get(match[1], match[1]), match[2]
+    if wanted.startswith("[]"):
+        return f"cannot restore slice from {given.partition('[')[0] or 'slice'}"
+    if wanted.startswith("map["):
+        return f"cannot restore map from {given.partition('[')[0]}"
+    if "." in wanted:
+        return f"cannot restore struct from: {given.partition('[')[0]}"
+    return f"cannot convert {given} to {wanted}"
+
+
+def _in_go_order(patched: Any) -> Any:
+    """Top-level names sorted and metadata in the order of its Go type, as upstream shows a patched object."""
+    if not isinstance(patched, dict):
+        return patched
+    shown = {name: patched[name] for name in sorted(patched)}
+    metadata = shown.get("metadata")
+    if isinstance(metadata, dict):
+        known = {name: metadata[name] for name in _METADATA_ORDER if name in metadata}
+        shown["metadata"] = known | metadata
+    return shown
 
 
 def go_text(value: Any) -> str:

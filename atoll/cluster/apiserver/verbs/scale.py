@@ -16,7 +16,7 @@ from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs.accept import check, typed
 from atoll.cluster.apiserver.verbs.answer import Answer
 from atoll.cluster.apiserver.verbs.get import get as get_record
-from atoll.cluster.apiserver.verbs.patch import Patch, apply_to
+from atoll.cluster.apiserver.verbs.patch import Patch, apply_to, invalid_patch
 from atoll.cluster.apiserver.verbs.update import Change, Strategy, carry_out, main_strategy
 from atoll.kinds import schemas
 from atoll.kinds.nodes import SchemaNode
@@ -118,7 +118,10 @@ async def patch(api: Api, context: Context, served: Served, namespace: str, name
             patched = apply_to(None, current, merged)
         else:
             patched = apply_to(_node(), current, request)
-        return check(context, _node(), typed(patched, SCALE), SCALE.api_version, SCALE.kind, request.repeated)
+        try:
+            return check(context, _node(), typed(patched, SCALE), SCALE.api_version, SCALE.kind, request.repeated)
+        except BadRequest as error:
+            raise invalid_patch(patched, request, error) from None
 
     return await _carry_out(api, context, served, namespace, name, make)
 

@@ -136,11 +136,8 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
     obj = served.stored(change.make(old, served.present(current)))
     metadata = obj["metadata"]
     if change.uid and change.uid != old["metadata"].get("uid"):
-        raise problems.conflict(
-            served.resource,
-            change.name,
-            f"Precondition failed: UID in precondition: {change.uid}, UID in object meta: {current.uid}",
-        )
+        path = "/".join(part for part in (served.resource.plural, change.namespace, change.name) if part)
+        raise problems.uid_conflict(served.resource, path, change.name, change.uid, current.uid)
     _check_version(served, change.name, metadata, current)
     if change.strategy.defaults:
         served.behaviour.default(obj)
@@ -180,16 +177,21 @@ def _check_version(served: Served, name: str, metadata: Object, current: Record)
         if served.behaviour.unconditional_update:
             return
         cause = Cause(
-            "FieldValueInvalid", "Invalid value: 0x0: must be specified for an update", "metadata.resourceVersion"
+            "FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion"
         )
         raise problems.invalid(served.resource.group, served.resource.plural, name, [cause])
+    if not asked.isdigit():
+        raise problems.plain_fault(problems.bad_version(asked))
     if asked != str(current.version):
         raise problems.conflict(served.resource, name)
 
 
 def _check(served: Served, change: Change, obj: Object, old: Object) -> None:
     resource = served.resource
-    causes = metas.validate_update(obj["metadata"], old["metadata"], resource.namespaced)
+    custom = served.custom is not None
+    causes = metas.validate_update(obj["metadata"], old["metadata"], resource.namespaced, custom)
+    if not custom and "finalizers" in obj["metadata"]:
+        causes += metas.builtin_finalizers(obj["metadata"])
     causes += change.strategy.validate(obj, old)
     if causes:
         raise problems.invalid(resource.group, resource.kind, change.name, causes)

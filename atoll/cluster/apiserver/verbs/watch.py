@@ -44,30 +44,24 @@ def start(
     """Checked at once (raises BadRequest, Gone, 504 before anything is answered), then batches until closed."""
     if namespace is None and chosen.namespace:
         namespace = chosen.namespace
-    asked = options.resource_version
+    asked = 0 if options.resource_version in ("", "0") else parse_version(options.resource_version)
+    current = api.store.version
     initial: list[Record] | None = None
-    if options.send_initial_events or (asked in ("", "0") and options.send_initial_events is None):
-        if asked not in ("", "0"):
-            _check_reached(api, parse_version(asked))
-        after = api.store.version
+    after = min(asked, current)  # from a version to come: what happens till then is left out
+    if options.send_initial_events or (not asked and options.send_initial_events is None):
+        if asked > current:
+            raise problems.too_new(asked, current)
+        after = current
         initial = api.scan(served, namespace)
-    elif asked in ("", "0"):
-        after = api.store.version
-    else:
-        after = parse_version(asked)
-        _check_reached(api, after)
+    elif not asked:
+        after = current
     try:
         watcher = api.watch(served, after, namespace)
     except TooOld:
         raise problems.too_old(after) from None
     except TooNew:
         raise problems.too_new(after, api.store.version) from None
-    return _batches(api, watcher, initial, after, options, chosen)
-
-
-def _check_reached(api: Api, version: int) -> None:
-    if version > api.store.version:
-        raise problems.too_new(version, api.store.version)
+    return _batches(api, watcher, initial, max(asked, after), options, chosen)
 
 
 async def _batches(
@@ -94,9 +88,13 @@ async def _batches(
             if events is None:
                 if ends is not None and api.clock.monotonic() >= ends:
                     return
-                yield [Shown("BOOKMARK", watcher.version)]
+                yield [Shown("BOOKMARK", max(watcher.version, after))]
                 bookmark = _bookmark_due(api)
                 continue
+            if events[0].version <= after:
+                events = [event for event in events if event.version > after]
+                if not events:
+                    continue
             if everything:
                 yield [Shown(event.type, event.version, event.record) for event in events]
                 continue
@@ -154,7 +152,7 @@ def shown_object(served: Served, shown: Shown) -> Object:
     """The event's object as that version shows it; of a DELETED or leaving one with the version of the change."""
     if shown.record is not None:
         return served.present(shown.record)
-    metadata: Object = {"resourceVersion": str(shown.version), "creationTimestamp": None}
+    metadata: Object = {"resourceVersion": str(shown.version)}
     if shown.initial_end:
         metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
     return {"kind": served.resource.kind, "apiVersion": served.resource.api_version, "metadata": metadata}
