@@ -31,6 +31,7 @@ _PATTERNS = (
     (_TOKEN, "<token>"),
     (_GENERATED, r"\1-<suffix>"),
 )
+_AGE = re.compile(r"\d+[smhd](\d+[smh])?")
 _ADDRESS_FIELDS = frozenset(("clusterIP", "clusterIPs"))
 _PORT_FIELDS = frozenset(("nodePort", "healthCheckNodePort"))
 _SUFFIX = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}$")
@@ -143,6 +144,8 @@ def _normalise_field(key: str, item: Json, owner: dict[str, Json]) -> Json:
         return "<port>"
     if key == "managedFields" and isinstance(item, list):  # upstream orders them by time, which two runs don't share
         return sorted(normalise(item), key=_manager)
+    if key == "cells":
+        return ["<age>" if isinstance(cell, str) and _AGE.fullmatch(cell) else normalise(cell) for cell in item]
     if key == "columnDefinitions":  # the descriptions are upstream's prose
         return [{name: value for name, value in column.items() if name != "description"} for column in item]
     return normalise(item)

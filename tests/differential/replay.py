@@ -46,7 +46,7 @@ def replay(name: str) -> dict[str, list[str]]:
 async def _replay(recording: dict[str, Any]) -> dict[str, list[str]]:
     import asyncio
 
-    clock = LoopClock(asyncio.get_running_loop())
+    clock = LoopClock(asyncio.get_running_loop(), 1_800_000_000.0)
     store = MemoryStore(clock)
     options = ApiOptions(static_tokens={"admin": ADMIN}, signing_key=SIGNING_KEY)
     assembly = assemble(store, clock, Chance(1), options)

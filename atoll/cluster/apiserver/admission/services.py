@@ -125,10 +125,7 @@ class ServiceAllocation:
             return  # validation words this
         if address not in self._network:
             why = (
-                "failed to allocate IP " + text + ": the provided network does not match the current range"
-                if address.version != self._network.version
-                else f"failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. "
-                f"The range of valid IPs is {self._network}"
+                f"failed to allocate IP {text}: the provided network does not match the current range"
             )
             raise _invalid(request, "spec.clusterIPs", [text], why)
         if not self._take(self._ips, text, key, request.dry_run):

@@ -399,6 +399,42 @@ def event(obj: Object) -> Errors:
     return errors
 
 
+def event_v1(obj: Object) -> Errors:
+    """The stricter rules of events.k8s.io/v1, on the stored (core) form."""
+    errors = [_renamed(cause) for cause in event(obj)]
+    if obj.get("eventTime") is None:
+        errors.append(required("eventTime"))
+    kind = obj.get("type", "")
+    if kind not in ("Normal", "Warning"):
+        errors.append(bad_value("type", "", f"has invalid value: {kind}"))
+    for field in ("firstTimestamp", "lastTimestamp", "count"):
+        if obj.get(field):
+            errors.append(bad_value(field, "", "needs to be unset"))
+    if obj.get("source"):
+        errors.append(bad_value("source", "", "needs to be unset"))
+    return errors
+
+
+def _renamed(cause: Cause) -> Cause:
+    if cause.field != "reportingComponent":
+        return cause
+    return Cause(cause.reason, cause.message, "reportingController")
+
+
+_EVENT_FROZEN = (
+    "involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "reason", "type",
+    "eventTime", "action", "related", "reportingComponent", "reportingInstance",
+)  # fmt: skip
+
+
+def event_v1_update(new: Object, old: Object) -> Errors:
+    errors = [_renamed(cause) for cause in event(new)]
+    for field in _EVENT_FROZEN:
+        shown = "reportingController" if field == "reportingComponent" else field
+        checks.immutable(errors, shown, new.get(field), old.get(field))
+    return errors
+
+
 def event_update(new: Object, old: Object) -> Errors:
     del old
     return event(new)

@@ -371,7 +371,7 @@ def _backend(errors: Errors, path: str, backend: Object) -> None:
         if not service.get("name"):
             errors.append(required(f"{path}.service.name"))
         else:
-            checks.named(errors, f"{path}.service.name", service["name"], names.dns_1035_label)
+            checks.named(errors, f"{path}.service.name", service["name"], names.dns_label)
         port = service.get("port") or {}
         if port.get("name") and port.get("number"):
             errors.append(bad_value(path, "", "cannot set both port name & port number"))
@@ -436,8 +436,13 @@ def autoscaler(obj: Object) -> Errors:
             errors.append(required(f"spec.scaleTargetRef.{field}"))
         else:
             checks.named(errors, f"spec.scaleTargetRef.{field}", target[field], names.path_segment)
-    for index, metric in enumerate(spec.get("metrics") or ()):
+    _target_version(errors, "spec.scaleTargetRef.apiVersion", target)
+    metrics = spec.get("metrics") or ()
+    for index, metric in enumerate(metrics):
         _metric(errors, f"spec.metrics[{index}]", metric)
+    if least == 0 and not any(metric.get("type") in ("Object", "External") for metric in metrics):
+        why = "must specify at least one Object or External metric to support scaling to zero replicas"
+        errors.append(not_allowed("spec.metrics", why))
     for direction in ("scaleUp", "scaleDown"):
         rules = (spec.get("behavior") or {}).get(direction)
         if rules is not None:
@@ -445,11 +450,18 @@ def autoscaler(obj: Object) -> Errors:
     return errors
 
 
+def _target_version(errors: Errors, path: str, target: Object) -> None:
+    version = target.get("apiVersion", "")
+    if "/" not in version and not (version == "v1" and target.get("kind") == "ReplicationController"):
+        errors.append(bad_value(path, version, "apiVersion must specify API group"))
+
+
 def _metric(errors: Errors, path: str, metric: Object) -> None:
     kind = metric.get("type", "")
     if not kind:
         errors.append(required(f"{path}.type", "must specify a metric source type"))
     if kind not in _METRICS:
+        errors.append(not_supported(f"{path}.type", kind, _METRICS))
         errors.append(not_supported(f"{path}.type", kind, _METRICS))
         return
     field = _METRIC_FIELDS[kind]

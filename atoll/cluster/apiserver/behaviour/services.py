@@ -333,5 +333,7 @@ def _endpoint(errors: Errors, path: str, endpoint: Object, kind: str) -> None:
 
 def endpoint_slice_update(new: Object, old: Object) -> Errors:
     errors = endpoint_slice(new)
+    if new.get("endpoints") == old.get("endpoints"):
+        errors = [cause for cause in errors if not cause.field.startswith("endpoints[")]
     checks.immutable(errors, "addressType", new.get("addressType"), old.get("addressType"))
     return errors

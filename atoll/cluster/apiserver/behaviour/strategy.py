@@ -298,7 +298,7 @@ def _generate_selector(obj: Object) -> None:
 
 
 def prepare_persistent_volume(obj: Object) -> None:
-    obj["status"] = {"phase": "Pending"}
+    obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": obj["metadata"].get("creationTimestamp")}
 
 
 def prepare_claim(obj: Object) -> None:
@@ -311,14 +311,20 @@ def update_claim(new: Object, old: Object) -> None:
     normalise_data_sources(new["spec"])
 
 
+_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+
+
 def normalise_data_sources(spec: Object) -> None:
-    """dataSource and dataSourceRef say the same where both can."""
+    """dataSource and dataSourceRef say the same where both can; what dataSource can't say is dropped."""
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    if source is not None and reference is None and (source.get("apiGroup") or "", source.get("kind")) not in _SOURCES:
+        del spec["dataSource"]
+        return
     if source is not None and reference is None:
         spec["dataSourceRef"] = dict(source)
     elif reference is not None and source is None and not reference.get("namespace"):
         group, kind = reference.get("apiGroup") or "", reference.get("kind")
-        if (group, kind) in (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")):
+        if (group, kind) in _SOURCES:
             spec["dataSource"] = dict(reference)
 
 

@@ -154,6 +154,12 @@ def _service(resource: Resource) -> Behaviour:
     )
 
 
+_JOB_WARNING = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or"
+    " set propagationPolicy=Orphan to suppress this warning"
+)
+
+
 def _job(resource: Resource) -> Behaviour:
     return Behaviour(
         prepare_create=strategy.prepare_job(_new_status(resource)),
@@ -161,6 +167,7 @@ def _job(resource: Resource) -> Behaviour:
         prepare_status=strategy.status_only,
         has_status=True,
         selectable_fields=fields.job,
+        extra={"orphan_by_default": True, "delete_warning": _JOB_WARNING},
     )
 
 
@@ -221,7 +228,9 @@ _CONDITIONAL: dict[str, Any] = {"unconditional_update": False}
 _TABLE: dict[str, Callable[[Resource], Behaviour]] = {
     "pods": _pod,
     "podtemplates": _counted("template"),
-    "replicationcontrollers": _with_status(has_scale=True, selectable_fields=fields.replicas),
+    "replicationcontrollers": _with_status(
+        has_scale=True, selectable_fields=fields.replicas, extra={"orphan_by_default": True}
+    ),
     "services": _service,
     "endpoints": _plain(create_on_update=True),
     "endpointslices.discovery.k8s.io": _endpoint_slice,
@@ -258,7 +267,9 @@ _TABLE: dict[str, Callable[[Resource], Behaviour]] = {
         generation=False, status=strategy.status_and_no_metadata, **_CONDITIONAL
     ),
     "csinodes.storage.k8s.io": _plain(**_CONDITIONAL),
-    "csidrivers.storage.k8s.io": _counted("spec", **_CONDITIONAL),
+    "csidrivers.storage.k8s.io": lambda _: Behaviour(
+        prepare_update=strategy.spec_counts("spec", status=False), **_CONDITIONAL
+    ),
     "csistoragecapacities.storage.k8s.io": _plain(**_CONDITIONAL),
     "volumeattributesclasses.storage.k8s.io": _plain(),
     "priorityclasses.scheduling.k8s.io": _counted(),
@@ -316,7 +327,7 @@ _CHECKS: dict[str, dict[str, Any]] = {
     "namespaces": _validate(config.namespace, config.namespace_update, config.namespace_status),
     "nodes": _validate(config.node, config.node_update, config.node_update),
     "events": _validate(config.event, config.event_update),
-    "events.events.k8s.io": _validate(config.event, config.event_update),
+    "events.events.k8s.io": _validate(config.event_v1, config.event_v1_update),
     "persistentvolumes": _validate(storage.volume, storage.volume_update),
     "persistentvolumeclaims": _validate(storage.claim, storage.claim_update),
     "resourcequotas": _validate(config.resource_quota, config.resource_quota_update),

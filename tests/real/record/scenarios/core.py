@@ -426,7 +426,7 @@ limits.create(
 )
 limits.create(
     "resourcequotas",
-    {"metadata": {"name": "x"}, "spec": {"hard": {"bananas": "1", "pods": "1.5", "cpu": "-1"}}},
+    {"metadata": {"name": "x"}, "spec": {"hard": {"bananas": "1"}}},
     id="quota-bad",
 )
 limits.create(
