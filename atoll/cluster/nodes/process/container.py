@@ -21,6 +21,7 @@ from atoll.cluster.nodes.process.spawn import FdReader, Spawned, spawn
 
 _ENTER = Path(__file__).parent / "enter.py"
 _BWRAP_ERROR = b"bwrap: "
+_LOOK_SECONDS = 0.002
 Sink = Callable[[str, bytes], None]
 
 
@@ -169,6 +170,15 @@ class Container:
         except OSError:
             return None
         return int(children[0]) if children else None
+
+    async def entered(self) -> bool:
+        """Wait until the command's process is there: only then the file system is whole and can be joined. False if it
+        has ended before."""
+        while self.running:
+            if self.main_pid() is not None:
+                return True
+            await asyncio.sleep(_LOOK_SECONDS)
+        return False
 
     async def stop(self, grace_seconds: float) -> int:
         """SIGTERM, wait, SIGKILL. Returns the exit code."""

@@ -15,7 +15,7 @@ import termios
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
     0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
 )  # fmt: skip
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 _KILL = 9
 
 
@@ -36,6 +36,18 @@ def _join(libc: ctypes.CDLL, pid: int) -> None:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     os.close(handle)
+
+
+def _limit_capabilities(libc: ctypes.CDLL, effective: int) -> None:
+    """No more than the container's first process has: what leaves the bounding set is lost at the exec."""
+    for number in range(64):
+        if not effective >> number & 1:
+            libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
+def _effective(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as stream:  # noqa: PTH123
+        return next(int(line.split()[1], 16) for line in stream if line.startswith("CapEff"))
 
 
 def _fail(code: int, message: str) -> None:
@@ -71,6 +83,7 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, _KILL)
     try:
+        effective = _effective(spec["pid"])
         _join(libc, spec["pid"])
     except OSError as error:
         _fail(125, f"can't join the container: {error}")
@@ -80,6 +93,7 @@ def main() -> None:
         os.setsid()
         if spec["tty"]:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        _limit_capabilities(libc, effective)
         if spec["user"] is not None:
             uid, gid = spec["user"]
             os.setresgid(gid, gid, gid)

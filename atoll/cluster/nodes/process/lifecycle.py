@@ -171,6 +171,7 @@ class ContainerLifecycle:
     async def _after_start(self, slot: Slot, container: Container) -> None:
         assert self._worker.address is not None
         target = probe_target(self._context, slot, container, self._worker.address)
+        await container.entered()
         hook = (slot.spec.get("lifecycle") or {}).get("postStart")
         if hook is not None:
             try:

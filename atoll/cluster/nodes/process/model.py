@@ -48,7 +48,7 @@ class NodeConfig:
     crash_backoff_most_seconds: float = 300.0
     log_max_bytes: int = 10 << 20
     log_max_files: int = 5
-    refresh_seconds: float = 10.0  # ConfigMaps, Secrets and tokens in volumes
+    refresh_seconds: float = 5.0  # ConfigMaps, Secrets and tokens in volumes
 
 
 @dataclass(slots=True)
