@@ -12,6 +12,8 @@ from atoll.app.assembly import Assembly
 from atoll.app.fleetfile import ClusterSpec
 from atoll.app.tasks import Tasks
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
+from atoll.cluster.nodes.lifecycle.eviction import NAME as TAINT_EVICTION
+from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
 from atoll.cluster.nodes.simulated.nodes import NetworkPlan, SimulatedNodes
@@ -134,6 +136,9 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str) -> None:
         EventRecorder(assembly.controller_client("node-controller"), "node-controller", clock, chance),
     )
     tasks.start("node-lifecycle", lifecycle.run())
+    evictor = assembly.controller_client(TAINT_EVICTION)
+    eviction = TaintEvictionController(evictor, informers, clock, EventRecorder(evictor, TAINT_EVICTION, clock, chance))
+    tasks.start("taint-eviction", eviction.run())
     nodes = SimulatedNodes(
         assembly.controller_client(SIMULATED_USER),
         informers,
