@@ -69,7 +69,22 @@ class _Run:
             self.done.set_exception(RuntimeError(error))
 
 
-class _Requests(asyncio.Protocol):
+class _Reader(asyncio.BufferedProtocol):
+    """Reads into one buffer: for a plain Protocol the TLS layer makes a fresh 256 KB object for each read."""
+
+    _shared = memoryview(bytearray(256 * 1024))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._shared
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._shared[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+class _Requests(_Reader):
     """One connection that asks again as soon as it is answered."""
 
     def __init__(self, run: _Run) -> None:
@@ -102,7 +117,7 @@ class _Requests(asyncio.Protocol):
         self._run.failed(f"the server closed a connection: {exc}")
 
 
-class _Watch(asyncio.Protocol):
+class _Watch(_Reader):
     """Counts events and samples how late they are; goes on after its last event when the server cuts it off."""
 
     def __init__(self, watchers: Watchers, samples: bool) -> None:
@@ -222,7 +237,7 @@ def _head(method: str, access: Access, path: str) -> bytes:
     ).encode()
 
 
-async def _connect(access: Access, make: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+async def _connect(access: Access, make: Callable[[], asyncio.BufferedProtocol]) -> asyncio.BaseProtocol:
     parts = urlsplit(access.server)
     context: ssl.SSLContext = client_context(ca_pem=access.ca_pem)
     loop = asyncio.get_running_loop()

@@ -15,15 +15,17 @@ from typing import Any, cast
 from atoll.base.errors import Unreachable
 from atoll.wire.messages import Connection
 
+READ_BYTES = 64 * 1024
 _HIGH_WATER_BYTES = 256 * 1024
 
 
-class RawConnection(asyncio.Protocol):
+class RawConnection(asyncio.BufferedProtocol):
     """`atoll.wire.messages.Connection` over an asyncio transport."""
 
     def __init__(self, pending: bytes = b"") -> None:
         self._chunks: deque[bytes] = deque([pending] if pending else [])
         self._buffered = len(pending)
+        self._buffer: bytearray | None = None
         self._eof = False
         self._lost: BaseException | None = None
         self._reader: asyncio.Future[None] | None = None
@@ -45,9 +47,15 @@ class RawConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._closed = asyncio.get_running_loop().create_future()
 
-    def data_received(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._buffered += len(data)
+    def get_buffer(self, sizehint: int) -> bytearray:
+        if self._buffer is None:
+            self._buffer = bytearray(READ_BYTES)
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert self._buffer is not None
+        self._chunks.append(bytes(memoryview(self._buffer)[:nbytes]))
+        self._buffered += nbytes
         if self._buffered > _HIGH_WATER_BYTES and not self._paused_reading and self._transport is not None:
             self._paused_reading = True
             self._transport.pause_reading()

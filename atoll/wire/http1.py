@@ -34,6 +34,7 @@ class Owner(Protocol):
     limits: Limits
     closing: bool
     connections: set[HttpProtocol]
+    buffer: memoryview  # lent to one connection at a time, for the length of one read
 
     def adopt(self, task: asyncio.Task[None]) -> None: ...
 
@@ -47,8 +48,11 @@ class _Parsed(NamedTuple):
     answer: HttpResponse | None  # what the parser itself has to say (400, 413, 431)
 
 
-class HttpProtocol(asyncio.Protocol):
-    """Reads requests one after another, hands each to the handler, writes the answers in order."""
+class HttpProtocol(asyncio.BufferedProtocol):
+    """Reads requests one after another, hands each to the handler, writes the answers in order.
+
+    It is a BufferedProtocol because for a plain one the TLS layer makes a fresh 256 KB object for each read.
+    """
 
     def __init__(self, owner: Owner) -> None:
         self.deadline = inf
@@ -110,26 +114,32 @@ class HttpProtocol(asyncio.Protocol):
             waiter.set_result(None)
         self.deadline = inf if self._task is not None else self._loop.time() + self._limits.keep_alive_seconds
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._owner.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received(self._owner.buffer[:nbytes])
+
+    def _received(self, data: memoryview | bytes) -> None:
         if self._stopped:
             return
         if self._tail is not None:
-            self._tail.append(data)
+            self._tail.append(bytes(data))
             self._pause_reading()
             return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._tail = [data[upgrade.args[0] :]]
+            self._tail = [bytes(data[upgrade.args[0] :])]
             self._pause_reading()
         except httptools.HttpParserError:
             if not self._stopped:
                 self._refuse(plain_error(400, "malformed HTTP request"))
         else:
             if self._task is None:
-                self._bound_partial(data)
+                self._bound_partial(len(data))
 
-    def _bound_partial(self, data: bytes) -> None:
+    def _bound_partial(self, size: int) -> None:
         """Set the deadline of a request that is not whole yet, and bound its head."""
         if self._stopped:
             return
@@ -140,7 +150,7 @@ class HttpProtocol(asyncio.Protocol):
         else:
             if self._raw_size == 0:
                 self.deadline = self._loop.time() + self._limits.head_seconds
-            self._raw_size += len(data)
+            self._raw_size += size
             if self._raw_size > self._limits.head_bytes:
                 self._refuse(plain_error(431, "request header fields too large"))
 
@@ -297,7 +307,7 @@ class HttpProtocol(asyncio.Protocol):
         self._resume_reading()
         for data in tail or ():
             if data:
-                self.data_received(data)
+                self._received(data)
 
     async def _answer(self, parsed: _Parsed) -> bool:
         """Handle one request and write its response; False when the connection ends with it."""

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from atoll.wire.connection import READ_BYTES
 from atoll.wire.http1 import HttpProtocol
 from atoll.wire.limits import Limits
 from atoll.wire.messages import Handler
@@ -39,6 +40,7 @@ class Server:
         self.limits = limits
         self.closing = False
         self.connections: set[HttpProtocol] = set()
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self._ssl = ssl_context
         self._sockets: list[socket.socket] = []
         self._peeking: dict[socket.socket, float] = {}
