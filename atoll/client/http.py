@@ -262,6 +262,13 @@ class HttpClient:
                 return _parsed(response, answer, method)
         raise AssertionError("unreachable")
 
+    def _all_headers(self, given: dict[str, str]) -> CIMultiDict[str]:
+        """What is given replaces this client's own of the same name."""
+        headers = CIMultiDict([*self._headers.items(), *self._credentials.headers])
+        for name, value in given.items():
+            headers[name] = value
+        return headers
+
     async def _send(
         self,
         method: str,
@@ -282,7 +289,7 @@ class HttpClient:
             method,
             url,
             data=body or None,
-            headers=CIMultiDict([*self._headers.items(), *self._credentials.headers, *headers.items()]),
+            headers=self._all_headers(headers),
             server_hostname=self.access.tls_server_name,
             timeout=timeout,
             allow_redirects=False,

@@ -1,0 +1,122 @@
+"""get, explain, tree: looking at the fleet's objects."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+import orjson
+
+from atoll.base.errors import AtollError, UserError
+from atoll.cli.fleet import fleet_option
+from atoll.cli.output import output_option, structured, table
+
+Object = dict[str, Any]
+_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+
+
+@click.command()
+@click.argument("kind")
+@click.argument("name", required=False)
+@fleet_option
+@click.option("-n", "--namespace", default="default", show_default=True)
+@click.option("-A", "--all-namespaces", is_flag=True)
+@click.option("-l", "--selector", help="Label selector.")
+@click.option("--clusters", is_flag=True, help="All members instead of the hub.")
+@output_option("json", "yaml", "wide")
+def get(
+    kind: str,
+    name: str | None,
+    fleet: str,
+    namespace: str,
+    all_namespaces: bool,
+    selector: str | None,
+    clusters: bool,
+    output: str | None,
+) -> None:
+    """One table of KIND over the hub, or with --clusters over all members.
+
+    \b
+    Examples:
+      atoll get deployments
+      atoll get pods --clusters -A
+      atoll get pods --clusters -l app=web -o wide
+    """
+    from atoll.app import launch
+    from atoll.cli import session
+
+    state = launch.running_fleet(fleet)
+    space = None if all_namespaces else namespace
+    wanted = _Wanted(kind, name, space, selector)
+    found = session.run(lambda s: _collect(s, state, wanted, clusters), state)
+    if output in ("json", "yaml"):
+        items = [row["object"] | {"cluster": row["cluster"]} for row in found["rows"]]
+        structured({"kind": "List", "apiVersion": "v1", "items": items}, output)
+    else:
+        _print(found, output == "wide", clusters, all_namespaces)
+    for problem in found["problems"]:
+        click.echo(f"warning: {problem}", err=True)
+
+
+class _Wanted:
+    def __init__(self, kind: str, name: str | None, namespace: str | None, selector: str | None) -> None:
+        self.kind = kind
+        self.name = name
+        self.namespace = namespace
+        self.selector = selector
+
+
+async def _collect(session: Any, state: Any, wanted: _Wanted, clusters: bool) -> Object:
+    from atoll.app.launch import read_fleet
+
+    names = [cluster.name for cluster in read_fleet(state).clusters] if clusters else ["hub"]
+    answers = await asyncio.gather(*(_one(session, name, wanted) for name in names))
+    rows = [row for answer in answers for row in answer["rows"]]
+    columns: list[Object] = next((answer["columns"] for answer in answers if answer["columns"]), [])
+    problems = [answer["problem"] for answer in answers if answer["problem"]]
+    if problems and len(problems) == len(names):
+        raise UserError(problems[0])
+    return {"columns": columns, "rows": rows, "problems": problems}
+
+
+async def _one(session: Any, cluster: str, wanted: _Wanted) -> Object:
+    from urllib.parse import urlencode
+
+    from atoll.cli.resources import resolve
+
+    try:
+        client = session.cluster(cluster, timeout_seconds=5.0)
+        resource = await resolve(client, wanted.kind)
+        query = {"includeObject": "Object"}
+        if wanted.selector:
+            query["labelSelector"] = wanted.selector
+        if wanted.name:
+            query["fieldSelector"] = f"metadata.name={wanted.name}"
+        answer = await client.raw(
+            "GET", resource.path(wanted.namespace), query=urlencode(query), headers={"Accept": _TABLE}
+        )
+        body = orjson.loads(answer.body)
+        if answer.status != 200:
+            return {"rows": [], "columns": [], "problem": f"{cluster}: {body.get('message')}"}
+        rows = [{"cluster": cluster, "cells": row["cells"], "object": row["object"]} for row in body.get("rows") or ()]
+        return {"rows": rows, "columns": body.get("columnDefinitions") or [], "problem": ""}
+    except AtollError as error:
+        return {"rows": [], "columns": [], "problem": f"{cluster}: {error.message}"}
+
+
+def _print(found: Object, wide: bool, clusters: bool, all_namespaces: bool) -> None:
+    shown = [i for i, column in enumerate(found["columns"]) if wide or not column.get("priority")]
+    header = [found["columns"][i]["name"].upper() for i in shown]
+    rows = []
+    for row in found["rows"]:
+        cells = ["<none>" if row["cells"][i] in (None, "") else row["cells"][i] for i in shown]
+        if all_namespaces and row["object"]["metadata"].get("namespace"):
+            cells.insert(0, row["object"]["metadata"]["namespace"])
+        rows.append([row["cluster"], *cells] if clusters else cells)
+    if not rows:
+        click.echo("No resources found", err=True)
+        return
+    if all_namespaces and found["rows"][0]["object"]["metadata"].get("namespace"):
+        header.insert(0, "NAMESPACE")
+    table(["CLUSTER", *header] if clusters else header, rows)

@@ -1,0 +1,105 @@
+"""join and unjoin: clusters that exist already come under the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from atoll.base.errors import UserError
+from atoll.cli.fleet import fleet_option
+
+
+@click.command()
+@click.argument("name")
+@click.option("--kubeconfig", required=True, type=click.Path(path_type=Path), help="An administrator's, once.")
+@click.option("--context", help="The context in it; its current one by default.")
+@click.option("--allow", multiple=True, help="KIND or KIND,NAMESPACE that the hub may write; everything by default.")
+@click.option("--provider", default="", help="E.g. aws.")
+@click.option("--region", default="")
+@click.option("--zone", multiple=True)
+@click.option("--label", multiple=True, help="KEY=VALUE on the Cluster.")
+@click.option("--dry-run", is_flag=True, help="Print what would be made in the member, and make nothing.")
+@fleet_option
+def join(
+    name: str,
+    kubeconfig: Path,
+    context: str | None,
+    allow: tuple[str, ...],
+    provider: str,
+    region: str,
+    zone: tuple[str, ...],
+    label: tuple[str, ...],
+    dry_run: bool,
+    fleet: str,
+) -> None:
+    """Let the hub manage the cluster that a kubeconfig leads to.
+
+    A service account of its own is made there, with a role that is printed first.
+
+    \b
+    Examples:
+      atoll join prod --kubeconfig ~/prod.yaml --region eu-west-1
+      atoll join prod --kubeconfig ~/prod.yaml --allow Deployment,shop --allow Service,shop
+    """
+    from atoll.app import launch
+    from atoll.cli import session
+    from atoll.client.kubeconfig import load
+    from atoll.fleet.registry.join import Joining, plan_join
+    from atoll.fleet.registry.join import join as join_cluster
+    from atoll.fleet.registry.roles import Allowed
+
+    state = launch.running_fleet(fleet)
+    access = load(kubeconfig).access(context)
+    rules = tuple(Allowed.parse(item) for item in allow)
+    wanted = Joining(
+        name=name,
+        server=access.server,
+        ca_pem=access.ca_pem,
+        insecure=access.insecure,
+        provider=provider,
+        region=region,
+        zones=zone,
+        labels=dict(_label(item) for item in label),
+        allow=rules,
+    )
+
+    async def work(s: Any) -> None:
+        member = s.client(kubeconfig, context)
+        made = await plan_join(member, rules)
+        click.echo("# made in the member:")
+        click.echo(yaml.safe_dump_all([obj for obj in made if "Role" in obj["kind"]], sort_keys=False), nl=False)
+        if not dry_run:
+            await join_cluster(s.hub(), member, wanted)
+
+    session.run(work, state)
+    click.echo(f"{name} would be joined" if dry_run else f"{name} joined: atoll status shows it")
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--label {text}: not KEY=VALUE")
+    return key, value
+
+
+@click.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also when the cluster can't be reached: its side is then not cleaned.")
+@fleet_option
+def unjoin(name: str, force: bool, fleet: str) -> None:
+    """Take a cluster out of the fleet; both sides are cleaned, what runs there goes on.
+
+    \b
+    Example:
+      atoll unjoin prod
+    """
+    from atoll.app import launch
+    from atoll.cli import session
+    from atoll.fleet.registry.join import unjoin as unjoin_cluster
+
+    state = launch.running_fleet(fleet)
+    session.run(lambda s: unjoin_cluster(s.hub(), name, force=force), state)
+    click.echo(f"{name} has left the fleet")
