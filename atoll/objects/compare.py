@@ -60,6 +60,8 @@ def _element(before: Any, after: Any, node: SchemaNode | None) -> tuple[FieldSet
         return None, whole(before, node)
     if node is None or node.atomic:
         return {}, None
+    if not before and not after:
+        return {}, None  # null, {} and [] differ from one another as leaves
     # a null is a wildcard: it takes the form of the other side
     if (type(before) is dict and (type(after) is dict or after is None)) or (before is None and type(after) is dict):
         changed, removed = _map(before or {}, after or {}, node)

@@ -39,7 +39,7 @@ def merge(live: Any, config: Any, node: SchemaNode | None) -> Any:
         return result
     if isinstance(live, list) and isinstance(config, list) and node.list_type in ("set", "map"):
         return _merge_items(live, config, node)
-    if config is None and isinstance(live, dict | list):
+    if config is None and live and isinstance(live, dict | list):
         return live  # a null takes the form of the other side, and adds nothing
     return config
 
