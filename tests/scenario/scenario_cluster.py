@@ -135,18 +135,20 @@ class ScenarioCluster:
         self.runner = PodRunner(self.client, self.informers, self.clock, nodes)
         client_for = self.assembly.controller_client
         self.controllers = full_controllers(client_for, self.informers, self.clock, chance, options)
-        self.log: list[str] = []
+        self.log: list[tuple[int, str]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        watched = sorted({served.store_resource for served in self.api.registry})
+        self._tasks = [loop.create_task(self._record(resource)) for resource in watched]
         await bootstrap(self.assembly)
         for number in range(self.nodes):
             node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"}}
             made = await self.client.create(NODES, node)
             await self.client.update(NODES, {**made, "spec": {}})  # without the taint of a node that is not ready yet
         self.informers.start()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(item.run(), name=item.name) for item in self.controllers]
+        self._tasks += [loop.create_task(item.run(), name=item.name) for item in self.controllers]
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -168,12 +170,18 @@ class ScenarioCluster:
                 raise TimeoutError
             await asyncio.sleep(0.25)
 
+    async def _record(self, resource: str) -> None:
+        watcher = self.store.watch(resource, 0)
+        while True:
+            for event in await watcher.next():
+                digest = hashlib.sha256(event.record.data).hexdigest()
+                self.log.append((event.version, f"{event.version} {event.type} {event.record.key} {digest}"))
+
     def digest(self) -> str:
-        """A hash over the final state of all objects."""
+        """A hash over every change that was made to any object, in order."""
         code = hashlib.sha256()
-        for resource in sorted(self.store.resources()):
-            for record in self.store.scan(resource):
-                code.update(record.data)
+        for _, line in sorted(self.log):
+            code.update(line.encode())
         return code.hexdigest()
 
 

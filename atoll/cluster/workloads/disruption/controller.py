@@ -63,9 +63,10 @@ class DisruptionController:
         await self.loop.run()
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        if old is not None and new is not None and _relevant(old) == _relevant(new):
+        budgets = self._budgets.by_index("namespace", (new or old or {})["metadata"].get("namespace"))
+        if not budgets or (old is not None and new is not None and _relevant(old) == _relevant(new)):
             return
-        for budget in self._budgets.by_index("namespace", (new or old or {})["metadata"].get("namespace")):
+        for budget in budgets:
             matches = compile_selector(budget["spec"].get("selector"))
             if any(pod is not None and matches(labels(pod)) for pod in (old, new)):
                 self.loop.queue.add_after(key(budget), _BATCH_SECONDS)

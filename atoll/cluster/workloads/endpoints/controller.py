@@ -40,10 +40,11 @@ class ServicePods:
             loop.queue.add(key(new or old or {}))
 
         def pod_changed(old: Object | None, new: Object | None) -> None:
+            namespace = (new or old or {})["metadata"].get("namespace")
+            if not self.services.index_size("namespace", namespace):
+                return
             if old is not None and new is not None and selection.relevant(old) == selection.relevant(new):
                 return
-            pod = new or old or {}
-            namespace = pod["metadata"].get("namespace")
             delay = self.pods.index_size("namespace", namespace) / _PODS_PER_SECOND
             for service in self.services.by_index("namespace", namespace):
                 matches = self.matcher(service)

@@ -205,7 +205,8 @@ class VolumeController:
         status = volume.get("status") or {}
         if status.get("phase") == phase:
             return volume
-        changed = {**volume, "status": {**status, "phase": phase}}
+        kept = {name: value for name, value in status.items() if name != "lastPhaseTransitionTime"}
+        changed = {**volume, "status": {**kept, "phase": phase}}
         return await self._client.update(PERSISTENT_VOLUMES, changed, subresource="status")
 
     async def _settle_volume(self, volume: Object) -> None:
