@@ -27,7 +27,7 @@ _AMBIGUOUS = re.compile(
 )
 
 
-class _Loader(_BASE):  # type: ignore[misc]
+class Loader(_BASE):  # type: ignore[misc]
     """PyYAML's safe loader with Go's resolution of plain scalars."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
@@ -40,7 +40,7 @@ class _Dumper(_DUMPER):  # type: ignore[misc]
         return True
 
 
-for _kind in (_Loader, _Dumper):
+for _kind in (Loader, _Dumper):
     _kind.add_implicit_resolver(
         "tag:yaml.org,2002:bool",
         re.compile(r"^(?:y|Y|yes|Yes|YES|no|No|NO|n|N|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$"),
@@ -78,9 +78,9 @@ def _represent_str(dumper: Any, text: str) -> Any:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
+Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 _Dumper.add_representer(str, _represent_str)
 
 
@@ -91,7 +91,7 @@ class YamlError(UserError):
 def load(text: str | bytes) -> Any:
     """One document as a JSON value. Raises YamlError."""
     try:
-        return _json(yaml.load(text, Loader=_Loader))
+        return _json(yaml.load(text, Loader=Loader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise YamlError(f"error converting YAML to JSON: {error}") from error
 
@@ -99,7 +99,7 @@ def load(text: str | bytes) -> Any:
 def load_all(text: str | bytes) -> list[Any]:
     """All documents, empty ones left out. Raises YamlError."""
     try:
-        return [_json(item) for item in yaml.load_all(text, Loader=_Loader) if item is not None]
+        return [_json(item) for item in yaml.load_all(text, Loader=Loader) if item is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise YamlError(f"error converting YAML to JSON: {error}") from error
 

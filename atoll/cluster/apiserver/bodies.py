@@ -15,6 +15,7 @@ import yaml
 
 from atoll.base.errors import BadRequest, UnsupportedMediaType
 from atoll.cluster.apiserver import gojson, protobuf
+from atoll.objects import goyaml
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -142,18 +143,12 @@ def in_order(problems: list[str], repeated: Sequence[str]) -> list[str]:
     return sorted(problems, key=lambda problem: order.get(problem, len(order)))
 
 
-class _Loader(yaml.CSafeLoader):
-    """YAML as sigs.k8s.io/yaml reads it to JSON: no timestamps, keys are strings, repeated keys are noted."""
+class _Loader(goyaml.Loader):
+    """Go's YAML; repeated keys are noted."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
         self.repeated: list[str] = []
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def negotiate(accept: str) -> Form:
     """Raises NotAcceptable."""
     if not accept:
         return PLAIN
+    known = False
     for clause in accept.split(","):
         media, _, rest = clause.strip().partition(";")
         media = media.strip().lower()
@@ -56,14 +57,20 @@ def negotiate(accept: str) -> Form:
             found = "yaml"
         else:
             continue
+        known = True
         parameters = dict(item.strip().partition("=")[::2] for item in rest.split(";")) if rest else {}
         kind = parameters.get("as", "").removesuffix("List")
         if not kind:
             return Form(found)
-        known = kind in ("Table", "PartialObjectMetadata") and parameters.get("v") in _TABLE_VERSIONS
-        if known and parameters.get("g") == "meta.k8s.io":
+        offered = kind in ("Table", "PartialObjectMetadata") and parameters.get("v") in _TABLE_VERSIONS
+        if offered and parameters.get("g") == "meta.k8s.io":
             listed = None if kind == "Table" else parameters["as"].endswith("List")
             return Form(found, kind, for_list=listed)
+    if known:
+        raise NotAcceptable(
+            "only the following media types are accepted: application/json, application/yaml,"
+            " application/vnd.kubernetes.protobuf"
+        )
     raise NotAcceptable(
         "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml,"
         " application/vnd.kubernetes.protobuf",
@@ -121,6 +128,8 @@ class Encoder:
 
     def page(self, served: Served, page: Page, form: Form) -> bytes:
         metadata: Object = {"resourceVersion": str(page.version)}
+        if served.custom is not None:
+            metadata = {"continue": "", **metadata}
         if page.continue_token:
             metadata["continue"] = page.continue_token
         if page.remaining is not None:

@@ -13,7 +13,7 @@ class _Fault(Exception):
 
 def fault(body: bytes) -> str:
     """What Go says of a body that does not parse; "" if it does."""
-    scanner = _Scanner(body.decode(errors="replace"))
+    scanner = _Scanner(body.decode("latin-1"))  # Go shows the byte that it met
     try:
         scanner.document()
     except _Fault as found:
@@ -41,10 +41,30 @@ def _quoted(character: str) -> str:
         return r"'\''"
     if character == '"':
         return "'\"'"
-    shown = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}.get(character)
-    if shown is None:
-        shown = character if character.isprintable() else f"\\x{ord(character):02x}"
-    return f"'{shown}'"
+    return f"'{quote(character)[1:-1]}'"
+
+
+_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+_ESCAPES |= {"\\": "\\\\", '"': '\\"'}
+
+
+def quote(text: str) -> str:
+    """Go's strconv.Quote."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return '"' + "".join(_escaped(character) for character in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    known = _ESCAPES.get(character)
+    if known is not None:
+        return known
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class _Scanner:

@@ -43,6 +43,8 @@ from atoll.cluster.apiserver.verbs.get import get
 from atoll.cluster.apiserver.verbs.list import list_page
 from atoll.cluster.apiserver.verbs.patch import CONTENT_TYPES as PATCH_TYPES
 from atoll.cluster.apiserver.verbs.patch import CUSTOM_TYPES as CUSTOM_PATCH_TYPES
+from atoll.kinds import schemas
+from atoll.kinds.decode import DecodeError, decode
 from atoll.objects.selectors import SelectorError, parse_fields
 from atoll.wire.limits import Limits
 from atoll.wire.messages import Handler, HttpRequest, HttpResponse
@@ -51,6 +53,7 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 _MIN_WATCH_SECONDS = 1800
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NO_CACHE = ("Cache-Control", "no-cache, private")
@@ -103,7 +106,7 @@ class Translator:
                 context = asked.context
                 response = await self._resource(asked)
         except ApiError as error:
-            response = refusal(error)
+            response = refusal(error, request.headers.get("accept", ""))
         except AtollError as error:
             response = refusal(ServerError(f"Internal error occurred: {error}"))
         except Exception:
@@ -111,6 +114,8 @@ class Translator:
             response = refusal(ServerError("Internal error occurred: see the server's log"))
         if context is not None and context.warnings:
             response.headers.extend(("Warning", warning_header(text)) for text in context.warnings)
+        if request.method == "HEAD":
+            response.body = b""
         self._count(request, path, response.status)
         return response
 
@@ -350,7 +355,13 @@ class Translator:
         if value and value.get("kind") not in (None, "", "DeleteOptions"):
             version = value.get("apiVersion") or "meta.k8s.io/v1"
             raise BadRequest(unregistered(str(value["kind"]), version))
-        return value
+        if not value:
+            return value
+        try:
+            decoded, _ = decode(value, schemas.builtin().node(_DELETE_OPTIONS))
+        except DecodeError as error:
+            raise BadRequest(str(error)) from None
+        return decoded
 
     @staticmethod
     def _check_size(body: bytes) -> None:
@@ -420,7 +431,7 @@ def warning_header(text: str) -> str:
     return f'299 - "{escaped}"'
 
 
-def refusal(error: ApiError) -> HttpResponse:
+def refusal(error: ApiError, accept: str = "") -> HttpResponse:
     """A Status of failure as upstream writes it."""
     if error.reason == problems.NO_PAGE:
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
@@ -428,6 +439,9 @@ def refusal(error: ApiError) -> HttpResponse:
     headers = [("Content-Type", "application/json"), _NO_CACHE]
     if error.retry_after_seconds is not None:
         headers.append(("Retry-After", str(error.retry_after_seconds)))
+    if "yaml" in accept and error.code != 406 and encode.negotiate(accept).media == "yaml":
+        headers[0] = ("Content-Type", "application/yaml")
+        return HttpResponse(error.code, headers, encode.yaml_bytes(error.to_status()))
     return HttpResponse(error.code, headers, orjson.dumps(error.to_status()))
 
 

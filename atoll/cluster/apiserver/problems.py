@@ -19,6 +19,7 @@ from atoll.base.errors import (
     NotFound,
     TooLarge,
 )
+from atoll.cluster.apiserver import gojson
 from atoll.cluster.apiserver.ports import Attributes, Cause
 from atoll.kinds.resource import Resource
 
@@ -161,7 +162,7 @@ def bad_namespace() -> BadRequest:
 def quoted(value: Any) -> str:
     """How field errors show a bad value: strings quoted as Go does, others as JSON."""
     if isinstance(value, str):
-        return orjson.dumps(value).decode()
+        return gojson.quote(value)
     if value is None:
         return "null"
     return orjson.dumps(_in_go_order(value)).decode()

@@ -19,6 +19,7 @@ from atoll.cluster.apiserver.tables.table import printer_for
 from atoll.cluster.store.port import Key, Record
 from atoll.kinds import schemas
 from atoll.kinds.catalog import ApiResource
+from atoll.kinds.convert import convert
 from atoll.kinds.nodes import SchemaNode
 from atoll.kinds.resource import Resource
 from atoll.objects import managed
@@ -66,10 +67,14 @@ class Served:
             self.printer = printer_for(self.resource.group_resource)
         return self.printer
 
-    @property
-    def storage_schema(self) -> SchemaNode | None:
-        storage = self.storage
-        return schemas.schema_for(storage.group, storage.version, storage.kind)
+    def convert(self, obj: Object, api_version: str) -> Object | None:
+        """In another version of the kind, for managers that wrote in it; None if that is not served."""
+        if self.custom is not None:
+            return {**obj, "apiVersion": api_version} if self.custom.serves(api_version) else None
+        try:
+            return convert(obj, api_version)
+        except (ValueError, KeyError):
+            return None
 
     @property
     def list_kind(self) -> str:

@@ -109,8 +109,12 @@ def _compile(source: str, optional_old: bool) -> Program:
     try:
         expression = _environment().compile(text)
     except RuntimeError as error:
-        raise CelError("compilation failed: " + str(error).removeprefix("INVALID_ARGUMENT: ").strip()) from None
+        raise CelError("compilation failed: " + _compiler_text(str(error))) from None
     return Program(source, expression, uses_old, optional_old and uses_old)
+
+
+def _compiler_text(text: str) -> str:
+    return text.removeprefix("INVALID_ARGUMENT: ").replace(" [INVALID_ARGUMENT]", "").strip()
 
 
 def undefined_fields(source: str, has_field: Callable[[list[str]], bool]) -> str | None:

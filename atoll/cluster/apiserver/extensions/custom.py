@@ -8,10 +8,11 @@ from typing import Any
 
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.bodies import in_order
-from atoll.cluster.apiserver.discovery import custom_resource
+from atoll.cluster.apiserver.discovery import custom_resource, version_order
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.structure import Json, Structure
 from atoll.cluster.apiserver.ports import Behaviour, Cause, Object
+from atoll.cluster.apiserver.problems import bad_value
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.tables.custom import custom_printer
@@ -101,7 +102,9 @@ class CustomKind:
         )
         warning = ""
         if version.deprecated:
-            warning = version.deprecation or f"{resource.api_version} {resource.kind} is deprecated"
+            warning = version.deprecation or (
+                f"{resource.api_version} {resource.kind} is deprecated{self._instead_of(version)}"
+            )
         return Served(
             resource,
             storage,
@@ -113,6 +116,18 @@ class CustomKind:
             printer=version.printer,
             _schema=structure.node_of(version.structure, root=True),
         )
+
+    def serves(self, api_version: str) -> bool:
+        group, _, version = api_version.rpartition("/")
+        return group == self.group and version in self.versions and self.versions[version].served
+
+    def _instead_of(self, old: CustomVersion) -> str:
+        """What to use instead of a deprecated version: the first one that is not."""
+        for name in sorted(self.versions, key=version_order):
+            version = self.versions[name]
+            if version.served and not version.deprecated:
+                return f"; use {self.group}/{name} {self.names['kind']}" if name != old.name else ""
+        return ""
 
     def scale_paths(self, version: str) -> Paths | None:
         return self.versions[version].scale
@@ -154,6 +169,21 @@ _UNCHECKED = Cause(
     " errors to complete validation",
     "<nil>",
 )
+
+
+def _replicas(body: Object, where: Paths) -> list[Cause]:
+    """Where the scale subresource looks there must be a number."""
+    value: Any = body
+    for step in where.spec:
+        value = value.get(step) if isinstance(value, dict) else None
+    path = "." + ".".join(where.spec)
+    if value is None:
+        return []
+    if isinstance(value, bool) or not isinstance(value, int):
+        shown = str(value).lower() if isinstance(value, bool) else value
+        kind = {str: "string", float: "float64", bool: "bool"}.get(type(value), "map[string]interface {}")
+        return [bad_value(path, 0, f"{path} accessor error: {shown} is of the type {kind}, expected int64")]
+    return [bad_value(path, value, "should be a non-negative integer")] if value < 0 else []
 
 
 class _Rules:
@@ -219,6 +249,8 @@ class _Rules:
         if gate is None or not gate.is_valid(body):
             causes += validation.by_schema({**body, "metadata": {}}, self._structure, old)
         at = self._structure
+        if self._version.scale is not None:
+            causes += _replicas(body, self._version.scale)
         if at.lists_below:
             validation.by_list_types(body, at, "", causes)
         if at.rules_below and any(cause.reason in _BLOCKING for cause in causes):

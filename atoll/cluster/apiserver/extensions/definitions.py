@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from atoll.base.clock import rfc3339
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.extensions.schema_checks import check_schema
 from atoll.cluster.apiserver.extensions.structure import Json
-from atoll.cluster.apiserver.metadata import mark_deleting
 from atoll.cluster.apiserver.ports import Behaviour, Cause, Object
 from atoll.cluster.apiserver.problems import bad_value, not_supported, required
 
@@ -80,7 +82,17 @@ def begin_deletion(crd: Object, now: float) -> None:
     finalizers = metadata.get("finalizers") or []
     if CLEANUP not in finalizers:
         metadata["finalizers"] = [*finalizers, CLEANUP]
-    mark_deleting(metadata, now, 0)
+    metadata["deletionTimestamp"] = rfc3339(now)
+    status = dict(crd.get("status") or {})
+    terminating = {
+        "type": "Terminating",
+        "status": "True",
+        "lastTransitionTime": rfc3339(now),
+        "reason": "InstanceDeletionPending",
+        "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    }
+    kept = [item for item in status.get("conditions") or () if item.get("type") != "Terminating"]
+    crd["status"] = {**status, "conditions": [*kept, terminating]}
 
 
 def validate_create(crd: Object) -> list[Cause]:
@@ -135,6 +147,8 @@ def _approval(crd: Object) -> list[Cause]:
 def _stored(crd: Object) -> list[Cause]:
     stored = (crd.get("status") or {}).get("storedVersions") or []
     versions = [item.get("name") for item in crd["spec"].get("versions") or ()]
+    if not stored:
+        return [bad_value("status.storedVersions", None, "must have at least one stored version")]
     return [
         bad_value(
             f"status.storedVersions[{index}]",
@@ -167,7 +181,7 @@ def _spec(spec: Json, before: Json | None = None) -> list[Cause]:
     for index, version in enumerate(versions):
         unchanged = known.get(version.get("name")) == version
         if not unchanged:
-            causes += _version(version, f"spec.versions[{index}]")
+            causes += _version(version, f"spec.versions[{index}]", len(versions) == 1)
     causes += _versions(versions)
     causes += _names(spec.get("names") or {})
     conversion = spec.get("conversion") or {}
@@ -190,7 +204,8 @@ def _versions(versions: list[Json]) -> list[Cause]:
     return causes
 
 
-def _version(version: Json, path: str) -> list[Cause]:
+def _version(version: Json, path: str, alone: bool) -> list[Cause]:
+    """`alone`: what all versions share is, as upstream keeps it, the definition's own."""
     causes: list[Cause] = []
     name = version.get("name") or ""
     errors = names.dns_1035_label(name)
@@ -199,15 +214,38 @@ def _version(version: Json, path: str) -> list[Cause]:
     schema = (version.get("schema") or {}).get("openAPIV3Schema")
     subresources = version.get("subresources") or {}
     if schema is None:
-        causes.append(required(f"{path}.schema.openAPIV3Schema", "schemas are required"))
+        causes.append(required(f"{path}.schema.openAPIV3Schema"))
     else:
-        causes += check_schema(schema, f"{path}.schema.openAPIV3Schema")
+        at = "spec.validation.openAPIV3Schema" if alone else f"{path}.schema.openAPIV3Schema"
+        causes += check_schema(schema, at)
+    path = "spec" if alone else path
+    causes += _selectable(version.get("selectableFields") or (), schema or {}, f"{path}.selectableFields")
     for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
         causes += _column(column, f"{path}.additionalPrinterColumns[{index}]")
     causes += _scale(subresources.get("scale"), f"{path}.subresources.scale")
     if version.get("deprecationWarning") and not version.get("deprecated"):
         why = "can only be set for deprecated versions"
         causes.append(bad_value(f"{path}.deprecationWarning", version["deprecationWarning"], why))
+    return causes
+
+
+def _selectable(fields: Sequence[Json], schema: Json, path: str) -> list[Cause]:
+    causes: list[Cause] = []
+    for index, field in enumerate(fields):
+        where, json_path = f"{path}[{index}].jsonPath", field.get("jsonPath") or ""
+        if not json_path:
+            causes.append(required(where))
+            continue
+        at: Json | None = schema
+        for step in json_path.strip(".").split("."):
+            at = ((at or {}).get("properties") or {}).get(step)
+        if at is None:
+            causes.append(bad_value(where, json_path, "is an invalid path: does not refer to a valid field"))
+        elif json_path.startswith(".metadata"):
+            causes.append(bad_value(where, json_path, "must not point to fields in metadata"))
+        elif at.get("type") not in ("string", "boolean", "integer"):
+            why = "must point to a field of type string, boolean or integer. Enum string fields and strings with"
+            causes.append(bad_value(where, json_path, why + " formats are allowed."))
     return causes
 
 

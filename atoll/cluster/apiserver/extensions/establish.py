@@ -11,9 +11,11 @@ from atoll.cluster.apiserver.extensions.definitions import CLEANUP
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, Object
 from atoll.cluster.apiserver.request import Context, DeleteRequest
 from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs import ownership
 from atoll.cluster.apiserver.verbs.commit import put
 from atoll.cluster.apiserver.verbs.delete import delete
 from atoll.cluster.store.port import Key, Record, StaleVersion
+from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 _CONDITIONS = ("NamesAccepted", "Established")
@@ -32,6 +34,10 @@ class Definitions:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        served = api.registry.of(CUSTOM_RESOURCE_DEFINITIONS)
+        assert served is not None
+        self._served = served
+        self._context = Context(SYSTEM_ADMIN, "kube-apiserver")
         self._kinds: dict[str, CustomKind] = {}
 
     async def follow(self, key: Key, record: Record | None) -> None:
@@ -74,6 +80,7 @@ class Definitions:
                 return
             crd = current.object
             changed = {**crd, "metadata": dict(crd["metadata"]), "status": status}
+            ownership.on_update(self._api, self._context, self._served, crd, changed, "status")
             try:
                 await put(self._api, key, current.version, changed)
                 return
@@ -162,7 +169,7 @@ class Definitions:
             return
         served = self._any_version(crd)
         if served is not None:
-            context = Context(SYSTEM_ADMIN, "kube-apiserver")
+            context = self._context
             for record in self._api.store.scan(served.store_resource):
                 try:
                     await delete(self._api, context, served, record.key.namespace, record.key.name, DeleteRequest())

@@ -191,12 +191,12 @@ def _compile(schema: Json, rule: Json, source: str, where: str, causes: list[Cau
     try:
         program = cel.compile_rule(rule["rule"], bool(rule.get("optionalOldSelf")))
     except cel.CelError as error:
-        causes.append(bad_value(f"{where}.rule", rule, str(error)))
+        causes.append(bad_value(f"{where}.rule", _as_go(rule), str(error)))
         return
     undefined = cel.undefined_fields(source, lambda names: _has_field(schema, names, where))
     if undefined is not None:
         text = f"compilation failed: ERROR: <input>:1:1: undefined field '{undefined}'\n | {source}\n | ^"
-        causes.append(bad_value(f"{where}.rule", rule, text))
+        causes.append(bad_value(f"{where}.rule", _as_go(rule), text))
     if rule.get("optionalOldSelf") is not None and not program.uses_old:
         why = "may not be set if oldSelf is not used in rule"
         causes.append(bad_value(f"{where}.optionalOldSelf", rule["optionalOldSelf"], why))
@@ -204,7 +204,19 @@ def _compile(schema: Json, rule: Json, source: str, where: str, causes: list[Cau
         try:
             cel.compile_message(rule["messageExpression"])
         except cel.CelError as error:
-            causes.append(bad_value(f"{where}.messageExpression", rule, f"messageExpression {error}"))
+            causes.append(bad_value(f"{where}.messageExpression", _as_go(rule), f"messageExpression {error}"))
+
+
+def _as_go(rule: Json) -> Json:
+    """As upstream shows a rule: its Go struct."""
+    return {
+        "Rule": rule.get("rule") or "",
+        "Message": rule.get("message") or "",
+        "MessageExpression": rule.get("messageExpression") or "",
+        "Reason": rule.get("reason"),
+        "FieldPath": rule.get("fieldPath") or "",
+        "OptionalOldSelf": rule.get("optionalOldSelf"),
+    }
 
 
 def _has_field(schema: Json, names: list[str], where: str) -> bool:

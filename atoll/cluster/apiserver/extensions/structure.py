@@ -95,8 +95,8 @@ def _take_object(value: Json, at: Structure, dropped: list[str], root: bool) -> 
             continue
         below = properties.get(name)
         if below is not None:
-            if item is None and below.has_default and not below.nullable:
-                continue
+            if item is None and not below.nullable:
+                continue  # upstream prunes such nulls, then defaults
             result[name] = take(item, below, dropped) if type(item) in (dict, list) else item
         elif additional is not None and additional is not False:
             result[name] = take(item, additional, dropped) if isinstance(additional, Structure) else item

@@ -129,7 +129,7 @@ def _string(value: str, raw: Json, path: str, causes: list[Cause]) -> None:
     check = formats.CHECKS.get(form) if form else None
     if check is not None and not check(value):
         text = f"must be of type {form}: {quoted(value)}"
-        causes.append(bad_value(path, value, f"{path} in body {text}"))
+        causes.append(Cause("FieldValueTypeInvalid", f"Invalid value: {quoted(value)}: {path} in body {text}", path))
 
 
 def _number(value: float, raw: Json, path: str, causes: list[Cause]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.bodies import in_order
 from atoll.cluster.apiserver.ports import Object
+from atoll.cluster.apiserver.problems import bad_value, invalid
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.kinds.catalog import catalog
@@ -20,6 +21,8 @@ from atoll.kinds.resource import Resource
 def accept(context: Context, served: Served, raw: Any, repeated: Sequence[str] = ()) -> Object:
     """`raw` must be private to the caller (parts of it are kept). Raises BadRequest."""
     resource = served.resource
+    if served.custom is not None and isinstance(raw, dict):
+        _check_custom_kind(raw, resource)
     obj = typed(raw, resource)
     if served.custom is not None:
         accepted: Object = served.custom.accept(context, served, obj, repeated)
@@ -27,6 +30,14 @@ def accept(context: Context, served: Served, raw: Any, repeated: Sequence[str] =
     if served.schema is None:
         return obj
     return check(context, served.schema, obj, resource.api_version, resource.kind, repeated)
+
+
+def _check_custom_kind(raw: Object, resource: Resource) -> None:
+    kind = raw.get("kind") or resource.kind
+    if kind != resource.kind:
+        cause = bad_value("kind", kind, f"must be {resource.kind}")
+        name = str((raw.get("metadata") or {}).get("name") or "")
+        raise invalid(resource.group, str(kind), name, [cause])
 
 
 def typed(raw: Any, resource: Resource) -> Object:

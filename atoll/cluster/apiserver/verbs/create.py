@@ -41,25 +41,25 @@ async def admit_and_create(
         ownership.on_create(api, context, served, obj)
     await admission.mutate(request)
     metadata = obj["metadata"]
+    if not metadata.get("name") and metadata.get("generateName"):
+        metadata["name"] = _generate(api, metadata)
     served.behaviour.prepare_create(obj)
     check_create(served, obj)
     for warning in served.behaviour.warnings(obj, None):
         context.warn(warning)
     if served.warning:
         context.warn(served.warning)
-    request.name = metadata["name"]
+    request.name = metadata.get("name", "")
     await admission.validate(request)
     return await _insert(api, context, served, obj)
 
 
 def prepare_metadata(api: Api, served: Served, namespace: str, metadata: Object) -> None:
-    """System fields, namespace and generated name."""
+    """System fields and namespace."""
     if metadata.get("resourceVersion") not in (None, "", "0"):
         raise problems.version_on_create()
     metas.ensure_namespace(metadata, namespace if served.resource.namespaced else "")
     metas.fill_system_fields(metadata, api.uids.uuid(), api.clock.wall())
-    if not metadata.get("name") and metadata.get("generateName"):
-        metadata["name"] = _generate(api, metadata)
     metadata.pop("resourceVersion", None)
 
 

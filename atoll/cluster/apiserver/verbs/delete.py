@@ -88,7 +88,7 @@ async def _attempt(
         metas.mark_deleting(metadata, api.clock.wall(), grace or 0)
     elif grace is None or not grace:
         metas.mark_deleting(metadata, api.clock.wall(), 0)
-    if served.store_resource == "namespaces":
+    if served.store_resource == "namespaces" or begin is not None:
         metadata.pop("deletionGracePeriodSeconds", None)
     if marked == old:
         return Deleted(current, gone=False)
@@ -165,17 +165,15 @@ def _finalizers(served: Served, metadata: Object, options: DeleteRequest) -> lis
 
 
 async def _remove(api: Api, context: Context, current: Record, metadata: Object) -> Deleted | None:
+    """The answer shows the object as its deletion left it."""
+    shown = Loose(current.key, current.version, {**current.object, "metadata": metadata})
     if context.dry_run:
-        return Deleted(Loose(current.key, current.version, {**current.object, "metadata": metadata}), gone=True)
+        return Deleted(shown, gone=True)
     try:
-        record = await put(api, current.key, current.version, None)
+        gone = await put(api, current.key, current.version, None)
     except StaleVersion:
         return None
-    if "deletionTimestamp" in metadata:  # what the last moment looked like, as upstream answers it
-        record = Loose(
-            current.key, record.version, {**record.object, "metadata": {**record.object["metadata"], **metadata}}
-        )
-    return Deleted(record, gone=True)
+    return Deleted(shown if metadata != current.object["metadata"] else gone, gone=True)
 
 
 async def delete_collection(

@@ -11,8 +11,8 @@ from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.request import Context, WriteQuery
 from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs import ownership, scale, subresources
 from atoll.cluster.apiserver.verbs import patch as patching
-from atoll.cluster.apiserver.verbs import scale, subresources
 from atoll.cluster.apiserver.verbs import update as updating
 from atoll.cluster.apiserver.verbs.accept import accept
 from atoll.cluster.apiserver.verbs.answer import Answer
@@ -30,6 +30,7 @@ async def create(
         assert pods is not None
         return await subresources.bind_legacy(api, context, pods, namespace, obj)
     if virtual is not None:
+        ownership.on_create(api, context, served, obj)
         return Answer(None, None, virtual(context.user, obj, namespace), created=True)
     return Answer(served, await create_object(api, context, served, namespace, obj), created=True)
 

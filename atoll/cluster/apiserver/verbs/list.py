@@ -45,7 +45,7 @@ def list_page(api: Api, served: Served, namespace: str | None, options: ListOpti
         matching = [record for record in records if chosen.matches(record)]
     else:
         matching = records
-    limit = options.limit
+    limit = 0 if options.resource_version == "0" else options.limit  # upstream's cache answers whole
     if limit <= 0 or len(matching) <= limit:
         return Page(matching, version)
     page = matching[:limit]

@@ -26,27 +26,41 @@ def schema_of(served: Served, subresource: str = "") -> managed.Schema | None:
 
 
 def _make(served: Served, subresource: str) -> managed.Schema:
-    node, resource = served.schema, served.resource
-    if not served.stored_as_served and served.from_storage is not None and served.storage_schema is not None:
-        node, resource = served.storage_schema, served.storage
+    node = served.schema
     assert node is not None
     reset = None
     if subresource == "status":
         reset = _STATUS_RESET
     elif not subresource and served.behaviour.has_status:
         reset = _MAIN_RESET
-    return managed.Schema(node, resource.api_version, subresource, reset, typed=served.custom is None)
+    version = served.resource.api_version
+    return managed.Schema(node, version, subresource, reset, served.convert, typed=served.custom is None)
 
 
 def on_create(api: Api, context: Context, served: Served, obj: Object) -> None:
-    """The creator manages what it set."""
-    schema = schema_of(served)
-    if schema is not None:
-        managed.update(None, obj, schema, manager=context.field_manager, now=rfc3339(api.clock.wall()))
+    """The creator manages what it set. `obj` is in the storage version."""
+    _record(api, context, served, None, obj, "")
 
 
 def on_update(api: Api, context: Context, served: Served, old: Object, new: Object, subresource: str = "") -> None:
     """The updater manages what it changed; others lose it."""
+    _record(api, context, served, old, new, subresource)
+
+
+def _record(api: Api, context: Context, served: Served, old: Object | None, new: Object, subresource: str) -> None:
     schema = schema_of(served, subresource)
-    if schema is not None:
-        managed.update(old, new, schema, manager=context.field_manager, now=rfc3339(api.clock.wall()))
+    if schema is None:
+        return
+    now = rfc3339(api.clock.wall())
+    back = served.from_storage
+    if back is None:
+        managed.update(old, new, schema, manager=context.field_manager, now=now)
+        return
+    shown = back(new)  # fields are named as in the version of the request
+    shown["metadata"] = dict(shown["metadata"])
+    managed.update(None if old is None else back(old), shown, schema, manager=context.field_manager, now=now)
+    entries = shown["metadata"].get("managedFields")
+    if entries:
+        new["metadata"]["managedFields"] = entries
+    else:
+        new["metadata"].pop("managedFields", None)
