@@ -22,6 +22,9 @@ from atoll.scheduling.status import Failure, Status, fit_error
 
 Object = dict[str, Any]
 _MIN_PERCENTAGE, _MIN_CANDIDATES = 10, 100
+# What kube-scheduler's DynamicResources plugin, which comes before preemption, adds to every message.
+_NO_CLAIMS = "no new claims to deallocate"
+_NO_STATE = "not found"  # it has no state where a prefilter has refused the pod, and so ends the matter
 _OFFSET = 1 << 31  # keeps negative priorities from making many victims look cheap
 
 
@@ -46,9 +49,11 @@ class Preemption:
 def plan_preemption(planner: Planner, pod: PodInfo, failure: Failure, budgets: Sequence[Object]) -> Preemption:
     """What preemption could do for a pod that fits nowhere."""
     state = planner.state
+    if failure.prefilter:
+        return Preemption(message=_NO_STATE)
     reason = _ineligible(state, pod, failure)
     if reason:
-        return Preemption(message=f"preemption: {reason}")
+        return Preemption(message=f"{_NO_CLAIMS}, preemption: {reason}")
     potential = [name for name, why in failure.statuses.items() if why.resolvable]
     index = planner.index(pod) if potential else None
     candidates: list[Victims] = []
@@ -68,7 +73,7 @@ def plan_preemption(planner: Planner, pod: PodInfo, failure: Failure, budgets: S
     if candidates:
         return Preemption(victims=_pick(candidates))
     everyone = [statuses.get(name, status.NOT_HELPFUL) for name in state.nodes]
-    return Preemption(message=f"preemption: {fit_error(len(state.nodes), everyone)}", clear=True)
+    return Preemption(message=f"{_NO_CLAIMS}, preemption: {fit_error(len(state.nodes), everyone)}", clear=True)
 
 
 def _ineligible(state: ClusterState, pod: PodInfo, failure: Failure) -> str:
