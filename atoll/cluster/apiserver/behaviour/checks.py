@@ -348,18 +348,19 @@ def resource_name(errors: Errors, path: str, name: str) -> bool:
         errors.append(bad_value(path, name, message))
     if problems:
         return False
-    if "/" not in name and name not in _STANDARD and not is_huge_pages(name) and not _is_quota_name(name):
+    if "/" not in name and name not in _STANDARD and not is_huge_pages(name) and not is_quota_name(name):
         errors.append(bad_value(path, name, "must be a standard resource type or fully qualified"))
         return False
     return True
 
 
-def _is_quota_name(name: str) -> bool:
+def is_quota_name(name: str) -> bool:
     return name in _QUOTA or name.startswith(("requests.hugepages-", "hugepages-", "limits.hugepages-"))
 
 
 def quota_resource_name(errors: Errors, path: str, name: str) -> None:
-    if resource_name(errors, path, name) and "/" not in name and not _is_quota_name(name):
+    resource_name(errors, path, name)
+    if "/" not in name and not is_quota_name(name):
         errors.append(bad_value(path, name, "must be a standard resource for quota"))
 
 

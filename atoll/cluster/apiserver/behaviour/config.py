@@ -252,7 +252,7 @@ def resource_quota(obj: Object) -> Errors:
         if scope not in _SCOPES:
             errors.append(bad_value("spec.scopes", scopes, "unsupported scope"))
         for name in sorted(hard):
-            if not _scope_fits(scope, name):
+            if checks.is_quota_name(name) and not _scope_fits(scope, name):
                 errors.append(bad_value("spec.scopes", scopes, "unsupported scope applied to resource"))
     for pair in (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")):
         if all(scope in scopes for scope in pair):

@@ -7,6 +7,7 @@ from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.behaviour import checks, volumes
 from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Object
+from atoll.cluster.apiserver.behaviour.internal import internal
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, not_supported, required
 
@@ -378,10 +379,10 @@ def _security(errors: Errors, path: str, context: Object, scope: PodScope) -> No
     if context.get("allowPrivilegeEscalation") is False:
         if context.get("privileged"):
             why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-            errors.append(bad_value(path, context, why))
+            errors.append(bad_value(path, internal("core.SecurityContext", context), why))
         if "CAP_SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
             why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
-            errors.append(bad_value(path, context, why))
+            errors.append(bad_value(path, internal("core.SecurityContext", context), why))
 
 
 def seccomp(errors: Errors, path: str, profile: Object) -> None:

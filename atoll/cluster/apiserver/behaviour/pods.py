@@ -6,6 +6,7 @@ from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.behaviour import checks
 from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Object
+from atoll.cluster.apiserver.behaviour.internal import difference
 from atoll.cluster.apiserver.behaviour.podspec import validate_pod_spec, validate_tolerations
 from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required
 
@@ -79,7 +80,8 @@ def validate_update(new: Object, old: Object) -> Errors:
     if spec != was:
         munged = _without_mutable(errors, spec, was)
         if munged != was:
-            errors.append(not_allowed("spec", f"pod updates may not change fields other than {_UPDATABLE}\n"))
+            changed = difference("core.PodSpec", was, munged)
+            errors.append(not_allowed("spec", f"pod updates may not change fields other than {_UPDATABLE}\n{changed}"))
     return errors
 
 

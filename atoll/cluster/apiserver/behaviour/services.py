@@ -127,9 +127,12 @@ def _cluster_ips(errors: Errors, spec: Object) -> None:
                 errors.append(bad_value(path, addresses, "'None' must be the first and only value"))
             continue
         checks.ip_address(errors, f"{path}[{index}]", address)
+    if policy == "RequireDualStack":  # our clusters have one address family
+        why = "this cluster is not configured for dual-stack services"
+        errors.append(bad_value("spec.ipFamilyPolicy", policy, why))
     if len(addresses) > 2:
         errors.append(bad_value(path, addresses, "may only hold up to 2 values"))
-    if len(errors) > before or _headless(spec):
+    if len(errors) > before or _headless(spec) or not set(families) <= set(_FAMILIES):
         return
     for index, (address, family) in enumerate(zip(addresses, families, strict=False)):
         parsed = checks.parse_ip(address)

@@ -7,6 +7,7 @@ from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.behaviour import checks
 from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Object
+from atoll.cluster.apiserver.behaviour.internal import difference
 from atoll.cluster.apiserver.behaviour.podspec import node_selector
 from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required, too_long
 
@@ -96,7 +97,8 @@ def claim_update(new: Object, old: Object) -> Errors:
         why = (
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         )
-        errors.append(not_allowed("spec", why + "\n"))
+        changed = difference("core.PersistentVolumeClaimSpec", was, spec)
+        errors.append(not_allowed("spec", f"{why}\n{changed}"))
     size, before = new_requests.get("storage"), old_requests.get("storage")
     if size is not None and before is not None and quantity.parse(size) < quantity.parse(before):
         capacity = ((old.get("status") or {}).get("capacity") or {}).get("storage", "0")
@@ -169,7 +171,8 @@ def volume_update(new: Object, old: Object) -> Errors:
         return {field: value for field, value in spec.items() if field not in _NOT_SOURCES}
 
     if sources(new["spec"]) != sources(old["spec"]):
-        why = "spec.persistentvolumesource is immutable after creation\n"
+        changed = difference("core.PersistentVolumeSource", old["spec"], new["spec"])
+        why = f"spec.persistentvolumesource is immutable after creation\n{changed}"
         errors.append(not_allowed("spec.persistentvolumesource", why))
     checks.immutable(errors, "volumeMode", new["spec"].get("volumeMode"), old["spec"].get("volumeMode"))
     if "nodeAffinity" in old["spec"]:

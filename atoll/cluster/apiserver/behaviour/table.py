@@ -15,6 +15,7 @@ from atoll.cluster.apiserver.behaviour import (
     services,
     storage,
     strategy,
+    warnings,
     workloads,
 )
 from atoll.cluster.apiserver.behaviour.checks import Errors
@@ -43,6 +44,9 @@ _MADE: dict[Resource, Behaviour] = {}
 def _make(resource: Resource) -> Behaviour:
     builder = _TABLE.get(resource.group_resource)
     behaviour = builder(resource) if builder is not None else _schema_only(resource)
+    warn = _WARNINGS.get(resource.group_resource)
+    if warn is not None:
+        behaviour = replace(behaviour, warnings=warn)
     checks = _CHECKS.get(resource.group_resource)
     if checks is not None:
         behaviour = replace(behaviour, **checks)
@@ -302,6 +306,23 @@ def _pod_template(obj: Object) -> Errors:
     errors: Errors = []
     podspec.validate_template(errors, obj.get("template") or {}, "template")
     return errors
+
+
+_TEMPLATE = ("spec", "template")
+_WARNINGS: dict[str, warnings.Warn] = {
+    "pods": warnings.pod,
+    "podtemplates": warnings.workload("template", check_name=False),
+    "replicationcontrollers": warnings.workload(*_TEMPLATE),
+    "deployments.apps": warnings.workload(*_TEMPLATE),
+    "replicasets.apps": warnings.workload(*_TEMPLATE),
+    "statefulsets.apps": warnings.workload(*_TEMPLATE, check_name=False),
+    "daemonsets.apps": warnings.workload(*_TEMPLATE, check_name=False),
+    "jobs.batch": warnings.workload(*_TEMPLATE),
+    "cronjobs.batch": warnings.workload("spec", "jobTemplate", *_TEMPLATE),
+    "services": warnings.service,
+    "persistentvolumes": warnings.volume,
+    "persistentvolumeclaims": warnings.claim,
+}
 
 
 def _validate(create: Any, update: Any = None, status: Any = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from atoll.cluster.apiserver.behaviour import checks
 from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.cron import schedule_error
 from atoll.cluster.apiserver.behaviour.defaulting import Object
+from atoll.cluster.apiserver.behaviour.internal import internal
 from atoll.cluster.apiserver.behaviour.podspec import validate_template
 from atoll.cluster.apiserver.behaviour.storage import validate_claim_spec
 from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, not_supported, required
@@ -435,7 +436,8 @@ def _job(errors: Errors, spec: Object, path: str) -> None:
     if "podFailurePolicy" in spec:
         _failure_policy(errors, spec, f"{path}.podFailurePolicy")
     if "successPolicy" in spec and spec.get("completionMode") != "Indexed":
-        errors.append(bad_value(f"{path}.successPolicy", spec["successPolicy"], "requires indexed completion mode"))
+        shown = internal("batch.SuccessPolicy", spec["successPolicy"])
+        errors.append(bad_value(f"{path}.successPolicy", shown, "requires indexed completion mode"))
     replacement = spec.get("podReplacementPolicy")
     if replacement is not None:
         allowed = ("Failed",) if "podFailurePolicy" in spec else ("Failed", "TerminatingOrFailed")
@@ -536,7 +538,11 @@ def job_update(new: Object, old: Object) -> Errors:
     checks.immutable(errors, "spec.selector", spec.get("selector"), was.get("selector"))
     _job_template_update(errors, spec, old)
     for field in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
-        checks.immutable(errors, f"spec.{field}", spec.get(field), was.get(field))
+        if spec.get(field) != was.get(field):
+            shown = spec.get(field)
+            if isinstance(shown, dict):
+                shown = internal(f"batch.{field[0].upper()}{field[1:]}", shown)
+            errors.append(bad_value(f"spec.{field}", shown, checks.IMMUTABLE))
     return errors
 
 
@@ -547,7 +553,8 @@ def _job_template_update(errors: Errors, spec: Object, old: Object) -> None:
     if not_started:
         before = _mutable_directives(template, before)
     if template != before:
-        errors.append(bad_value("spec.template", template, checks.IMMUTABLE))
+        shown = internal("core.PodTemplateSpec", template)
+        errors.append(bad_value("spec.template", shown, checks.IMMUTABLE))
 
 
 def _mutable_directives(template: Object, before: Object) -> Object:
