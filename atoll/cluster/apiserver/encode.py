@@ -128,7 +128,7 @@ class Encoder:
 
     def page(self, served: Served, page: Page, form: Form) -> bytes:
         metadata: Object = {"resourceVersion": str(page.version)}
-        if served.custom is not None:
+        if served.custom is not None and form.kind != "Table":
             metadata = {"continue": "", **metadata}
         if page.continue_token:
             metadata["continue"] = page.continue_token

@@ -51,7 +51,7 @@ def _record(api: Api, context: Context, served: Served, old: Object | None, new:
     schema = schema_of(served, subresource)
     if schema is None:
         return
-    now = rfc3339(api.clock.wall())
+    now = "" if subresource == "scale" else rfc3339(api.clock.wall())  # upstream loses the times of these
     back = served.from_storage
     if back is None:
         managed.update(old, new, schema, manager=context.field_manager, now=now)
