@@ -26,8 +26,11 @@ $(STAMP): pyproject.toml requirements.lock hatch_build.py
 lock: $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --generate-hashes --group dev --no-header --no-annotate pyproject.toml -o requirements.lock
 
+# A published application for the demo: the file APP names, or the one that lies beside the checkout.
+APP ?= $(wildcard ../shared/inputs/online-boutique/kubernetes-manifests.yaml)
+
 up: setup
-	$(BIN)/atoll demo
+	$(BIN)/atoll demo $(if $(APP),--app $(APP))
 
 down:
 	@test ! -x $(BIN)/atoll || $(BIN)/atoll down
