@@ -39,6 +39,13 @@ def _show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _go_type(value: Any) -> str:
+    if value is None:
+        return "%!s(<nil>)"
+    names: dict[type, str] = {dict: "map[string]interface {}", str: "string", bool: "bool", int: "int64"}
+    return names.get(type(value), "float64")
+
+
 def _fault(message: str) -> ApiError:
     """Upstream answers these faults with a bare 500."""
     return ServerError(message, reason="")
@@ -190,37 +197,56 @@ def _ordered(result: dict[str, Any], patch: dict[str, Any], directive: str, node
     """Merge one list and put it into the order of its $setElementOrder; what only the server has stays near."""
     order = patch.pop(directive)
     name = directive.removeprefix(_ORDER)
-    if not isinstance(order, list):
-        raise _fault("expected a []interface {}, but received a " + type(order).__name__)
     child = _child(node, name)
     key = child.merge_key if child is not None else ""
+    for found in (order, *(values[name] for values in (result, patch) if name in values)):
+        if not isinstance(found, list):
+            raise _fault(f"expected a []interface {{}}, but received a {_go_type(found)}")
     theirs, ours = patch.pop(name, None), result.get(name)
-    for found in (theirs, ours):
-        if found is not None and not isinstance(found, list):
-            raise _fault("expected a []interface {}, but received a " + type(found).__name__)
     if theirs is not None:
         _check_order(theirs, order, key)
     if ours is None and theirs is None:
         return
+    if not ours and not theirs:
+        raise _fault("no elements in any of the given slices")
     if theirs is None:
         merged: list[Any] = ours or []
     elif ours is None:
         merged = _plain(theirs)[0]
     else:
         merged = _list(ours, theirs, child, deletes=False)
-    result[name] = _arrange(merged, order, ours or [], key)
+    result[name] = _arrange(merged, order, _server_order(ours or [], theirs or [], key), key)
+
+
+def _server_order(ours: list[Any], theirs: list[Any], key: str) -> list[Any]:
+    """The order that the server's items are held to have had.
+
+    Upstream deletes from its list in place, so items that the patch adds then take the places that became free, and
+    count as the server's.
+    """
+    gone = {_hashable(item.get(key)) for item in theirs if key and item.get(_DIRECTIVE) == "delete"}
+    kept = [item for item in ours if _hashable(_identity(item, key)) not in gone] if gone else ours
+    if len(kept) == len(ours) or any(item.get(_DIRECTIVE) == "replace" for item in theirs):
+        return kept
+    known = {_hashable(item.get(key)) for item in kept}
+    added = [item for item in theirs if _DIRECTIVE not in item and _hashable(item.get(key)) not in known]
+    return [*kept, *added][: len(ours)]
 
 
 def _check_order(patch: list[Any], order: list[Any], key: str) -> None:
     """What the patch has must be in the order list, in that order."""
     if not patch or not order:
         return
-    wanted = [item for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
-    position = 0
-    for entry in order:
-        if position < len(wanted) and _identity(wanted[position], key) == _identity(entry, key):
+    wanted = [item for item in patch if not (key and item.get(_DIRECTIVE) == "delete")]
+    position = at = 0
+    while position < len(wanted) and at < len(order):
+        if isinstance(wanted[position], dict) and _DIRECTIVE in wanted[position]:
             position += 1
-    if position < len(wanted):
+            continue
+        if _identity(wanted[position], key) == _identity(order[at], key):
+            position += 1
+        at += 1
+    if position < len(wanted) and at >= len(order):
         raise _fault(
             f"The order in patch list:\n{_show(patch)}\n doesn't match $setElementOrder list:\n{_show(order)}\n"
         )
