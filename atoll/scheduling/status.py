@@ -26,7 +26,6 @@ ANTI_AFFINITY = Status(("node(s) didn't match pod anti-affinity rules",), True)
 EXISTING_ANTI_AFFINITY = Status(("node(s) didn't satisfy existing pods anti-affinity rules",), True)
 VOLUME_NODE = Status(("node(s) didn't match PersistentVolume's node affinity",))
 VOLUME_BIND = Status(("node(s) didn't find available persistent volumes to bind",))
-VOLUME_GONE = Status(("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",))
 VOLUME_ZONE = Status(("node(s) had no available volume zone",))
 _IN_USE = "PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
 VOLUME_IN_USE = Status((f"node(s) unavailable due to {_IN_USE}",), True)

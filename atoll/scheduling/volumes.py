@@ -58,7 +58,6 @@ class VolumeNeeds:
     key: tuple[Any, ...] = ()
     error: str = ""
     bound: list[tuple[NodeMatcher | None, list[tuple[str, frozenset[str]]]]] = field(default_factory=list)
-    gone: bool = False  # a claim is bound to a volume that does not exist
     delayed: list[Object] = field(default_factory=list)
     exclusive: frozenset[tuple[str, str]] = frozenset()  # ReadWriteOncePod claims in use by another pod
     volumes: Volumes | None = None
@@ -77,8 +76,6 @@ class VolumeNeeds:
                     bad_zone = True
         if self.delayed and self.plan(name, labels) is None:
             return status.VOLUME_BIND
-        if self.gone:
-            return status.VOLUME_GONE
         return status.VOLUME_ZONE if bad_zone else None
 
     def plan(self, name: str, labels: dict[str, str]) -> VolumePlan | None:
@@ -170,8 +167,7 @@ class Volumes:
         if volume_name and "pv.kubernetes.io/bind-completed" in annotations:
             volume = self.volumes.get(volume_name)
             if volume is None:
-                needs.gone = True
-                key.append("gone")
+                needs.error = f'persistentvolume "{volume_name}" not found'
                 return
             affinity = (volume["spec"].get("nodeAffinity") or {}).get("required")
             zones = _zones(volume)

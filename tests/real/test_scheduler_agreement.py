@@ -228,3 +228,93 @@ def test_the_planner_agrees_with_kube_scheduler():
     assert not differences, "\n".join(
         f"{n}: {spec}\n  real: {theirs}\n  ours: {ours}" for n, spec, theirs, ours in differences
     )
+
+
+def volume(name, node=None, zone=None, storage_class="local", claim=None):
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": storage_class,
+        "hostPath": {"path": "/v"},
+    }
+    if node:
+        spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": [expression(HOST, "In", node)]}}
+    if claim:
+        spec["claimRef"] = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": claim}
+    labels = {ZONE: zone} if zone else {}
+    return {"metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def claim(name, storage_class, volume_name=""):
+    annotations = {"pv.kubernetes.io/bind-completed": "yes"} if volume_name else {}
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": storage_class,
+    }
+    if volume_name:
+        spec["volumeName"] = volume_name
+    return {"metadata": {"name": name, "annotations": annotations}, "spec": spec}
+
+
+def storage_class(name, provisioner, mode, **more):
+    return {"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode, **more}
+
+
+VOLUME_CASES = [
+    # (claim, node selector)
+    ("immediate", {}),
+    ("on-n1", {HOST: "n2"}),
+    ("on-n1", {}),
+    ("zoned", {"disk": "hdd"}),
+    ("zoned", {HOST: "n0"}),
+    ("lost", {}),
+    ("waiting", {HOST: "n2"}),
+    ("nowhere", {}),
+]
+
+
+def test_volumes_agree_too():
+    with control_plane("--disable-admission-plugins=ServiceAccount,TaintNodesByCondition") as plane:
+        real = Real(plane)
+        planner = Planner(Chance(1), default_selector)
+        volumes = planner.volumes
+        for obj in nodes():
+            planner.state.set_node(real.send("POST", "/api/v1/nodes", obj))
+        terms = [{"matchLabelExpressions": [{"key": ZONE, "values": ["mars"]}]}]
+        for obj in (
+            storage_class("now", "example.com/p", "Immediate"),
+            storage_class("local", "kubernetes.io/no-provisioner", "WaitForFirstConsumer"),
+            storage_class("far", "example.com/p", "WaitForFirstConsumer", allowedTopologies=terms),
+        ):
+            made = real.send("POST", "/apis/storage.k8s.io/v1/storageclasses", obj)
+            volumes.classes[made["metadata"]["name"]] = made
+        for obj in (
+            volume("pv-n1", node="n1", claim="on-n1"),
+            volume("pv-zone", zone="z1", claim="zoned"),
+            volume("pv-free", node="n3"),
+        ):
+            made = real.send("POST", "/api/v1/persistentvolumes", obj)
+            made["status"] = {"phase": "Bound" if made["spec"].get("claimRef") else "Available"}
+            path = f"/api/v1/persistentvolumes/{made['metadata']['name']}/status"
+            volumes.volumes[made["metadata"]["name"]] = real.send("PUT", path, made)
+        for obj in (
+            claim("immediate", "now"),
+            claim("on-n1", "local", "pv-n1"),
+            claim("zoned", "local", "pv-zone"),
+            claim("lost", "local", "pv-gone"),
+            claim("waiting", "local"),
+            claim("nowhere", "far"),
+        ):
+            made = real.send("POST", "/api/v1/namespaces/default/persistentvolumeclaims", obj)
+            volumes.claims[("default", made["metadata"]["name"])] = made
+        plane.start_scheduler()
+        differences = []
+        for number, (name, selector) in enumerate(VOLUME_CASES):
+            mounted = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": name}}]}
+            given = pod(number, {}, {**mounted, "nodeSelector": selector}, {})
+            found = agree(planner, real, number, given)
+            differences += [found] if found else []
+    assert not differences, "\n".join(
+        f"{n}: {spec}\n  real: {theirs}\n  ours: {ours}" for n, spec, theirs, ours in differences
+    )
