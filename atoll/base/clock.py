@@ -7,6 +7,7 @@ event loop (`atoll.runtime.virtual`) it is virtual too, so a Clock only has to t
 from __future__ import annotations
 
 import datetime
+import functools
 import time
 from typing import Protocol
 
@@ -52,8 +53,12 @@ class ManualClock:
 
 def rfc3339(wall_seconds: float) -> str:
     """Kubernetes' metav1.Time: whole seconds, UTC, e.g. 2026-11-23T16:00:00Z."""
-    moment = datetime.datetime.fromtimestamp(int(wall_seconds), datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(int(wall_seconds))
+
+
+@functools.lru_cache(maxsize=4096)
+def _rfc3339(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(wall_seconds: float) -> str:
