@@ -22,17 +22,17 @@ _GO_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? [+-]\d{4} UTC( m=
 _SERVICE_IP = re.compile(r"\b10\.96\.\d+\.\d+\b")
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 _VERSION_TEXT = re.compile(r"(resource version: |current: |resourceVersion: |in record \()\d+")
-_GENERATED = re.compile(r"\b(kube-api-access|gen|made|cluster-gen)-[bcdfghjklmnpqrstvwxz2456789]{5}\b")
+_GENERATED = re.compile(r"\b(kube-api-access-|gen-|made-|cluster-gen-|g{58})[bcdfghjklmnpqrstvwxz2456789]{5}\b")
 _PATTERNS = (
     (_UUID, "<uid>"),
     (_TIME, "<time>"),
     (_GO_TIME, "<time>"),
     (_SERVICE_IP, "<service-ip>"),
     (_TOKEN, "<token>"),
-    (_GENERATED, r"\1-<suffix>"),
+    (_GENERATED, r"\1<suffix>"),
 )
 _AGE = re.compile(r"\d+[smhd](\d+[smh])?")
-_ADDRESS_FIELDS = frozenset(("clusterIP", "clusterIPs"))
+_PORTS = re.compile(r":3\d{4}/")
 _PORT_FIELDS = frozenset(("nodePort", "healthCheckNodePort"))
 _SUFFIX = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}$")
 
@@ -144,11 +144,19 @@ def _normalise_field(key: str, item: Json, owner: dict[str, Json]) -> Json:
         return "<port>"
     if key == "managedFields" and isinstance(item, list):  # upstream orders them by time, which two runs don't share
         return sorted(normalise(item), key=_manager)
+    if key in ("nonResourceRules", "resourceRules") and isinstance(item, list):  # in no order of their own
+        return sorted((normalise(rule) for rule in item), key=str)
     if key == "cells":
-        return ["<age>" if isinstance(cell, str) and _AGE.fullmatch(cell) else normalise(cell) for cell in item]
+        return [_normalise_cell(cell) for cell in item]
     if key == "columnDefinitions":  # the descriptions are upstream's prose
-        return [{name: value for name, value in column.items() if name != "description"} for column in item]
+        return [{name: value for name, value in column.items() if name != "description"} for column in item or ()]
     return normalise(item)
+
+
+def _normalise_cell(cell: Json) -> Json:
+    if not isinstance(cell, str):
+        return normalise(cell)
+    return "<age>" if _AGE.fullmatch(cell) else _PORTS.sub(":<port>/", normalise_text(cell))
 
 
 def _manager(entry: Json) -> str:

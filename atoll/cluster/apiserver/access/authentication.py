@@ -100,7 +100,9 @@ def impersonate(request: HttpRequest, user: User, authorizer: Authorizer) -> Use
     }
     if not name:
         if groups or uid or extra:
-            raise BadRequest("requested impersonation without impersonating a user")
+            listed = ", ".join(f'"{group}"' for group in groups)
+            asked = f'&user.DefaultInfo{{Name:"", UID:"{uid}", Groups:[]string{{{listed}}}, Extra:map[string][]string(nil)}}'
+            raise BadRequest(f"requested {asked} without impersonating a user name")
         return user
     _check(authorizer, user, name, groups, uid, extra)
     return _become(name, groups, uid, extra)

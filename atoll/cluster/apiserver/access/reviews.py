@@ -87,7 +87,8 @@ class Reviews:
                 kept = ("verbs", "apiGroups", "resources", "resourceNames")
                 resources.append({key: rule[key] for key in kept if rule.get(key)})
         status = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": False}
-        return {**obj, "status": status}
+        metadata = {key: value for key, value in (obj.get("metadata") or {}).items() if key != "managedFields"}
+        return {**obj, "metadata": metadata, "spec": {}, "status": status}
 
     def _rules(self, user: User, namespace: str) -> list[Object]:
         if not isinstance(self._authorizer, RbacAuthorizer):
@@ -95,7 +96,8 @@ class Reviews:
         return [rule.source for rule, _ in self._authorizer.rules_for(user, namespace)]
 
     def self_review(self, user: User, obj: Object, namespace: str) -> Object:
-        return {**obj, "status": {"userInfo": user_info(user)}}
+        metadata = {**(obj.get("metadata") or {}), "creationTimestamp": rfc3339(self._clock.wall())}
+        return {**obj, "metadata": metadata, "status": {"userInfo": user_info(user)}}
 
     def token_review(self, user: User, obj: Object, namespace: str) -> Object:
         spec = obj.get("spec") or {}
@@ -222,12 +224,17 @@ def _one_kind_of_attributes(obj: Object, spec: Object) -> None:
         raise _invalid(
             obj,
             "spec.resourceAttributes",
-            "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )
 
 
 def _invalid(obj: Object, field: str, message: str) -> Invalid:
+    """Access reviews are refused without their kind, as upstream does."""
     kind, group = str(obj.get("kind") or ""), str(obj.get("apiVersion") or "").partition("/")[0]
     causes = [{"reason": "FieldValueInvalid", "message": message, "field": field}]
-    details = {"group": group, "kind": kind, "causes": causes}
+    if group == "authorization.k8s.io":
+        kind = ""
+    details: Object = {"group": group, "causes": causes}
+    if kind:
+        details["kind"] = kind
     return Invalid(f'{kind}.{group} "" is invalid: {field}: {message}', details=details)

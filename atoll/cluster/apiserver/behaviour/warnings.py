@@ -175,8 +175,9 @@ def _ports(warnings: list[str], prefix: str, spec: Object) -> None:
             name = port.get("name")
             if name:
                 if name in named:
-                    why = f'duplicate port name "{name}" with {named[name]}, services and probes that select ports by name'
-                    names_late.append(f"{at}: {why} will use {named[name]}")
+                    first = named[name]
+                    why = "services and probes that select ports by name will use"
+                    names_late.append(f'{at}: duplicate port name "{name}" with {first}, {why} {first}')
                 else:
                     named[name] = at
     warnings += names_late

@@ -374,7 +374,6 @@ for path in (
     "/livez",
     "/readyz",
     "/healthz/ping",
-    "/openapi/v3",
 ):
     wire.raw(f"discovery{path.replace('/', '-')}", "GET", path)
 wire.raw(
