@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import uuid
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -33,7 +32,10 @@ class Chance:
         return Chance(self._seed, f"{self._name}/{name}")
 
     def uuid(self) -> str:
-        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        """A random UUID (version 4); formatted here, as uuid.UUID takes ten times as long."""
+        bits = self._random.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (4 << 76) | (2 << 62)
+        text = f"{bits:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def name_suffix(self, length: int = 5) -> str:
         """The suffix that the API server appends to generateName."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from atoll.kinds.decode import zero
 from atoll.kinds.nodes import SchemaNode
 from atoll.objects.compare import compare
@@ -25,6 +27,7 @@ UPDATE = "Update"
 _MAX_UPDATERS = 10
 _OLD_UPDATES = "ancient-changes"
 _NO_SET: FieldSet = {}
+_MOST_REMEMBERED_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,26 @@ class Schema:
         if self.reset:
             return without(changed, self.reset), without(removed, self.reset)
         return changed, removed
+
+    def created(self, new: Object) -> tuple[FieldSet, FieldSet]:
+        """Compare with the empty object. Objects come by the hundred from one template: a spec's set is remembered."""
+        spec = new.get("spec")
+        encoded = orjson.dumps(spec) if type(spec) is dict else b""
+        if not encoded or len(encoded) > _MOST_REMEMBERED_BYTES or (self.reset and "f:spec" in self.reset):
+            return self.compare(self.empty(), new, self.api_version) or ({}, {})
+        nothing, rest = dict(self.empty()), dict(new)
+        nothing.pop("spec", None)
+        del rest["spec"]
+        changed, removed = self.compare(nothing, rest, self.api_version) or ({}, {})
+        more, less = _spec_fields(self.node, self.typed, encoded)
+        return {**changed, **more}, {**removed, **less}
+
+
+@functools.lru_cache(maxsize=256)
+def _spec_fields(node: SchemaNode, typed: bool, encoded: bytes) -> tuple[FieldSet, FieldSet]:
+    """What compare says of an object that has only this spec."""
+    empty = _zero(node) if typed else {}
+    return compare({"spec": empty["spec"]} if "spec" in empty else {}, {"spec": orjson.loads(encoded)}, node)
 
 
 @functools.lru_cache(maxsize=256)
@@ -171,7 +194,10 @@ def update(old: Object | None, new: Object, schema: Schema, *, manager: str, now
     if not managed and old is not None:
         new["metadata"].pop("managedFields", None)  # not tracked so far, or reset
         return
-    changed, removed = schema.compare(old if old is not None else schema.empty(), new, schema.api_version) or ({}, {})
+    if old is None:
+        changed, removed = schema.created(new)
+    else:
+        changed, removed = schema.compare(old, new, schema.api_version) or ({}, {})
     if managed and (changed or removed or any(e.version != schema.api_version for e in managed.values())):
         take(managed, schema, (changed, removed), old or {}, new)
     if changed:

@@ -19,6 +19,7 @@ _DNS = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _SYSCTL_SEPARATORS = str.maketrans("/", ".")
 _TOKEN_VOLUME = re.compile(rb'"kube-api-access-[bcdfghjklmnpqrstvwxz2456789]{5}"')
+_MOST_REMEMBERED_BYTES = 16 * 1024
 _SOME_TOKEN_VOLUME = b'"kube-api-access-zzzzz"'
 _PLAIN = frozenset(
     (
@@ -43,7 +44,7 @@ def _is_known_good(spec: Object, is_pod: bool) -> bool:
     after the pod, so those specs are always looked at.
     """
     encoded = orjson.dumps(spec)
-    if b'"ephemeral":' in encoded:
+    if len(encoded) > _MOST_REMEMBERED_BYTES or b'"ephemeral":' in encoded:
         return False
     token = _TOKEN_VOLUME.search(encoded)
     return _is_good(encoded if token is None else encoded.replace(token[0], _SOME_TOKEN_VOLUME), is_pod)
