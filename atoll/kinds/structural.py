@@ -1,4 +1,4 @@
-"""SchemaNodes from a CRD's openAPIV3Schema, and what the API server does with them: pruning and defaulting.
+"""SchemaNodes from a CRD's openAPIV3Schema, for what walks objects by schema (patches, apply, differences).
 
 The schema must be structural (the CRD's validation sees to that). Server-side apply reads list types as
 structured-merge-diff does: a CRD's lists are atomic unless they say otherwise, its maps and objects granular.
@@ -89,73 +89,3 @@ def _object(node: SchemaNode, schema: dict[str, Any]) -> None:
         _type_meta(node)
         if node.preserve_unknown:
             node.additional = DEDUCED
-
-
-def prune(value: Any, node: SchemaNode, path: str = "", *, root: bool = True) -> list[str]:
-    """Drop, in place, what the schema does not specify; returns the paths of what was dropped, in order.
-
-    metadata is left alone (it is decoded as ObjectMeta). A root object keeps apiVersion, kind and metadata.
-    """
-    dropped: list[str] = []
-    _prune(value, node, path, dropped, root=root)
-    return dropped
-
-
-def _prune(value: Any, node: SchemaNode, path: str, dropped: list[str], *, root: bool) -> None:
-    if type(value) is dict:
-        properties = node.properties or {}
-        prefix = f"{path}." if path else ""
-        embedded = root or bool(node.extra and node.extra.get("x-kubernetes-embedded-resource"))
-        for name in list(value):
-            if embedded and name in ("apiVersion", "kind", "metadata"):
-                continue
-            child = properties.get(name)
-            if child is None:
-                # `additional` also stands for preserve-unknown-fields and for free-form maps that pruning empties
-                if node.preserve_unknown:
-                    continue
-                if node.additional is None or (node.additional is DEDUCED and not _open(node)):
-                    del value[name]
-                    dropped.append(prefix + name)
-                    continue
-                child = node.additional
-            if child is not DEDUCED:
-                _prune(value[name], child, prefix + name, dropped, root=False)
-    elif type(value) is list and node.items is not None and node.items is not DEDUCED:
-        for index, item in enumerate(value):
-            _prune(item, node.items, f"{path}[{index}]", dropped, root=False)
-
-
-def _open(node: SchemaNode) -> bool:
-    return bool(node.extra and node.extra.get("additionalProperties"))
-
-
-def fill_defaults(value: Any, node: SchemaNode) -> None:
-    """Set the schema's defaults in place, where a field is absent (or null and not nullable)."""
-    if type(value) is dict:
-        for name, child in (node.properties or {}).items():
-            if child.has_default and (name not in value or (value[name] is None and not child.nullable)):
-                value[name] = _copied(child.default)
-            if name in value and value[name] is not None:
-                fill_defaults(value[name], child)
-        if node.additional is not None and node.additional is not DEDUCED and node.additional is not node:
-            known = node.properties or {}
-            for name, item in value.items():
-                if name in known:
-                    continue
-                if item is None and not node.additional.nullable and node.additional.has_default:
-                    value[name] = item = _copied(node.additional.default)
-                fill_defaults(item, node.additional)
-    elif type(value) is list and node.items is not None and node.items is not DEDUCED:
-        for index, item in enumerate(value):
-            if item is None and not node.items.nullable and node.items.has_default:
-                value[index] = item = _copied(node.items.default)
-            fill_defaults(item, node.items)
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _copied(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_copied(item) for item in value]
-    return value

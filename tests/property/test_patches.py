@@ -6,9 +6,9 @@ import json
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from atoll.cluster.apiserver.extensions.structure import Structure, take
 from atoll.kinds.decode import decode
 from atoll.kinds.schemas import schema_for
-from atoll.kinds.structural import compile_crd, fill_defaults, prune
 from atoll.objects.apply import apply
 from atoll.objects.compare import compare
 from atoll.objects.fields import difference, intersection, of_value, paths, union
@@ -208,7 +208,7 @@ def test_paths_parse_as_shown(steps):
     assert parse(show(tuple(steps))) == tuple(steps)
 
 
-CRD = compile_crd(
+CRD = Structure(
     {
         "type": "object",
         "properties": {
@@ -222,9 +222,9 @@ CRD = compile_crd(
 
 @given(objects)
 def test_pruning_and_defaulting_settle(obj):
-    prune(obj, CRD)
-    assert prune(obj, CRD) == []
-    fill_defaults(obj, CRD)
-    once = json.dumps(obj)
-    fill_defaults(obj, CRD)
-    assert json.dumps(obj) == once
+    before = json.dumps(obj)
+    taken = take(obj, CRD, [])
+    dropped: list[str] = []
+    assert take(taken, CRD, dropped) == taken
+    assert dropped == []
+    assert json.dumps(obj) == before

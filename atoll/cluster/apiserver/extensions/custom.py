@@ -21,6 +21,7 @@ from atoll.cluster.apiserver.verbs.scale import Paths
 from atoll.kinds import schemas
 from atoll.kinds.decode import DecodeError, cannot_handle, decode
 from atoll.kinds.resource import Resource
+from atoll.kinds.structural import compile_crd
 
 _PRESERVE_ALL: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
@@ -114,7 +115,7 @@ class CustomKind:
             custom=self,
             deprecation=warning,
             printer=version.printer,
-            _schema=structure.node_of(version.structure, root=True),
+            _schema=compile_crd(version.schema),
         )
 
     def serves(self, api_version: str) -> bool:

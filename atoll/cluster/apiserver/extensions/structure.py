@@ -1,5 +1,5 @@
-"""Structural schemas of CRDs, compiled: pruning, defaulting, the schema node that patches and apply walk, and the
-gate (a native validator) that lets valid objects through without walking them here."""
+"""Structural schemas of CRDs, compiled: pruning, defaulting, and the gate (a native validator) that lets valid
+objects through without walking them here. The node that patches and apply walk is `atoll.kinds.structural`'s."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import jsonschema_rs
 
 from atoll.cluster.apiserver.extensions import formats
-from atoll.kinds import schemas
-from atoll.kinds.nodes import ANY, ARRAY, DEDUCED, INT_OR_STRING, OBJECT, SchemaNode
 from atoll.objects.meta import copy
 
 Json = dict[str, Any]
@@ -135,50 +133,6 @@ def _unknown(value: Any, at: Structure, root: bool, path: str, found: list[str])
                 _unknown(item, below, False, prefix + name, found)
             elif not at.preserve and not at.additional:
                 found.append(f'unknown field "{prefix}{name}"')
-
-
-def node_of(at: Structure, root: bool = False) -> SchemaNode:
-    """The same schema as the node that merge, apply and managedFields walk."""
-    kind = INT_OR_STRING if at.int_or_string else at.type or ANY
-    if kind == ANY or (kind == OBJECT and not at.properties and at.additional is None and not root):
-        node = DEDUCED.copy()
-        node.kind = kind
-        if not at.preserve and kind == OBJECT:
-            node.properties, node.additional = {}, None
-        node.atomic = at.raw.get("x-kubernetes-map-type") == "atomic"
-        return node
-    node = SchemaNode(kind)
-    node.nullable = at.nullable
-    node.preserve_unknown = at.preserve
-    node.extra = at.raw
-    node.has_default, node.default = at.has_default, at.default
-    node.atomic = at.raw.get("x-kubernetes-map-type") == "atomic"
-    if kind == ARRAY:
-        node.list_type, node.list_keys = at.list_type, at.map_keys
-        node.atomic = at.list_type not in ("set", "map")
-        node.items = node_of(at.items) if at.items is not None else DEDUCED
-        if at.map_keys and at.items is not None:
-            defaults = {key: at.items.properties[key].default for key in at.map_keys
-                        if key in at.items.properties and at.items.properties[key].has_default}  # fmt: skip
-            node.key_defaults = defaults or None
-    elif kind == OBJECT:
-        _fill_object(node, at, root)
-    return node
-
-
-def _fill_object(node: SchemaNode, at: Structure, root: bool) -> None:
-    if at.properties or root:
-        node.properties = {name: node_of(item) for name, item in at.properties.items()}
-    if root or at.embedded:
-        assert node.properties is not None or at.embedded
-        node.properties = node.properties or {}
-        text = SchemaNode("string")
-        node.properties["apiVersion"] = node.properties["kind"] = text
-        node.properties["metadata"] = schemas.object_meta()
-    if isinstance(at.additional, Structure):
-        node.additional = node_of(at.additional)
-    elif at.additional or at.preserve:
-        node.additional = DEDUCED
 
 
 def gate(at: Structure) -> Any:
