@@ -8,13 +8,10 @@ from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.objects import managed
-from atoll.objects.fields import FieldSet
 from atoll.objects.managed import keep_times
+from atoll.objects.reset import reset_fields
 
 __all__ = ["keep_times", "on_create", "on_update", "schema_of"]
-
-_MAIN_RESET: FieldSet = {"f:status": {".": {}}}
-_STATUS_RESET: FieldSet = {"f:spec": {".": {}}}
 
 
 def schema_of(served: Served, subresource: str = "") -> managed.Schema | None:
@@ -28,13 +25,9 @@ def schema_of(served: Served, subresource: str = "") -> managed.Schema | None:
 def _make(served: Served, subresource: str) -> managed.Schema:
     node = served.schema
     assert node is not None
-    reset = None
-    if subresource == "status":
-        reset = _STATUS_RESET
-    elif not subresource and served.behaviour.has_status:
-        reset = _MAIN_RESET
-    version = served.resource.api_version
-    return managed.Schema(node, version, subresource, reset, served.convert, typed=served.custom is None)
+    resource, custom = served.resource, served.custom is not None
+    reset = reset_fields(resource.group_resource, subresource, custom=custom, has_status=served.behaviour.has_status)
+    return managed.Schema(node, resource.api_version, subresource, reset, served.convert, typed=not custom)
 
 
 def on_create(api: Api, context: Context, served: Served, obj: Object) -> None:
