@@ -17,6 +17,8 @@ from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
 from atoll.cluster.nodes.simulated.nodes import NetworkPlan, SimulatedNodes
+from atoll.cluster.nodes.simulated.overlay import RESOURCE as LEASES
+from atoll.cluster.nodes.simulated.overlay import LeaseOverlay
 from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
@@ -147,6 +149,7 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str) -> None:
         groups=simulated_groups(spec),
         network=NetworkPlan(pod_cidr=spec.pod_cidr or "10.244.0.0/16"),
     )
+    assembly.api.overlay(LEASES, LeaseOverlay(clock))
     tasks.start("simulated-nodes", nodes.run())
 
 

@@ -10,6 +10,7 @@ from atoll.base.chance import Chance
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
 from atoll.cluster.nodes.simulated.nodes import SimulatedNodes
+from atoll.cluster.nodes.simulated.overlay import RESOURCE, LeaseOverlay
 from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.store.memory import MemoryStore
 from atoll.kinds.builtin import EVENTS, NODES, PODS, SERVICE_ACCOUNTS
@@ -86,6 +87,7 @@ async def world(*groups):
         NodeLifecycleController(controller, informers, clock, events),
         TaintEvictionController(controller, informers, clock, events),
     ]
+    assembly.api.overlay(RESOURCE, LeaseOverlay(clock))
     informers.start()
     tasks = [asyncio.create_task(part.run()) for part in parts]
     found = World(assembly, clock, informers, nodes)

@@ -33,8 +33,8 @@ def test_why_not_then_a_node_comes():
             await cluster.pod("p", cpu="4")
             message = await cluster.why_not("p")
             assert message == (
-                "0/2 nodes are available: 2 Insufficient cpu. "
-                "no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+                "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, "
+                "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
             )
             [event] = await cluster.until(lambda: cluster.events("FailedScheduling"))
             assert event["message"] == message
@@ -52,8 +52,9 @@ def test_reasons_are_counted_and_sorted():
             await cluster.phase("filler", "Running")
             await cluster.pod("p", cpu="1")
             assert await cluster.why_not("p", "Insufficient") == (
-                "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. no new claims to deallocate, "
-                "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, "
+                "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. "
+                "no new claims to deallocate, preemption: 0/2 nodes are available: "
+                "1 No preemption victims found for incoming pod, "
                 "1 Preemption is not helpful for scheduling."
             )
             await cluster.client.delete(PODS, "filler", "default")

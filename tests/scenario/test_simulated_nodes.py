@@ -6,6 +6,7 @@ import asyncio
 
 from scheduling_world import world
 
+from atoll.base.clock import parse_rfc3339
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.sources import STAGES
 from atoll.kinds.builtin import CONFIGMAPS, CUSTOM_RESOURCE_DEFINITIONS, LEASES, NODES, PODS
@@ -72,6 +73,8 @@ def test_a_healthy_node_needs_no_writes():
             before = cluster.assembly.store.version
             await asyncio.sleep(3600)
             assert cluster.assembly.store.version == before
+            lease = await cluster.client.get(LEASES, "sim-0", "kube-node-lease")
+            assert cluster.clock.wall() - parse_rfc3339(lease["spec"]["renewTime"]) < 1
             assert condition(await cluster.node("sim-0"), "Ready")["status"] == "True"
 
     run_virtual(main())
