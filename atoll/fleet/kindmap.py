@@ -5,8 +5,14 @@ from __future__ import annotations
 import orjson
 
 from atoll.client.port import Client
-from atoll.kinds.catalog import catalog
+from atoll.kinds.catalog import ApiResource, catalog
 from atoll.kinds.resource import Resource
+
+
+def _is_named(entry: ApiResource, wanted: str, group: str) -> bool:
+    resource = entry.resource
+    called = (resource.plural, entry.singular, resource.kind.lower(), *entry.short_names)
+    return wanted in called and resource.group.startswith(group)
 
 
 class KindMap:
@@ -33,6 +39,30 @@ class KindMap:
             await self._discover(api_version)
             found = self._found.get((api_version, kind))
         return found
+
+    async def named(self, text: str) -> Resource | None:
+        """As kubectl understands a kind: plural, singular, short name or kind, with or without .GROUP."""
+        wanted, _, group = text.lower().partition(".")
+        for entry in catalog():
+            if _is_named(entry, wanted, group):
+                return entry.resource
+        answer = await self._client.raw("GET", "/apis")
+        groups = orjson.loads(answer.body).get("groups") or [] if answer.status == 200 else []
+        for one in groups:
+            if group and not one["name"].startswith(group):
+                continue
+            version = one["preferredVersion"]["groupVersion"]
+            response = await self._client.raw("GET", f"/apis/{version}")
+            for item in orjson.loads(response.body).get("resources") or () if response.status == 200 else ():
+                called = {
+                    item["name"],
+                    item.get("singularName") or "",
+                    item["kind"].lower(),
+                    *item.get("shortNames", ()),
+                }
+                if "/" not in item["name"] and wanted in called:
+                    return await self.resource(version, item["kind"])
+        return None
 
     async def _discover(self, api_version: str) -> None:
         root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"

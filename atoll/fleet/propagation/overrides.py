@@ -63,6 +63,11 @@ def override(manifest: Object, policies: list[Object], cluster: ClusterView) -> 
     return (manifest if out is None else out), names
 
 
+def concerns(policy: Object, cluster: ClusterView) -> bool:
+    """Whether any rule of the policy is for the cluster."""
+    return bool(_rules(policy["spec"], cluster))
+
+
 def policy_label(policy: Object) -> str:
     metadata = policy["metadata"]
     if metadata.get("namespace"):

@@ -97,15 +97,7 @@ class Ledger:
         if not self.synced:
             return None
         if self._rooms is None:
-            found = []
-            for node in self._nodes:
-                if node["ready"]:
-                    used = self._used.get(node["metadata"]["name"], {})
-                    free = {key: value - used.get(key, 0) for key, value in node["allocatable"].items()}
-                    found.append(
-                        NodeRoom(free, node["metadata"].get("labels") or {}, node["taints"], node["metadata"]["name"])
-                    )
-            self._rooms = tuple(found)
+            self._rooms = _rooms(list(self._nodes), self._used)
         return self._rooms
 
     def node_summary(self) -> Object:
@@ -129,6 +121,29 @@ class Ledger:
             "allocated": _texts({key: value for key, value in allocated.items() if value}),
             "allocating": _texts({key: value for key, value in waiting.items() if value}),
         }
+
+
+def _rooms(nodes: list[Object], used: dict[str, dict[str, int]]) -> tuple[NodeRoom, ...]:
+    found = []
+    for node in nodes:
+        if node["ready"]:
+            name = node["metadata"]["name"]
+            taken = used.get(name, {})
+            free = {key: value - taken.get(key, 0) for key, value in node["allocatable"].items()}
+            found.append(NodeRoom(free, node["metadata"].get("labels") or {}, node["taints"], name))
+    return tuple(found)
+
+
+def room_of(nodes: list[Object], pods: list[Object]) -> tuple[NodeRoom, ...]:
+    """Free room per ready node, from slim nodes and pods."""
+    used: dict[str, dict[str, int]] = {}
+    for pod in pods:
+        if not pod["finished"]:
+            taken = used.setdefault(pod["node"], {})
+            for resource, value in pod["requests"].items():
+                taken[resource] = taken.get(resource, 0) + value
+            taken[POD_COUNT] = taken.get(POD_COUNT, 0) + 1
+    return _rooms(nodes, used)
 
 
 def _texts(found: dict[str, int]) -> dict[str, str]:
