@@ -191,7 +191,7 @@ def _prune(merged: Object, managed: Managed, schema: Schema, last: Entry) -> Obj
     converted = _convert(merged, version, schema)
     if converted is None:
         return merged
-    node = schema.node
+    node = schema.node_in(version, merged)
     last_named = named_as_members(last.fields, node)
     pruned = remove(converted, last_named, node) or {}
     pruned = _add_back_owned(converted, pruned, managed, schema, version)
@@ -218,7 +218,7 @@ def _add_back_owned(merged: Object, pruned: Object, managed: Managed, schema: Sc
         at_pruned = _convert(pruned, owned_version, schema)
         if at_merged is None or at_pruned is None:
             continue
-        node = schema.node
+        node = schema.node_in(owned_version, merged)
         keep = union(
             named_as_members(of_value(at_pruned, node), node), named_as_members(by_version[owned_version], node)
         )

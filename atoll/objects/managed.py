@@ -15,6 +15,7 @@ import orjson
 
 from atoll.kinds.decode import zero
 from atoll.kinds.nodes import SchemaNode
+from atoll.kinds.schemas import schema_for
 from atoll.objects.compare import compare
 from atoll.objects.fields import FieldSet, difference, union, without
 
@@ -76,6 +77,13 @@ class Schema:
         """The object before it is created (shared: only to be compared with)."""
         return _zero(self.node) if self.typed else {}
 
+    def node_in(self, version: str, obj: Object) -> SchemaNode:
+        """The schema in a manager's version; versions of a CRD are taken to name their fields alike."""
+        if version == self.api_version or not self.typed:
+            return self.node
+        group, _, name = version.rpartition("/")
+        return schema_for(group, name, str(obj.get("kind", ""))) or self.node
+
     def compare(self, old: Object, new: Object, version: str) -> tuple[FieldSet, FieldSet] | None:
         """Compare in the version of a manager; None if that version is not served any more."""
         if version != self.api_version and self.convert is not None:
@@ -83,7 +91,7 @@ class Schema:
             if converted_old is None or converted_new is None:
                 return None
             old, new = converted_old, converted_new
-        changed, removed = compare(old, new, self.node)
+        changed, removed = compare(old, new, self.node_in(version, new))
         if self.reset:
             return without(changed, self.reset), without(removed, self.reset)
         return changed, removed
