@@ -138,7 +138,7 @@ def _number(text: str, line: int) -> int | float:
         value = float(plain)
     except ValueError:
         raise TemplateError(f"template: line {line}: bad number syntax: {text!r}") from None
-    return int(value) if value.is_integer() and "e" in plain.lower() and "." not in plain else value
+    return value
 
 
 def _unquote(text: str) -> str:

@@ -21,7 +21,7 @@ from atoll.objects import goyaml
 from atoll.objects.gotemplate.builtins import FunctionError
 from atoll.objects.gotemplate.values import Number, is_nil, text_of, truth
 
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+[a-z]*")
 
 
 def text(value: Any) -> str:

@@ -110,8 +110,6 @@ class _Run:
             return [(key, value[key]) for key in sorted(value)]
         if isinstance(value, int) and not isinstance(value, bool):
             return [(number, number) for number in range(value)]
-        if isinstance(value, str):
-            return [(place, ord(char)) for place, char in enumerate(value)]
         raise TemplateError(f"template: line {line}: range can't iterate over {text_of(value)}")
 
     def _call_template(self, node: nodes.Call, dot: Any) -> None:
