@@ -25,7 +25,7 @@ class RawConnection(asyncio.BufferedProtocol):
     def __init__(self, pending: bytes = b"") -> None:
         self._chunks: deque[bytes] = deque([pending] if pending else [])
         self._buffered = len(pending)
-        self._buffer: bytearray | None = None
+        self._buffer: memoryview | None = None
         self._eof = False
         self._lost: BaseException | None = None
         self._reader: asyncio.Future[None] | None = None
@@ -47,14 +47,15 @@ class RawConnection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._closed = asyncio.get_running_loop().create_future()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         if self._buffer is None:
-            self._buffer = bytearray(READ_BYTES)
+            # a view, because asyncio's TLS reads several records into slices of it: a bytearray's would be copies
+            self._buffer = memoryview(bytearray(READ_BYTES))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         assert self._buffer is not None
-        self._chunks.append(bytes(memoryview(self._buffer)[:nbytes]))
+        self._chunks.append(bytes(self._buffer[:nbytes]))
         self._buffered += nbytes
         if self._buffered > _HIGH_WATER_BYTES and not self._paused_reading and self._transport is not None:
             self._paused_reading = True
