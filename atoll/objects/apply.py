@@ -128,9 +128,6 @@ def _apply(
     if not force:
         _check_conflicts(managed, schema, own, live, merged, identity)
     fields_of.take(managed, schema, own, live, merged, keep=identity)
-    if own[1]:
-        kept = difference(managed[identity].fields, own[1])
-        managed[identity] = Entry(kept, schema.api_version, managed[identity].time)
     _strip(managed, identity)
     changed = merged != live
     if changed and identity in managed:
