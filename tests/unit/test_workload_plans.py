@@ -200,6 +200,8 @@ def test_budgets() -> None:
     status, again = calculate_status(promised, pods, Expected(4, 1), NOW)
     assert (status["currentHealthy"], status["disruptionsAllowed"], again) == (1, 0, 100)
     assert list(status["disruptedPods"]) == ["a"]
+    namesake = pod("a", creationTimestamp=rfc3339(NOW - 10))
+    assert calculate_status(promised, [namesake], Expected(4, 1), NOW)[0]["currentHealthy"] == 1
 
 
 def volume(name: str, size: str, **spec: Any) -> Object:

@@ -12,6 +12,7 @@ from atoll.cluster.workloads.cronjob.plan import (
     is_controlled_by,
     plan_cron_job,
     reference_to,
+    unlisted,
     with_active,
 )
 from atoll.cluster.workloads.replicaset.controller import namespace_terminates
@@ -55,6 +56,11 @@ class CronJobController:
         if cron_job is None:
             return None
         jobs = [job for job in owners.children(self._jobs, cron_job) if not is_deleting(job)]
+        if unlisted(cron_job, jobs):  # a Job that was started a moment ago, and the cached status is behind?
+            try:
+                cron_job = await self._client.get(CRON_JOBS, name[1], name[0])
+            except NotFound:
+                return None
         absent = await self._absent(cron_job, jobs)
         plan = plan_cron_job(cron_job, jobs, lambda _, uid: uid not in absent, self._clock.wall())
         for kind, reason, message in plan.told:

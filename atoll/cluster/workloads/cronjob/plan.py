@@ -76,6 +76,12 @@ def _follow(plan: Plan, cron_job: Object, children: list[Object], exists: Callab
     plan.status = with_active(status, active)
 
 
+def unlisted(cron_job: Object, jobs: Iterable[Object]) -> bool:
+    """Whether a Job runs that status.active doesn't have."""
+    active = {item["uid"] for item in (cron_job.get("status") or {}).get("active") or ()}
+    return any(job["metadata"]["uid"] not in active and not finished_type(job) for job in jobs)
+
+
 def with_active(status: Object, active: list[Object]) -> Object:
     made = {name: value for name, value in status.items() if name != "active"}
     return {"active": active, **made} if active else made

@@ -51,6 +51,8 @@ def calculate_status(
     again: float | None = None
     for pod in found:
         at = told.get(pod["metadata"]["name"])
+        if at and pod["metadata"].get("creationTimestamp", "") >= at:
+            continue  # a stateful set's new pod with the name of the one that was evicted
         left = parse_rfc3339(at) + DELETION_TIMEOUT_SECONDS - now if at else 0.0
         if at and left > 0:
             disrupted[pod["metadata"]["name"]] = at
