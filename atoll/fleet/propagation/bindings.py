@@ -42,6 +42,7 @@ class Bindings:
     def __init__(self, view: View) -> None:
         self._view = view
         self._dependencies = Dependencies(view)
+        self._gone: dict[str, set[str]] = {}  # uid of a template being deleted → clusters certainly without its Work
         options = view.options
         self.controller: Controller[TemplateKey] = Controller(
             "bindings", self._reconcile, workers=options.workers, wait_for=view.wait_for()
@@ -317,8 +318,9 @@ class Bindings:
 
     async def _forget(self, key: TemplateKey, template: Object) -> None:
         """The binding and the finalizer: the template is the hub's own again."""
-        with suppress(NotFound):
-            await self._view.client.delete(self._view.binding_resource(key), key.binding[1], key.binding[0])
+        if self._view.binding(key) is not None:
+            with suppress(NotFound):
+                await self._view.client.delete(self._view.binding_resource(key), key.binding[1], key.binding[0])
         metadata = template["metadata"]
         if names.FINALIZER in (metadata.get("finalizers") or ()):
             left = [item for item in metadata["finalizers"] if item != names.FINALIZER]
@@ -342,15 +344,19 @@ class Bindings:
                 binding = await view.client.get(view.binding_resource(key), key.binding[1], key.binding[0])
             except NotFound:
                 binding = None
-        expected = _clusters_of(binding) | set(works)
+        gone = self._gone.setdefault(metadata["uid"], set())
+        expected = (_clusters_of(binding) - gone) | set(works)
         results = await asyncio.gather(
             *(self._delete_work(key, name, works.get(name), name in orphaned, cascade) for name in sorted(expected))
         )
         left = {name: why for name, why in zip(sorted(expected), results, strict=True) if why}
+        gone |= expected  # deleted, or still in sight in the cache
         if left:
             await self._say_what_is_left(key, template, left)
             return
-        await self._forget(key, template)
+        with suppress(NotFound):
+            await self._forget(key, template)
+        self._gone.pop(metadata["uid"], None)
 
     def _is_cascade(self, key: TemplateKey) -> bool:
         space = self._view.namespaces.get(key.namespace) if key.namespace else None

@@ -104,6 +104,8 @@ class Reflection:
         member, outcome = self._view.members.get(cluster), self._execution.outcomes.get(key)
         if work is None or member is None or not member.known or outcome is None:
             return None
+        if "deletionTimestamp" in work["metadata"]:
+            return None
         for manifest in work["spec"]["workload"].get("manifests") or ():
             resource = self._resource(manifest, member)
             if resource is not None and not member.is_synced(resource):
@@ -162,7 +164,7 @@ class Reflection:
 
     async def _reconcile_template(self, key: TemplateKey) -> float | None:
         binding, template = self._view.binding(key), self._view.template(key)
-        if binding is None or template is None:
+        if binding is None or template is None or "deletionTimestamp" in template["metadata"]:
             return None
         items = self._items(key, binding)
         status = binding_status(binding, items, self._view.clock.wall())
@@ -174,8 +176,7 @@ class Reflection:
                 )
             except NotFound:
                 return None
-        if "deletionTimestamp" not in template["metadata"]:
-            await self._write_template_status(key, template, binding, items)
+        await self._write_template_status(key, template, binding, items)
         return None
 
     def _items(self, key: TemplateKey, binding: Object) -> list[Object]:
