@@ -39,6 +39,7 @@ from atoll.cluster.apiserver.verbs import dispatch
 from atoll.cluster.apiserver.verbs import watch as watching
 from atoll.cluster.apiserver.verbs.accept import unregistered
 from atoll.cluster.apiserver.verbs.answer import Answer
+from atoll.cluster.apiserver.verbs.commit import LARGE_BYTES
 from atoll.cluster.apiserver.verbs.get import get
 from atoll.cluster.apiserver.verbs.list import list_page
 from atoll.cluster.apiserver.verbs.patch import CONTENT_TYPES as PATCH_TYPES
@@ -138,7 +139,12 @@ class Translator:
         if not self.api.registry.has_group(path.group):
             raise problems.no_such_page()
         served = self.api.registry.find(path.group, path.version, path.plural)
-        if served is None or (path.subresource and served.entry.subresource(path.subresource) is None):
+        if served is None:
+            custom = self.api.registry.is_custom(path.group)
+            raise problems.no_such_page() if custom else problems.no_such_path()
+        if path.subresource and served.entry.subresource(path.subresource) is None:
+            if served.custom is not None:
+                raise problems.not_found(served.resource, path.name)
             raise problems.no_such_path()
         if served.resource.namespaced:
             if path.name and not path.namespace:
@@ -295,7 +301,7 @@ class Translator:
             raise bodies.unknown_format(CUSTOM_PATCH_TYPES)
         options = write_options(request.query, "PatchOptions", content_type == APPLY_PATCH)
         self._set_context(asked.context, options.field_manager, options.field_validation, options.dry_run)
-        self._check_size(request.body)
+        self._check_size(request.body, asked.context)
         if content_type == APPLY_PATCH:
             body, repeated = parse_applied(request.body)
         else:
@@ -339,7 +345,7 @@ class Translator:
 
     def _body(self, asked: Asked) -> tuple[Any, bodies.Repeated]:
         request = asked.request
-        self._check_size(request.body)
+        self._check_size(request.body, asked.context)
         content_type = bodies.media_type(request.headers.get("content-type", ""))
         return bodies.parse(request.body, content_type, asked.served.resource.kind)
 
@@ -347,7 +353,7 @@ class Translator:
         request = asked.request
         if not request.body:
             return None
-        self._check_size(request.body)
+        self._check_size(request.body, asked.context)
         content_type = bodies.media_type(request.headers.get("content-type", ""))
         value, _ = bodies.parse(request.body, content_type, "DeleteOptions")
         if value is not None and not isinstance(value, dict):
@@ -364,9 +370,11 @@ class Translator:
         return decoded
 
     @staticmethod
-    def _check_size(body: bytes) -> None:
-        if len(body) > MAX_BODY_BYTES:
-            raise problems.body_too_large(MAX_BODY_BYTES)
+    def _check_size(body: bytes, context: Context) -> None:
+        if len(body) > LARGE_BYTES:
+            context.large = True
+            if len(body) > MAX_BODY_BYTES:
+                raise problems.body_too_large(MAX_BODY_BYTES)
 
     def _answer(self, asked: Asked, answer: Answer) -> HttpResponse:
         status = 201 if answer.created else 200

@@ -30,6 +30,7 @@ class Context:
     field_validation: str = "Warn"
     dry_run: bool = False
     warnings: list[str] = field(default_factory=list)
+    large: bool = False  # the body was: the object must be measured
 
     def warn(self, text: str) -> None:
         if text not in self.warnings:

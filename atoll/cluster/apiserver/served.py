@@ -168,5 +168,11 @@ class Registry:
     def __iter__(self) -> Iterator[Served]:
         return iter(list(self._by_path.values()))
 
+    def is_custom(self, group: str) -> bool:
+        """Whether all that the group serves comes from CRDs."""
+        return group in self._groups and all(
+            served.custom is not None for key, served in self._by_path.items() if key[0] == group
+        )
+
     def has_group(self, group: str) -> bool:
         return group in self._groups

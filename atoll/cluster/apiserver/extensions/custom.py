@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from atoll.cluster.apiserver import names
-from atoll.cluster.apiserver.bodies import in_order
 from atoll.cluster.apiserver.discovery import custom_resource, version_order
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.structure import Json, Structure
@@ -143,9 +144,7 @@ class CustomKind:
         if dropped and context.field_validation != "Ignore":
             problems = problems + structure.unknown_fields(obj, version.structure)
         if repeated or problems:
-            report(
-                context, in_order([*repeated, *problems], repeated), served.resource.api_version, served.resource.kind
-            )
+            report(context, [*repeated, *problems], served.resource.api_version, served.resource.kind)
         return taken
 
 
@@ -156,6 +155,19 @@ def _metadata(resource: Resource, raw: Any) -> tuple[Json, list[str]]:
         raise cannot_handle(resource.kind, resource.api_version, str(error)) from None
     metadata.pop("creationTimestamp", None) if metadata.get("creationTimestamp") is None else None
     return metadata, [item.replace('"', '"metadata.', 1) for item in problems]
+
+
+def _embedded(resource: Resource) -> structure.Decode:
+    def decoded(raw: Any, path: str) -> tuple[Json, list[str]]:
+        try:
+            metadata, problems = decode(raw, schemas.object_meta())
+        except DecodeError as error:
+            shown = orjson.dumps(raw).decode()
+            detail = f"{path}: Invalid value: {shown}: {error}"
+            raise cannot_handle(resource.kind, resource.api_version, detail) from None
+        return metadata, [item.replace('"', f'"{path}.', 1) for item in problems]
+
+    return decoded
 
 
 _BLOCKING = frozenset(
@@ -187,6 +199,16 @@ def _replicas(body: Object, where: Paths) -> list[Cause]:
     return [bad_value(path, value, "should be a non-negative integer")] if value < 0 else []
 
 
+def _finalizer_warnings(obj: Object, old: Object | None) -> list[str]:
+    known = ((old or {}).get("metadata") or {}).get("finalizers") or ()
+    return [
+        f'metadata.finalizers: "{name}": prefer a domain-qualified finalizer name to avoid accidental conflicts with'
+        " other finalizer writers"
+        for name in obj["metadata"].get("finalizers") or ()
+        if name not in known and "/" not in name and name not in ("orphan", "foregroundDeletion")
+    ]
+
+
 class _Rules:
     """The registry strategy of custom resources of one version (apiextensions registry/customresource)."""
 
@@ -203,6 +225,7 @@ class _Rules:
             validate_create=lambda obj: self._validate(obj, validation.MISSING),
             validate_update=self._validate,
             validate_status=self._validate,
+            warnings=_finalizer_warnings,
             has_status=self._version.has_status,
             has_scale=self._version.scale is not None,
             unconditional_update=False,

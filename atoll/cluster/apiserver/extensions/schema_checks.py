@@ -253,7 +253,8 @@ def _defaults(schema: Json, path: str) -> list[Cause]:
             if dropped:
                 unknown = structure.unknown_fields(value, at, root=False)
                 fields = ", ".join(item.removeprefix('unknown field "').rstrip('"') for item in unknown)
-                causes.append(bad_value(f"{where}.default", value, f"must not have unknown fields: {fields}"))
+                why = "must not have unknown fields"
+                causes.append(bad_value(f"{where}.default", value, f"{why}: {fields}" if "." in fields else why))
             found: list[Cause] = []
             if value is not None or not below.get("nullable"):
                 found = validation.by_schema(value, at)

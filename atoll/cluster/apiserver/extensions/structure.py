@@ -4,6 +4,7 @@ objects through without walking them here. The node that patches and apply walk 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema_rs
@@ -23,6 +24,7 @@ class Structure:
         "default",
         "defaults_below",
         "embedded",
+        "embedded_below",
         "has_default",
         "int_or_string",
         "items",
@@ -42,6 +44,7 @@ class Structure:
         self.raw = raw
         self.defaults_below: bool
         self.rules_below: bool
+        self.embedded_below: bool
         self.lists_below: bool
         self.type: str = raw.get("type") or ""
         self.nullable = bool(raw.get("nullable"))
@@ -63,6 +66,7 @@ class Structure:
         if isinstance(self.additional, Structure):
             below.append(self.additional)
         self.defaults_below = any(item.has_default or item.defaults_below for item in below)
+        self.embedded_below = any(item.embedded or item.embedded_below for item in below)
         self.rules_below = bool(self.rules) or any(item.rules_below for item in below) or _has_nested_rules(raw)
         self.lists_below = self.list_type in ("set", "map") or any(item.lists_below for item in below)
 
@@ -135,6 +139,29 @@ def _unknown(value: Any, at: Structure, root: bool, path: str, found: list[str])
                 found.append(f'unknown field "{prefix}{name}"')
 
 
+Decode = Callable[[Any, str], tuple[Json, list[str]]]
+"""(metadata, its path) → (decoded metadata, problems)."""
+
+
+def decode_embedded(value: Any, at: Structure, decode: Decode, path: str = "") -> list[str]:
+    """Metadata of embedded resources is decoded in place; what was unknown in it is returned."""
+    if not at.embedded_below and not at.embedded:
+        return []
+    problems: list[str] = []
+    if isinstance(value, dict):
+        if at.embedded and value.get("metadata") is not None and path:
+            value["metadata"], problems = decode(value["metadata"], f"{path}.metadata")
+        prefix = f"{path}." if path else ""
+        for name, item in value.items():
+            below = at.properties.get(name) or at.additional
+            if isinstance(below, Structure):
+                problems += decode_embedded(item, below, decode, prefix + name)
+    elif isinstance(value, list) and at.items is not None:
+        for index, item in enumerate(value):
+            problems += decode_embedded(item, at.items, decode, f"{path}[{index}]")
+    return problems
+
+
 def gate(at: Structure) -> Any:
     """A native validator: what it lets through is valid by the schema (list types and CEL rules aside)."""
     schema = _plain(at.raw)
@@ -155,6 +182,9 @@ _KEPT = (
 )  # fmt: skip
 
 
+_INT_LIMITS = {"int32": 2**31, "int64": 2**63}
+
+
 def _plain(raw: Json) -> Json:
     """JSON Schema of 2020-12 without Kubernetes' extensions."""
     result: Json = {name: raw[name] for name in _KEPT if name in raw}
@@ -168,6 +198,12 @@ def _plain(raw: Json) -> Json:
         result["type"] = ["integer", "string"]
     elif kind:
         result["type"] = kind
+    limit = _INT_LIMITS.get(raw.get("format") or "")
+    if limit is not None and kind == "integer":
+        result["maximum"] = min(result.get("maximum", limit - 1), limit - 1)
+        result["minimum"] = max(result.get("minimum", -limit), -limit)
+    if raw.get("x-kubernetes-embedded-resource"):
+        result["required"] = [*result.get("required", ()), "apiVersion", "kind"]
     if "properties" in raw:
         result["properties"] = {name: _plain(item) for name, item in raw["properties"].items()}
     if isinstance(raw.get("additionalProperties"), dict):

@@ -71,6 +71,8 @@ def _matches_type(value: Any, kind: str) -> bool:
 def _wrong_type(path: str, raw: Json, value: Any) -> Cause:
     kind = "integer,string" if raw.get("x-kubernetes-int-or-string") else str(raw.get("type"))
     shown = _type_of(value)
+    if kind == "integer" and raw.get("format") in _INT_RANGES and shown == "number":
+        kind, shown = raw["format"], "float64"
     text = f'{_name(path)} in body must be of type {kind}: "{shown}"'
     return Cause("FieldValueTypeInvalid", f'Invalid value: "{shown}": {text}', path or "<nil>")
 
@@ -91,6 +93,8 @@ def _check(value: Any, raw: Json, path: str, old: Any, causes: list[Cause], root
             return
     elif kind and not _matches_type(value, kind):
         causes.append(_wrong_type(path, raw, value))
+        if kind == "integer" and isinstance(value, float):
+            causes.append(_unchecked_integer(path, raw))
         return
     _enum(value, raw, path, causes)
     if isinstance(value, str):
@@ -102,6 +106,15 @@ def _check(value: Any, raw: Json, path: str, old: Any, causes: list[Cause], root
     elif isinstance(value, int | float) and not isinstance(value, bool):
         _number(value, raw, path, causes)
     _combined(value, raw, path, causes)
+
+
+_INT_RANGES = {"int32": 2**31, "int64": 2**63}
+
+
+def _unchecked_integer(path: str, raw: Json) -> Cause:
+    form = raw.get("format")
+    named = f"with format {form}" if form in _INT_RANGES else "(default format)"
+    return bad_value("<nil>", "", f"Checked value must be of type integer {named} in {path}")
 
 
 def _enum(value: Any, raw: Json, path: str, causes: list[Cause]) -> None:
@@ -133,6 +146,10 @@ def _string(value: str, raw: Json, path: str, causes: list[Cause]) -> None:
 
 
 def _number(value: float, raw: Json, path: str, causes: list[Cause]) -> None:
+    limit = _INT_RANGES.get(raw.get("format") or "")
+    if limit is not None and raw.get("type") == "integer" and not -limit <= value < limit:
+        causes.append(_unchecked_integer(path, raw))
+        return
     most, least, step = raw.get("maximum"), raw.get("minimum"), raw.get("multipleOf")
     if most is not None:
         exclusive = bool(raw.get("exclusiveMaximum"))
@@ -154,9 +171,13 @@ def _too_many(path: str, actual: int, most: int) -> Cause:
 def _object(value: Json, raw: Json, path: str, old: Any, causes: list[Cause], root: bool) -> None:
     least, most = raw.get("minProperties"), raw.get("maxProperties")
     if least is not None and len(value) < least:
-        causes.append(_invalid(path, value, f"should have at least {least} properties"))
+        causes.append(_invalid(path, len(value), f"should have at least {least} properties"))
     if most is not None and len(value) > most:
         causes.append(_too_many(path, len(value), most))
+    if raw.get("x-kubernetes-embedded-resource") and not root:
+        for name in ("apiVersion", "kind"):
+            if not value.get(name):
+                causes.append(required(f"{path}.{name}"))
     properties = raw.get("properties") or {}
     additional = raw.get("additionalProperties")
     before = old if isinstance(old, dict) else {}
@@ -175,7 +196,7 @@ def _object(value: Json, raw: Json, path: str, old: Any, causes: list[Cause], ro
 def _array(value: list[Any], raw: Json, path: str, old: Any, causes: list[Cause]) -> None:
     least, most = raw.get("minItems"), raw.get("maxItems")
     if least is not None and len(value) < least:
-        causes.append(_invalid(path, value, f"should have at least {least} items"))
+        causes.append(_invalid(path, len(value), f"should have at least {least} items"))
     if most is not None and len(value) > most:
         causes.append(_too_many(path, len(value), most))
     if raw.get("uniqueItems") and len({orjson.dumps(item, option=orjson.OPT_SORT_KEYS) for item in value}) < len(value):
@@ -208,7 +229,7 @@ def _combined(value: Any, raw: Json, path: str, causes: list[Cause]) -> None:
     if any_of and not raw.get("x-kubernetes-int-or-string"):
         trials = [_trial(value, item, path) for item in any_of]
         if all(trials):
-            causes.append(bad_value(path or "<nil>", "", f"{shown} must validate at least one schema (anyOf)"))
+            causes.append(bad_value("<nil>", "", f"{shown} must validate at least one schema (anyOf)"))
             causes += _shortest(trials)
     one_of = raw.get("oneOf")
     if one_of:
@@ -217,11 +238,11 @@ def _combined(value: Any, raw: Json, path: str, causes: list[Cause]) -> None:
         if valid != 1:
             found = f"Found {valid} valid alternatives" if valid else "Found none valid"
             text = f"{shown} must validate one and only one schema (oneOf). {found}"
-            causes.append(bad_value(path or "<nil>", "", text))
+            causes.append(bad_value("<nil>", "", text))
             if not valid:
                 causes += _shortest(trials)
     if raw.get("not") and not _trial(value, raw["not"], path):
-        causes.append(bad_value(path or "<nil>", "", f"{shown} must not validate the schema (not)"))
+        causes.append(bad_value("<nil>", "", f"{shown} must not validate the schema (not)"))
 
 
 def _shortest(trials: list[list[Cause]]) -> list[Cause]:

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.bodies import in_order
 from atoll.cluster.apiserver.ports import Object
@@ -33,7 +35,15 @@ def accept(context: Context, served: Served, raw: Any, repeated: Sequence[str] =
 
 
 def _check_custom_kind(raw: Object, resource: Resource) -> None:
-    kind = raw.get("kind") or resource.kind
+    for field, name in (("kind", "Kind"), ("apiVersion", "apiVersion")):
+        if not raw.get(field):
+            text = orjson.dumps(raw).decode()
+            shown = text if len(text) <= 30 else text[:30] + " ..."
+            raise BadRequest(
+                f"the object provided is unrecognized (must be of type {resource.kind}): Object '{name}' is missing in"
+                f" '{text}' ({shown})"
+            )
+    kind = raw["kind"]
     if kind != resource.kind:
         cause = bad_value("kind", kind, f"must be {resource.kind}")
         name = str((raw.get("metadata") or {}).get("name") or "")

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
+
 from atoll.base.errors import ServerError
+from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import Object
+from atoll.cluster.apiserver.request import Context
 from atoll.cluster.store.port import Key, Record, StorageFailed
+
+LARGE_BYTES = 1_000_000
+_MOST_BYTES = 1_572_864 - 1024  # etcd's limit of a request, and what else is in one
+
+
+def check_size(context: Context, obj: Object, standing: Record | None = None) -> None:
+    """Raises upstream's error for objects over etcd's limit; only what may be large is measured."""
+    may_be = context.large or (standing is not None and len(standing.data) > LARGE_BYTES)
+    if may_be and len(orjson.dumps(obj)) > _MOST_BYTES:
+        raise problems.too_large_for_etcd()
 
 
 async def put(api: Api, key: Key, expected: int, obj: Object | None) -> Record:

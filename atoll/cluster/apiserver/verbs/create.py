@@ -9,7 +9,7 @@ from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
-from atoll.cluster.apiserver.verbs.commit import put
+from atoll.cluster.apiserver.verbs.commit import check_size, put
 from atoll.cluster.apiserver.verbs.loose import Loose
 from atoll.cluster.store.port import ABSENT, Record, StaleVersion
 
@@ -83,6 +83,7 @@ def check_create(served: Served, obj: Object) -> None:
 async def _insert(api: Api, context: Context, served: Served, obj: Object) -> Record:
     metadata = obj["metadata"]
     namespace = metadata.get("namespace", "")
+    check_size(context, obj)
     generated = bool(metadata.get("generateName"))
     for attempt in range(_NAME_ATTEMPTS):
         key = served.key(namespace, metadata["name"])

@@ -17,7 +17,7 @@ from atoll.cluster.apiserver.ports import AdmissionRequest, Cause, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
-from atoll.cluster.apiserver.verbs.commit import put
+from atoll.cluster.apiserver.verbs.commit import check_size, put
 from atoll.cluster.apiserver.verbs.create import admit_and_create, prepare_metadata
 from atoll.cluster.apiserver.verbs.loose import Loose
 from atoll.cluster.store.port import Record, StaleVersion
@@ -202,6 +202,7 @@ async def _swap(api: Api, context: Context, served: Served, current: Record, obj
     old, key = current.object, current.key
     if obj == old:
         return Outcome(current)
+    check_size(context, obj, current)
     metadata = obj["metadata"]
     released = not metadata.get("finalizers") and not held_by_spec(served, obj)
     if released and "deletionTimestamp" in old["metadata"] and not old["metadata"].get("deletionGracePeriodSeconds"):
