@@ -62,7 +62,10 @@ def test_one_that_ignores_the_signal_is_killed_after_its_grace(cluster):
 def test_another_user_and_a_claim(cluster):
     claim = {
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "claim"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": {"requests": {"storage": "1Mi"}}},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "resources": {"requests": {"storage": "1Mi"}},
+        },
     }  # fmt: skip
     volume = {
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "volume"},

@@ -55,6 +55,20 @@ class ContainerLifecycle:
             slot.operation = self._task(self._start(slot), f"start-{slot.name}")
         return min(due, default=None)
 
+    def restart_changed(self) -> None:
+        """A container's image may be changed in a running pod: it is then stopped, and started anew at once."""
+        spec = self._worker.pod["spec"]
+        for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
+            slot = self._worker.slots.get(container["name"])
+            if slot is None or slot.operation is not None or slot.spec.get("image") == container.get("image"):
+                continue
+            slot.spec = container
+            slot.crash_delay = slot.image_delay = slot.retry_at = 0.0
+            slot.backing_off = False
+            if slot.running and slot.kind != "init":
+                because = f"Container {slot.name} definition changed, will be restarted"
+                slot.operation = self._task(self._stop_alone(slot, because, None), f"stop-{slot.name}")
+
     def _backoff_left(self, slot: Slot) -> float:
         now = self._context.clock.monotonic()
         if slot.retry_at > now:

@@ -62,7 +62,10 @@ def arguments(sandbox: Sandbox) -> list[str]:
         args += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
     if sandbox.read_only_root and sandbox.root is None:
         args += ["--remount-ro", "/"]
-    return [*args, "--chdir", sandbox.working_dir or "/"]
+    working_dir = sandbox.working_dir or "/"
+    if working_dir != "/" and not sandbox.read_only_root:
+        args += ["--dir", working_dir]  # made where it isn't there, as container runtimes do
+    return [*args, "--chdir", working_dir]
 
 
 def _capabilities(sandbox: Sandbox) -> list[str]:

@@ -177,6 +177,7 @@ class PodWorker:
             await self.context.client.patch(PODS, self.name, patch, self.namespace)
 
     def _containers(self) -> float | None:
+        self._lifecycle.restart_changed()
         states = {name: slot.state for name, slot in self.slots.items()}
         plan = plan_containers(self.pod["spec"], states, initialized=self._initialized)
         if plan.finished and not any(slot.operation for slot in self.slots.values() if slot.kind != "sidecar"):
