@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import zlib
 from collections import deque
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
+_CLOSE = b"Connection: close\r\n\r\n"
 _BODILESS = (204, 304)
 _GZIP_STEP_BYTES = 256 * 1024
 _LINGER_SECONDS = 2.0
@@ -64,7 +67,10 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._certificate: bytes | None = None
         self._remote = ""
         self._waiting: deque[_Parsed] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None  # answers this connection's requests, made with the first
+        self._busy = False
+        self._next: _Parsed | None = None
+        self._wake: asyncio.Future[None] | None = None  # what an idle task waits for
         self._reset()
         self._stopped = False  # read no more requests: the rest of the input is dropped
         self._eof = False
@@ -112,7 +118,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         waiter, self._drained = self._drained, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        self.deadline = inf if self._task is not None else self._loop.time() + self._limits.keep_alive_seconds
+        self.deadline = inf if self._busy else self._loop.time() + self._limits.keep_alive_seconds
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._owner.buffer
@@ -136,7 +142,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
             if not self._stopped:
                 self._refuse(plain_error(400, "malformed HTTP request"))
         else:
-            if self._task is None:
+            if not self._busy:
                 self._bound_partial(len(data))
 
     def _bound_partial(self, size: int) -> None:
@@ -156,9 +162,9 @@ class HttpProtocol(asyncio.BufferedProtocol):
 
     def shut_down(self) -> None:
         """The server closes: idle connections and streams end now, a running request may end first."""
-        if self._task is None:
+        if not self._busy:
             self._transport.close()
-        elif self._streaming:
+        elif self._streaming and self._task is not None:
             self._ending = True
             self._task.cancel()
 
@@ -171,7 +177,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self.deadline = now + 5
         if self._drained is not None or self._stopped or self._transport.is_closing():
             self._transport.abort()
-        elif self._begun and self._headed and self._task is None:
+        elif self._begun and self._headed and not self._busy:
             self._refuse(plain_error(408, "the request body came too slowly"))
         else:
             self._transport.close()
@@ -199,7 +205,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._refuse(plain_error(431, "request URL too long"))
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
-        key = name.decode("latin-1").lower()
+        key = _header_name(name)
         text = value.decode("latin-1") if value else ""
         held = self._headers.get(key)
         self._headers[key] = text if held is None else f"{held}, {text}"
@@ -217,7 +223,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._refuse(None)
         elif (
             self._headers.get("expect", "").lower() == "100-continue"
-            and self._task is None
+            and not self._busy
             and self._parser.get_http_version() == "1.1"
         ):
             self._transport.write(_CONTINUE)
@@ -269,12 +275,18 @@ class HttpProtocol(asyncio.BufferedProtocol):
     # -- requests to responses
 
     def _submit(self, parsed: _Parsed) -> None:
-        if self._task is not None:
+        if self._busy:
             self._waiting.append(parsed)
             self._pause_reading()
             return
+        self._busy = True
         self.deadline = inf
-        self._task = self._loop.create_task(self._run(parsed))
+        if self._wake is not None:
+            self._next = parsed
+            self._wake.set_result(None)
+            self._wake = None
+        else:
+            self._task = self._loop.create_task(self._run(parsed))
 
     def _pause_reading(self) -> None:
         if not self._paused_reading and not self._transport.is_closing():
@@ -286,20 +298,26 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._paused_reading = False
             self._transport.resume_reading()
 
-    async def _run(self, parsed: _Parsed | None) -> None:
-        """Answer a request and those that wait behind it."""
-        while parsed is not None:
-            kept = await self._answer(parsed)
-            if not kept:
-                return
+    async def _run(self, parsed: _Parsed) -> None:
+        """Answer requests, one after another, as long as the connection is kept."""
+        while await self._answer(parsed):
             if self._drained is not None:
                 await self._drained
-            parsed = self._waiting.popleft() if self._waiting else None
-        self._task = None
-        if self._owner.closing or self._eof:
-            self._transport.close()
-            return
-        self.deadline = self._loop.time() + self._limits.keep_alive_seconds
+            if not self._waiting:
+                self._busy = False
+                if self._owner.closing or self._eof:
+                    self._transport.close()
+                    return
+                self.deadline = self._loop.time() + self._limits.keep_alive_seconds
+                self._wake = self._loop.create_future()
+                self._go_on_reading()
+                if self._wake is not None:
+                    await self._wake
+            found = self._next or self._waiting.popleft()
+            self._next = None
+            parsed = found
+
+    def _go_on_reading(self) -> None:
         tail, self._tail = self._tail, None
         if tail is not None:  # an upgrade that was not taken: the rest is HTTP again
             self._parser = httptools.HttpRequestParser(self)
@@ -328,7 +346,10 @@ class HttpProtocol(asyncio.BufferedProtocol):
         if response.stream is not None:
             keep = await self._write_stream(parsed, response, response.stream, keep)
         else:
-            await self._write_whole(parsed, response, keep)
+            if self._is_to_be_compressed(parsed, response):
+                response.body = await _gzip(response.body)
+                response.headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+            self._write_whole(parsed, response, keep)
         if not keep:
             self._finish()
         return keep
@@ -336,6 +357,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def _finish(self) -> None:
         """Close; after a refusal linger, so that a client that is still sending reads the answer before a reset."""
         self._task = None
+        self._busy = False
         if self._stopped and not self._eof:
             self.deadline = self._loop.time() + _LINGER_SECONDS
             if self._transport.can_write_eof():
@@ -343,21 +365,18 @@ class HttpProtocol(asyncio.BufferedProtocol):
         else:
             self._transport.close()
 
-    async def _write_whole(self, parsed: _Parsed, response: HttpResponse, keep: bool) -> None:
-        headers = response.headers
-        body = response.body
-        status = response.status
-        if (
-            len(body) > self._limits.gzip_above_bytes
+    def _is_to_be_compressed(self, parsed: _Parsed, response: HttpResponse) -> bool:
+        return (
+            len(response.body) > self._limits.gzip_above_bytes
             and "gzip" in parsed.request.headers.get("accept-encoding", "")
             and parsed.request.method != "HEAD"
-            and not any(name.lower() == "content-encoding" for name, _ in headers)
-        ):
-            body = await _gzip(body)
-            headers = [*headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
-        if status not in _BODILESS:
-            headers = [*headers, ("Content-Length", str(len(body)))]
-        head = _head(status, headers, keep, parsed.http_1_0)
+            and not any(name.lower() == "content-encoding" for name, _ in response.headers)
+        )
+
+    def _write_whole(self, parsed: _Parsed, response: HttpResponse, keep: bool) -> None:
+        body, status = response.body, response.status
+        length = b"" if status in _BODILESS else b"Content-Length: %d\r\n" % len(body)
+        head = _head(status, response.headers, length, keep, parsed.http_1_0)
         if parsed.request.method == "HEAD" or status in _BODILESS or not body:
             self._transport.write(head)
         elif len(body) < 65536:
@@ -372,9 +391,9 @@ class HttpProtocol(asyncio.BufferedProtocol):
         """Write chunks as they come. Returns whether the connection may be kept."""
         chunked = not parsed.http_1_0
         keep = keep and chunked
-        headers = [*response.headers, ("Transfer-Encoding", "chunked")] if chunked else response.headers
+        framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         write = self._transport.write
-        write(_head(response.status, headers, keep, parsed.http_1_0))
+        write(_head(response.status, response.headers, framing, keep, parsed.http_1_0))
         self._streaming = True
         try:
             if self._eof:
@@ -425,19 +444,26 @@ class HttpProtocol(asyncio.BufferedProtocol):
             await connection.close()
 
 
-def _head(status: int, headers: list[tuple[str, str]], keep: bool, http_1_0: bool) -> bytes:
+def _head(status: int, headers: list[tuple[str, str]], framing: bytes, keep: bool, http_1_0: bool) -> bytes:
+    connection = b"\r\n" if keep and not http_1_0 else _KEEP_ALIVE if keep else _CLOSE
+    return b"".join((_status_and_headers(status, tuple(headers)), framing, connection))
+
+
+@functools.lru_cache(maxsize=1024)
+def _status_and_headers(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Mostly the same few again and again."""
     parts = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} Status\r\n"]
     parts += [f"{name}: {value}\r\n" for name, value in headers]
-    if not keep:
-        parts.append("Connection: close\r\n")
-    elif http_1_0:
-        parts.append("Connection: keep-alive\r\n")
-    parts.append("\r\n")
     text = "".join(parts)
     if text.count("\n") != len(parts):  # a header value must not start another header
         parts = [part.rstrip("\r\n").replace("\r", " ").replace("\n", " ") + "\r\n" for part in parts]
         text = "".join(parts)
     return text.encode("latin-1", "replace")
+
+
+@functools.lru_cache(maxsize=256)
+def _header_name(raw: bytes) -> str:
+    return raw.decode("latin-1").lower()
 
 
 async def _gzip(body: bytes) -> bytes:
