@@ -1,15 +1,16 @@
-"""Write the committed tables atoll/kinds/data/{catalog,fields}.json from the real thing.
+"""Write the committed tables atoll/kinds/data/{catalog,fields,openapi}.json from the real thing.
 
-    python tools/kind_tables.py DISCOVERY_FOLDER FIELDS_JSON
+    python tools/kind_tables.py
 
-DISCOVERY_FOLDER holds answers of a real kube-apiserver: `apis.json`, `v1.json` and
-`GROUP__VERSION.json` (APIResourceList).
-FIELDS_JSON is what `tests/real/go/fields` prints.
+It starts the real kube-apiserver (tests/real/build.py builds it) for discovery and OpenAPI, and runs the Go program
+tests/real/go/fields, which prints how Go's JSON encoding treats each field.
 """
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "atoll" / "kinds" / "data"
@@ -47,14 +48,12 @@ def resources_of(listing: dict) -> list[dict]:
     return list(rows.values())
 
 
-def catalog(folder: Path) -> list[dict]:
-    groups = [{"group": "", "versions": [{"version": "v1", "resources": resources_of(load(folder / "v1.json"))}]}]
-    for group in load(folder / "apis.json")["groups"]:
+def catalog(ask) -> list[dict]:
+    """The served resources; `ask(path)` is a GET."""
+    groups = [{"group": "", "versions": [{"version": "v1", "resources": resources_of(ask("/api/v1"))}]}]
+    for group in ask("/apis")["groups"]:
         versions = [
-            {
-                "version": item["version"],
-                "resources": resources_of(load(folder / f"{group['name']}__{item['version']}.json")),
-            }
+            {"version": item["version"], "resources": resources_of(ask(f"/apis/{item['groupVersion']}"))}
             for item in group["versions"]
         ]
         groups.append({"group": group["name"], "versions": versions})
@@ -137,10 +136,56 @@ def write(path: Path, rows: dict | list) -> None:
     path.write_text(text)
 
 
+def openapi(ask, table: dict, schemas: dict) -> dict:
+    """Enums, and the defaults that do not follow from how Go encodes a field."""
+    enums: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for entry in ask("/openapi/v3")["paths"].values():
+        for name, schema in ask(entry["serverRelativeURL"]).get("components", {}).get("schemas", {}).items():
+            facts = table.get(name, {})
+            filled = {
+                *facts.get("always", "").split(),
+                *facts.get("struct", "").split(),
+                *facts.get("zero", "").split(),
+            }
+            filled -= set(facts.get("null", "").split())
+            for field, made in schema.get("properties", {}).items():
+                items = made.get("items")
+                values = made.get("enum") or (items.get("enum") if isinstance(items, dict) else None)
+                if values:
+                    enums[f"{name} {field}"] = values
+                plain = field in filled and schemas[name]["properties"][field].get("type") not in ("array", "object")
+                if "default" in made and (not plain or made["default"] not in ("", 0, False, {})):
+                    defaults[f"{name} {field}"] = made["default"]
+    return {"enums": dict(sorted(enums.items())), "defaults": dict(sorted(defaults.items()))}
+
+
 def main() -> None:
-    folder, go = Path(sys.argv[1]), load(Path(sys.argv[2]))
-    write(DATA / "catalog.json", catalog(folder))
-    write(DATA / "fields.json", fields(go, load(DATA / "built" / "schemas.json")))
+    sys.path.insert(0, str(ROOT / "tests" / "real"))
+    from build import find_go
+    from control_plane import control_plane
+
+    go = find_go()
+    if go is None:
+        raise SystemExit("Go is not on this machine: see tests/real/build.py")
+    run = subprocess.run([go, "run", "./fields"], cwd=ROOT / "tests" / "real" / "go", capture_output=True, check=True)
+    schemas = load(DATA / "built" / "schemas.json")
+    table = fields(json.loads(run.stdout), schemas)
+    write(DATA / "fields.json", table)
+    with control_plane() as plane:
+
+        def ask(path: str) -> Any:
+            return plane.request("GET", path, headers={"Accept": "application/json"}).json()
+
+        write(DATA / "catalog.json", catalog(ask))
+        facts = openapi(ask, table, schemas)
+    lines = {
+        part: "{\n"
+        + ",\n".join(f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in rows.items())
+        + "\n}"
+        for part, rows in facts.items()
+    }
+    (DATA / "openapi.json").write_text(f'{{"enums":{lines["enums"]},\n"defaults":{lines["defaults"]}}}\n')
 
 
 if __name__ == "__main__":

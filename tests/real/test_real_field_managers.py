@@ -114,8 +114,9 @@ def plane() -> Any:
     with control_plane() as running:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         running.request("POST", path, json.dumps(CRD).encode(), {"Content-Type": "application/json"})
-        while running.request("GET", PATH).status != 200:
-            pass
+        for _ in range(1000):  # served a moment after it is established
+            if running.request("GET", PATH).status == 200:
+                break
         yield running
 
 
