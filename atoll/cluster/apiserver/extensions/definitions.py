@@ -100,6 +100,8 @@ def validate_create(crd: Object) -> list[Cause]:
     causes: list[Cause] = []
     expected = f"{(spec.get('names') or {}).get('plural', '')}.{spec.get('group', '')}"
     name = crd["metadata"].get("name")
+    if name:
+        causes += [bad_value("metadata.name", name, message) for message in names.dns_subdomain(name)]
     if name and name != expected:
         causes.append(bad_value("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
     return causes + _spec(spec) + _stored(crd) + _approval(crd)

@@ -27,6 +27,8 @@ def install(api: Api) -> None:
     api.followers[CRDS] = keeper.follow
     for record in api.store.scan(CRDS):
         keeper.serve(record.object)
+        if "deletionTimestamp" in record.object["metadata"]:
+            keeper.resume_cleaning(record.key, record.object)
 
 
 class Definitions:
@@ -39,16 +41,20 @@ class Definitions:
         self._served = served
         self._context = Context(SYSTEM_ADMIN, "kube-apiserver")
         self._kinds: dict[str, CustomKind] = {}
+        self._cleaning: set[str] = set()
 
     async def follow(self, key: Key, record: Record | None) -> None:
         """After each durable write of a CRD; None: it is gone."""
         if record is None:
             self._withdraw(key.name)
+            self._cleaning.discard(key.name)
             await self._reconsider()
             return
         crd = record.object
         if "deletionTimestamp" in crd["metadata"]:
-            await self._clean_up(key, crd)
+            if key.name not in self._cleaning:
+                self._cleaning.add(key.name)
+                await self._clean_up(key, crd)
             return
         status = self._status(crd)
         if status != crd.get("status"):
@@ -167,8 +173,10 @@ class Definitions:
         """Delete the instances; the finalizer goes when none is left."""
         if CLEANUP not in (crd["metadata"].get("finalizers") or ()):
             return
+        self._stop_creates(key.name)
         served = self._any_version(crd)
-        if served is not None:
+        if served is not None and self._api.store.count(served.store_resource):
+            await self._write_status(key, _in_progress(crd))
             context = self._context
             for record in self._api.store.scan(served.store_resource):
                 try:
@@ -177,6 +185,19 @@ class Definitions:
                     continue
             self._api.followers[served.store_resource] = lambda _key, _record: self._finish(key)
         await self._finish(key)
+
+    def resume_cleaning(self, key: Key, crd: Object) -> None:
+        """After a restart in the midst of a deletion: the last instance to go finishes it."""
+        self._stop_creates(key.name)
+        self._cleaning.add(key.name)
+        served = self._any_version(crd)
+        if served is not None:
+            self._api.followers[served.store_resource] = lambda _key, _record: self._finish(key)
+
+    def _stop_creates(self, name: str) -> None:
+        kind = self._kinds.get(name)
+        if kind is not None:
+            kind.terminating = True
 
     def _any_version(self, crd: Object) -> Served | None:
         spec = crd["spec"]
@@ -202,6 +223,17 @@ class Definitions:
                 return
             except StaleVersion:
                 continue
+
+
+def _in_progress(crd: Object) -> Object:
+    status = crd.get("status") or {}
+    conditions = [
+        {**item, "reason": "InstanceDeletionInProgress", "message": "CustomResource deletion is in progress"}
+        if item.get("type") == "Terminating"
+        else item
+        for item in status.get("conditions") or ()
+    ]
+    return {**status, "conditions": conditions}
 
 
 def _holds(crd: Object, kind: str) -> bool:

@@ -54,6 +54,8 @@ def _walk(schema: Json, path: str, causes: list[Cause], level: str) -> None:
         causes.append(required(f"{path}.items", "must be specified"))
     if level == "root" and schema.get("additionalProperties") is not None:
         causes.append(not_allowed(f"{path}.additionalProperties", "must not be used at the root"))
+    if level == "root" or schema.get("x-kubernetes-embedded-resource"):
+        _metadata(schema, path, causes)
     for below, below_path, below_level in _children(schema, path):
         _walk(below, below_path, causes, below_level)
     for name in _NESTED:
@@ -61,6 +63,25 @@ def _walk(schema: Json, path: str, causes: list[Cause], level: str) -> None:
             _nested(item, f"{path}.{name}[{index}]", causes, int_or_string and name in ("anyOf", "allOf"))
     if isinstance(schema.get("not"), dict):
         _nested(schema["not"], f"{path}.not", causes, False)
+
+
+def _metadata(schema: Json, path: str, causes: list[Cause]) -> None:
+    """apiVersion, kind and metadata are implied: little may be said about them."""
+    properties = schema.get("properties") or {}
+    for name in ("kind", "apiVersion"):
+        if name in properties and properties[name].get("type") != "string":
+            where = f"{path}.properties[{name}].type"
+            causes.append(bad_value(where, properties[name].get("type") or "", "must be string"))
+    metadata = properties.get("metadata")
+    if metadata is None:
+        return
+    where = f"{path}.properties[metadata]"
+    if metadata.get("type") != "object":
+        causes.append(bad_value(f"{where}.type", metadata.get("type") or "", "must be object"))
+    allowed = {"type", "description", "properties", "title"}
+    if set(metadata) - allowed or set(metadata.get("properties") or {}) - {"name", "generateName"}:
+        why = "must not specify anything other than name and generateName, but metadata is implicitly specified"
+        causes.append(not_allowed(where, why))
 
 
 def _children(schema: Json, path: str) -> Iterator[tuple[Json, str, str]]:

@@ -19,6 +19,9 @@ _LONGEST_GENERATED_PREFIX = 58
 
 async def create(api: Api, context: Context, served: Served, namespace: str, obj: Object) -> Record:
     """`obj` is private to the call, decoded and in the served version. Raises AlreadyExists, Invalid, Forbidden …"""
+    if served.custom is not None and served.custom.terminating:
+        why = "create not allowed while custom resource definition is terminating"
+        raise problems.forbidden(served.resource, obj["metadata"].get("name", ""), why)
     metadata = obj["metadata"]
     prepare_metadata(api, served, namespace, metadata)
     obj = served.stored(obj)
