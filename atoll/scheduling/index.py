@@ -83,6 +83,7 @@ class Index:
         self._position = state.journal_end
         self._structure = state.structure
         self._images_version = state.images_version
+        self._why: tuple[int, dict[str, Status]] | None = None
         template = kind.template
         self._hard = [TopologyCount(item.topology_key, counts.spread_pods(item), self._eligible(item, kind.hard))
                       for item in kind.hard]  # fmt: skip
@@ -432,7 +433,9 @@ class Index:
         return self._around(node, floors, any(count.sum(variant) for count in self._near), variant)
 
     def statuses(self) -> dict[str, Status]:
-        """Why each node does not fit; empty for those that do."""
+        """Why each node does not fit; those that do are left out. Shared until the cluster changes."""
+        if self._why is not None and self._why[0] == self._position:
+            return self._why[1]
         floors = [count.least(item.min_domains) for count, item in zip(self._hard, self.kind.hard, strict=True)]
         anywhere = any(count.total for count in self._near)
         found: dict[str, Status] = {}
@@ -440,6 +443,7 @@ class Index:
             why = entry.local or self._around(entry.node, floors, anywhere)
             if why is not None:
                 found[name] = why
+        self._why = (self._position, found)
         return found
 
     def without(self, names: list[str]) -> str | None:

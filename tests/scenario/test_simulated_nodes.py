@@ -43,6 +43,8 @@ data: {state: copy}
 
 def stage(name, kind, selector, **spec):
     return {
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "Stage",
         "metadata": {"name": name},
         "spec": {"resourceRef": {"apiGroup": "v1", "kind": kind}, "selector": selector, **spec},
     }

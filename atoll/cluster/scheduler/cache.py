@@ -66,7 +66,7 @@ class SchedulerCache:
 
     def helped(self) -> None:
         """Something changed that may let unschedulable pods fit."""
-        self.queue.move_all(self._clock.monotonic())
+        self.queue.helped()
         self._wake()
 
     # handlers

@@ -27,6 +27,7 @@ class Waiting:
     attempts: int = 0
     ready_at: float = 0.0  # end of its back-off
     error: bool = False  # the last attempt failed for a reason that is not the cluster's state
+    seen: int = 0  # the changes of the cluster that its last attempt knew of
     place: str = ""  # which part of the queue holds it: active, backoff, unschedulable, gated, out
 
 
@@ -39,7 +40,8 @@ class SchedulingQueue:
         self._backoff: list[tuple[float, int, Waiting]] = []
         self._parked: dict[str, Waiting] = {}
         self._sequence = 0
-        self._moves = 0
+        self._helps = 0  # changes of the cluster that may help
+        self._served = 0  # how many of them parked pods were moved for
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -50,11 +52,6 @@ class SchedulingQueue:
     def parked(self) -> Iterator[Waiting]:
         """Unschedulable pods."""
         return iter(list(self._parked.values()))
-
-    @property
-    def moves(self) -> int:
-        """Counts changes of the cluster that might help someone (see `park`)."""
-        return self._moves
 
     def add(self, pod: PodInfo, now: float) -> None:
         """A new or changed pod: it is tried at once."""
@@ -83,10 +80,20 @@ class SchedulingQueue:
     def pop(self, now: float) -> Waiting | None:
         """The next pod to try; it stays known as taken until `park`, `retry` or `remove`."""
         self._ripen(now)
+        waiting = self._pop_active()
+        if waiting is None and self._served < self._helps:
+            self._move_parked(now)
+            waiting = self._pop_active()
+        return waiting or self._pop_backoff()
+
+    def _pop_active(self) -> Waiting | None:
         while self._active:
             waiting = heapq.heappop(self._active)[3]
             if waiting.place == "active":
                 return self._take(waiting)
+        return None
+
+    def _pop_backoff(self) -> Waiting | None:
         while self._backoff:  # nothing is ready: cut a back-off short, but for errors
             waiting = self._backoff[0][2]
             if waiting.place == "backoff" and waiting.error:
@@ -102,17 +109,14 @@ class SchedulingQueue:
             heapq.heappop(self._backoff)
         return self._backoff[0][0] if self._backoff else None
 
-    def park(self, waiting: Waiting, moves_before: int, now: float) -> None:
-        """It fits nowhere: wait for a change; if one came since `moves_before`, only back off."""
+    def park(self, waiting: Waiting, now: float) -> None:
+        """It fits nowhere: wait for a change."""
         if waiting.place == "out":
             return
         waiting.error = False
         waiting.ready_at = now + _backoff(waiting.attempts)
-        if self._moves != moves_before:
-            self._back_off(waiting)
-        else:
-            waiting.place = "unschedulable"
-            self._parked[waiting.pod.uid] = waiting
+        waiting.place = "unschedulable"
+        self._parked[waiting.pod.uid] = waiting
 
     def retry(self, waiting: Waiting, now: float) -> None:
         """It failed by an error: back off."""
@@ -122,12 +126,13 @@ class SchedulingQueue:
         waiting.ready_at = now + _backoff(waiting.attempts)
         self._back_off(waiting)
 
-    def move_all(self, now: float) -> None:
-        """The cluster has changed so that unschedulable pods may fit."""
-        self._moves += 1
-        parked = list(self._parked.values())
-        self._parked.clear()
-        for waiting in parked:
+    def helped(self) -> None:
+        """The cluster has changed so that unschedulable pods may fit: they are tried once what is ready was."""
+        self._helps += 1
+
+    def _move_parked(self, now: float) -> None:
+        self._served = self._helps
+        for waiting in [item for item in self._parked.values() if item.seen < self._helps]:
             if waiting.ready_at > now:
                 self._back_off(waiting)
             else:
@@ -142,6 +147,7 @@ class SchedulingQueue:
 
     def _take(self, waiting: Waiting) -> Waiting:
         waiting.place = "taken"
+        waiting.seen = self._helps
         waiting.attempts += 1
         return waiting
 

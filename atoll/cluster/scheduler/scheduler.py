@@ -104,14 +104,13 @@ class Scheduler:
 
     def _schedule(self, waiting: Waiting) -> None:
         pod = waiting.pod
-        moves = self._queue.moves
         decision = self.planner.decide(pod)
         if decision.node is not None:
             self._assume(pod, decision)
             self._write(self._bind(waiting, decision))
         else:
             assert decision.failure is not None
-            self._reject(waiting, decision.failure, moves)
+            self._reject(waiting, decision.failure)
 
     def _assume(self, pod: PodInfo, decision: Decision) -> None:
         assert decision.node is not None
@@ -148,7 +147,7 @@ class Scheduler:
         self._cache.helped()
         self._events.event(pod.obj, WARNING, "FailedScheduling", shortened(f"binding rejected: {error}"))
 
-    def _reject(self, waiting: Waiting, failure: Failure, moves: int) -> None:
+    def _reject(self, waiting: Waiting, failure: Failure) -> None:
         """No node: try preemption, park the pod, and say why."""
         pod = waiting.pod
         nominated: str | None = None
@@ -162,7 +161,7 @@ class Scheduler:
                 nominated = ""
                 self.planner.state.withdraw(pod.uid)
         message = failure.message
-        self._queue.park(waiting, moves, self._clock.monotonic())
+        self._queue.park(waiting, self._clock.monotonic())
         self._events.event(pod.obj, WARNING, "FailedScheduling", shortened(message))
         self._write(self._binder.tell(pod, "Unschedulable", message, nominated))
 
