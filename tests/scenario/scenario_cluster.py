@@ -121,7 +121,9 @@ def _pinned(pod: Object) -> str | None:
 class ScenarioCluster:
     """`client` acts as the administrator; `log` has every change in order."""
 
-    def __init__(self, seed: int = 1, nodes: int = 3, options: Options | None = None) -> None:
+    def __init__(
+        self, seed: int = 1, nodes: int = 3, options: Options | None = None, *, controllers: bool = True
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = LoopClock(loop)
         chance = Chance(seed, "cluster")
@@ -134,7 +136,9 @@ class ScenarioCluster:
         self.nodes = nodes
         self.runner = PodRunner(self.client, self.informers, self.clock, nodes)
         client_for = self.assembly.controller_client
-        self.controllers = full_controllers(client_for, self.informers, self.clock, chance, options)
+        self.controllers = (
+            full_controllers(client_for, self.informers, self.clock, chance, options) if controllers else []
+        )
         self.log: list[tuple[int, str]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -186,8 +190,11 @@ class ScenarioCluster:
 
 
 @asynccontextmanager
-async def cluster(seed: int = 1, nodes: int = 3, options: Options | None = None) -> AsyncIterator[ScenarioCluster]:
-    made = ScenarioCluster(seed, nodes, options)
+async def cluster(
+    seed: int = 1, nodes: int = 3, options: Options | None = None, *, controllers: bool = True
+) -> AsyncIterator[ScenarioCluster]:
+    """`controllers`: False where the test runs its own."""
+    made = ScenarioCluster(seed, nodes, options, controllers=controllers)
     await made.start()
     try:
         yield made
