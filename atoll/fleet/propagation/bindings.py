@@ -19,6 +19,10 @@ from atoll.fleet.continuity import evictions
 from atoll.fleet.propagation import policy
 from atoll.fleet.propagation.decide import SCHEDULED, Decision, Situation, decide, same_spec, scheduled_of
 from atoll.fleet.propagation.dependencies import Dependencies
+from atoll.fleet.propagation.interpreters.pods import requirements
+from atoll.fleet.propagation.interpreters.table import pod_spec
+from atoll.fleet.propagation.placement import strategy
+from atoll.fleet.propagation.reservations import reserved
 from atoll.fleet.propagation.selectors import NO_MATCH, best_precision
 from atoll.fleet.propagation.view import TemplateKey, View, work_template
 from atoll.kinds.builtin import SECRETS
@@ -33,6 +37,7 @@ _SKIPPED = {
     ("v1", "ServiceAccount", "default"),
     ("v1", "Service", "kubernetes"),
 }
+_BY_ROOM = ("dynamic", "aggregated")
 _WATCHED = ("generation", "labels", "annotations", "deletionTimestamp", "finalizers", "uid")
 
 
@@ -188,7 +193,7 @@ class Bindings:
             await self._release(key, template, binding)
             return None
         template = await self._claim(key, template, match)
-        decision = decide(template, match, required_by, binding, self._situation(key, binding))
+        decision = decide(template, match, required_by, binding, self._situation(key, template, match, binding))
         await self._write(key, template, binding, decision, match)
         for changed in await self._dependencies.update(key, template, decision.spec):
             self._queue.add(changed)
@@ -199,8 +204,11 @@ class Bindings:
         space = match.policy["metadata"].get("namespace")
         return any(self._view.overrides[0].get(name, space) is None for name in wanted)
 
-    def _situation(self, key: TemplateKey, binding: Object | None) -> Situation:
+    def _situation(
+        self, key: TemplateKey, template: Object, match: policy.Match | None, binding: Object | None
+    ) -> Situation:
         view = self._view
+        counted = match is not None and strategy(match.policy["spec"].get("placement") or {}) in _BY_ROOM
         lost: dict[str, float] = {}
         for member in view.members.all():
             if not member.ready:
@@ -216,6 +224,7 @@ class Bindings:
             failover_seconds=view.options.failover_seconds,
             wall=view.clock.wall(),
             counts=evictions.reported(binding) if tasks else {},
+            reserved=reserved(view, requirements(pod_spec(template))) if counted else {},
         )
 
     async def _claim(self, key: TemplateKey, template: Object, match: policy.Match | None) -> Object:

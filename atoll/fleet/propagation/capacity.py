@@ -6,7 +6,7 @@ here but by the member's own scheduler.
 
 from __future__ import annotations
 
-from atoll.fleet.model import NodeRoom, Requirements
+from atoll.fleet.model import Amounts, NodeRoom, Requirements
 from atoll.scheduling.matching import node_selector, untolerated
 from atoll.scheduling.resources import PODS
 
@@ -37,3 +37,9 @@ def fits(node: NodeRoom, needs: Requirements) -> int:
         if asked > 0:
             room = min(room, max(0, node.free.get(resource, 0)) // asked)
     return room
+
+
+def in_replicas(asked: Amounts, needs: Requirements) -> int:
+    """How many replicas of `needs` would take as much as `asked`, rounded up: by the scarcest resource."""
+    sizes = {**needs.requests, PODS: 1}
+    return max((-(-asked.get(name, 0) // size) for name, size in sizes.items() if size > 0), default=0)

@@ -100,6 +100,10 @@ class Ledger:
             self._rooms = _rooms(list(self._nodes), self._used)
         return self._rooms
 
+    def waiting(self) -> dict[str, int]:
+        """What pods without a node ask for, their number included."""
+        return self._used.get("", {})
+
     def node_summary(self) -> Object:
         return {"totalNum": len(self._nodes), "readyNum": sum(1 for node in self._nodes if node["ready"])}
 

@@ -152,6 +152,10 @@ class Member:
         """Free room per node; None where it is not known."""
         return self._ledger.rooms() if self._ledger is not None else None
 
+    def waiting(self) -> dict[str, int]:
+        """What pods without a node ask for, their number included."""
+        return self._ledger.waiting() if self._ledger is not None else {}
+
     def summaries(self) -> tuple[Object, Object] | None:
         """nodeSummary and resourceSummary; None till known."""
         if self._ledger is None or not self._ledger.synced:
