@@ -33,7 +33,7 @@ class DnsServer:
     async def open(self, address: str, port: int = 53) -> None:
         loop = asyncio.get_running_loop()
         self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=(address, port))
-        self._tcp = await asyncio.start_server(self._serve, address, port)
+        self._tcp = await asyncio.start_server(self._serve, address, port, reuse_address=True)
 
     async def close(self) -> None:
         if self._udp is not None:
