@@ -17,7 +17,8 @@ from pathlib import Path
 KUBERNETES, API = "v1.36.3", "v0.36.3"
 TARGET = Path(__file__).parent.parent / "atoll/cluster/apiserver/behaviour/internal.json"
 ROOTS = ("core.PodSpec", "core.PersistentVolumeClaimSpec", "core.PersistentVolumeSource", "core.SecurityContext",
-         "core.PodTemplateSpec", "batch.SuccessPolicy", "batch.PodFailurePolicy", "core.Taint")  # fmt: skip
+         "core.PodTemplateSpec", "batch.SuccessPolicy", "batch.PodFailurePolicy", "core.Taint",
+         "core.EphemeralContainer")  # fmt: skip
 LEAVES = {
     "string": "s", "bool": "b", "int32": "i", "int64": "i", "int": "i", "float64": "i",
     "resource.Quantity": "q", "intstr.IntOrString": "v", "metav1.Time": "v", "metav1.LabelSelector": "v",

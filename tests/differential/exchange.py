@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 Json = Any
-REFERENCE = re.compile(r"\$\(([^)]+)\)")
+REFERENCE = re.compile(r"\$\(([a-z][^)]*)\)")
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, quote, urlencode
 
 from atoll.base.errors import ApiError, BadRequest, NotFound, ServerError, Unreachable
 from atoll.base.names import SIMULATED_LABEL
+from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.dialing import Answer, Target, forwarded_headers, send, send_upgrade
 from atoll.cluster.apiserver.paths import Path
@@ -89,10 +90,10 @@ class Streamer:
     async def _log(self, pod: Object, query: Query) -> HttpResponse:
         metadata = pod["metadata"]
         container = _container(pod, query, "log")
-        _check_log_options(query)
+        _check_log_options(query, metadata["name"])
         name = pod["spec"].get("nodeName")
         if not name:
-            return HttpResponse(200, [("Content-Type", "text/plain")])
+            return HttpResponse(204)
         node = self._get(NODES, name)
         if is_simulated(node):
             text = f'# pod {metadata["name"]} is on the simulated node "{name}": it has no process, hence no log\n'
@@ -106,6 +107,7 @@ class Streamer:
 
     async def _command(self, request: HttpRequest, pod: Object, kind: str, query: Query) -> HttpResponse:
         container = _container(pod, query, kind)
+        self._kubelet(pod)
         wanted = [(there, "1") for here, there in _STREAM_PARAMETERS if _flag(query, here)]
         if not any(name in ("input", "output", "error") for name, _ in wanted):
             raise BadRequest("you must specify at least 1 of stdin, stdout, stderr")
@@ -242,7 +244,7 @@ def _container(pod: Object, query: Query, kind: str) -> str:
     raise BadRequest(text)
 
 
-def _check_log_options(query: Query) -> None:
+def _check_log_options(query: Query, pod: str) -> None:
     for key in ("sinceSeconds", "tailLines", "limitBytes"):
         value = (query.get(key) or [""])[-1]
         if value and not value.lstrip("-").isdigit():
@@ -250,9 +252,7 @@ def _check_log_options(query: Query) -> None:
         least = 0 if key == "tailLines" else 1
         if value and int(value) < least:
             bound = "must be greater than 0" if least else "must be greater than or equal to 0"
-            raise ApiError(
-                f'PodLogOptions "" is invalid: {key}: Invalid value: {value}: {bound}', code=422, reason="Invalid"
-            )
+            raise problems.invalid("", "PodLogOptions", pod, [problems.bad_value(key, int(value), bound)])
 
 
 def _flag(query: Query, name: str) -> bool:

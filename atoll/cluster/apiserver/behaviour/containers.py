@@ -87,6 +87,31 @@ def validate_init_containers(errors: Errors, path: str, spec: Object, scope: Pod
                     errors.append(bad_value(f"{at}.resizePolicy[{place}].restartPolicy", "RestartContainer", why))
 
 
+_EPHEMERAL_FORBIDDEN = ("ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
+
+
+def validate_ephemeral(errors: Errors, path: str, spec: Object, scope: PodScope) -> None:
+    others = {item.get("name", "") for item in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))}
+    seen = set(others)
+    why = "cannot be set for an Ephemeral Container"
+    for index, container in enumerate(spec["ephemeralContainers"] or ()):
+        at, name = f"{path}[{index}]", container.get("name", "")
+        _common(errors, at, container, scope)
+        if name in seen:
+            errors.append(duplicate(f"{at}.name", name))
+        seen.add(name)
+        target = container.get("targetContainerName")
+        if target and target not in others:
+            errors.append(volumes.not_found(f"{at}.targetContainerName", target))
+        for field in _EPHEMERAL_FORBIDDEN:
+            if container.get(field):
+                errors.append(not_allowed(f"{at}.{field}", why))
+        for place, mount in enumerate(container.get("volumeMounts") or ()):
+            for field in ("subPath", "subPathExpr"):
+                if mount.get(field):
+                    errors.append(not_allowed(f"{at}.volumeMounts[{place}].{field}", why))
+
+
 def _common(errors: Errors, at: str, container: Object, scope: PodScope) -> None:
     name = container.get("name")
     if not name:

@@ -512,6 +512,7 @@ HOOKS: dict[str, Hook] = {
     "admissionregistration/v1.RuleWithOperations": _rule,
     "admissionregistration/v1.NamedRuleWithOperations": _rule,
     "admissionregistration/v1.ServiceReference": _service_reference,
+    "apiregistration/v1.ServiceReference": _service_reference,
     "admissionregistration/v1.ValidatingAdmissionPolicySpec": _failure_policy,
     "admissionregistration/v1.MutatingAdmissionPolicySpec": _failure_policy,
     "admissionregistration/v1.MatchResources": _match_resources,

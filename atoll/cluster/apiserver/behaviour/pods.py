@@ -8,6 +8,7 @@ from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Object
 from atoll.cluster.apiserver.behaviour.internal import difference
 from atoll.cluster.apiserver.behaviour.podspec import validate_pod_spec, validate_tolerations
+from atoll.cluster.apiserver.behaviour.strategy import pod_qos
 from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required
 
 _MIRROR = "kubernetes.io/config.mirror"
@@ -222,6 +223,52 @@ def _no_restart(errors: Errors, field: str, listed: str, new: Object, old: Objec
         if current is not None and (current.get("state") or {}).get("terminated") is None:
             why = "may not be transitioned to non-terminated state"
             errors.append(not_allowed(f"status.{field}[{index}].state", why))
+
+
+def validate_ephemeral(new: Object, old: Object) -> Errors:
+    """Ephemeral containers are only ever added."""
+    errors: Errors = []
+    _pod(errors, new)
+    if _MIRROR in (old["metadata"].get("annotations") or {}):
+        return [not_allowed("", "static pods do not support ephemeral containers")]
+    by_name = {item.get("name"): item for item in new["spec"].get("ephemeralContainers") or ()}
+    for before in old["spec"].get("ephemeralContainers") or ():
+        name = before.get("name")
+        why = f'existing ephemeral containers "{name}" may not be'
+        if name not in by_name:
+            errors.append(not_allowed("spec.ephemeralContainers", f"{why} removed\n"))
+        elif by_name[name] != before:
+            changed = difference("core.EphemeralContainer", before, by_name[name])
+            errors.append(not_allowed("spec.ephemeralContainers", f"{why} changed\n{changed}"))
+    return errors
+
+
+def validate_resize(new: Object, old: Object) -> Errors:
+    """Only cpu and memory of running containers change, and never so that the quality of service does."""
+    errors: Errors = []
+    _pod(errors, new)
+    if _MIRROR in (old["metadata"].get("annotations") or {}):
+        return [not_allowed("", "static pods cannot be resized")]
+    before = (old.get("status") or {}).get("qosClass") or pod_qos(old["spec"])
+    if before != pod_qos(new["spec"]):
+        shown = (new.get("status") or {}).get("qosClass", "")
+        errors.append(bad_value("spec", shown, "Pod QOS Class may not change as a result of resizing"))
+    for index, pair in enumerate(
+        zip(new["spec"].get("containers") or (), old["spec"].get("containers") or (), strict=False)
+    ):
+        _resized(errors, f"spec.containers[{index}].resources", *pair)
+    return errors
+
+
+def _resized(errors: Errors, path: str, new: Object, old: Object) -> None:
+    for kind in ("limits", "requests"):
+        after = (new.get("resources") or {}).get(kind) or {}
+        before = (old.get("resources") or {}).get(kind) or {}
+        if any(name not in after for name in before):
+            errors.append(not_allowed(f"{path}.{kind}", f"resource {kind} cannot be removed"))
+        others = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
+        if others - {"cpu", "memory"}:
+            errors.append(not_allowed("spec", "only cpu and memory resources are mutable"))
 
 
 def validate_binding(binding: Object) -> Errors:

@@ -68,6 +68,8 @@ def _validate(errors: Errors, spec: Object, path: str, pod_name: str, is_pod: bo
     containers.validate_containers(errors, f"{path}.containers", spec.get("containers"), scope)
     if "initContainers" in spec:
         containers.validate_init_containers(errors, f"{path}.initContainers", spec, scope)
+    if "ephemeralContainers" in spec:
+        containers.validate_ephemeral(errors, f"{path}.ephemeralContainers", spec, scope)
     if spec.get("hostNetwork"):
         _host_network(errors, f"{path}.containers", spec, is_pod)
     checks.one_of(errors, f"{path}.restartPolicy", spec.get("restartPolicy"), _RESTART)

@@ -127,7 +127,9 @@ def _cluster_ips(errors: Errors, spec: Object) -> None:
                 errors.append(bad_value(path, addresses, "'None' must be the first and only value"))
             continue
         checks.ip_address(errors, f"{path}[{index}]", address)
-    if policy == "RequireDualStack":  # our clusters have one address family
+    if policy == "RequireDualStack" and not (
+        _headless(spec) and not spec.get("selector")
+    ):  # our clusters have one address family
         why = "this cluster is not configured for dual-stack services"
         errors.append(bad_value("spec.ipFamilyPolicy", policy, why))
     if len(addresses) > 2:

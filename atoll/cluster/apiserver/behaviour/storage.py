@@ -9,11 +9,13 @@ from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Object
 from atoll.cluster.apiserver.behaviour.internal import difference
 from atoll.cluster.apiserver.behaviour.podspec import node_selector
-from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required, too_long
+from atoll.cluster.apiserver.behaviour.volumes import driver_name
+from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, not_supported, required, too_long
 
 _ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _VOLUME_MODES = ("Block", "Filesystem")
 _RECLAIM = ("Delete", "Recycle", "Retain")
+_GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 _NOT_SOURCES = frozenset(
     (
         "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
@@ -218,8 +220,74 @@ def attachment(obj: Object) -> Errors:
     source = spec.get("source") or {}
     if source.get("persistentVolumeName") is None and source.get("inlineVolumeSpec") is None:
         errors.append(required("spec.source", "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
-    if not spec.get("nodeName"):
-        errors.append(required("spec.nodeName"))
+    checks.named(errors, "spec.nodeName", spec.get("nodeName", ""), names.dns_subdomain)
+    return errors
+
+
+def csi_driver(obj: Object) -> Errors:
+    errors: Errors = []
+    spec = obj.get("spec") or {}
+    policy, modes = spec.get("fsGroupPolicy"), spec.get("volumeLifecycleModes") or ()
+    if policy is not None and policy not in _GROUP_POLICIES:
+        errors.append(not_supported("spec.fsGroupPolicy", policy, _GROUP_POLICIES))
+    for mode in modes:
+        if mode not in ("Persistent", "Ephemeral"):
+            errors.append(not_supported("spec.volumeLifecycleModes", mode, ("Persistent", "Ephemeral")))
+    return errors
+
+
+def csi_driver_update(new: Object, old: Object) -> Errors:
+    errors = csi_driver(new)
+    for field in ("attachRequired", "volumeLifecycleModes"):
+        checks.immutable(errors, f"spec.{field}", new["spec"].get(field), old["spec"].get(field))
+    return errors
+
+
+def csi_node(obj: Object) -> Errors:
+    errors: Errors = []
+    seen: set[str] = set()
+    for index, driver in enumerate((obj.get("spec") or {}).get("drivers") or ()):
+        path, name = f"spec.drivers[{index}]", driver.get("name", "")
+        driver_name(errors, f"{path}.name", name)
+        if not driver.get("nodeID"):
+            errors.append(required(f"{path}.nodeID"))
+        if name in seen:
+            errors.append(duplicate(f"{path}.name", name))
+        seen.add(name)
+    return errors
+
+
+def storage_capacity(obj: Object) -> Errors:
+    errors: Errors = []
+    checks.named(errors, "storageClassName", obj.get("storageClassName", ""), names.dns_subdomain)
+    for field in ("capacity", "maximumVolumeSize"):
+        amount = obj.get(field)
+        if amount is not None and quantity.parse(amount) < 0:
+            errors.append(bad_value(field, amount, "must be greater than or equal to 0"))
+    checks.label_selector(errors, "nodeTopology", obj.get("nodeTopology"))
+    return errors
+
+
+def storage_capacity_update(new: Object, old: Object) -> Errors:
+    errors = storage_capacity(new)
+    for field in ("nodeTopology", "storageClassName"):
+        checks.immutable(errors, field, new.get(field), old.get(field))
+    return errors
+
+
+def attributes_class(obj: Object) -> Errors:
+    errors: Errors = []
+    driver_name(errors, "driverName", obj.get("driverName", ""))
+    if not obj.get("parameters"):
+        errors.append(required("parameters", "must contain at least one key/value pair"))
+    return errors
+
+
+def attributes_class_update(new: Object, old: Object) -> Errors:
+    errors: Errors = []
+    for field in ("driverName", "parameters"):
+        if new.get(field) != old.get(field):
+            errors.append(not_allowed(field, f"updates to {field} are forbidden."))
     return errors
 
 

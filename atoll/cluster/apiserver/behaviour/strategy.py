@@ -156,6 +156,8 @@ def prepare_pod(obj: Object) -> None:
     spec = obj["spec"]
     obj["metadata"]["generation"] = 1
     obj["status"] = {"phase": "Pending", "qosClass": pod_qos(spec)}
+    if spec.get("terminationGracePeriodSeconds", 0) < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     if spec.get("schedulingGates"):
         obj["status"]["conditions"] = [
             {
@@ -222,6 +224,13 @@ def pod_grace_period(obj: Object, asked: int | None) -> int:
 
 
 # Others
+
+
+def prepare_limit_range(obj: Object) -> None:
+    """A limit range without a name is named after its uid."""
+    metadata = obj["metadata"]
+    if not metadata.get("name"):
+        metadata["name"] = metadata.get("uid", "")
 
 
 def prepare_namespace(obj: Object) -> None:
@@ -295,6 +304,13 @@ def _generate_selector(obj: Object) -> None:
         metadata["labels"] = dict(labels)
     match = spec.setdefault("selector", {}).setdefault("matchLabels", {})
     match.setdefault("batch.kubernetes.io/controller-uid", metadata.get("uid", ""))
+
+
+def prepare_attributes_class(obj: Object) -> None:
+    """Held while volumes use it (upstream's StorageObjectInUseProtection admission)."""
+    finalizers = obj["metadata"].setdefault("finalizers", [])
+    if "kubernetes.io/vac-protection" not in finalizers:
+        finalizers.append("kubernetes.io/vac-protection")
 
 
 def prepare_persistent_volume(obj: Object) -> None:

@@ -230,6 +230,17 @@ def workload(*path: str, check_name: bool = True) -> Warn:
     return warn
 
 
+_stateful_template = workload("spec", "template", check_name=False)
+
+
+def stateful_set(obj: Object, old: Object | None) -> list[str]:
+    warnings = _stateful_template(obj, old)
+    if (obj["spec"].get("revisionHistoryLimit") or 0) < 0:
+        why = "a negative value retains all historical revisions; a value >= 0 is recommended"
+        warnings.append(f"spec.revisionHistoryLimit: {why}")
+    return warnings
+
+
 def service(obj: Object, old: Object | None) -> list[str]:
     del old
     spec = obj["spec"]

@@ -1,0 +1,499 @@
+"""Checks of admission registration, flow control, API services, certificate requests (upstream's validation)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.behaviour import checks
+from atoll.cluster.apiserver.behaviour.checks import Errors
+from atoll.cluster.apiserver.behaviour.defaulting import Object
+from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, not_supported, required
+
+_OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
+_REVIEWS = ("v1", "v1beta1")
+_FAILURES = ("Fail", "Ignore")
+_MATCHES = ("Equivalent", "Exact")
+_USAGES = (
+    "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment",
+    "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel",
+    "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime",
+    "server auth", "signing", "timestamping",
+)  # fmt: skip
+_DENY_AND_WARN = (
+    "must not contain both Deny and Warn (repeating the same validation failure information in the API response and"
+    " headers serves no purpose)"
+)
+
+
+def webhooks(obj: Object) -> Errors:
+    errors: Errors = []
+    seen: set[str] = set()
+    for index, hook in enumerate(obj.get("webhooks") or ()):
+        path = f"webhooks[{index}]"
+        _webhook(errors, path, hook)
+        name = hook.get("name", "")
+        if name in seen:
+            errors.append(duplicate(f"{path}.name", name))
+        seen.add(name)
+    return errors
+
+
+def _webhook(errors: Errors, path: str, hook: Object) -> None:
+    _review_versions(errors, f"{path}.admissionReviewVersions", hook.get("admissionReviewVersions") or [])
+    _domain(errors, f"{path}.name", hook.get("name", ""))
+    for index, rule in enumerate(hook.get("rules") or ()):
+        _rule(errors, f"{path}.rules[{index}]", rule)
+    for field, allowed in (("failurePolicy", _FAILURES), ("matchPolicy", _MATCHES)):
+        value = hook.get(field)
+        if value is not None and value not in allowed:
+            errors.append(not_supported(f"{path}.{field}", value, allowed))
+    effects = hook.get("sideEffects")
+    if effects not in ("None", "NoneOnDryRun"):
+        if effects is None:
+            errors.append(required(f"{path}.sideEffects", "must specify one of None, NoneOnDryRun"))
+        else:
+            errors.append(not_supported(f"{path}.sideEffects", effects, ("None", "NoneOnDryRun")))
+    seconds = hook.get("timeoutSeconds")
+    if seconds is not None and not 1 <= seconds <= 30:
+        why = "the timeout value must be between 1 and 30 seconds"
+        errors.append(bad_value(f"{path}.timeoutSeconds", seconds, why))
+    again = hook.get("reinvocationPolicy")
+    if again is not None and again not in ("IfNeeded", "Never"):
+        errors.append(not_supported(f"{path}.reinvocationPolicy", again, ("IfNeeded", "Never")))
+    for field in ("namespaceSelector", "objectSelector"):
+        checks.label_selector(errors, f"{path}.{field}", hook.get(field))
+    _client(errors, f"{path}.clientConfig", hook.get("clientConfig") or {})
+
+
+def _domain(errors: Errors, path: str, name: str) -> None:
+    if not name:
+        errors.append(required(path))
+        return
+    problems = names.dns_subdomain(name)
+    for message in problems:
+        errors.append(bad_value(path, name, message))
+    if not problems and name.count(".") < 2:
+        errors.append(bad_value(path, name, "should be a domain with at least three segments separated by dots"))
+
+
+def _review_versions(errors: Errors, path: str, versions: list[str]) -> None:
+    listed = ", ".join(_REVIEWS)
+    if not versions:
+        errors.append(required(path, f"must specify one of {listed}"))
+        return
+    seen: set[str] = set()
+    for index, version in enumerate(versions):
+        checks.named(errors, f"{path}[{index}]", version, names.dns_1035_label)
+        if version in seen:
+            errors.append(duplicate(f"{path}[{index}]", version))
+        seen.add(version)
+    if not seen & set(_REVIEWS):
+        errors.append(bad_value(path, versions, f"must include at least one of {listed}"))
+
+
+def _rule(errors: Errors, path: str, rule: Object) -> None:
+    operations = rule.get("operations") or []
+    if not operations:
+        errors.append(required(f"{path}.operations"))
+    if len(operations) > 1 and "*" in operations:
+        why = "if '*' is present, must not specify other operations"
+        errors.append(bad_value(f"{path}.operations", operations, why))
+    for index, operation in enumerate(operations):
+        if operation not in _OPERATIONS:
+            errors.append(not_supported(f"{path}.operations[{index}]", operation, _OPERATIONS))
+    for field, plural in (("apiGroups", "API groups"), ("apiVersions", "API versions")):
+        values = rule.get(field) or []
+        if not values:
+            errors.append(required(f"{path}.{field}"))
+        if len(values) > 1 and "*" in values:
+            errors.append(bad_value(f"{path}.{field}", values, f"if '*' is present, must not specify other {plural}"))
+    for index, version in enumerate(rule.get("apiVersions") or ()):
+        if not version:
+            errors.append(required(f"{path}.apiVersions[{index}]"))
+    _rule_resources(errors, f"{path}.resources", rule.get("resources") or [])
+    scope = rule.get("scope")
+    if scope is not None and scope not in ("*", "Cluster", "Namespaced"):
+        errors.append(not_supported(f"{path}.scope", scope, ("*", "Cluster", "Namespaced")))
+
+
+def _rule_resources(errors: Errors, path: str, resources: list[str]) -> None:
+    if not resources:
+        errors.append(required(path))
+    if "*/*" in resources and len(resources) > 1:
+        why = "if '*/*' is present, must not specify other resources"
+        errors.append(bad_value(path, resources, why))
+    if "*" in resources and any("/" not in name for name in resources if name != "*"):
+        why = "if '*' is present, must not specify other resources without subresources"
+        errors.append(bad_value(path, resources, why))
+    for index, name in enumerate(resources):
+        if not name:
+            errors.append(required(f"{path}[{index}]"))
+
+
+def _client(errors: Errors, path: str, client: Object) -> None:
+    url: str | None = client.get("url")
+    service: Object | None = client.get("service")
+    if (url is None) == (service is None):
+        errors.append(required(path, "exactly one of url or service is required"))
+    elif url is not None:
+        _url(errors, f"{path}.url", url)
+    elif service is not None:
+        for field in ("name", "namespace"):
+            if not service.get(field):
+                errors.append(required(f"{path}.service.{field}", f"service {field} is required"))
+        port = service.get("port", 443)
+        if not 1 <= port <= 65535:
+            why = "port is not valid: " + checks.inclusive_range(1, 65535)
+            errors.append(bad_value(f"{path}.service.port", port, why))
+
+
+def _url(errors: Errors, path: str, url: str) -> None:
+    form = "; desired format: https://host[/path]"
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        errors.append(bad_value(path, parts.scheme, f"'https' is the only allowed URL scheme{form}"))
+    if not parts.netloc:
+        errors.append(bad_value(path, parts.netloc, f"host must be specified{form}"))
+    if parts.username is not None:
+        errors.append(bad_value(path, parts.username, f"user information is not permitted in the URL{form}"))
+    if parts.fragment:
+        errors.append(bad_value(path, parts.fragment, f"fragments are not permitted in the URL{form}"))
+    if parts.query:
+        errors.append(bad_value(path, parts.query, f"query parameters are not permitted in the URL{form}"))
+
+
+def admission_policy(obj: Object) -> Errors:
+    errors: Errors = []
+    spec = obj.get("spec") or {}
+    failure = spec.get("failurePolicy")
+    if failure is not None and failure not in _FAILURES:
+        errors.append(not_supported("spec.failurePolicy", failure, _FAILURES))
+    constraints = spec.get("matchConstraints")
+    if constraints is None:
+        errors.append(required("spec.matchConstraints"))
+    else:
+        rules = constraints.get("resourceRules") or ()
+        if not rules:
+            errors.append(required("spec.matchConstraints.resourceRules"))
+        for index, rule in enumerate(rules):
+            _rule(errors, f"spec.matchConstraints.resourceRules[{index}]", rule)
+    validations, audits = spec.get("validations") or (), spec.get("auditAnnotations") or ()
+    if not validations and not audits:
+        why = "validations or auditAnnotations must contain at least one item"
+        errors += [required("spec.validations", why), required("spec.auditAnnotations", why)]
+    for index, validation in enumerate(validations):
+        path = f"spec.validations[{index}]"
+        if not (validation.get("expression") or "").strip():
+            errors.append(required(f"{path}.expression", "expression is not specified"))
+        reason = validation.get("reason")
+        allowed = ("Forbidden", "Invalid", "RequestEntityTooLarge")
+        if reason is not None and reason not in (*allowed, "Unauthorized"):
+            errors.append(not_supported(f"{path}.reason", reason, allowed))
+    return errors
+
+
+def policy_binding(obj: Object) -> Errors:
+    errors: Errors = []
+    spec = obj.get("spec") or {}
+    name, actions = spec.get("policyName", ""), spec.get("validationActions") or []
+    if not name:
+        errors.append(required("spec.policyName"))
+    else:
+        checks.named(errors, "spec.policyName", name, names.dns_subdomain)
+    path = "spec.validationActions"
+    if not actions:
+        errors.append(required(path, "at least one validation action is required"))
+    seen: set[str] = set()
+    for index, action in enumerate(actions):
+        if action not in ("Audit", "Deny", "Warn"):
+            errors.append(not_supported(f"{path}[{index}]", action, ("Audit", "Deny", "Warn")))
+        if action in seen:
+            errors.append(duplicate(f"{path}[{index}]", action))
+        seen.add(action)
+    if {"Deny", "Warn"} <= seen:
+        errors.append(bad_value(path, actions, _DENY_AND_WARN))
+    return errors
+
+
+# Flow control
+
+
+def priority_level(obj: Object) -> Errors:
+    errors: Errors = []
+    spec = obj.get("spec") or {}
+    kind, limited, exempt = spec.get("type", ""), spec.get("limited"), spec.get("exempt")
+    if kind == "Exempt":
+        if limited is not None:
+            errors.append(not_allowed("spec.limited", "must be nil if the type is not Limited"))
+    elif kind == "Limited":
+        if exempt is not None:
+            errors.append(not_allowed("spec.exempt", "must be nil if the type is Limited"))
+        if limited is None:
+            errors.append(required("spec.limited", "must not be empty when type is Limited"))
+        else:
+            _limited(errors, limited)
+    else:
+        errors.append(not_supported("spec.type", kind, ("Exempt", "Limited")))
+    return errors
+
+
+def _limited(errors: Errors, limited: Object) -> None:
+    path = "spec.limited"
+    shares = limited.get("nominalConcurrencyShares", 30)
+    checks.nonnegative(errors, f"{path}.nominalConcurrencyShares", shares)
+    response = limited.get("limitResponse") or {}
+    kind, queuing, at = response.get("type", ""), response.get("queuing"), f"{path}.limitResponse"
+    if kind == "Reject":
+        if queuing is not None:
+            why = "must be nil if limited.limitResponse.type is not Limited"
+            errors.append(not_allowed(f"{at}.queuing", why))
+    elif kind == "Queue":
+        if queuing is None:
+            why = "must not be empty if limited.limitResponse.type is Limited"
+            errors.append(required(f"{at}.queuing", why))
+        else:
+            for field in ("queueLengthLimit", "queues", "handSize"):
+                if queuing.get(field, 1) <= 0:
+                    errors.append(bad_value(f"{at}.queuing.{field}", queuing[field], "must be positive"))
+    else:
+        errors.append(not_supported(f"{at}.type", kind, ("Queue", "Reject")))
+
+
+def flow_schema(obj: Object) -> Errors:
+    errors: Errors = []
+    spec = obj.get("spec") or {}
+    precedence = spec.get("matchingPrecedence", 1000)
+    if precedence <= 0:
+        errors.append(bad_value("spec.matchingPrecedence", precedence, "must be a positive value"))
+    if precedence > 10000:
+        errors.append(bad_value("spec.matchingPrecedence", precedence, "must not be greater than 10000"))
+    method = (spec.get("distinguisherMethod") or {}).get("type")
+    if method is not None and method not in ("ByNamespace", "ByUser"):
+        errors.append(not_supported("spec.distinguisherMethod", method, ("ByNamespace", "ByUser")))
+    level = (spec.get("priorityLevelConfiguration") or {}).get("name", "")
+    if not level:
+        errors.append(required("spec.priorityLevelConfiguration.name", "must reference a priority level"))
+    for index, rule in enumerate(spec.get("rules") or ()):
+        _flow_rule(errors, f"spec.rules[{index}]", rule)
+    return errors
+
+
+def _flow_rule(errors: Errors, path: str, rule: Object) -> None:
+    subjects = rule.get("subjects") or ()
+    if not subjects:
+        errors.append(required(f"{path}.subjects", "subjects must contain at least one value"))
+    for index, subject in enumerate(subjects):
+        kind, at = subject.get("kind", ""), f"{path}.subjects[{index}]"
+        if kind not in ("Group", "ServiceAccount", "User"):
+            errors.append(not_supported(f"{at}.kind", kind, ("Group", "ServiceAccount", "User")))
+            continue
+        field = kind[0].lower() + kind[1:]
+        if subject.get(field) is None:
+            errors.append(required(f"{at}.{field}", f"{field} is required when subject kind is '{kind}'"))
+    resources, paths = rule.get("resourceRules") or (), rule.get("nonResourceRules") or ()
+    if not resources and not paths:
+        why = "at least one of resourceRules and nonResourceRules has to be non-empty"
+        errors.append(required(path, why))
+    for index, item in enumerate(resources):
+        at = f"{path}.resourceRules[{index}]"
+        for field, shown in (("verbs", "verbs"), ("apiGroups", "resource rules must supply at least one api group"),
+                             ("resources", "resource rules must supply at least one resource")):  # fmt: skip
+            if not item.get(field):
+                why = "verbs must contain at least one value" if field == "verbs" else shown
+                errors.append(required(f"{at}.{field}", why))
+
+
+# Certificate requests, API services
+
+
+def signing_request(obj: Object) -> Errors:
+    errors: Errors = []
+    spec = obj.get("spec") or {}
+    request, usages, signer = spec.get("request") or "", spec.get("usages") or [], spec.get("signerName", "")
+    if not _is_request(request):
+        errors.append(bad_value("spec.request", request, "PEM block type must be CERTIFICATE REQUEST"))
+    if not usages:
+        errors.append(required("spec.usages"))
+    for index, usage in enumerate(usages):
+        if usage not in _USAGES:
+            errors.append(not_supported(f"spec.usages[{index}]", usage, _USAGES))
+    for index, usage in checks.duplicates(usages):
+        errors.append(duplicate(f"spec.usages[{index}]", usage))
+    if not signer:
+        errors.append(required("spec.signerName"))
+    else:
+        _signer(errors, "spec.signerName", signer)
+    seconds = spec.get("expirationSeconds")
+    if seconds is not None and seconds < 600:
+        why = "may not specify a duration less than 600 seconds (10 minutes)"
+        errors.append(bad_value("spec.expirationSeconds", seconds, why))
+    return errors
+
+
+def _is_request(encoded: str) -> bool:
+    try:
+        return b"-----BEGIN CERTIFICATE REQUEST-----" in base64.b64decode(encoded)
+    except (ValueError, binascii.Error):
+        return False
+
+
+def _signer(errors: Errors, path: str, signer: str) -> None:
+    domain, slash, rest = signer.partition("/")
+    if not slash or not domain or not rest or "/" in rest:
+        why = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
+        errors.append(bad_value(path, signer, why))
+        return
+    for message in names.dns_subdomain(domain):
+        errors.append(bad_value(path, domain, f'validating label "{domain}": {message}'))
+
+
+def api_service(obj: Object) -> Errors:
+    errors: Errors = []
+    spec = obj.get("spec") or {}
+    group, version, name = spec.get("group", ""), spec.get("version", ""), obj["metadata"].get("name", "")
+    wanted = f"{version}.{group}"
+    if name != wanted:
+        errors.append(bad_value("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{wanted}"'))
+    if group:
+        checks.named(errors, "spec.group", group, names.dns_subdomain)
+    checks.named(errors, "spec.version", version, names.dns_1035_label)
+    minimum, priority = spec.get("groupPriorityMinimum", 0), spec.get("versionPriority", 0)
+    if not 0 < minimum <= 20000:
+        errors.append(bad_value("spec.groupPriorityMinimum", minimum, "must be positive and less than 20000"))
+    if not 0 < priority <= 1000:
+        errors.append(bad_value("spec.versionPriority", priority, "must be positive and less than 1000"))
+    service = spec.get("service")
+    if service is None:
+        if spec.get("caBundle"):
+            shown = f"{len(spec['caBundle'])} bytes"
+            errors.append(bad_value("spec.caBundle", shown, "local APIServices may not have a caBundle"))
+        if spec.get("insecureSkipTLSVerify"):
+            why = "local APIServices may not have insecureSkipTLSVerify"
+            errors.append(bad_value("spec.insecureSkipTLSVerify", True, why))
+        return errors
+    for field in ("namespace", "name"):
+        if not service.get(field):
+            errors.append(required(f"spec.service.{field}"))
+    if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
+        errors.append(bad_value("spec.insecureSkipTLSVerify", True, "may not be true if caBundle is present"))
+    return errors
+
+
+# Devices, addresses
+
+
+def resource_claim(obj: Object) -> Errors:
+    errors: Errors = []
+    devices(errors, "spec.devices", (obj.get("spec") or {}).get("devices") or {})
+    return errors
+
+
+def devices(errors: Errors, path: str, claim: Object) -> None:
+    seen: set[str] = set()
+    for index, request in enumerate(claim.get("requests") or ()):
+        at, name = f"{path}.requests[{index}]", request.get("name", "")
+        if not name:
+            errors.append(required(f"{at}.name"))
+        else:
+            checks.named(errors, f"{at}.name", name, names.dns_label)
+        if name in seen:
+            errors.append(duplicate(f"{at}.name", name))
+        seen.add(name)
+        exactly, first = request.get("exactly"), request.get("firstAvailable")
+        if (exactly is None) == (not first):
+            why = "exactly one of `exactly` or `firstAvailable` is required"
+            errors.append(required(at, why) if exactly is None else bad_value(at, None, why))
+        elif exactly is not None and not exactly.get("deviceClassName"):
+            errors.append(required(f"{at}.exactly.deviceClassName"))
+
+
+def resource_claim_update(new: Object, old: Object) -> Errors:
+    errors = resource_claim(new)
+    if new.get("spec") != old.get("spec"):
+        errors.append(bad_value("spec", _internal(new.get("spec") or {}), checks.IMMUTABLE))
+    return errors
+
+
+_REQUEST = ("DeviceClassName", "Selectors", "AllocationMode", "Count", "AdminAccess", "Tolerations", "Capacity")
+
+
+def _internal(spec: Object) -> Object:
+    """A claim's spec as Go prints its internal type."""
+    claim = spec.get("devices") or {}
+
+    def exact(request: Object | None) -> Object | None:
+        if request is None:
+            return None
+        zeros: dict[str, Any] = {"DeviceClassName": "", "AllocationMode": "", "Count": 0}
+        return {name: request.get(name[0].lower() + name[1:], zeros.get(name)) for name in _REQUEST}
+
+    requests = [
+        {
+            "Name": item.get("name", ""),
+            "Exactly": exact(item.get("exactly")),
+            "FirstAvailable": item.get("firstAvailable"),
+        }
+        for item in claim.get("requests") or ()
+    ]
+    return {
+        "Devices": {
+            "Requests": requests or None,
+            "Constraints": claim.get("constraints"),
+            "Config": claim.get("config"),
+        }
+    }
+
+
+def resource_slice(obj: Object) -> Errors:
+    errors: Errors = []
+    spec = obj.get("spec") or {}
+    driver, pool = spec.get("driver", ""), spec.get("pool") or {}
+    if not driver:
+        errors.append(required("spec.driver"))
+    else:
+        checks.named(errors, "spec.driver", driver, names.dns_subdomain)
+    if not pool.get("name"):
+        errors.append(required("spec.pool.name"))
+    count = pool.get("resourceSliceCount", 0)
+    if count <= 0:
+        errors.append(bad_value("spec.pool.resourceSliceCount", count, "must be greater than zero"))
+    checks.nonnegative(errors, "spec.pool.generation", pool.get("generation"))
+    places = [field for field in ("nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection") if spec.get(field)]
+    if not places:
+        why = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
+        errors.append(required("spec", why))
+    for index, device in enumerate(spec.get("devices") or ()):
+        checks.named(errors, f"spec.devices[{index}].name", device.get("name", ""), names.dns_label)
+    return errors
+
+
+def service_cidr(obj: Object) -> Errors:
+    errors: Errors = []
+    blocks: Iterable[str] = (obj.get("spec") or {}).get("cidrs") or ()
+    if not blocks:
+        errors.append(required("spec.cidrs", "at least one CIDR required"))
+    for index, block in enumerate(blocks):
+        address, slash, bits = block.partition("/")
+        parsed = checks.parse_ip(address)
+        if not slash or parsed is None or not bits.isdigit() or int(bits) > parsed.max_prefixlen:
+            why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+            errors.append(bad_value(f"spec.cidrs[{index}]", block, why))
+    return errors
+
+
+def ip_address(obj: Object) -> Errors:
+    errors: Errors = []
+    checks.ip_address(errors, "metadata.name", obj["metadata"].get("name", ""))
+    parent = (obj.get("spec") or {}).get("parentRef")
+    if parent is None:
+        errors.append(required("spec.parentRef"))
+    else:
+        for field in ("resource", "name"):
+            if not parent.get(field):
+                errors.append(required(f"spec.parentRef.{field}"))
+    return errors
