@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -60,6 +61,7 @@ def _main(work: Work) -> Main:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
         # objects are many and rarely cyclic: collect less often (a fifth of the time in a large Deployment)
         gc.set_threshold(200_000, 50, 1000)
+        _allow_many_files()
         channel = Channel(connection)
         try:
             with asyncio.Runner(loop_factory=_new_loop) as runner:
@@ -70,6 +72,14 @@ def _main(work: Work) -> Main:
             sys.exit(1)
 
     return main
+
+
+def _allow_many_files() -> None:
+    """Ten thousand idle clients are ten thousand descriptors; the soft limit is often 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
