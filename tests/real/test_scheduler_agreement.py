@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import time
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 from control_plane import available, control_plane
 
 from atoll.base.chance import Chance
