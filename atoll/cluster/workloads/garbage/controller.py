@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from contextlib import suppress
 from functools import partial
 from itertools import repeat
 
@@ -64,10 +65,11 @@ class GarbageCollector:
             await asyncio.sleep(seconds)
 
     async def _wait_synced(self) -> None:
-        waits = [asyncio.ensure_future(informer.synced.wait()) for informer in self._followed.values()]
-        _, late = await asyncio.wait(waits, timeout=_SYNC_PATIENCE_SECONDS) if waits else (set(), set())
-        for wait in late:
-            wait.cancel()
+        """Of what is followed; one that doesn't come (a broken API service) holds the others up only so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SYNC_PATIENCE_SECONDS):
+                for informer in list(self._followed.values()):
+                    await informer.synced.wait()
 
     async def _keep_discovering(self) -> None:
         while True:

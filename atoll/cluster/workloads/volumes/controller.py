@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atoll.base.clock import rfc3339
 from atoll.base.errors import AlreadyExists, NotFound
 from atoll.client.port import DeleteOptions, Object
 from atoll.cluster.workloads.common.context import Context
@@ -24,6 +25,7 @@ class VolumeController:
         self.name = NAME
         self._client = context.client(NAME)
         self._events = context.recorder(_SOURCE)
+        self._clock = context.clock
         self._provisions = context.options.provision_volumes
         self._claims = context.informers.of(PERSISTENT_VOLUME_CLAIMS)
         self._volumes = context.informers.of(PERSISTENT_VOLUMES)
@@ -181,9 +183,21 @@ class VolumeController:
         name = volume["metadata"]["name"]
         if claim["spec"].get("volumeName") != name or matching.BIND_COMPLETED not in meta.annotations(claim):
             claim = await self._client.update(PERSISTENT_VOLUME_CLAIMS, matching.with_volume(claim, volume))
+        volume = await self._expand(claim, volume)
         status = matching.bound_status(claim, volume)
         if status != (claim.get("status") or {}):
             await self._client.update(PERSISTENT_VOLUME_CLAIMS, {**claim, "status": status}, subresource="status")
+
+    async def _expand(self, claim: Object, volume: Object) -> Object:
+        """A claim that asks for more has its provisioned volume grown (admission has asked its class)."""
+        wanted = matching.requested(claim)
+        if matching.PROVISIONED_BY not in meta.annotations(volume) or not matching.is_bigger(wanted, volume):
+            return volume
+        capacity = {**(volume["spec"].get("capacity") or {}), "storage": wanted}
+        grown = {**volume, "spec": {**volume["spec"], "capacity": capacity}}
+        grown = await self._client.update(PERSISTENT_VOLUMES, grown)
+        self._events.event(claim, NORMAL, "FileSystemResizeSuccessful", "MountVolume.NodeExpandVolume succeeded")
+        return grown
 
     async def _set_pending(self, claim: Object) -> None:
         status = claim.get("status") or {}
@@ -205,8 +219,8 @@ class VolumeController:
         status = volume.get("status") or {}
         if status.get("phase") == phase:
             return volume
-        kept = {name: value for name, value in status.items() if name != "lastPhaseTransitionTime"}
-        changed = {**volume, "status": {**kept, "phase": phase}}
+        now = rfc3339(self._clock.wall())
+        changed = {**volume, "status": {**status, "phase": phase, "lastPhaseTransitionTime": now}}
         return await self._client.update(PERSISTENT_VOLUMES, changed, subresource="status")
 
     async def _settle_volume(self, volume: Object) -> None:

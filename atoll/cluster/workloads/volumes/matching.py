@@ -29,6 +29,10 @@ def requested(claim: Object) -> str:
     return str(((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage") or "0")
 
 
+def is_bigger(size: str, volume: Object) -> bool:
+    return quantity.parse(size) > quantity.parse((volume["spec"].get("capacity") or {}).get("storage") or "0")
+
+
 def is_bound_to(volume: Object, claim: Object) -> bool:
     """Its claimRef names this very claim."""
     reference = volume["spec"].get("claimRef") or {}
@@ -102,7 +106,7 @@ def with_volume(claim: Object, volume: Object) -> Object:
 def bound_status(claim: Object, volume: Object) -> Object:
     status = {name: value for name, value in (claim.get("status") or {}).items() if name != "conditions"}
     spec = volume["spec"]
-    capacity = (claim.get("status") or {}).get("capacity") or {"storage": (spec.get("capacity") or {}).get("storage")}
+    capacity = {"storage": (spec.get("capacity") or {}).get("storage")}
     return {**status, "phase": "Bound", "accessModes": list(spec.get("accessModes") or ()), "capacity": capacity}
 
 
