@@ -8,6 +8,7 @@ serves, as a simulated pod's address, is refused at once instead of timing out.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
 from contextlib import suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 from atoll.cluster.network.netlink import ROUTE_LOCAL, Netlink
 
 _PREFIX = "atl"
+_LEAVING_LOOKS, _LEAVING_SECONDS = 150, 0.02
 
 
 def bridge_name(cluster: str) -> str:
@@ -76,9 +78,16 @@ class ClusterBridge:
             netlink.ensure_address(self.index, gateway, network.prefixlen)
         return gateway
 
-    def close(self) -> None:
-        with suppress(OSError):
+    async def close(self) -> None:
+        """Remove it, and wait until the pods' links, which their namespaces take along, are gone too."""
+        with suppress(OSError), Netlink() as netlink:
+            ports = netlink.ports(self.index)
             cleanup(self.cluster)
+            for _ in range(_LEAVING_LOOKS):
+                ports = [name for name in ports if netlink.index(name) is not None]
+                if not ports:
+                    return
+                await asyncio.sleep(_LEAVING_SECONDS)
 
     def _configure(self, key: str, value: str) -> None:
         with suppress(OSError):

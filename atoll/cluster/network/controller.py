@@ -126,7 +126,7 @@ class ClusterNetwork:
             await self._dns.close()
             await self._proxy.close()
             if bridge is not None:
-                bridge.close()
+                await bridge.close()
 
     def _open_bridge(self) -> ClusterBridge | None:
         config = self.config

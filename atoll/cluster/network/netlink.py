@@ -76,14 +76,13 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def links(self) -> dict[str, tuple[int, str]]:
-        """name → (index, alias) of every link in this namespace."""
-        found: dict[str, tuple[int, str]] = {}
+    def ports(self, bridge: int) -> list[str]:
+        """Names of the links on a bridge."""
+        found = []
         for payload in self._request(_GETLINK, _DUMP, _link_header()):
-            index = struct.unpack_from("=BxHi", payload)[2]
             fields = dict(_attributes(payload[16:]))
-            name = fields.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode()
-            found[name] = (index, fields.get(_IFLA_ALIAS, b"").rstrip(b"\0").decode())
+            if fields.get(_IFLA_MASTER) == struct.pack("=I", bridge):
+                found.append(fields.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode())
         return found
 
     def index(self, name: str) -> int | None:

@@ -66,8 +66,8 @@ class BridgeNetwork:
         if held is None:
             return
         self._used.discard(int(ipaddress.ip_address(held.ip)) - int(self._range.network_address))
-        self._delete_link(uid)
         if held.namespace is not None:
+            # the kernel takes the veth pair away with it, in the background; to delete a link oneself blocks for long
             held.namespace.close()
 
     def _delete_link(self, uid: str) -> None:
