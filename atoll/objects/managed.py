@@ -99,7 +99,7 @@ class Schema:
     def created(self, new: Object) -> tuple[FieldSet, FieldSet]:
         """Compare with the empty object. Objects come by the hundred from one template: a spec's set is remembered."""
         spec = new.get("spec")
-        encoded = orjson.dumps(spec) if type(spec) is dict else b""
+        encoded = bytes(memoryview(orjson.dumps(spec))) if type(spec) is dict else b""
         if not encoded or len(encoded) > _MOST_REMEMBERED_BYTES or (self.reset and "f:spec" in self.reset):
             return self.compare(self.empty(), new, self.api_version) or ({}, {})
         nothing, rest = dict(self.empty()), dict(new)

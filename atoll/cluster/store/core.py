@@ -151,7 +151,7 @@ class StoreCore:
         else:
             obj["metadata"]["resourceVersion"] = text
             kind = "ADDED" if current is None else "MODIFIED"
-        data = orjson.dumps(obj)
+        data = bytes(memoryview(orjson.dumps(obj)))  # a copy: orjson's own keeps the room that it wrote in
         self._assigned = version
         if current is not None:
             key = current.key

@@ -43,7 +43,7 @@ def _is_known_good(spec: Object, is_pod: bool) -> bool:
     The token volume's name, which differs from pod to pod, makes no difference; claims of ephemeral volumes are named
     after the pod, so those specs are always looked at.
     """
-    encoded = orjson.dumps(spec)
+    encoded = bytes(memoryview(orjson.dumps(spec)))  # kept: without the room that orjson wrote in
     if len(encoded) > _MOST_REMEMBERED_BYTES or b'"ephemeral":' in encoded:
         return False
     token = _TOKEN_VOLUME.search(encoded)
