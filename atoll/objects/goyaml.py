@@ -106,7 +106,7 @@ def load_all(text: str | bytes) -> list[Any]:
 
 def _json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {_key(key): _json(item) for key, item in value.items()}
+        return {key_text(key): _json(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_json(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -114,7 +114,8 @@ def _json(value: Any) -> Any:
     return value
 
 
-def _key(key: Any) -> str:
+def key_text(key: Any) -> str:
+    """A key of any kind as JSON has it."""
     if isinstance(key, bool):
         return "true" if key else "false"
     return "null" if key is None else str(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,7 @@ from atoll.base.clock import SystemClock
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access
 from atoll.client.port import Client
-from atoll.runtime.virtual import run_virtual
+from atoll.runtime.virtual import LoopClock, run_virtual
 from atoll.testing.cluster import new_cluster, over_http
 from atoll.testing.contracts.client import ClientContract, Scenario
 
@@ -28,7 +29,8 @@ class TestLocalClientInVirtualTime(ClientContract):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[tuple[Client, str]]:
-        cluster = await new_cluster(namespaces=("work",))
+        clock = LoopClock(asyncio.get_running_loop())
+        cluster = await new_cluster(clock=clock, namespaces=("work",))
         yield cluster.client, "work"
 
     def run(self, scenario: Scenario) -> None:

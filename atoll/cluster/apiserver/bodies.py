@@ -157,7 +157,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
-            key = {True: "true", False: "false", None: "null"}.get(key) or str(key)
+            key = goyaml.key_text(key)
         if key in result:
             line = key_node.start_mark.line + 1
             loader.repeated.append(f'  line {line}: key "{key}" already set in map')
