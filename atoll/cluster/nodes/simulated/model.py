@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,24 +125,25 @@ def is_simulated(node: Object) -> bool:
 
 
 class AddressPool:
-    """Addresses of one network, the lowest (or highest) free first; its own and the gateway's are left out."""
+    """Addresses of one network, from its lower or upper end; its own and the gateway's are left out."""
 
     def __init__(self, cidr: str, *, from_top: bool = False) -> None:
         self._network = ipaddress.ip_network(cidr, strict=False)
+        self._base = int(self._network.network_address)
         inside = range(2, self._network.num_addresses - 1)
         self._fresh: Iterator[int] = iter(reversed(inside) if from_top else inside)
-        self._free: list[str] = []
+        self._free: deque[str] = deque()
         self._used: set[str] = set()
 
     def take(self) -> str | None:
         """None when the network is used up."""
-        while self._free:
-            address = self._free.pop()
+        for offset in self._fresh:
+            address = self._text(self._base + offset)
             if address not in self._used:
                 self._used.add(address)
                 return address
-        for offset in self._fresh:
-            address = str(self._network.network_address + offset)
+        while self._free:  # the one given back longest ago
+            address = self._free.popleft()
             if address not in self._used:
                 self._used.add(address)
                 return address
@@ -149,6 +151,8 @@ class AddressPool:
 
     def use(self, address: str) -> bool:
         """Mark an address that some object has already; False when it is not of this network."""
+        if address in self._used:
+            return True
         try:
             inside = ipaddress.ip_address(address) in self._network
         except ValueError:
@@ -161,3 +165,8 @@ class AddressPool:
         if address in self._used:
             self._used.discard(address)
             self._free.append(address)
+
+    def _text(self, number: int) -> str:
+        if self._network.version == 4:  # thousands are taken at once, and ipaddress' own way is slow
+            return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        return str(ipaddress.IPv6Address(number))

@@ -8,10 +8,12 @@ nothing more: its lease runs out, its pods stay as they were.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atoll.base.backoff import Backoff
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, rfc3339
 from atoll.base.errors import AlreadyExists, AtollError, NotFound
@@ -33,6 +35,8 @@ Object = dict[str, Any]
 USER = "system:simulated-nodes"
 COMPONENT = "simulated-kubelet"
 _CREATES = 32
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +100,24 @@ class SimulatedNodes:
                     group.create_task(self._source.run(), name="simulated-stages")
                 self._nodes.add_handler(self._on_node)
                 self._pods.add_handler(self._on_pod)
-                await self.add(self._groups)
-                self.ready.set()
+                await self._create_all()
         finally:
             self._agenda.close()
 
+    async def _create_all(self) -> None:
+        """Create the nodes asked for, however often that takes."""
+        backoff, failures = Backoff(first_seconds=0.2, most_seconds=10.0), 0
+        while not self.ready.is_set():
+            try:
+                await self.add(self._groups)
+                self.ready.set()
+            except AtollError as error:
+                log.warning("simulated nodes: %s", error)
+                await asyncio.sleep(backoff.delay(failures))
+                failures += 1
+
     async def add(self, groups: Iterable[SimulatedGroup]) -> None:
-        """Create the nodes of groups that are not there yet."""
+        """Create the nodes of groups that are not there yet. Raises the first AtollError, the others being tried."""
         now = rfc3339(self._clock.wall())
         wanted = [
             node_object(group, number, self._addresses.new_node(), now)
@@ -119,7 +134,10 @@ class SimulatedNodes:
                 except AlreadyExists:
                     return
 
-        await asyncio.gather(*(create(node) for node in wanted))
+        results = await asyncio.gather(*(create(node) for node in wanted), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def remove(self, name: str) -> None:
         """Take a node away: the Node object goes, its pods are the pod garbage collector's."""
@@ -167,6 +185,8 @@ class SimulatedNodes:
         silent = (new["metadata"].get("annotations") or {}).get(HEARTBEAT_ANNOTATION) == "stopped"
         fresh = name not in self._managed
         self._managed.add(name)
+        if fresh:
+            self._addresses.of_node(name)  # taken, and not to be given to another
         if silent:
             self._stopped.add(name)
             self.node_player.forget((None, name))
