@@ -1,5 +1,6 @@
 """Plans of replica sets, stateful sets, daemon sets, endpoints, budgets, volumes, quotas and namespaces."""
 
+import ipaddress
 from typing import Any
 
 from atoll.base.clock import rfc3339
@@ -9,7 +10,7 @@ from atoll.cluster.workloads.daemonset.placement import compile_fit, new_pod, no
 from atoll.cluster.workloads.disruption.plan import Expected, calculate_status, expected
 from atoll.cluster.workloads.endpoints.slices import plan_slices
 from atoll.cluster.workloads.endpoints.subsets import plan_endpoints
-from atoll.cluster.workloads.housekeeping.cluster import aggregated_rules
+from atoll.cluster.workloads.housekeeping.cluster import Ranges, aggregated_rules
 from atoll.cluster.workloads.housekeeping.expiry import job_expiry
 from atoll.cluster.workloads.housekeeping.pod_gc import plan_ended
 from atoll.cluster.workloads.namespaces.plan import Remaining, conditions_after
@@ -271,3 +272,13 @@ def test_housekeeping() -> None:
     ended = [pod(str(number), phase="Failed", creationTimestamp=rfc3339(NOW + number)) for number in range(4)]
     assert [item["metadata"]["name"] for item in plan_ended([*ended, pod("alive")], 2)] == ["0", "1"]
     assert plan_ended(ended, 0) == []
+
+
+def test_ranges_of_nodes() -> None:
+    ranges = Ranges(ipaddress.ip_network("10.1.0.0/22"), 24)
+    ranges.take("10.1.1.0/24")
+    ranges.take("192.168.0.0/24")  # of another cluster: not ours to count
+    assert [ranges.choose() for _ in range(4)] == ["10.1.0.0/24", "10.1.2.0/24", "10.1.3.0/24", None]
+    ranges.give_back("10.1.2.0/24")
+    ranges.give_back("10.1.2.0/24")
+    assert [ranges.choose(), ranges.choose()] == ["10.1.2.0/24", None]

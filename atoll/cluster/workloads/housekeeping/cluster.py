@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from atoll.base.errors import NotFound
+from atoll.base.errors import AtollError, NotFound
 from atoll.client.port import MERGE_PATCH, Object
 from atoll.cluster.workloads.common.context import Context
 from atoll.cluster.workloads.common.selectors import compile_selector
@@ -66,12 +66,12 @@ class NodeAddresses:
     def __init__(self, context: Context) -> None:
         self.name = "node-ipam-controller"
         self._client = context.client("node-controller")
+        self._events = context.recorder("cidrAllocator")
         self._nodes: Informer = context.informers.of(NODES)
-        self._network = ipaddress.ip_network(context.options.cluster_cidr)
-        prefix = max(context.options.node_cidr_mask_size, self._network.prefixlen)
-        self._prefix = prefix if self._network.version == 4 else max(64, self._network.prefixlen)
-        self._taken: dict[str, str] = {}  # range → node
-        self._next = 0
+        network = ipaddress.ip_network(context.options.cluster_cidr)
+        prefix = max(context.options.node_cidr_mask_size, network.prefixlen)
+        self._ranges = Ranges(network, prefix if network.version == 4 else max(64, network.prefixlen))
+        self._waiting: dict[str, None] = {}
         self.loop: Controller[str] = Controller(self.name, self._reconcile, wait_for=(self._nodes,))
         self._nodes.add_handler(self._changed)
 
@@ -80,37 +80,92 @@ class NodeAddresses:
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
-            if old is not None:
-                self._taken.pop((old.get("spec") or {}).get("podCIDR", ""), None)
+            self._gone(old or {})
             return
         present = (new.get("spec") or {}).get("podCIDR")
         if present:
-            self._taken[present] = new["metadata"]["name"]
+            self._ranges.take(present)
         elif old is None:
             self.loop.queue.add(new["metadata"]["name"])
 
+    def _gone(self, node: Object) -> None:
+        self._waiting.pop(node["metadata"]["name"], None)
+        present = (node.get("spec") or {}).get("podCIDR")
+        if present:
+            self._ranges.give_back(present)
+            if self._waiting:
+                self.loop.queue.add(next(iter(self._waiting)))
+
     async def _reconcile(self, name: str) -> float | None:
         node = self._nodes.get(name)
+        self._waiting.pop(name, None)
         if node is None or (node.get("spec") or {}).get("podCIDR"):
             return None
-        chosen = self._choose()
+        chosen = self._ranges.choose()
         if chosen is None:
-            return 30.0
-        self._taken[chosen] = name
+            self._waiting[name] = None
+            message = f"Node {name} status is now: CIDRNotAvailable"
+            self._events.event(node, "Normal", "CIDRNotAvailable", message)
+            return None
         patch = {"spec": {"podCIDR": chosen, "podCIDRs": [chosen]}}
         try:
             await self._client.patch(NODES, name, patch, content_type=MERGE_PATCH)
-        except NotFound:
-            self._taken.pop(chosen, None)
+        except AtollError as error:
+            self._ranges.give_back(chosen)
+            if not isinstance(error, NotFound):
+                raise
         return None
 
-    def _choose(self) -> str | None:
-        total = 1 << (self._prefix - self._network.prefixlen)
-        width = 1 << (self._network.max_prefixlen - self._prefix)
-        for _ in range(total):
-            start = int(self._network.network_address) + self._next * width
-            self._next = (self._next + 1) % total
-            text = f"{ipaddress.ip_address(start)}/{self._prefix}"
-            if text not in self._taken:
-                return text
-        return None
+
+class Ranges:
+    """The equal parts of a network: taken in order, those given back last."""
+
+    def __init__(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network, prefix: int) -> None:
+        self._network = network
+        self._prefix = prefix
+        self._width = 1 << (network.max_prefixlen - prefix)
+        self._total = 1 << (prefix - network.prefixlen)
+        self._next = 0
+        self._returned: dict[int, None] = {}
+        self._taken: set[int] = set()
+
+    def choose(self) -> str | None:
+        """A free range, from now on taken; None when all are."""
+        while self._next < self._total:
+            number = self._next
+            self._next += 1
+            if number not in self._taken:
+                return self._text(number)
+        if not self._returned:
+            return None
+        number = next(iter(self._returned))
+        return self._text(number)
+
+    def take(self, text: str) -> None:
+        number = self._number(text)
+        if number is not None:
+            self._taken.add(number)
+            self._returned.pop(number, None)
+
+    def give_back(self, text: str) -> None:
+        number = self._number(text)
+        if number is not None and number in self._taken:
+            self._taken.discard(number)
+            if number < self._next:
+                self._returned[number] = None
+
+    def _text(self, number: int) -> str:
+        self._taken.add(number)
+        self._returned.pop(number, None)
+        return f"{ipaddress.ip_address(int(self._network.network_address) + number * self._width)}/{self._prefix}"
+
+    def _number(self, text: str) -> int | None:
+        """None for a range that is none of these."""
+        try:
+            found = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            return None
+        if found.version != self._network.version or found.prefixlen != self._prefix:
+            return None
+        number = (int(found.network_address) - int(self._network.network_address)) // self._width
+        return number if 0 <= number < self._total else None
