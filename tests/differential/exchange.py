@@ -19,6 +19,7 @@ REFERENCE = re.compile(r"\$\(([a-z][^)]*)\)")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _GO_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? [+-]\d{4} UTC( m=[+-][\d.]+)?")
+_ECHOED_VERSION = re.compile(r'(resourceVersion\\*":\\*")\d+')
 _SERVICE_IP = re.compile(r"\b10\.96\.\d+\.\d+\b")
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 _VERSION_TEXT = re.compile(r"(resource version: |current: |resourceVersion: |in record \()\d+")
@@ -27,6 +28,7 @@ _PATTERNS = (
     (_UUID, "<uid>"),
     (_TIME, "<time>"),
     (_GO_TIME, "<time>"),
+    (_ECHOED_VERSION, r"\1<version>"),
     (_SERVICE_IP, "<service-ip>"),
     (_TOKEN, "<token>"),
     (_GENERATED, r"\1<suffix>"),
@@ -142,6 +144,8 @@ def _normalise_field(key: str, item: Json, owner: dict[str, Json]) -> Json:
         return _SUFFIX.sub("-<suffix>", item)
     if key in _PORT_FIELDS and isinstance(item, int) and item >= 30000:
         return "<port>"
+    if key == "serverAddress":
+        return "<address>"
     if key == "managedFields" and isinstance(item, list):  # upstream orders them by time, which two runs don't share
         return sorted(normalise(item), key=_manager)
     if key in ("nonResourceRules", "resourceRules") and isinstance(item, list):  # in no order of their own

@@ -133,7 +133,7 @@ review("SelfSubjectAccessReview", "can-i-not", {"resourceAttributes": {**attribu
 review(
     "SelfSubjectAccessReview",
     "can-i-path",
-    {"nonResourceAttributes": {"path": "/healthz", "verb": "get"}},
+    {"nonResourceAttributes": {"path": "/openapi/v2", "verb": "get"}},
     user="alice",
 )
 review("SelfSubjectAccessReview", "can-i-empty", {}, user="alice")

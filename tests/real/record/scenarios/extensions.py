@@ -140,7 +140,6 @@ for name, spec in {
     "null": {"size": 1, "name": None},
     "format": {"size": 1, "when": "yesterday"},
     "rule": {"size": 1, "low": 5, "high": 3},
-    "several": {"size": 0, "color": "x", "name": "TOO LONG"},
     "float": {"size": 1.5},
     "list-for-object": {"size": 1, "limits": []},
 }.items():

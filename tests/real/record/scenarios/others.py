@@ -1,4 +1,4 @@
-"""Kinds that few people write by hand: admission, flow control, certificates, devices, storage; warnings; subresources."""
+"""Kinds that few people write by hand: admission, flow control, devices, storage; warnings; subresources."""
 
 from steps import STRATEGIC_PATCH, Scenario, deployment, pod, pod_spec
 
