@@ -145,6 +145,32 @@ def test_a_silent_node_becomes_unknown_is_tainted_and_loses_its_pods():
     run_virtual(main())
 
 
+def test_a_failed_node_says_so_and_recovers():
+    async def main():
+        async with world(TWO) as cluster:
+            await cluster.simulated.fail("sim-0", "no disk")
+
+            async def failed():
+                ready = condition(await cluster.node("sim-0"), "Ready")
+                return ready["status"] == "False" and ready["message"] == "no disk"
+
+            await cluster.until(failed)
+
+            async def tainted():
+                return ("not-ready", "NoExecute") in taints(await cluster.node("sim-0"))
+
+            await cluster.until(tainted)
+            await cluster.simulated.recover("sim-0")
+
+            async def clean():
+                node = await cluster.node("sim-0")
+                return condition(node, "Ready")["status"] == "True" and not taints(node)
+
+            await cluster.until(clean)
+
+    run_virtual(main())
+
+
 def test_nothing_is_evicted_while_every_node_is_silent():
     async def main():
         async with world(TWO) as cluster:

@@ -48,7 +48,11 @@ PODS = [
     pod(status=RUNNING),
     pod(metadata={"deletionTimestamp": "2023-11-14T22:00:00Z"}),
 ]
+FAILED = {**NODE_OBJECT["metadata"], "annotations": {"atoll.dev/not-ready": 'disk "sda" died'}}
 NODES = [
+    {**NODE_OBJECT, "metadata": FAILED},
+    {**NODE_OBJECT, "metadata": FAILED, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+    {**NODE_OBJECT, "metadata": FAILED, "status": {"conditions": [{"type": "Ready", "status": "False"}]}},
     {**NODE_OBJECT, "status": {}},
     NODE_OBJECT,
     {**NODE_OBJECT, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},

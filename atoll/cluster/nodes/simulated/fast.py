@@ -11,7 +11,7 @@ from typing import Any
 
 from atoll.client.port import STRATEGIC_PATCH
 from atoll.cluster.nodes.simulated.functions import NodeFunctions, PodFunctions
-from atoll.cluster.nodes.simulated.model import CONDITIONS, node_info
+from atoll.cluster.nodes.simulated.model import CONDITIONS, FAILED_ANNOTATION, node_info
 from atoll.cluster.nodes.stages.model import DeleteStep, Functions, PatchStep, Step
 
 Object = dict[str, Any]
@@ -127,6 +127,8 @@ class NodeInitialize(_Fast):
     name = "node-initialize"
 
     def matches(self, obj: Object) -> bool:
+        if FAILED_ANNOTATION in (obj["metadata"].get("annotations") or {}):
+            return False
         for item in (obj.get("status") or {}).get("conditions") or ():
             if item.get("type") == "Ready" and item.get("status") == "True":
                 return False
@@ -164,8 +166,36 @@ class NodeInitialize(_Fast):
         return (PatchStep(STRATEGIC_PATCH, {"status": patch}, "status"),)
 
 
+class NodeFail(_Fast):
+    """A node annotated `atoll.dev/not-ready: MESSAGE` → not Ready, for that reason."""
+
+    name = "node-fail"
+
+    def matches(self, obj: Object) -> bool:
+        if FAILED_ANNOTATION not in (obj["metadata"].get("annotations") or {}):
+            return False
+        return all(
+            item.get("status") != "False"
+            for item in (obj.get("status") or {}).get("conditions") or ()
+            if item.get("type") == "Ready"
+        )
+
+    def steps(self, obj: Object, functions: Functions) -> Sequence[Step]:
+        assert isinstance(functions, NodeFunctions)
+        now = functions.now()
+        ready = {
+            "type": "Ready",
+            "status": "False",
+            "reason": "KubeletNotReady",
+            "message": obj["metadata"]["annotations"][FAILED_ANNOTATION],
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }
+        return (PatchStep(STRATEGIC_PATCH, {"status": {"conditions": [ready]}}, "status"),)
+
+
 POD_STAGES = (PodReady(), PodComplete(), PodDelete())
-NODE_STAGES = (NodeInitialize(),)
+NODE_STAGES = (NodeInitialize(), NodeFail())
 
 
 def _container(container: Object, state: Object, started: bool) -> Object:

@@ -21,7 +21,13 @@ from atoll.client.port import Client
 from atoll.cluster.nodes.simulated import fast
 from atoll.cluster.nodes.simulated.functions import Addresses, NodeFunctions, PodFunctions
 from atoll.cluster.nodes.simulated.leases import LeaseKeeper
-from atoll.cluster.nodes.simulated.model import HEARTBEAT_ANNOTATION, SimulatedGroup, is_simulated, node_object
+from atoll.cluster.nodes.simulated.model import (
+    FAILED_ANNOTATION,
+    HEARTBEAT_ANNOTATION,
+    SimulatedGroup,
+    is_simulated,
+    node_object,
+)
 from atoll.cluster.nodes.simulated.others import OtherPlayers
 from atoll.cluster.nodes.simulated.sources import NODE, POD, Kind, StageSource
 from atoll.cluster.nodes.stages.kinds import KindFinder
@@ -148,13 +154,20 @@ class SimulatedNodes:
 
     async def stop_heartbeats(self, name: str) -> None:
         """The node goes silent, as if its machine had lost its network."""
-        await self._annotate(name, "stopped")
+        await self._annotate(name, HEARTBEAT_ANNOTATION, "stopped")
 
     async def resume_heartbeats(self, name: str) -> None:
-        await self._annotate(name, None)
+        await self._annotate(name, HEARTBEAT_ANNOTATION, None)
 
-    async def _annotate(self, name: str, value: str | None) -> None:
-        patch = {"metadata": {"annotations": {HEARTBEAT_ANNOTATION: value}}}
+    async def fail(self, name: str, message: str) -> None:
+        """The node's kubelet lives, and says that the node is not ready."""
+        await self._annotate(name, FAILED_ANNOTATION, message)
+
+    async def recover(self, name: str) -> None:
+        await self._annotate(name, FAILED_ANNOTATION, None)
+
+    async def _annotate(self, name: str, annotation: str, value: str | None) -> None:
+        patch = {"metadata": {"annotations": {annotation: value}}}
         try:
             await self._client.patch(NODES, name, patch)
         except NotFound as error:
