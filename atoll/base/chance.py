@@ -39,7 +39,7 @@ class Chance:
 
     def name_suffix(self, length: int = 5) -> str:
         """The suffix that the API server appends to generateName."""
-        return "".join(self._random.choice(_NAME_ALPHABET) for _ in range(length))
+        return "".join(self._random.choices(_NAME_ALPHABET, k=length))
 
     def random(self) -> float:
         return self._random.random()

@@ -87,6 +87,7 @@ class Priority:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._known: tuple[int, Object | None] = (-1, None)  # the default as of a change of the classes
 
     def mutate(self, request: AdmissionRequest) -> None:
         if request.resource.plural != "pods" or request.subresource or request.obj is None:
@@ -127,9 +128,12 @@ class Priority:
         spec["priority"], spec["preemptionPolicy"] = value, policy
 
     def _default(self) -> Object | None:
-        records = self._store.scan("priorityclasses.scheduling.k8s.io")
-        defaults = [record.object for record in records if record.object.get("globalDefault")]
-        return min(defaults, key=lambda item: int(item["value"]), default=None)
+        changed = self._store.last_change("priorityclasses.scheduling.k8s.io")
+        if self._known[0] != changed:
+            records = self._store.scan("priorityclasses.scheduling.k8s.io")
+            defaults = [record.object for record in records if record.object.get("globalDefault")]
+            self._known = changed, min(defaults, key=lambda item: int(item["value"]), default=None)
+        return self._known[1]
 
     def validate(self, request: AdmissionRequest) -> None:
         if request.resource.plural != "priorityclasses" or request.obj is None or request.operation == "DELETE":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import orjson
 
 from atoll.base.errors import ServerError
@@ -30,8 +28,7 @@ async def put(api: Api, key: Key, expected: int, obj: Object | None) -> Record:
     A caller that is cancelled while waiting does not undo the write: its outcome is unknown to it, as over HTTP.
     """
     try:
-        future = api.store.write(key, expected, obj)
-        record = await asyncio.shield(future) if not future.done() else future.result()
+        record = await api.store.write(key, expected, obj)
     except StorageFailed as error:
         raise ServerError(f"etcdserver: {error}") from None
     follower = api.followers.get(key.resource)
