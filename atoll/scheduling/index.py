@@ -11,65 +11,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from atoll.scheduling import counts, filters, scores, status
 from atoll.scheduling.counts import TopologyCount
-from atoll.scheduling.matching import untolerated
-from atoll.scheduling.pod import HOSTNAME, SpreadConstraint, Template, Term
+from atoll.scheduling.kind import Entry, Group, Kind, Verdict, by_key, included
+from atoll.scheduling.pod import HOSTNAME, SpreadConstraint, Template
 from atoll.scheduling.state import ClusterState, NodeState
 from atoll.scheduling.status import Status
-from atoll.scheduling.volumes import VolumeNeeds
-
-
-@dataclass(slots=True, frozen=True)
-class Kind:
-    """Everything that a decision depends on besides the cluster. `key` identifies it."""
-
-    key: tuple[object, ...]
-    template: Template
-    hard: list[SpreadConstraint]
-    hard_self: tuple[bool, ...]
-    soft: list[SpreadConstraint]
-    require_all: bool
-    affinity_self: bool
-    against: frozenset[Term]  # existing pods' anti-affinity terms that match the pod
-    liked: frozenset[Term]  # existing pods' (preferred or required) terms that match the pod
-    volumes: VolumeNeeds
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    signature: tuple[object, ...]
-    taints: int
-    preference: int
-    node: NodeState  # any member, for its topology values
-    size: int = 0
-    heap: list[tuple[int, tuple[float, str], int]] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    node: NodeState
-    version: int = -1
-    early: Status | None = None
-    late: Status | None = None
-    taints: int = 0
-    preference: int = 0
-    images: int = 0
-    local: Status | None = None
-    score: int = 0
-    stamp: int = 0
-    group: Group | None = None
-
-
-class Verdict(NamedTuple):
-    """The scores of one group, not yet normalised."""
-
-    group: Group
-    spread: int | None
-    affinity: int
 
 
 class Index:
@@ -93,7 +41,7 @@ class Index:
         self._near = [TopologyCount(term.topology_key, counts.pods_of_all(template.affinity))
                       for term in template.affinity]  # fmt: skip
         self._apart = [TopologyCount(term.topology_key, counts.pods_of_term(term)) for term in template.anti_affinity]
-        self._against = [TopologyCount(key, counts.existing_anti(terms)) for key, terms in _by_key(kind.against)]
+        self._against = [TopologyCount(key, counts.existing_anti(terms)) for key, terms in by_key(kind.against)]
         self._liked = self._weights()
         self._counts = [*self._hard, *self._soft, *self._near, *self._apart, *self._against, *self._liked]
         self._keys: list[str] = []
@@ -110,7 +58,7 @@ class Index:
         def eligible(node: NodeState) -> bool:
             if not all(key in node.labels for key in keys):
                 return False
-            return _included(constraint, template, node)
+            return included(constraint, template, node)
 
         return eligible
 
@@ -120,7 +68,7 @@ class Index:
         if self.kind.require_all:
             return self._eligible(constraint, self.kind.soft)
         template = self.kind.template
-        return lambda node: _included(constraint, template, node)
+        return lambda node: included(constraint, template, node)
 
     def _weights(self) -> list[TopologyCount]:
         own = self.kind.template.preferred
@@ -459,15 +407,3 @@ class Index:
                 node = self._state.nodes.get(name)
                 if node is not None:
                     self._update(node)
-
-
-def _included(constraint: SpreadConstraint, template: Template, node: NodeState) -> bool:
-    """nodeAffinityPolicy and nodeTaintsPolicy: does the node take part in the count?"""
-    if constraint.honor_affinity and not template.matches_node(node.name, node.labels):
-        return False
-    return not (constraint.honor_taints and untolerated(node.taints, template.tolerations))
-
-
-def _by_key(terms: frozenset[Term]) -> list[tuple[str, frozenset[Term]]]:
-    keys = sorted({term.topology_key for term in terms})
-    return [(key, frozenset(term for term in terms if term.topology_key == key)) for key in keys]

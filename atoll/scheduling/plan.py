@@ -13,7 +13,8 @@ from typing import Any
 
 from atoll.base.chance import Chance
 from atoll.scheduling import filters, status
-from atoll.scheduling.index import Index, Kind
+from atoll.scheduling.index import Index
+from atoll.scheduling.kind import Kind
 from atoll.scheduling.matching import LabelMatcher
 from atoll.scheduling.pod import HOSTNAME, ZONE, PodInfo, SpreadConstraint
 from atoll.scheduling.state import ClusterState, NodeState

@@ -244,10 +244,10 @@ class Templates:
         )
 
     def _template(self, namespace: str, labels: dict[str, str], spec: Object) -> Template:
-        constraints = spec.get("topologySpreadConstraints")
+        constraints, affinity = spec.get("topologySpreadConstraints"), orjson.dumps(spec.get("affinity"))
         key = orjson.dumps(
             [
-                namespace, spec.get("nodeSelector"), spec.get("affinity"), spec.get("tolerations"), constraints,
+                namespace, spec.get("nodeSelector"), affinity.decode(), labels if b"atchLabelKeys" in affinity else None, spec.get("tolerations"), constraints,
                 [labels.get(name) for item in constraints or () for name in item.get("matchLabelKeys") or ()],
                 spec.get("priority"), spec.get("preemptionPolicy"), spec.get("overhead"), spec.get("resources"),
                 [_container_key(item) for item in spec.get("containers") or ()],
@@ -293,9 +293,9 @@ class Templates:
             hard_spread=hard,
             soft_spread=soft,
             explicit_spread=bool(spec.get("topologySpreadConstraints")),
-            affinity=self._required_terms(near, namespace),
-            anti_affinity=self._required_terms(apart, namespace),
-            preferred=self._preferred(near, namespace, 1) + self._preferred(apart, namespace, -1),
+            affinity=self._required_terms(near, namespace, labels),
+            anti_affinity=self._required_terms(apart, namespace, labels),
+            preferred=self._preferred(near, namespace, labels, 1) + self._preferred(apart, namespace, labels, -1),
         )
 
     def _spread(
@@ -320,20 +320,36 @@ class Templates:
             (hard if item["whenUnsatisfiable"] == "DoNotSchedule" else soft).append(constraint)
         return hard, soft
 
-    def _required_terms(self, affinity: Object, namespace: str) -> list[Term]:
+    def _required_terms(self, affinity: Object, namespace: str, labels: dict[str, str]) -> list[Term]:
         terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or ()
-        return [self._term(term, namespace) for term in terms]
+        return [self._term(term, namespace, labels) for term in terms]
 
-    def _preferred(self, affinity: Object, namespace: str, sign: int) -> list[tuple[int, Term]]:
+    def _preferred(self, affinity: Object, namespace: str, labels: dict[str, str], sign: int) -> list[tuple[int, Term]]:
         terms = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
-        return [(sign * term["weight"], self._term(term["podAffinityTerm"], namespace)) for term in terms]
+        return [(sign * item["weight"], self._term(item["podAffinityTerm"], namespace, labels)) for item in terms]
 
-    def _term(self, term: Object, namespace: str) -> Term:
+    def _term(self, term: Object, namespace: str, labels: dict[str, str]) -> Term:
+        term = _with_label_keys(term, labels)
         key = orjson.dumps([namespace, term], option=orjson.OPT_SORT_KEYS).decode()
         found = self._terms.get(key)
         if found is None:
             found = self._terms[key] = Term(key, term, namespace, self.namespace_labels)
         return found
+
+
+def _with_label_keys(term: Object, labels: dict[str, str]) -> Object:
+    """matchLabelKeys and mismatchLabelKeys as part of the selector (the API server of today writes them there)."""
+    if not term.get("matchLabelKeys") and not term.get("mismatchLabelKeys"):
+        return term
+    selector = term.get("labelSelector") or {}
+    more = [
+        {"key": key, "operator": operator, "values": [labels[key]]}
+        for field, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn"))
+        for key in term.get(field) or ()
+        if key in labels
+    ]
+    expressions = [*(selector.get("matchExpressions") or ()), *more]
+    return {**term, "labelSelector": {**selector, "matchExpressions": expressions}}
 
 
 def _container_key(container: Object) -> list[Any]:

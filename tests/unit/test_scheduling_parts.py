@@ -152,3 +152,27 @@ def test_nominated_pods_keep_the_room_that_was_made_for_them():
     assert found.decide(important).node == "n"
     found.state.withdraw("i")
     assert found.decide(small).node == "n"
+
+
+def test_label_keys_narrow_affinity_terms():
+    found = Planner(Chance(1))
+    for name in ("a", "b"):
+        labels = {"kubernetes.io/hostname": name}
+        have = {"cpu": "4", "pods": "10"}
+        found.state.set_node({"metadata": {"name": name, "labels": labels}, "status": {"allocatable": have}})
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"app": "x"}},
+        "matchLabelKeys": ["revision"],
+    }
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+    def revision(number, name):
+        metadata = {"name": name, "namespace": "d", "uid": name, "labels": {"app": "x", "revision": number}}
+        return found.pod({"metadata": metadata, "spec": {"affinity": apart, "containers": []}})
+
+    for number, name in (("1", "p"), ("1", "q"), ("2", "r"), ("2", "s")):
+        one = revision(number, name)
+        found.state.place(one, found.decide(one).node)
+    assert found.decide(revision("1", "t")).node is None
+    assert found.decide(revision("3", "u")).node is not None
