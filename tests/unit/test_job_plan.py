@@ -7,7 +7,8 @@ import pytest
 from atoll.base.clock import rfc3339
 from atoll.client.port import Object
 from atoll.cluster.workloads.job import indexes
-from atoll.cluster.workloads.job.plan import FINALIZER, JobSync, new_pod
+from atoll.cluster.workloads.job.objects import FINALIZER, new_pod
+from atoll.cluster.workloads.job.plan import JobSync
 from atoll.cluster.workloads.job.policies import Failures, remaining, rule_failure, success_message
 
 NOW = 1_700_000_000.0

@@ -9,9 +9,12 @@ from atoll.client.port import MERGE_PATCH, Object
 from atoll.cluster.workloads.common.context import Context
 from atoll.cluster.workloads.common.selectors import compile_selector
 from atoll.kinds.builtin import CLUSTER_ROLES, NODES
+from atoll.objects.meta import annotations as annotations_of
 from atoll.objects.meta import labels
 from atoll.runtime.controller import Controller
 from atoll.runtime.informer import Informer
+
+_SIMULATED = "kwok.x-k8s.io/node"
 
 
 def aggregated_rules(role: Object, roles: list[Object]) -> list[Object]:
@@ -104,8 +107,9 @@ class NodeAddresses:
         chosen = self._ranges.choose()
         if chosen is None:
             self._waiting[name] = None
-            message = f"Node {name} status is now: CIDRNotAvailable"
-            self._events.event(node, "Normal", "CIDRNotAvailable", message)
+            if _SIMULATED not in annotations_of(node):  # their pods have addresses without it
+                message = f"Node {name} status is now: CIDRNotAvailable"
+                self._events.event(node, "Normal", "CIDRNotAvailable", message)
             return None
         patch = {"spec": {"podCIDR": chosen, "podCIDRs": [chosen]}}
         try:

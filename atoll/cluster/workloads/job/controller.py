@@ -12,7 +12,8 @@ from atoll.cluster.workloads.common import pods as health
 from atoll.cluster.workloads.common.context import Context
 from atoll.cluster.workloads.common.expectations import Expectations
 from atoll.cluster.workloads.common.selectors import compile_selector
-from atoll.cluster.workloads.job.plan import FINALIZER, Decision, JobSync, is_finished, is_tracked, new_pod
+from atoll.cluster.workloads.job.objects import FINALIZER, is_finished, is_tracked, new_pod
+from atoll.cluster.workloads.job.plan import Decision, JobSync
 from atoll.cluster.workloads.job.policies import Failures
 from atoll.cluster.workloads.replicaset.controller import namespace_terminates
 from atoll.kinds.builtin import JOBS, PODS
