@@ -1,8 +1,11 @@
 """Pods that really run: logs, exec, cp, port-forward, Services, names, probes; by kubectl."""
 
 import socket
+import ssl
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -110,22 +113,25 @@ def test_a_terminal(cluster):
 def test_port_forward(cluster):
     cluster.apply(server("forwarded", "through the tunnel"))
     cluster.ready("forwarded")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     forward = subprocess.Popen(
-        [BIN / "kubectl", "port-forward", "pod/forwarded", f"{port}:8080", f"{port + 1}:81"],
+        [BIN / "kubectl", "port-forward", "pod/forwarded", ":8080", ":81"],
         env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        assert "Forwarding from" in forward.stdout.readline()
+        ports = {}
+        while len(ports) < 2:
+            line = forward.stdout.readline()
+            assert line.startswith("Forwarding from"), forward.stderr.read()
+            here, there = line.split(" -> ")
+            ports[int(there)] = int(here.rpartition(":")[2])
         for _ in range(3):
             answer = subprocess.run(
-                [sys.executable, "-c", FETCH, f"http://127.0.0.1:{port}"], capture_output=True, text=True, timeout=20
-            )
+                [sys.executable, "-c", FETCH, f"http://127.0.0.1:{ports[8080]}"],
+                capture_output=True, text=True, timeout=20,
+            )  # fmt: skip
             assert answer.stdout.strip() == "through the tunnel", answer.stderr
-        refused = socket.create_connection(("127.0.0.1", port + 1), timeout=10)
-        assert refused.recv(1) == b""
+        with socket.create_connection(("127.0.0.1", ports[81]), timeout=10) as refused:
+            assert refused.recv(1) == b""
         assert "connection refused" in forward.stderr.readline()
     finally:
         forward.kill()
@@ -231,3 +237,47 @@ def test_what_can_not_be_made_says_why(cluster):
     assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
     refused = cluster.run("logs", "image")
     assert 'container "c" in pod "image" is waiting to start' in refused.stderr
+
+
+def test_the_kubelets_port_is_closed_to_strangers(cluster):
+    address = cluster.get("nodes")["items"][0]["status"]["addresses"][0]["address"]
+    cluster("create", "serviceaccount", "stranger")
+    cluster("create", "serviceaccount", "reader")
+    cluster(
+        "create",
+        "clusterrolebinding",
+        "reader",
+        "--clusterrole=system:kubelet-api-admin",
+        "--serviceaccount=default:reader",
+    )
+
+    def asked(token):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(f"https://{address}:10250/pods", headers=headers)
+        try:
+            with urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert asked("") == 401
+    assert asked("nonsense") == 401
+    assert asked(cluster("create", "token", "stranger").strip()) == 403
+    assert asked(cluster("create", "token", "reader").strip()) == 200
+
+
+def test_a_debug_container_joins_a_running_pod(cluster):
+    cluster.apply(pod("patient"))
+    cluster.ready("patient")
+    cluster("debug", "patient", "--image=busybox", "-c", "doctor", "--", "sh", "-c", "hostname; sleep 1000")
+    cluster.until(lambda: cluster.run("logs", "patient", "-c", "doctor").stdout == "patient\n")
+    assert "running" in cluster.get("pod", "patient")["status"]["ephemeralContainerStatuses"][0]["state"]
+
+
+def test_a_changed_image_restarts_the_container(cluster):
+    cluster.apply(pod("changing"))
+    cluster.ready("changing")
+    cluster("set", "image", "pod/changing", "c=alpine")
+    cluster.until(lambda: status_of(cluster, "changing").get("restartCount") == 1)
+    cluster.ready("changing")
+    assert status_of(cluster, "changing")["image"] == "alpine"

@@ -29,7 +29,9 @@ def clean(folder: Path) -> int:
 
 def orphans(folder: Path) -> list[int]:
     """Processes in containers of that cluster: those in whose mount namespace one of its files is mounted."""
-    mark = os.fsencode(folder.resolve())
+    if not folder.exists():
+        return []
+    mark = os.fsencode(_within_file_system(folder.resolve()))
     own = os.stat("/proc/self/ns/mnt").st_ino  # noqa: PTH116
     found = []
     for entry in Path("/proc").iterdir():
@@ -42,3 +44,13 @@ def orphans(folder: Path) -> list[int]:
             if any(mark in line.split(b" ")[3] for line in (entry / "mountinfo").read_bytes().splitlines()):
                 found.append(int(entry.name))
     return found
+
+
+def _within_file_system(folder: Path) -> str:
+    """The path as counted from the root of its file system, which is how mountinfo tells a bind mount's source."""
+    root, device = folder, folder.stat().st_dev
+    for parent in folder.parents:
+        if parent.stat().st_dev != device:
+            return f"/{folder.relative_to(root)}"
+        root = parent
+    return str(folder)

@@ -93,7 +93,7 @@ class Slot:
     """A container of a pod: its spec, its present run, its back-offs."""
 
     spec: Object
-    kind: str  # init, sidecar, app
+    kind: str  # init, sidecar, app, ephemeral
     state: ContainerState
     folder: Path
     container: Container | None = None

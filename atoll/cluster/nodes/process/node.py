@@ -33,6 +33,7 @@ from atoll.wire.server import Server, serve
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
+_FAULT_SECONDS = 5.0
 
 
 class ProcessNode:
@@ -135,10 +136,19 @@ class ProcessNode:
         self._tasks[uid] = self._group.create_task(self._run_worker(uid, worker), name=f"pod-{worker.name}")
 
     async def _run_worker(self, uid: str, worker: PodWorker) -> None:
+        """A worker that falls by a fault of ours is told, and its pod begun anew as after a restart of the node."""
         try:
-            await worker.run()
-        except Exception:
-            log.exception("pod %s/%s", worker.namespace, worker.name)
+            while True:
+                try:
+                    await worker.run()
+                    return
+                except Exception:
+                    log.exception("pod %s/%s", worker.namespace, worker.name)
+                await asyncio.sleep(_FAULT_SECONDS)
+                pod = self._pods.get(worker.name, worker.namespace)
+                if pod is None or pod["metadata"]["uid"] != uid:
+                    return
+                worker = self.workers[uid] = PodWorker(self.context, pod)
         finally:
             self.workers.pop(uid, None)
             self._tasks.pop(uid, None)

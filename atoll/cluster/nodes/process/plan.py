@@ -48,6 +48,10 @@ def plan_containers(spec: Object, states: Mapping[str, ContainerState], *, initi
         state = states[container["name"]]
         if state.running_since is None and _wants_run(container, state, policy):
             start.append(container["name"])
+    for container in spec.get("ephemeralContainers") or []:
+        state = states[container["name"]]
+        if state.running_since is None and state.ended is None:  # these run once
+            start.append(container["name"])
     return Plan(tuple(start), initialized=True)
 
 

@@ -17,7 +17,11 @@ def make_slots(pod: Object, folder: Path, clock: Clock) -> dict[str, Slot]:
     status = pod.get("status") or {}
     known = {
         item["name"]: item
-        for item in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+        for item in [
+            *(status.get("initContainerStatuses") or []),
+            *(status.get("containerStatuses") or []),
+            *(status.get("ephemeralContainerStatuses") or []),
+        ]
     }
     slots: dict[str, Slot] = {}
     spec = pod["spec"]
@@ -26,6 +30,8 @@ def make_slots(pod: Object, folder: Path, clock: Clock) -> dict[str, Slot]:
         slots[container["name"]] = _slot(container, kind, known, folder, clock)
     for container in spec["containers"]:
         slots[container["name"]] = _slot(container, "app", known, folder, clock)
+    for container in spec.get("ephemeralContainers") or []:
+        slots[container["name"]] = _slot(container, "ephemeral", known, folder, clock)
     return slots
 
 
@@ -51,6 +57,14 @@ def _slot(container: Object, kind: str, known: dict[str, Object], folder: Path, 
     elif last:
         state.ended = _ended(last, status["containerID"], clock)
     return slot
+
+
+def add_ephemeral(slots: dict[str, Slot], pod: Object, folder: Path) -> None:
+    """Slots for ephemeral containers that have been added to the pod since (kubectl debug)."""
+    for container in pod["spec"].get("ephemeralContainers") or []:
+        name = container["name"]
+        if name not in slots:
+            slots[name] = Slot(container, "ephemeral", ContainerState(), folder / "containers" / name)
 
 
 def _ended(record: Object, container_id: str, clock: Clock) -> Ended:

@@ -74,7 +74,7 @@ def is_sidecar(container: Object) -> bool:
 
 
 def container_status(container: Object, state: ContainerState, *, kind: str, terminal: bool) -> Object:
-    """One entry of containerStatuses. `kind`: init, sidecar or app."""
+    """One entry of containerStatuses. `kind`: init, sidecar, app or ephemeral."""
     current: Object
     if state.running_since is not None:
         current = {"running": {"startedAt": rfc3339(state.running_since)}}
@@ -92,6 +92,7 @@ def container_status(container: Object, state: ContainerState, *, kind: str, ter
     finished_well = "terminated" in current and current["terminated"]["exitCode"] == 0
     ready = finished_well if kind == "init" else state.running_since is not None and state.ready
     return {
+        **_as_recorded(container, running=state.running_since is not None),
         "name": container["name"],
         "state": current,
         "lastState": {"terminated": last.to_object()} if last else {},
@@ -102,6 +103,25 @@ def container_status(container: Object, state: ContainerState, *, kind: str, ter
         **({"containerID": state.container_id} if state.container_id else {}),
         "started": state.running_since is not None and state.started,
     }
+
+
+def _as_recorded(container: Object, *, running: bool) -> Object:
+    """Resources (which are recorded only) and mounts, as kubelet reports them."""
+    out: Object = {}
+    resources = container.get("resources") or {}
+    if running and resources:
+        out["resources"] = {key: resources[key] for key in ("limits", "requests") if key in resources}
+        if resources.get("requests"):
+            out["allocatedResources"] = resources["requests"]
+    mounts = []
+    for mount in container.get("volumeMounts") or []:
+        shown = {"name": mount["name"], "mountPath": mount["mountPath"]}
+        if mount.get("readOnly"):
+            shown |= {"readOnly": True, "recursiveReadOnly": "Disabled"}
+        mounts.append(shown)
+    if mounts:
+        out["volumeMounts"] = mounts
+    return out
 
 
 def pod_phase(spec: Object, statuses: Mapping[str, Object], *, terminal: bool) -> str:
@@ -217,6 +237,10 @@ def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
     for container in spec["containers"]:
         state = facts.states[container["name"]]
         app[container["name"]] = container_status(container, state, kind="app", terminal=facts.terminal)
+    ephemeral = [
+        container_status(container, facts.states[container["name"]], kind="ephemeral", terminal=facts.terminal)
+        for container in spec.get("ephemeralContainers") or []
+    ]
     statuses = {**init, **app}
     phase = "Failed" if facts.failed else pod_phase(spec, statuses, terminal=facts.terminal)
     if old.get("phase") in ("Succeeded", "Failed"):
@@ -242,6 +266,8 @@ def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
         out["observedGeneration"] = generation
     if init:
         out["initContainerStatuses"] = list(init.values())
+    if ephemeral:
+        out["ephemeralContainerStatuses"] = ephemeral
     if facts.started_at is not None:
         out["startTime"] = rfc3339(facts.started_at)
     if facts.pod_ip:

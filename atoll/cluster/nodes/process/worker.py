@@ -20,7 +20,7 @@ from atoll.cluster.nodes.process.lifecycle import ContainerLifecycle
 from atoll.cluster.nodes.process.model import NodeContext, PodAddress, Slot
 from atoll.cluster.nodes.process.plan import Plan, plan_containers
 from atoll.cluster.nodes.process.podfiles import PodFiles
-from atoll.cluster.nodes.process.recovery import make_slots
+from atoll.cluster.nodes.process.recovery import add_ephemeral, make_slots
 from atoll.cluster.nodes.process.status import OWNED_CONDITIONS, PodFacts, pod_status
 from atoll.cluster.nodes.process.volumes import remove_tree
 from atoll.kinds.builtin import PODS
@@ -29,6 +29,7 @@ Object = dict[str, Any]
 log = logging.getLogger(__name__)
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
 HOST_PORTS = "atoll.dev/host-ports"
+_FIELDS = {"app": "containers", "ephemeral": "ephemeralContainers"}
 
 
 class PodWorker:
@@ -62,6 +63,8 @@ class PodWorker:
             self._gone = True
         else:
             self.pod = pod
+            add_ephemeral(self.slots, pod, self.folder)
+            self._facts.states = {name: slot.state for name, slot in self.slots.items()}
         self.wake()
 
     def wake(self) -> None:
@@ -282,7 +285,7 @@ class PodWorker:
         path = ""
         if container:
             slot = self.slots[container]
-            path = f"spec.{'containers' if slot.kind == 'app' else 'initContainers'}{{{container}}}"
+            path = f"spec.{_FIELDS.get(slot.kind, 'initContainers')}{{{container}}}"
         self.context.recorder.event(self.pod, kind, reason, message, field_path=path)
 
     def event(self, slot: Slot, kind: str, reason: str, message: str) -> None:
