@@ -132,7 +132,7 @@ def _map(value: dict[str, Any], child: SchemaNode, unknown: list[str]) -> dict[s
                 if item is None:
                     return {key: item if item is not None else "" for key, item in _strings(value)}
                 raise _Mismatch
-        return value
+        return dict(value)  # the result may be changed, the input may be shared
     if kind == OBJECT:
         return {key: _object(item if item is not None else {}, child, unknown) for key, item in value.items()}
     if kind == ARRAY:

@@ -128,7 +128,8 @@ class LocalClient:
                 self._api, context, served, space, name or "", subresource or "", copy(obj)
             )
         else:
-            answer = await dispatch.create(self._api, context, served, space, copy(obj))
+            own = obj if served.custom is None else copy(obj)  # decoding a built-in kind copies what may be changed
+            answer = await dispatch.create(self._api, context, served, space, own)
         return answer.obj
 
     async def update(
@@ -138,7 +139,7 @@ class LocalClient:
         metadata = obj["metadata"]
         answer = await dispatch.update(
             self._api, self._context(dry_run), served, metadata.get("namespace") or "", metadata.get("name") or "",
-            subresource or "", copy(obj),
+            subresource or "", obj if served.custom is None else copy(obj), shared=True,
         )  # fmt: skip
         return answer.obj
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atoll.base.errors import BadRequest
+from atoll.cluster.apiserver import metadata as metas
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import Object
@@ -14,9 +15,10 @@ from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership, scale, subresources
 from atoll.cluster.apiserver.verbs import patch as patching
 from atoll.cluster.apiserver.verbs import update as updating
-from atoll.cluster.apiserver.verbs.accept import accept
+from atoll.cluster.apiserver.verbs.accept import accept, accept_status
 from atoll.cluster.apiserver.verbs.answer import Answer
 from atoll.cluster.apiserver.verbs.create import create as create_object
+from atoll.objects.meta import copy
 
 
 async def create(
@@ -67,18 +69,32 @@ async def update(
     subresource: str,
     raw: Any,
     repeated: Sequence[str] = (),
+    *,
+    shared: bool = False,
 ) -> Answer:
-    """PUT. Raises BadRequest where the body names another object than the path."""
+    """PUT. `shared`: `raw` belongs to the caller. Raises BadRequest where it names another object than the path."""
     if subresource in subresources.OTHER_KINDS:
         _require(served, subresource)
         return await scale.update(api, context, served, namespace, name, raw, repeated)
-    obj = accept(context, served, raw, repeated)
-    check_name(served, obj, namespace, name)
     strategy = updating.main_strategy(served)
     if subresource:
         _require(served, subresource)
         strategy = subresources.strategy(served, subresource)
-    outcome = await updating.update_through(api, context, served, namespace, name, obj, strategy)
+    scope = namespace if served.resource.namespaced else ""
+
+    def decode(sent: Any, shown: Object) -> Object:
+        if subresource == "status":
+            obj = accept_status(context, served, sent, shown, repeated)
+        else:
+            obj = accept(context, served, sent, repeated)
+        check_name(served, obj, namespace, name)
+        metas.ensure_namespace(obj["metadata"], scope)
+        return obj
+
+    if not isinstance(raw, dict) or api.store.newest(served.key(namespace, name)) is None:
+        decode(raw if not shared else copy(raw), {})  # a bad body is told before an absent object
+    sent = updating.Sent(decode, raw, shared)
+    outcome = await updating.update_through(api, context, served, namespace, name, sent, strategy)
     return Answer(served, outcome.record, created=outcome.created)
 
 

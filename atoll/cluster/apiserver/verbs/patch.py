@@ -20,7 +20,7 @@ from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
-from atoll.cluster.apiserver.verbs.accept import accept
+from atoll.cluster.apiserver.verbs.accept import accept, accept_status
 from atoll.cluster.apiserver.verbs.update import Change, Outcome, Strategy, carry_out
 from atoll.kinds.nodes import SchemaNode
 from atoll.objects.apply import apply
@@ -56,7 +56,7 @@ async def patch(
         if applying:
             obj = _applied(api, context, served, shown if stored is not None else None, request, strategy)
         else:
-            obj = _patched(context, served, shown, request)
+            obj = _patched(context, served, shown, request, strategy.subresource == "status")
         metas.ensure_namespace(obj["metadata"], scope)
         check_name(obj, name)
         return obj
@@ -112,13 +112,14 @@ def _applied(
     return accept(dataclasses.replace(context, field_validation="Ignore"), served, result)
 
 
-def _patched(context: Context, served: Served, shown: Object, request: Patch) -> Object:
+def _patched(context: Context, served: Served, shown: Object, request: Patch, status: bool) -> Object:
     """Raises Invalid where the result is not a valid object."""
     node = served.schema
     patched = apply_to(node, shown, request)
-    quiet = dataclasses.replace(context)
     try:
-        return accept(quiet, served, patched, request.repeated)
+        if status:
+            return accept_status(context, served, patched, shown, request.repeated)
+        return accept(context, served, patched, request.repeated)
     except BadRequest as error:
         if served.custom is not None:
             raise

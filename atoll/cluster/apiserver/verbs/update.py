@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from atoll.base.errors import AlreadyExists
 from atoll.cluster.apiserver import metadata as metas
@@ -17,11 +20,11 @@ from atoll.cluster.apiserver.ports import AdmissionRequest, Cause, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
+from atoll.cluster.apiserver.verbs.accept import NO_STATUS_DEFAULTS
 from atoll.cluster.apiserver.verbs.commit import check_size, put
 from atoll.cluster.apiserver.verbs.create import admit_and_create, prepare_metadata
 from atoll.cluster.apiserver.verbs.loose import Loose
 from atoll.cluster.store.port import Record, StaleVersion
-from atoll.objects.meta import copy
 
 _ATTEMPTS = 64
 
@@ -69,25 +72,47 @@ class Outcome:
     created: bool = False
 
 
-async def update(api: Api, context: Context, served: Served, namespace: str, name: str, obj: Object) -> Outcome:
-    """PUT. `obj` is private, in the served version. Raises NotFound, Conflict, Invalid …"""
-    return await update_through(api, context, served, namespace, name, obj, main_strategy(served))
-
-
 async def update_through(
-    api: Api, context: Context, served: Served, namespace: str, name: str, obj: Object, strategy: Strategy
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    name: str,
+    sent: Sent,
+    strategy: Strategy,
 ) -> Outcome:
-    """PUT of the whole object or of a subresource that takes the whole object (status …)."""
-    metas.ensure_namespace(obj["metadata"], namespace if served.resource.namespaced else "")
+    """PUT of the whole object, main or through a subresource that takes it. Raises NotFound, Conflict, Invalid …"""
     change = Change(
         namespace,
         name,
-        lambda _stored, _shown: copy(obj),
+        sent.make,
         strategy,
         may_create=served.behaviour.create_on_update and not strategy.subresource,
-        uid=obj["metadata"].get("uid") or "",
+        uid=sent.uid,
     )
     return await carry_out(api, context, served, change)
+
+
+class Sent:
+    """The object of a PUT, decoded for each try: a try changes what it is given."""
+
+    def __init__(self, decode: Callable[[Any, Object], Object], raw: Any, shared: bool) -> None:
+        """`decode(raw, shown)` gives a private object and may keep parts of `raw`, unless that is `shared`."""
+        self._decode = decode
+        self._raw = raw
+        self._again: bytes | None = None
+        self._shared = shared
+        metadata = raw.get("metadata") if isinstance(raw, dict) else None
+        self._conditional = bool(isinstance(metadata, dict) and metadata.get("resourceVersion"))
+        self.uid: str = str(metadata.get("uid") or "") if isinstance(metadata, dict) else ""
+
+    def make(self, _stored: Object | None, shown: Object) -> Object:
+        if self._shared or self._conditional:  # a conditional one is tried again only to meet its conflict
+            return self._decode(self._raw, shown)
+        if self._again is None:
+            self._again = orjson.dumps(self._raw)
+            return self._decode(self._raw, shown)
+        return self._decode(orjson.loads(self._again), shown)
 
 
 async def carry_out(api: Api, context: Context, served: Served, change: Change) -> Outcome:
@@ -140,7 +165,7 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
         raise problems.uid_conflict(served.resource, path, change.name, change.uid, current.uid)
     _check_version(served, change.name, metadata, current)
     if change.strategy.defaults:
-        served.behaviour.default(obj)
+        _default(served, change.strategy, obj, old)
     if change.managed:
         ownership.on_update(api, context, served, old, obj, change.strategy.subresource)
     request = AdmissionRequest(
@@ -161,6 +186,14 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
     await admission.validate(request)
     ownership.keep_times(obj, old)
     return await _swap(api, context, served, current, obj)
+
+
+def _default(served: Served, strategy: Strategy, obj: Object, old: Object) -> None:
+    """Defaults; none where the spec is the stored one, which has them and is shared, and the status knows none."""
+    spec = obj.get("spec")
+    quick = strategy.subresource == "status" and served.store_resource in NO_STATUS_DEFAULTS
+    if not quick or spec is None or spec is not old.get("spec"):
+        served.behaviour.default(obj)
 
 
 def _set_generation(metadata: Object, old: Object) -> None:
