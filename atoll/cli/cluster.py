@@ -72,7 +72,7 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
     else:
         from atoll.cli.fleet import merge_kubeconfig
 
-        where = f"--context atoll-{name} (in {merge_kubeconfig(state, fleet, None)})"
+        where = f"--context atoll-{name} (in {merge_kubeconfig(state, fleet, None, current=f'atoll-{name}')})"
     progress.done()
     click.echo(f"cluster {name} ready in {time.monotonic() - started:.2f} s: {where}")
 

@@ -50,17 +50,24 @@ def up(file: Path | None, fleet: str, foreground: bool, kubeconfig: Path | None)
     seconds = time.monotonic() - started
     progress.done()
     click.echo(f"fleet {name}: {hub}{len(spec.clusters)} clusters, {nodes} nodes ready in {seconds:.1f} s")
-    contexts = [*(["atoll-hub"] if spec.hub else []), *(f"atoll-{cluster.name}" for cluster in spec.clusters)]
-    click.echo(f"contexts in {target}: {', '.join(contexts)}")
+    click.echo(f"contexts in {target}: {', '.join(_contexts(spec))}")
 
 
-def merge_kubeconfig(state: Any, spec: Any, target: Path | None) -> Path:
-    """Merge the admin contexts of the hub and all clusters; the file that was written."""
+def _contexts(spec: Any) -> list[str]:
+    return [*(["atoll-hub"] if spec.hub else []), *(f"atoll-{cluster.name}" for cluster in spec.clusters)]
+
+
+def merge_kubeconfig(state: Any, spec: Any, target: Path | None, *, current: str | None = None) -> Path:
+    """Merge the admin contexts of the hub and all clusters; the file that was written. `current`: the new context."""
     from atoll.client import kubeconfig as files
 
     path = target or default_path()
     sources = [*(["hub"] if spec.hub else []), *(cluster.name for cluster in spec.clusters)]
-    files.merge(path, [files.load(state.cluster_folder(source) / "admin.kubeconfig").document for source in sources])
+    files.merge(
+        path,
+        [files.load(state.cluster_folder(source) / "admin.kubeconfig").document for source in sources],
+        current_context=current,
+    )
     return path
 
 
@@ -85,6 +92,7 @@ def down(fleet: str, purge: bool, every: bool) -> None:
     """
     from atoll.app import launch
     from atoll.app.state import fleet_names, fleet_state
+    from atoll.client import kubeconfig as files
 
     names = fleet_names() if every else [fleet]
     for name in names:
@@ -92,7 +100,10 @@ def down(fleet: str, purge: bool, every: bool) -> None:
         if not state.exists():
             click.echo(f"no fleet {name!r} on this machine")
             continue
+        contexts = _contexts(launch.read_fleet(state))
         was_running = launch.stop(state, purge=purge)
+        if purge:
+            files.remove(default_path(), contexts)
         click.echo(
             f"fleet {name}: {'stopped' if was_running else 'was not running'}{', state deleted' if purge else ''}"
         )
