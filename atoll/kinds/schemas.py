@@ -41,7 +41,9 @@ _RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint
 _KEY_DEFAULTS: dict[tuple[str, str], Any] = {
     ("io.k8s.api.core.v1.ContainerPort", "protocol"): "TCP",
     ("io.k8s.api.core.v1.ServicePort", "protocol"): "TCP",
+    ("io.k8s.api.core.v1.LocalObjectReference", "name"): "",
 }
+_ZERO_KEYS: dict[str, Any] = {"string": "", "integer": 0}
 
 
 class Schemas:
@@ -132,13 +134,21 @@ class Schemas:
             node.items = self._child(raw["items"])
             node.go_type = node.go_type or "[]" + node.items.go_type
             if node.list_type == "map":
-                node.key_defaults = {
-                    key: default
-                    for key in node.list_keys
-                    if (default := _KEY_DEFAULTS.get((node.items.definition, key))) is not None
-                } or None
+                node.key_defaults = self._key_defaults(node.items.definition, node.list_keys) or None
         if node.properties is not None:
             self._properties(node, raw, facts)
+
+    def _key_defaults(self, definition: str, keys: tuple[str, ...]) -> dict[str, Any]:
+        """Declared ones, and Go's zero value for keys that are always written: upstream's OpenAPI has both."""
+        always = self._fields.get(definition, {}).get("always", "").split()
+        properties = self.definitions.get(definition, {}).get("properties", {})
+        found: dict[str, Any] = {}
+        for key in keys:
+            if (definition, key) in _KEY_DEFAULTS:
+                found[key] = _KEY_DEFAULTS[definition, key]
+            elif key in always and properties.get(key, {}).get("type") in _ZERO_KEYS:
+                found[key] = _ZERO_KEYS[properties[key]["type"]]
+        return found
 
     def _properties(self, node: SchemaNode, raw: dict[str, Any], facts: dict[str, Any]) -> None:
         properties = node.properties

@@ -197,9 +197,9 @@ def user_info(user: User) -> Object:
 
 def _attributes(user: User, spec: Object) -> Attributes:
     path = spec.get("nonResourceAttributes")
-    if path:
+    if path is not None:
         return Attributes(user, path.get("verb") or "", path=path.get("path") or "")
-    asked = spec["resourceAttributes"]
+    asked = spec.get("resourceAttributes") or {}
     return Attributes(
         user,
         asked.get("verb") or "",

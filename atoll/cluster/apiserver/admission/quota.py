@@ -5,14 +5,17 @@ controller's next recount.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from atoll.base import quantity
-from atoll.base.clock import Clock
+from atoll.base.clock import Clock, rfc3339
 from atoll.base.errors import Conflict
 from atoll.cluster.apiserver.admission.errors import forbidden
 from atoll.cluster.apiserver.ports import AdmissionRequest
 from atoll.cluster.store.port import Record, StaleVersion, Store
+from atoll.kinds.schemas import schema_for
+from atoll.objects import managed
 from atoll.objects import quota as quotas
 from atoll.objects.pod_resources import Amounts
 
@@ -102,7 +105,17 @@ class ResourceQuotas:
                 request, f"exceeded quota: {name}, requested: {requested}, used: {taken}, limited: {limited}"
             )
         total = {key: _text(key, quantity.parse(used[key]) + amount) for key, amount in asked.items()}
-        return {**quota, "metadata": dict(quota["metadata"]), "status": {**status, "used": {**used, **total}}}
+        charged = {**quota, "metadata": dict(quota["metadata"]), "status": {**status, "used": {**used, **total}}}
+        managed.update(quota, charged, _status_schema(), manager="kube-apiserver", now=rfc3339(self._clock.wall()))
+        return charged
+
+
+@functools.cache
+def _status_schema() -> managed.Schema:
+    """The charge is a write to the quota's /status by the API server itself."""
+    node = schema_for("", "v1", "ResourceQuota")
+    assert node is not None
+    return managed.Schema(node, "v1", "status", {"f:spec": {".": {}}})
 
 
 def _is_charged(request: AdmissionRequest) -> bool:

@@ -34,7 +34,9 @@ _SCOPES = frozenset(
 _COMPUTE = frozenset(("pods", "cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"))
 
 
-def _bytes(text: str) -> int:
+def _bytes(text: str | None) -> int:
+    if not text:
+        return 0
     return len(text) * 3 // 4 - text[-2:].count("=")
 
 
