@@ -245,9 +245,10 @@ class Templates:
 
     def _template(self, namespace: str, labels: dict[str, str], spec: Object) -> Template:
         constraints, affinity = spec.get("topologySpreadConstraints"), orjson.dumps(spec.get("affinity"))
+        selecting = labels if b"atchLabelKeys" in affinity else None
         key = orjson.dumps(
             [
-                namespace, spec.get("nodeSelector"), affinity.decode(), labels if b"atchLabelKeys" in affinity else None, spec.get("tolerations"), constraints,
+                namespace, spec.get("nodeSelector"), affinity.decode(), selecting, spec.get("tolerations"), constraints,
                 [labels.get(name) for item in constraints or () for name in item.get("matchLabelKeys") or ()],
                 spec.get("priority"), spec.get("preemptionPolicy"), spec.get("overhead"), spec.get("resources"),
                 [_container_key(item) for item in spec.get("containers") or ()],
