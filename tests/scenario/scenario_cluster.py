@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
+
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.app.serving import handler_of
 from atoll.base.chance import Chance
@@ -181,6 +183,11 @@ class ScenarioCluster:
                 digest = hashlib.sha256(event.record.data).hexdigest()
                 self.log.append((event.version, f"{event.version} {event.type} {event.record.key} {digest}"))
 
+    def spoiled(self) -> list[str]:
+        """Objects that someone has changed though they are shared: parsed, they are not what is stored."""
+        records = [record for resource in self.store.resources() for record in self.store.scan(resource)]
+        return [str(record.key) for record in records if orjson.loads(record.data) != record.object]
+
     def digest(self) -> str:
         """A hash over every change that was made to any object, in order."""
         code = hashlib.sha256()
@@ -198,5 +205,6 @@ async def cluster(
     await made.start()
     try:
         yield made
+        assert made.spoiled() == []
     finally:
         await made.stop()

@@ -16,7 +16,7 @@ from scenario_cluster import ScenarioCluster, cluster
 from atoll.base.clock import parse_rfc3339
 from atoll.base.errors import AtollError
 from atoll.client.port import STRATEGIC_PATCH, DeleteOptions, Object
-from atoll.kinds.builtin import CONTROLLER_REVISIONS, JOBS, PODS, REPLICA_SETS
+from atoll.kinds.builtin import CONTROLLER_REVISIONS, ENDPOINT_SLICES, JOBS, PODS, REPLICA_SETS
 from atoll.kinds.resource import Resource
 from atoll.runtime.virtual import START_WALL_SECONDS, run_virtual
 
@@ -32,8 +32,9 @@ class Names:
     def __init__(self, made: ScenarioCluster) -> None:
         self._known: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
+        self._prefixes: dict[str, None] = {}
         self._uids: dict[str, str] = {}
-        for resource in (PODS, REPLICA_SETS, JOBS, CONTROLLER_REVISIONS):
+        for resource in (PODS, REPLICA_SETS, JOBS, CONTROLLER_REVISIONS, ENDPOINT_SLICES):
             made.informers.of(resource).add_handler(self._seen)
 
     def _seen(self, old: Object | None, new: Object | None) -> None:
@@ -47,13 +48,17 @@ class Names:
                 self._known[code] = f"h{self._counts['hash']}"
         prefix = metadata.get("generateName")
         if prefix:
-            self._counts[prefix] += 1
-            self._known[metadata["name"]] = f"{self.plain(prefix)}~{self._counts[prefix]}"
+            self._prefixes[prefix] = None
+            family = f"{new['kind']}/{prefix}"
+            self._counts[family] += 1
+            self._known[metadata["name"]] = f"{self.plain(prefix)}~{self._counts[family]}"
 
     def plain(self, text: str) -> str:
         for name in sorted(self._known, key=len, reverse=True):
             if name in text:
                 text = text.replace(name, self._known[name])
+        for prefix in self._prefixes:  # names of what was refused
+            text = re.sub(rf"\b{re.escape(prefix)}[bcdfghjklmnpqrstvwxz2456789]{{5}}\b", f"{prefix}~?", text)
         text = _UID.sub(self._uid, text)
         return _TIME.sub(lambda match: f"t+{parse_rfc3339(match[0]) - START_WALL_SECONDS:g}", text)
 
