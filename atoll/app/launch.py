@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from atoll.app.control import ask, ask_one
-from atoll.app.fleetfile import ClusterSpec, FleetSpec, NodeGroup, with_networks
+from atoll.app.fleetfile import ClusterSpec, FleetSpec, NodeGroup
+from atoll.app.networks import choose_networks
 from atoll.app.state import FleetState, fleet_state
 from atoll.base.errors import UserError
-from atoll.cluster.network.netlink import networks_in_use
 
 Message = dict[str, Any]
 Tell = Callable[[str], None]
@@ -73,7 +73,7 @@ def settle_networks(state: FleetState, fleet: FleetSpec) -> FleetSpec:
     if state.exists():
         with contextlib.suppress(UserError):
             known = {cluster.name: (cluster.pod_cidr, cluster.service_cidr) for cluster in read_fleet(state).clusters}
-    return with_networks(fleet, known=known, taken=networks_in_use())
+    return choose_networks(fleet, known)
 
 
 def wait_ready(state: FleetState, tell: Tell) -> Message:

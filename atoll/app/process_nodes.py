@@ -40,7 +40,7 @@ async def start_process_nodes(
     keys: ClusterKeys,
     port: int,
 ) -> None:
-    """Start the network, wait for its bridge, then the nodes. `port`: the API server's. Raises OSError."""
+    """Start the network, then the nodes. `port`: the API server's. Raises OSError, UserError."""
     found = diagnose()
     if found.mode == "none":
         raise UserError(f"process nodes can't run here: {found.reason}", hint="`atoll doctor` says more")
@@ -61,8 +61,8 @@ async def start_process_nodes(
         chance=assembly.chance.stream("network"),
         informers=informers,
     )
+    network.open()
     tasks.start("network", network.run())
-    await network.opened.wait()
     for index in range(spec.process_nodes):
         name = f"{spec.name}-process-{index}"
         cidr = process_node_cidr(spec.pod_cidr, index) if mode == "bridge" else ""

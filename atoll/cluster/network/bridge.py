@@ -14,6 +14,7 @@ import ipaddress
 from contextlib import suppress
 from pathlib import Path
 
+from atoll.base.errors import UserError
 from atoll.cluster.network.netlink import ROUTE_LOCAL, Netlink
 
 _PREFIX = "atl"
@@ -50,14 +51,24 @@ class ClusterBridge:
 
     @classmethod
     def open(cls, cluster: str, *, pod_cidr: str, service_cidr: str) -> ClusterBridge:
-        """Make the bridge anew (a left-over one is removed first). Raises OSError without root."""
+        """Make the bridge anew (a left-over one is removed first).
+
+        Raises OSError without root, UserError for a range that is in use.
+        """
         cleanup(cluster)
         with Netlink() as netlink:
             index = netlink.add_bridge(bridge_name(cluster), f"atoll cluster {cluster}"[:200])
             netlink.set_up(index)
             bridge = cls(cluster, index)
             for cidr in (pod_cidr, service_cidr):
-                netlink.ensure_route(cidr, index=index, kind=ROUTE_LOCAL)
+                try:
+                    netlink.add_route(cidr, index=index, kind=ROUTE_LOCAL)
+                except OSError as error:
+                    netlink.delete_link(index)
+                    raise UserError(
+                        f"the address range {cidr} can't be routed to cluster {cluster}: {error.strerror}",
+                        hint="something else on this machine may use it: name another podCIDR or serviceCIDR",
+                    ) from None
         bridge._configure("forwarding", "1")  # between the pod ranges of two nodes
         bridge._configure("send_redirects", "0")
         bridge._configure("rp_filter", "0")

@@ -97,6 +97,7 @@ class ClusterNetwork:
         self._proxy = ServiceProxy(clock, chance)
         self._dns = DnsServer(build_zone(config.cluster_domain, (), {}), chance)
         self._dirty = asyncio.Event()
+        self._bridge: ClusterBridge | None = None
         self._services = self._informers.of(SERVICES)
         self._slices = self._informers.of(ENDPOINT_SLICES)
         self._nodes = self._informers.of(NODES)
@@ -105,13 +106,19 @@ class ClusterNetwork:
         self._nodes.add_index("process", _process_node)
         self._pods.add_index("ports", _special_ports)
 
+    def open(self) -> None:
+        """Make the bridge; `run` does it otherwise. Raises OSError, or UserError for address ranges in use."""
+        if not self.opened.is_set():
+            self._bridge = self._open_bridge()
+            self.opened.set()
+
     async def run(self) -> None:
-        """Until cancelled; then nothing of it is left on the machine. Raises OSError where the bridge can't be made."""
-        bridge = self._open_bridge()
+        """Until cancelled; then nothing of it is left on the machine. Raises what `open` does."""
+        self.open()
+        bridge = self._bridge
         try:
             if self._own:
                 self._informers.start()
-            self.opened.set()
             for informer in (self._services, self._slices, self._nodes, self._pods):
                 await informer.synced.wait()
             for informer in (self._services, self._slices, self._nodes):

@@ -66,7 +66,7 @@ class NetworkNamespace:
             index = socket.if_nametoindex("eth0")
             netlink.ensure_address(index, address, prefix_length)
             netlink.set_up(index)
-            netlink.ensure_route("0.0.0.0/0", index=index, gateway=gateway)
+            netlink.add_route("0.0.0.0/0", index=index, gateway=gateway)
 
     def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """A non-blocking socket that lives in the namespace."""

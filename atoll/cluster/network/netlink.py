@@ -122,10 +122,11 @@ class Netlink:
         body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
         self._ensure(_NEWADDR, body)
 
-    def ensure_route(
-        self, destination: str, *, index: int, gateway: str | None = None, kind: int = ROUTE_UNICAST
-    ) -> None:
-        """A route in the main table. A local one makes every address in it this machine's own."""
+    def add_route(self, destination: str, *, index: int, gateway: str | None = None, kind: int = ROUTE_UNICAST) -> None:
+        """A route in the main table. A local one makes every address in it this machine's own.
+
+        EEXIST if there is one to the same destination.
+        """
         network = ipaddress.ip_network(destination)
         scope = _SCOPE_HOST if kind == ROUTE_LOCAL else _SCOPE_UNIVERSE
         header = struct.pack(
@@ -136,7 +137,7 @@ class Netlink:
             body += _attribute(_RTA_DST, network.network_address.packed)
         if gateway:
             body += _attribute(_RTA_GATEWAY, ipaddress.ip_address(gateway).packed)
-        self._ensure(_NEWROUTE, body)
+        self._request(_NEWROUTE, _ACK | _CREATE | _EXCL, body)
 
     def networks(self) -> list[ipaddress.IPv4Network]:
         """Destinations of the main table's IPv4 routes, the default route left out."""
