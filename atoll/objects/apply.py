@@ -61,7 +61,7 @@ def apply(
     if (config.get("metadata") or {}).get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
     if problems := check(config, schema.node):
-        raise ServerError(_typed_fault(config, problems), reason="")
+        raise ServerError(_typed_fault(config, sorted(problems)), reason="")
     base = live if live is not None else _new_object(config, schema)
     managed = fields_of.decode_entries(base["metadata"].get("managedFields"))
     base = _without_managed(base)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from atoll.kinds.nodes import SchemaNode
+from atoll.kinds.nodes import ARRAY, BOOLEAN, INT_OR_STRING, INTEGER, NUMBER, OBJECT, QUANTITY, STRING, SchemaNode
 from atoll.objects.fields import FieldSet, is_member, item_key, step_text
 
 _ABSENT: Any = object()
@@ -151,6 +151,8 @@ def check(value: Any, node: SchemaNode | None, path: str = "") -> list[str]:
     """Why an applied configuration does not fit its schema, as `.spec.foo: field not declared in schema`."""
     if value is None or node is None:
         return []
+    if wrong := _wrong_kind(value, node):
+        return [f"{path}: {wrong}"]
     problems: list[str] = []
     if isinstance(value, dict):
         for name, item in value.items():
@@ -174,3 +176,50 @@ def check(value: Any, node: SchemaNode | None, path: str = "") -> list[str]:
                 seen.add(key)
             problems += check(item, node.items, path + step)
     return problems
+
+
+def _wrong_kind(value: Any, node: SchemaNode) -> str:
+    """Why a value does not fit, as structured-merge-diff says it; "" where it does."""
+    kind = node.kind
+    if kind in (INTEGER, NUMBER):
+        if type(value) is not int and type(value) is not float:
+            return f"expected numeric (int or float), got {_GO_TYPES.get(type(value), 'string')}"
+    elif kind == STRING:
+        if type(value) is not str:
+            return f"expected string, got &value.valueUnstructured{{Value:{_go_syntax(value)}}}"
+    elif kind == BOOLEAN:
+        if type(value) is not bool:
+            return f"expected boolean, got &{{{_go(value)}}}"
+    elif kind in (QUANTITY, INT_OR_STRING):
+        if isinstance(value, dict | list):
+            return f"expected any scalar, got &{{{_go(value)}}}"
+    elif kind == OBJECT:
+        if type(value) is not dict:
+            return f"expected map, got &{{{_go(value)}}}"
+    elif kind == ARRAY and type(value) is not list:
+        return f"expected list, got &{{{_go(value)}}}"
+    return ""
+
+
+_GO_TYPES = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
+
+
+def _go(value: Any) -> str:
+    """As Go's %v."""
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{_go(value[key])}" for key in sorted(value)) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(_go(item) for item in value) + "]"
+    if value is None:
+        return "<nil>"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _go_syntax(value: Any) -> str:
+    """As Go's %#v."""
+    if isinstance(value, dict):
+        inside = ", ".join(f'"{key}":{_go_syntax(value[key])}' for key in sorted(value))
+        return f"map[string]interface {{}}{{{inside}}}"
+    if isinstance(value, list):
+        return "[]interface {}{" + ", ".join(_go_syntax(item) for item in value) + "}"
+    return f'"{value}"' if isinstance(value, str) else _go(value)

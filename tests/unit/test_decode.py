@@ -92,6 +92,6 @@ def test_merge_facts_of_a_pod():
     assert ports is not None
     assert (containers.merge_key, containers.patch_strategies) == ("name", ("merge",))
     assert ports.list_keys == ("containerPort", "protocol")
-    assert ports.key_defaults == {"protocol": "TCP"}
+    assert ports.key_defaults == {"containerPort": 0, "protocol": "TCP"}
     assert node.at("spec", "tolerations").atomic
     assert not node.at("metadata", "finalizers").atomic

@@ -209,6 +209,24 @@ apply.patch(
 apply.create("configmaps", {"metadata": {"name": "x"}}, id="manager-too-long", query="fieldManager=" + "m" * 129)
 apply.create("configmaps", {"metadata": {"name": "x"}}, id="manager-unprintable", query="fieldManager=a%07b")
 
+for name, body in {
+    "string-number": {"data": {"a": 1}},
+    "string-bool": {"data": {"a": True}},
+    "string-map": {"data": {"a": {"b": "c"}}},
+    "map-string": {"data": "a"},
+    "map-list": {"data": ["a"]},
+    "bool-string": {"immutable": "yes"},
+}.items():
+    apply.apply("configmaps", "typed", {"metadata": {"name": "typed"}, **body}, f"typed-{name}")
+for name, body in {
+    "number-string": {"replicas": "x"},
+    "number-bool": {"replicas": True},
+    "list-map": {"template": {"spec": {"containers": {"a": "b"}}}},
+    "quantity-map": {"template": {"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": {}}}}]}}},
+    "two": {"replicas": "x", "paused": "y"},
+}.items():
+    apply.apply("deployments", "typed", {"metadata": {"name": "typed"}, "spec": body}, f"typed-{name}")
+
 wire = Scenario("wire")
 cm = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
 strict = {**cm, "bogus": 1, "metadata": {"name": "strict", "nope": 2}}
