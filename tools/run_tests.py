@@ -23,7 +23,8 @@ def main() -> int:
             print("CI must run them: failing")
             return 1
     workers = os.environ.get("ATOLL_TEST_WORKERS", str(min(4, os.cpu_count() or 2)))
-    command = [sys.executable, "-m", "pytest", "-n", workers, "--dist", "worksteal", "-rs", "--cov", "--cov-report=term:skip-covered"]
+    command = [sys.executable, "-m", "pytest", "-n", workers, "--dist", "loadfile", "-rs"]
+    command += ["--cov", "--cov-report=term:skip-covered"]
     command += ["--ignore=tests/real", *sys.argv[1:]]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 

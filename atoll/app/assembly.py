@@ -14,7 +14,7 @@ from atoll.base.clock import Clock
 from atoll.base.errors import AlreadyExists
 from atoll.client.port import Object
 from atoll.cluster.apiserver.access.authentication import Authenticator, impersonate
-from atoll.cluster.apiserver.access.bootstrap import default_objects
+from atoll.cluster.apiserver.access.bootstrap import default_objects, legacy_token_tracking
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.access.reviews import Reviews
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens, service_account_user
@@ -91,7 +91,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
 async def bootstrap(assembly: Assembly, extra: list[Object] | None = None) -> None:
     """Create what a new cluster has; what is there already is left as it is."""
     client = assembly.client(User("system:apiserver", ("system:masters",)), "kube-apiserver")
-    objects = default_objects() + (extra or [])
+    objects = [*default_objects(), legacy_token_tracking(assembly.clock), *(extra or [])]
     namespaces = [obj for obj in objects if obj["kind"] == "Namespace"]
     rest = [obj for obj in objects if obj["kind"] != "Namespace"]
     for group in (namespaces, rest):

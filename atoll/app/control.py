@@ -38,6 +38,17 @@ def ask(path: Path, request: Message, timeout_seconds: float = 120.0) -> Iterato
         raise UserError("this fleet is not running", hint="start it: atoll up") from None
 
 
+def answers(path: Path) -> bool:
+    """Whether a supervisor listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 def ask_one(path: Path, request: Message, timeout_seconds: float = 120.0) -> Message:
     """The last answer of a request."""
     last: Message = {}

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from atoll.app.control import ask, ask_one
+from atoll.app.control import answers, ask, ask_one
 from atoll.app.fleetfile import ClusterSpec, FleetSpec, NodeGroup
 from atoll.app.networks import choose_networks
 from atoll.app.state import FleetState, fleet_state
@@ -155,8 +155,9 @@ def _supervise(state: FleetState, fleet: FleetSpec) -> None:
 
 
 def _await_socket(state: FleetState) -> None:
+    """Wait until the supervisor answers."""
     deadline = time.monotonic() + 20
-    while not state.control_socket.exists():
+    while not answers(state.control_socket):
         if time.monotonic() > deadline:
             raise UserError("the supervisor did not start", hint=f"see {state.log_file('supervisor')}")
         time.sleep(0.002)

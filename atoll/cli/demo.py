@@ -26,11 +26,12 @@ def demo(app: Path | None, fleet: str) -> None:
       atoll demo --app kubernetes-manifests.yaml
     """
     from atoll.app import fleetfile, launch
-    from atoll.app.demo import Demo
+    from atoll.app.demo import HELLO, Demo
     from atoll.app.state import fleet_state
     from atoll.base.clock import SystemClock
     from atoll.cli import session
     from atoll.cli.fleet import merge_kubeconfig
+    from atoll.cli.inspect import print_tree
     from atoll.cli.status import collect, show
 
     started = time.monotonic()
@@ -48,6 +49,8 @@ def demo(app: Path | None, fleet: str) -> None:
     names = [cluster.name for cluster in spec.clusters]
     answers = asyncio.run(Demo(state, names, SystemClock(), progress.say).run(app))
     progress.done()
+    print_tree(state, "deployment/frontend", HELLO)
+    click.echo()
     show(fleet, session.run(lambda s: collect(s, state), state), None)
     click.echo()
     for name, answer in answers.items():

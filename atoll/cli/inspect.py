@@ -120,3 +120,110 @@ def _print(found: Object, wide: bool, clusters: bool, all_namespaces: bool) -> N
     if all_namespaces and found["rows"][0]["object"]["metadata"].get("namespace"):
         header.insert(0, "NAMESPACE")
     table(["CLUSTER", *header] if clusters else header, rows)
+
+
+@click.command()
+@click.argument("target", metavar="KIND/NAME")
+@click.option("-n", "--namespace", default="default", show_default=True)
+@fleet_option
+@output_option("json", "yaml")
+def explain(target: str, namespace: str, fleet: str, output: str | None) -> None:
+    """Why an object is where it is: policy, filters, scores, division, failures.
+
+    \b
+    Example:
+      atoll explain deployment/web -n shop
+    """
+    from atoll.app import launch
+    from atoll.base.clock import SystemClock
+    from atoll.cli import session
+    from atoll.fleet.plan.explain import explain as explain_object
+
+    state = launch.running_fleet(fleet)
+    found = session.run(lambda s: explain_object(s.hub(), SystemClock(), target, namespace=namespace), state)
+    if structured(_plain(found), output):
+        return
+    _say("", found.label)
+    _say("policy", found.policy or "none")
+    _say("why", found.why)
+    for other in found.other_policies:
+        _say("also matches", other)
+    _say("affinity", found.affinity)
+    _say("division", found.division)
+    _say("scheduled", found.scheduled)
+    for by in found.required_by:
+        _say("required by", by)
+    for move in found.moving:
+        _say("moving", move)
+    if found.verdicts:
+        click.echo()
+        rows = [(v.cluster, "chosen" if v.chosen else "no", v.score or "-", v.reason) for v in found.verdicts]
+        table(("CLUSTER", "CHOSEN", "SCORE", "REASON"), rows)
+    if found.clusters:
+        click.echo()
+        copies = [
+            (c.cluster, _or_dash(c.replicas), _or_dash(c.ready), "yes" if c.applied else "no", c.health,
+             ",".join(c.overrides) or "-", c.message or "-")
+            for c in found.clusters
+        ]  # fmt: skip
+        table(("CLUSTER", "REPLICAS", "READY", "APPLIED", "HEALTH", "OVERRIDES", "MESSAGE"), copies)
+    for failure in found.failures:
+        click.echo(f"failure: {failure}")
+
+
+@click.command()
+@click.argument("target", metavar="KIND/NAME")
+@click.option("-n", "--namespace", default="default", show_default=True)
+@fleet_option
+@output_option("json", "yaml")
+def tree(target: str, namespace: str, fleet: str, output: str | None) -> None:
+    """An object and all that came of it: template, binding, work, objects in members, pods, with their health.
+
+    \b
+    Example:
+      atoll tree deployment/web -n shop
+    """
+    from atoll.app import launch
+
+    print_tree(launch.running_fleet(fleet), target, namespace, output)
+
+
+def print_tree(state: Any, target: str, namespace: str, output: str | None = None) -> None:
+    """The tree of an object on the hub of a running fleet."""
+    from atoll.cli import session
+    from atoll.fleet.plan.tree import tree as read_tree
+
+    async def work(s: Any) -> Any:
+        return await read_tree(s.hub(), await s.members(), target, namespace=namespace)
+
+    found = session.run(work, state)
+    if not structured(_plain(found), output):
+        rows: list[tuple[str, str, str, str]] = []
+        _branch_rows(found, "", "", rows)
+        table(("OBJECT", "CLUSTER", "HEALTH", "MESSAGE"), rows)
+
+
+def _branch_rows(branch: Any, lead: str, below: str, rows: list[tuple[str, str, str, str]]) -> None:
+    place = f"{branch.namespace}/" if branch.namespace and not lead else ""
+    rows.append(
+        (f"{lead}{branch.kind} {place}{branch.name}", branch.cluster, branch.health or "-", branch.message or "")
+    )
+    last = len(branch.children) - 1
+    for index, child in enumerate(branch.children):
+        end = index == last
+        _branch_rows(child, below + ("└─ " if end else "├─ "), below + ("   " if end else "│  "), rows)
+
+
+def _plain(value: Any) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(value)
+
+
+def _say(what: str, text: str) -> None:
+    if text:
+        click.echo(f"{what + ':':<13}{text}" if what else text)
+
+
+def _or_dash(value: object) -> object:
+    return "-" if value is None else value

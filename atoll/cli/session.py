@@ -13,6 +13,10 @@ from atoll.app.state import FleetState
 from atoll.base.clock import SystemClock
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import load
+from atoll.client.port import Client
+from atoll.fleet.registry.join import http_connect
+from atoll.kinds.builtin import SECRETS
+from atoll.kinds.hub import CLUSTERS
 
 T = TypeVar("T")
 
@@ -30,6 +34,21 @@ class Session:
     def cluster(self, name: str, *, timeout_seconds: float = 10.0) -> HttpClient:
         assert self._state is not None
         return self.client(launch.member_kubeconfig(self._state, name), timeout_seconds=timeout_seconds)
+
+    async def members(self) -> dict[str, Client]:
+        """Every joined cluster, by the hub's own credentials for it."""
+        hub = self.hub()
+        connect = http_connect(SystemClock())
+        found: dict[str, Client] = {}
+        for cluster in (await hub.list(CLUSTERS)).items:
+            reference = cluster["spec"].get("secretRef") or {}
+            secret = None
+            if reference:
+                secret = await hub.get(SECRETS, reference["name"], reference["namespace"])
+            client = connect(cluster, secret)
+            self._stack.push_async_callback(client.close)
+            found[cluster["metadata"]["name"]] = client
+        return found
 
     def client(self, path: Path, context: str | None = None, *, timeout_seconds: float = 10.0) -> HttpClient:
         """A client by kubeconfig file. Raises UserError."""
