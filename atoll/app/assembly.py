@@ -13,6 +13,7 @@ from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.errors import AlreadyExists
 from atoll.client.port import Object
+from atoll.cluster.apiserver import components
 from atoll.cluster.apiserver.access.authentication import Authenticator, impersonate
 from atoll.cluster.apiserver.access.bootstrap import default_objects, legacy_token_tracking
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
@@ -85,6 +86,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     hooks = Hooks(admission=admission, virtual=dict(reviews.handlers), token_request=reviews.token_request)
     api = Api(store=store, clock=clock, chance=chance, registry=builtin_registry(), hooks=hooks)
     install(api)
+    api.overlay(components.RESOURCE, components.Components())
     return Assembly(api, store, clock, chance, authorizer, authenticator, tokens)
 
 

@@ -11,7 +11,8 @@ from atoll.app.pki import ClusterKeys
 from atoll.base.errors import UserError
 from atoll.client import kubeconfig
 from atoll.client.kubeconfig import Access
-from atoll.cluster.apiserver.http import LIMITS, Streaming, http_handler
+from atoll.cluster.apiserver.http import Streaming, http_handler
+from atoll.cluster.apiserver.refusals import LIMITS
 from atoll.wire.messages import Handler
 from atoll.wire.server import serve
 from atoll.wire.tls import server_context

@@ -12,9 +12,10 @@ from atoll.base.clock import Clock, SystemClock
 from atoll.cluster.apiserver.api import Api, Hooks
 from atoll.cluster.apiserver.builtins import builtin_registry
 from atoll.cluster.apiserver.extensions import install
-from atoll.cluster.apiserver.http import LIMITS, http_handler
+from atoll.cluster.apiserver.http import http_handler
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, Attributes, Decision, Object, User
+from atoll.cluster.apiserver.refusals import LIMITS
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import Store
 from atoll.kinds.builtin import NAMESPACES

@@ -80,13 +80,11 @@ class Api:
         chance: Chance,
         registry: Registry,
         hooks: Hooks | None = None,
-        version: str = "v1.36.3",
     ) -> None:
         self.store = store
         self.clock = clock
         self.registry = registry
         self.hooks = hooks or Hooks()
-        self.version = version
         self.raw: RawHandler | None = None
         self.followers: dict[str, Follower] = {}
         self.uids = chance.stream("uids")

@@ -14,6 +14,7 @@ import orjson
 import yaml
 
 from atoll.base.errors import BadRequest, UnsupportedMediaType
+from atoll.client.port import JSON_PATCH, STRATEGIC_PATCH
 from atoll.cluster.apiserver import gojson, protobuf
 from atoll.objects import goyaml
 
@@ -212,3 +213,36 @@ def _yaml_fault(error: Exception) -> str:
             line = mark.line + isinstance(error, yaml.scanner.ScannerError)
             break
     return f"yaml: line {line}: {text}" if line else f"yaml: {text}"
+
+
+def parse_applied(body: bytes) -> tuple[Any, Repeated]:
+    """Raises BadRequest."""
+    try:
+        value, repeated = load_yaml(body)
+    except ValueError as error:
+        raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {error}") from None
+    if not isinstance(value, dict):
+        kind = gojson.kind_name(value)
+        raise BadRequest(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal"
+            f" {kind} into Go value of type map[string]interface {{}}"
+        )
+    if not value.get("apiVersion") or not value.get("kind"):
+        group, _, version = str(value.get("apiVersion") or "").rpartition("/")
+        raise BadRequest(f"invalid object type: {group}/{version}, Kind={value.get('kind') or ''}")
+    return value, repeated
+
+
+def parse_patch(body: bytes, content_type: str) -> tuple[Any, Repeated]:
+    """Raises BadRequest."""
+    prefix = "" if content_type == STRATEGIC_PATCH else "error decoding patch: "
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(prefix + (gojson.fault(body) or str(error))) from None
+    if content_type == JSON_PATCH:
+        return value, NONE
+    if not isinstance(value, dict):
+        kind = gojson.kind_name(value)
+        raise BadRequest(f"{prefix}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+    return value, repeated_keys(body, value)

@@ -13,16 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalError, ServerError, UnsupportedMediaType
-from atoll.client.port import APPLY_PATCH, JSON_PATCH, STRATEGIC_PATCH
-from atoll.cluster.apiserver import bodies, encode, gojson, paths, problems
+from atoll.client.port import APPLY_PATCH
+from atoll.cluster.apiserver import bodies, encode, paths, problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.encode import Encoder, Form
 from atoll.cluster.apiserver.nonresource import NonResource
 from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import Attributes, Authorizer, User
+from atoll.cluster.apiserver.refusals import MAX_BODY_BYTES, NO_CACHE, error_frame, refusal, warning_header
 from atoll.cluster.apiserver.request import (
     Context,
     ListOptions,
@@ -47,17 +46,14 @@ from atoll.cluster.apiserver.verbs.patch import CUSTOM_TYPES as CUSTOM_PATCH_TYP
 from atoll.kinds import schemas
 from atoll.kinds.decode import DecodeError, decode
 from atoll.objects.selectors import SelectorError, parse_fields
-from atoll.wire.limits import Limits
 from atoll.wire.messages import Handler, HttpRequest, HttpResponse
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 3 * 1024 * 1024
 _MIN_WATCH_SECONDS = 1800
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-_NO_CACHE = ("Cache-Control", "no-cache, private")
 
 Identify = Callable[[HttpRequest], User]
 """Raises Unauthorized; impersonation included."""
@@ -246,7 +242,7 @@ class Translator:
         seconds = options.timeout_seconds or _MIN_WATCH_SECONDS * (1.0 + self.api.jitter.random())
         options = dataclasses.replace(options, watch=True, timeout_seconds=int(seconds))
         chosen = selection(served, options.label_selector, options.field_selector, name)
-        headers = [("Content-Type", "application/json"), _NO_CACHE]
+        headers = [("Content-Type", "application/json"), NO_CACHE]
         try:
             batches = watching.start(self.api, served, asked.namespace or None, options, chosen)
         except Gone as error:  # an event of the stream, as upstream
@@ -303,9 +299,9 @@ class Translator:
         self._set_context(asked.context, options.field_manager, options.field_validation, options.dry_run)
         self._check_size(request.body, asked.context)
         if content_type == APPLY_PATCH:
-            body, repeated = parse_applied(request.body)
+            body, repeated = bodies.parse_applied(request.body)
         else:
-            body, repeated = parse_patch(request.body, content_type)
+            body, repeated = bodies.parse_patch(request.body, content_type)
         answer = await dispatch.patch(
             self.api, asked.context, asked.served, asked.namespace, path.name, path.subresource, content_type,
             body, options, repeated,
@@ -384,7 +380,7 @@ class Translator:
 
     @staticmethod
     def _ok(form: Form, body: bytes, status: int = 200) -> HttpResponse:
-        return HttpResponse(status, [("Content-Type", form.content_type), _NO_CACHE], body)
+        return HttpResponse(status, [("Content-Type", form.content_type), NO_CACHE], body)
 
 
 def _named_by(field_selector: str) -> str:
@@ -395,62 +391,6 @@ def _named_by(field_selector: str) -> str:
         return parse_fields(field_selector).exact("metadata.name") or ""
     except SelectorError:
         return ""
-
-
-def parse_applied(body: bytes) -> tuple[Any, bodies.Repeated]:
-    """Raises BadRequest."""
-    try:
-        value, repeated = bodies.load_yaml(body)
-    except ValueError as error:
-        raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {error}") from None
-    if not isinstance(value, dict):
-        kind = gojson.kind_name(value)
-        raise BadRequest(
-            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal"
-            f" {kind} into Go value of type map[string]interface {{}}"
-        )
-    if not value.get("apiVersion") or not value.get("kind"):
-        group, _, version = str(value.get("apiVersion") or "").rpartition("/")
-        raise BadRequest(f"invalid object type: {group}/{version}, Kind={value.get('kind') or ''}")
-    return value, repeated
-
-
-def parse_patch(body: bytes, content_type: str) -> tuple[Any, bodies.Repeated]:
-    """Raises BadRequest."""
-    prefix = "" if content_type == STRATEGIC_PATCH else "error decoding patch: "
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(prefix + (gojson.fault(body) or str(error))) from None
-    if content_type == JSON_PATCH:
-        return value, bodies.NONE
-    if not isinstance(value, dict):
-        kind = gojson.kind_name(value)
-        raise BadRequest(f"{prefix}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
-    return value, bodies.repeated_keys(body, value)
-
-
-def error_frame(error: ApiError) -> bytes:
-    return orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n"
-
-
-def warning_header(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
-    return f'299 - "{escaped}"'
-
-
-def refusal(error: ApiError, accept: str = "") -> HttpResponse:
-    """A Status of failure as upstream writes it."""
-    if error.reason == problems.NO_PAGE:
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
-        return HttpResponse(404, headers, b"404 page not found\n")
-    headers = [("Content-Type", "application/json"), _NO_CACHE]
-    if error.retry_after_seconds is not None:
-        headers.append(("Retry-After", str(error.retry_after_seconds)))
-    if "yaml" in accept and error.code != 406 and encode.negotiate(accept).media == "yaml":
-        headers[0] = ("Content-Type", "application/yaml")
-        return HttpResponse(error.code, headers, encode.yaml_bytes(error.to_status()))
-    return HttpResponse(error.code, headers, orjson.dumps(error.to_status()))
 
 
 def http_handler(
@@ -483,15 +423,3 @@ def _raw(translator: Translator) -> Any:
         return response.status, response.headers, data
 
     return raw
-
-
-def _body_too_large(_: HttpRequest) -> HttpResponse:
-    return refusal(problems.body_too_large(MAX_BODY_BYTES))
-
-
-def _failed(_: HttpRequest, __: BaseException) -> HttpResponse:
-    return refusal(ServerError("Internal error occurred: see the server's log"))
-
-
-LIMITS = Limits(body_bytes=MAX_BODY_BYTES, too_large=_body_too_large, failed=_failed)
-"""For the server that runs the handler: its own refusals are Statuses too."""

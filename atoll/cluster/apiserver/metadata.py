@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from atoll.base import clock as clocks
@@ -203,9 +203,6 @@ def builtin_finalizers(metadata: Object) -> list[Cause]:
         for index, finalizer in enumerate(metadata.get("finalizers") or ())
         if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS
     ]
-
-
-Now = Callable[[], float]
 
 
 def mark_deleting(metadata: Object, now: float, grace_seconds: int = 0) -> None:

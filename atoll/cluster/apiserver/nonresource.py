@@ -13,7 +13,13 @@ from atoll.cluster.apiserver.protobuf import openapi_v2_protobuf
 from atoll.wire.messages import HttpRequest, HttpResponse
 
 _HEALTH = ("/healthz", "/livez", "/readyz")
-_CHECKS = ("ping", "log", "etcd", "poststarthook/start-apiextensions-controllers", "poststarthook/crd-informer-synced")
+_CHECKS = (
+    "ping",
+    "log",
+    "etcd",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+)
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 
