@@ -36,37 +36,43 @@ def _round_amounts(amounts: Object) -> None:
 class Defaulter:
     """The defaults of one type and of all inside it."""
 
-    __slots__ = ("declared", "hook", "in_lists", "in_maps", "in_structs", "useful")
+    __slots__ = ("children", "declared", "hook", "useful")
 
     def __init__(self, hook: Hook | None, declared: Mapping[str, Any]) -> None:
         self.hook = hook
         self.declared = tuple(declared.items())
-        self.in_structs: tuple[tuple[str, Hook], ...] = ()
-        self.in_lists: tuple[tuple[str, Hook], ...] = ()
-        self.in_maps: tuple[tuple[str, Hook], ...] = ()
+        self.children: dict[str, Callable[[Any], None]] = {}
         self.useful = hook is not None or bool(declared)
 
     def __call__(self, obj: Object) -> None:
         """Fill in place, inner types first."""
-        for name, fill in self.in_structs:
-            value = obj.get(name)
-            if value is not None:
-                fill(value)
-        for name, fill in self.in_lists:
-            values = obj.get(name)
-            if values:
-                for value in values:
-                    fill(value)
-        for name, fill in self.in_maps:
-            mapping = obj.get(name)
-            if mapping:
-                for value in mapping.values():
+        children = self.children
+        if children:
+            for name, value in obj.items():
+                fill = children.get(name)
+                if fill is not None and value is not None:
                     fill(value)
         for name, default in self.declared:
             if obj.get(name) is None:
                 obj[name] = default
         if self.hook is not None:
             self.hook(obj)
+
+
+def _each(fill: Hook) -> Callable[[list[Object]], None]:
+    def fill_all(values: list[Object]) -> None:
+        for value in values:
+            fill(value)
+
+    return fill_all
+
+
+def _each_value(fill: Hook) -> Callable[[dict[str, Object]], None]:
+    def fill_all(mapping: dict[str, Object]) -> None:
+        for value in mapping.values():
+            fill(value)
+
+    return fill_all
 
 
 class Defaulters:
@@ -87,20 +93,17 @@ class Defaulters:
         return made
 
     def _descend(self, made: Defaulter, node: SchemaNode) -> None:
-        structs: list[tuple[str, Hook]] = []
-        lists: list[tuple[str, Hook]] = []
-        maps: list[tuple[str, Hook]] = []
         for name, child in (node.properties or {}).items():
             if child.additional is not None and child.additional.kind == QUANTITY:
-                structs.append((name, _round_amounts))
+                made.children[name] = _round_amounts
                 continue
-            for where, target in ((structs, child), (lists, child.items), (maps, child.additional)):
-                if target is not None and target.properties is not None and target.definition:
-                    fill = self.of(target)
-                    if fill.useful:
-                        where.append((name, fill))
-        made.in_structs, made.in_lists, made.in_maps = tuple(structs), tuple(lists), tuple(maps)
-        made.useful = made.useful or bool(structs or lists or maps)
+            for target, wrap in ((child, None), (child.items, _each), (child.additional, _each_value)):
+                if target is None or target.properties is None or not target.definition:
+                    continue
+                fill = self.of(target)
+                if fill.useful:
+                    made.children[name] = fill if wrap is None else wrap(fill)
+        made.useful = made.useful or bool(made.children)
 
 
 def type_name(definition: str) -> str:

@@ -59,6 +59,8 @@ def _pod(prefix: str, spec: Object, metadata: Object) -> list[str]:
     if "topologySpreadConstraints" in spec:
         warnings += _spread(prefix, spec["topologySpreadConstraints"])
     for index, volume in enumerate(spec.get("volumes") or ()):
+        if _DEPRECATED_VOLUMES.keys().isdisjoint(volume):
+            continue
         for kind in volume:
             if kind in _DEPRECATED_VOLUMES:
                 shown = "storageOS" if kind == "storageos" else kind
@@ -70,10 +72,16 @@ def _pod(prefix: str, spec: Object, metadata: Object) -> list[str]:
         for index, secret in enumerate(spec["imagePullSecrets"]):
             if not secret.get("name"):
                 warnings.append(f'{prefix}spec.imagePullSecrets[{index}].name: invalid empty name ""')
-    warnings += _seccomp(prefix, spec, metadata.get("annotations") or {})
-    for path, container in _containers(prefix, spec):
-        _container(warnings, path, container)
-    _ports(warnings, prefix, spec)
+    if "annotations" in metadata:
+        warnings += _seccomp(prefix, spec, metadata["annotations"] or {})
+    ports = 0
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        for index, container in enumerate(spec.get(field) or ()):
+            ports += len(container.get("ports") or ())
+            if len(container.get("env") or ()) > 1 or container.get("resources"):
+                _container(warnings, prefix, field, index, container)
+    if ports > 1:
+        _ports(warnings, prefix, spec)
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
         why = "must be >= 0; negative values are invalid and will be treated as 1"
         warnings.append(f"{prefix}spec.terminationGracePeriodSeconds: {why}")
@@ -139,8 +147,9 @@ def _seccomp(prefix: str, spec: Object, annotations: dict[str, str]) -> list[str
     return [f'{prefix}metadata.annotations[{key}]: non-functional in v1.27+; use the "seccompProfile" field instead']
 
 
-def _container(warnings: list[str], path: str, container: Object) -> None:
+def _container(warnings: list[str], prefix: str, field: str, index: int, container: Object) -> None:
     resources = container.get("resources")
+    path = f"{prefix}spec.{field}[{index}]"
     if resources:
         for name in ("memory", "ephemeral-storage"):
             for kind in ("limits", "requests"):
@@ -151,13 +160,13 @@ def _container(warnings: list[str], path: str, container: Object) -> None:
     variables = container.get("env")
     if variables and len(variables) > 1:
         seen: set[str] = set()
-        for index, variable in enumerate(variables):
+        for place, variable in enumerate(variables):
             name, value = variable.get("name", ""), variable.get("value", "")
             if name in seen:
                 reference = f"$({name})"
                 if "valueFrom" in variable or value == reference or reference not in value:
                     why = f'hides previous definition of "{name}", which may be dropped when using apply'
-                    warnings.append(f"{path}.env[{index}]: {why}")
+                    warnings.append(f"{path}.env[{place}]: {why}")
             seen.add(name)
 
 
