@@ -190,3 +190,20 @@ def test_health_and_metrics() -> None:
         assert "/apis/apps/v1" in orjson.loads((await ask("GET", "/")).body)["paths"]
 
     ask_all(scenario)
+
+
+def test_a_part_may_answer_a_subresource_of_its_own() -> None:
+    async def main() -> None:
+        cluster = await new_cluster()
+        seen: list[tuple[str, str, str]] = []
+
+        async def proxy(request: HttpRequest, user: Any, served: Any, path: Any) -> HttpResponse:
+            seen.append((user.name, path.name, path.rest))
+            return HttpResponse(200, [], b"there")
+
+        connect = {("", "configmaps", "proxy"): proxy}
+        handler = http_handler(cluster.api, everyone_is_admin, AllowAll(), connect=connect)
+        response = await handler(HttpRequest("GET", f"{CONFIG_MAPS}/a/proxy/api/v1", "", {}, b""))
+        assert response.body == b"there" and seen == [("system:admin", "a", "/api/v1")]
+
+    asyncio.run(main())

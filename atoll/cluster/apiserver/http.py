@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,7 @@ class Translator:
     encoder: Encoder
     nonresource: NonResource
     streaming: Streaming | None = None
+    connect: Mapping[tuple[str, str, str], Streaming] = field(default_factory=dict)
     counts: dict[tuple[str, str, str, int], int] = field(default_factory=dict)
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -138,7 +139,8 @@ class Translator:
         if served is None:
             custom = self.api.registry.is_custom(path.group)
             raise problems.no_such_page() if custom else problems.no_such_path()
-        if path.subresource and served.entry.subresource(path.subresource) is None:
+        connected = (path.group, path.plural, path.subresource) in self.connect
+        if path.subresource and not connected and served.entry.subresource(path.subresource) is None:
             if served.custom is not None:
                 raise problems.not_found(served.resource, path.name)
             raise problems.no_such_path()
@@ -180,6 +182,9 @@ class Translator:
 
     async def _resource(self, asked: Asked) -> HttpResponse:
         path, method = asked.path, asked.request.method
+        connect = self.connect.get((path.group, path.plural, path.subresource)) if path.subresource else None
+        if connect is not None:
+            return await connect(asked.request, asked.user, asked.served, path)
         if path.subresource in _CONNECTING:
             if self.streaming is None:
                 raise problems.no_such_path()
@@ -399,10 +404,15 @@ def http_handler(
     authorizer: Authorizer,
     *,
     streaming: Streaming | None = None,
+    connect: Mapping[tuple[str, str, str], Streaming] | None = None,
 ) -> Handler:
-    """The handler for a server; also makes `LocalClient.raw` work."""
+    """The handler for a server; also makes `LocalClient.raw` work.
+
+    `connect`: subresources that another part answers whole, by (group, plural, subresource): ("cluster.karmada.io",
+    "clusters", "proxy") of a hub. They are authorized here like any other.
+    """
     nonresource = NonResource(api)
-    translator = Translator(api, identify, authorizer, Encoder(api.clock), nonresource, streaming)
+    translator = Translator(api, identify, authorizer, Encoder(api.clock), nonresource, streaming, connect or {})
     nonresource.counts = translator.counts
     api.raw = _raw(translator)
     return translator
