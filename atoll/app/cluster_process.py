@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.app.channel import Channel
-from atoll.app.controllers import running_cluster
 from atoll.app.fleetfile import ClusterSpec
 from atoll.app.pki import ClusterKeys, open_keys
-from atoll.app.process_nodes import start_process_nodes
 from atoll.app.serving import handler_of, serve_api
 from atoll.app.state import FleetState
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
+from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.http import Streaming
 from atoll.cluster.apiserver.kubernetes_service import publish
-from atoll.cluster.apiserver.ports import SYSTEM_ADMIN
-from atoll.cluster.apiserver.streaming import Streamer
+from atoll.cluster.apiserver.paths import Path
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
+from atoll.cluster.apiserver.served import Served
 from atoll.cluster.store.durable import DurableStore
+from atoll.wire.messages import HttpRequest, HttpResponse
 from atoll.wire.tls import client_context
 
 log = logging.getLogger("atoll.cluster")
@@ -39,27 +40,39 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         stack.push_async_callback(store.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys))
         await bootstrap(assembly)
-        streaming = Streamer(assembly.api, _towards_nodes(keys))
-        port = await serve_api(stack, handler_of(assembly, streaming), keys, spec.name, folder, spec.port)
+        handler = handler_of(assembly, _streaming(assembly.api, keys))
+        port = await serve_api(stack, handler, keys, spec.name, folder, spec.port)
         inner = service_addresses(spec.service_cidr, spec.pod_cidr)
         await publish(assembly.client(), cluster_ip=inner[0], address=inner[1], port=port)
         channel.report(phase="serving", port=port)
-        channel.report(progress="waiting for nodes")
-        root_ca = keys.authority.certificate_pem.decode()
-        running = await stack.enter_async_context(running_cluster(assembly, spec, root_ca))
-        if spec.process_nodes:
-            await start_process_nodes(assembly, running.informers, running.tasks, spec, images, folder, keys, port)
-        nodes = await running.nodes_ready(spec.process_nodes + sum(group.count for group in spec.simulated))
+        nodes = 0
+        if not spec.api_only:
+            from atoll.app.member import running_member
+
+            channel.report(progress="waiting for nodes")
+            running = await stack.enter_async_context(running_member(assembly, spec, images, folder, keys, port))
+            nodes = await running.nodes_ready(spec.process_nodes + sum(group.count for group in spec.simulated))
         channel.report(phase="ready", port=port, nodes=nodes)
         await _until_supervisor_goes(channel)
 
 
-def _towards_nodes(keys: ClusterKeys) -> ssl.SSLContext:
-    """What the API server shows to kubelets, and whom it trusts as one."""
-    own = keys.kubelet_client
-    return client_context(
-        ca_pem=keys.authority.certificate_pem, certificate_pem=own.certificate_pem, key_pem=own.key_pem
-    )
+def _streaming(api: Api, keys: ClusterKeys) -> Streaming:
+    """logs, exec, port-forward and proxies; made when first asked for, since most throw-away clusters never are."""
+    streamer: Streaming | None = None
+
+    async def stream(request: HttpRequest, user: User, served: Served, path: Path) -> HttpResponse:
+        nonlocal streamer
+        if streamer is None:
+            from atoll.cluster.apiserver.streaming import Streamer
+
+            own = keys.kubelet_client()
+            tls = client_context(
+                ca_pem=keys.authority.certificate_pem, certificate_pem=own.certificate_pem, key_pem=own.key_pem
+            )
+            streamer = Streamer(api, tls)
+        return await streamer(request, user, served, path)
+
+    return stream
 
 
 def api_options(spec: ClusterSpec, keys: ClusterKeys) -> ApiOptions:

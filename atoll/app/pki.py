@@ -21,14 +21,16 @@ _RENEW_SECONDS = 30 * 86400
 
 @dataclass(frozen=True, slots=True)
 class ClusterKeys:
-    """`kubelet_client`: what the API server shows to nodes; `admin`: the administrator's certificate."""
+    """Nodes know the API server by `kubelet_client()`."""
 
     authority: CertificateAuthority
     server: Certified
-    kubelet_client: Certified
-    admin: Certified
     service_account_key: bytes
     admin_token: str
+
+    def kubelet_client(self) -> Certified:
+        """A fresh client certificate for the API server towards its nodes."""
+        return self.authority.client("kube-apiserver-kubelet-client", organizations=["system:masters"])
 
 
 def open_keys(folder: Path, name: str, addresses: Sequence[str], clock: Clock) -> ClusterKeys:
@@ -45,8 +47,6 @@ def open_keys(folder: Path, name: str, addresses: Sequence[str], clock: Clock) -
     return ClusterKeys(
         authority,
         _server(folder, authority, wanted, clock),
-        authority.client("kube-apiserver-kubelet-client", organizations=["system:masters"]),
-        authority.client("kubernetes-admin", organizations=["system:masters"]),
         _once(folder / "sa.key", new_key_pem),
         _once(folder / "admin.token", lambda: secrets.token_urlsafe(32).encode()).decode(),
     )

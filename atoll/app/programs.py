@@ -26,6 +26,8 @@ def preload(fleet: FleetSpec) -> None:
     """Import what the children need, before they are forked."""
     from atoll.app import cluster_process  # noqa: F401
 
+    if any(not cluster.api_only for cluster in fleet.clusters):
+        from atoll.app import member  # noqa: F401
     if fleet.hub:
         from atoll.app import hub_process  # noqa: F401
 

@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import unquote
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from atoll.base.errors import BadRequest, Forbidden, Unauthorized
 from atoll.cluster.apiserver.access.rbac import SERVICE_ACCOUNT_PREFIX
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
@@ -26,6 +23,9 @@ _EXTRA = "impersonate-extra-"
 @lru_cache(maxsize=1024)
 def user_of_certificate(der: bytes) -> User:
     """CN is the name, each O a group (the TLS layer has verified the chain against the cluster's CA)."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
     subject = x509.load_der_x509_certificate(der).subject
     names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     groups = [str(item.value) for item in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
@@ -101,7 +101,8 @@ def impersonate(request: HttpRequest, user: User, authorizer: Authorizer) -> Use
     if not name:
         if groups or uid or extra:
             listed = ", ".join(f'"{group}"' for group in groups)
-            asked = f'&user.DefaultInfo{{Name:"", UID:"{uid}", Groups:[]string{{{listed}}}, Extra:map[string][]string(nil)}}'
+            shown = f'Name:"", UID:"{uid}", Groups:[]string{{{listed}}}, Extra:map[string][]string(nil)'
+            asked = f"&user.DefaultInfo{{{shown}}}"
             raise BadRequest(f"requested {asked} without impersonating a user name")
         return user
     _check(authorizer, user, name, groups, uid, extra)

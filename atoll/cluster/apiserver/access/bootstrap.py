@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from atoll.base.clock import Clock, rfc3339
+
 Object = dict[str, Any]
 _RBAC_KINDS = {
     "clusterroles": "ClusterRole",
@@ -49,6 +51,13 @@ def default_objects() -> list[Object]:
             }
         )
     return objects + default_rbac()
+
+
+def legacy_token_tracking(clock: Clock) -> Object:
+    """Since when the use of tokens kept in Secrets is known; kube-controller-manager's cleaner waits for it."""
+    since = rfc3339(clock.wall())[:10]
+    metadata = {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"since": since}}
 
 
 def default_rbac() -> list[Object]:

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey
-
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.cluster.apiserver.access.rbac import SERVICE_ACCOUNT_PREFIX
@@ -29,13 +25,23 @@ class ServiceAccountTokens:
     """Issues and verifies the tokens of one cluster. `key_pem`: an EC P-256 private key."""
 
     def __init__(self, key_pem: bytes, store: Store, clock: Clock, chance: Chance, issuer: str = ISSUER) -> None:
-        self._key = ECKey.import_key(key_pem)
-        self._key.ensure_kid()
+        self._key_pem = key_pem
+        self._made_key: Any = None
         self._store = store
         self._clock = clock
         self._chance = chance
         self.issuer = issuer
         self._verified: dict[str, tuple[float, Object]] = {}
+
+    @property
+    def _key(self) -> Any:
+        """Read when first needed: a cluster starts without the JOSE library."""
+        if self._made_key is None:
+            from joserfc.jwk import ECKey
+
+            self._made_key = ECKey.import_key(self._key_pem)
+            self._made_key.ensure_kid()
+        return self._made_key
 
     def jwks(self) -> Object:
         """The public keys, for /openid/v1/jwks."""
@@ -99,6 +105,8 @@ class ServiceAccountTokens:
         return self._user(private, str(claims.get("jti") or "")), matching
 
     def _sign(self, claims: Object) -> str:
+        from joserfc import jwt
+
         return jwt.encode({"alg": _ALGORITHMS[0], "kid": self._key.kid}, claims, self._key)
 
     def _claims(self, token: str) -> Object | None:
@@ -106,6 +114,9 @@ class ServiceAccountTokens:
         known = self._verified.get(token)
         if known is not None:
             return known[1]
+        from joserfc import jwt
+        from joserfc.errors import JoseError
+
         try:
             claims = jwt.decode(token, self._key, algorithms=_ALGORITHMS).claims
         except (JoseError, ValueError):
