@@ -21,7 +21,7 @@ from atoll.cluster.apiserver.verbs.watch import INITIAL_EVENTS_END, Shown
 from atoll.cluster.store.port import Record
 from atoll.objects import goyaml
 
-_FRAMES = 8192
+_FRAMES = 1024
 _TABLE_VERSIONS = ("v1", "v1beta1")
 
 

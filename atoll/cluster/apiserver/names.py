@@ -90,7 +90,7 @@ def path_segment(name: str) -> tuple[str, ...]:
     return tuple(f"may not contain '{bad}'" for bad in ("/", "%") if bad in name)
 
 
-@functools.lru_cache(16384)
+@functools.lru_cache(4096)
 def qualified_name(key: str) -> tuple[str, ...]:
     """A label key, annotation key (lower-cased first) or finalizer."""
     errors: list[str] = []
@@ -120,7 +120,7 @@ _QUALIFIED_MESSAGE = (
 )
 
 
-@functools.lru_cache(16384)
+@functools.lru_cache(4096)
 def label_value(value: str) -> tuple[str, ...]:
     errors = ["must be no more than 63 bytes"] if len(value) > 63 else []
     if not _value.match(value):

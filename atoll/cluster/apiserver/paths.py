@@ -27,7 +27,7 @@ class Path:
         return self.namespace
 
 
-@functools.lru_cache(16384)
+@functools.lru_cache(4096)
 def parse(path: str) -> Path | None:
     """None for anything but a resource path."""
     parts = path.strip("/").split("/")
