@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from atoll.cluster.apiserver.behaviour import (
+    autoscaling,
     config,
+    devices,
     fields,
+    jobs,
+    networking,
     pods,
     podspec,
     policies,
+    rbac,
     registrations,
     services,
     storage,
@@ -31,18 +37,9 @@ from atoll.kinds.schemas import schema_for
 _DEFAULTERS = Defaulters(HOOKS, DECLARED)
 
 
+@functools.cache
 def behaviour_of(resource: Resource) -> Behaviour:
     """The kind's behaviour; for kinds without a table one that only decodes (`schema_only`)."""
-    known = _MADE.get(resource)
-    if known is None:
-        known = _MADE[resource] = _make(resource)
-    return known
-
-
-_MADE: dict[Resource, Behaviour] = {}
-
-
-def _make(resource: Resource) -> Behaviour:
     builder = _TABLE.get(resource.group_resource)
     behaviour = builder(resource) if builder is not None else _schema_only(resource)
     warn = _WARNINGS.get(resource.group_resource)
@@ -362,16 +359,16 @@ _CHECKS: dict[str, dict[str, Any]] = {
     ),
     "daemonsets.apps": _validate(workloads.daemon_set, workloads.daemon_set_update, workloads.daemon_set_status),
     "controllerrevisions.apps": _validate(workloads.controller_revision, workloads.controller_revision_update),
-    "jobs.batch": _validate(workloads.job, workloads.job_update),
-    "cronjobs.batch": _validate(workloads.cron_job, workloads.cron_job_update),
-    "horizontalpodautoscalers.autoscaling": _validate(policies.autoscaler, policies.autoscaler_update),
+    "jobs.batch": _validate(jobs.job, jobs.job_update),
+    "cronjobs.batch": _validate(jobs.cron_job, jobs.cron_job_update),
+    "horizontalpodautoscalers.autoscaling": _validate(autoscaling.autoscaler, autoscaling.autoscaler_update),
     "poddisruptionbudgets.policy": _validate(policies.disruption_budget, policies.disruption_budget_update),
     "leases.coordination.k8s.io": _validate(policies.lease, policies.lease_update),
-    "roles.rbac.authorization.k8s.io": _validate(policies.role),
-    "rolebindings.rbac.authorization.k8s.io": _validate(policies.role_binding, policies.role_binding_update),
-    "clusterroles.rbac.authorization.k8s.io": _validate(policies.cluster_role),
+    "roles.rbac.authorization.k8s.io": _validate(rbac.role),
+    "rolebindings.rbac.authorization.k8s.io": _validate(rbac.role_binding, rbac.role_binding_update),
+    "clusterroles.rbac.authorization.k8s.io": _validate(rbac.cluster_role),
     "clusterrolebindings.rbac.authorization.k8s.io": _validate(
-        policies.cluster_role_binding, policies.cluster_role_binding_update
+        rbac.cluster_role_binding, rbac.cluster_role_binding_update
     ),
     "storageclasses.storage.k8s.io": _validate(storage.storage_class, storage.storage_class_update),
     "volumeattachments.storage.k8s.io": _validate(storage.attachment, storage.attachment_update),
@@ -389,11 +386,11 @@ _CHECKS: dict[str, dict[str, Any]] = {
     "flowschemas.flowcontrol.apiserver.k8s.io": _validate(registrations.flow_schema),
     "certificatesigningrequests.certificates.k8s.io": {"validate_create": registrations.signing_request},
     "apiservices.apiregistration.k8s.io": _validate(registrations.api_service),
-    "resourceclaims.resource.k8s.io": _validate(registrations.resource_claim, registrations.resource_claim_update),
-    "resourceslices.resource.k8s.io": _validate(registrations.resource_slice),
-    "servicecidrs.networking.k8s.io": _validate(registrations.service_cidr),
-    "ipaddresses.networking.k8s.io": _validate(registrations.ip_address),
-    "ingresses.networking.k8s.io": _validate(policies.ingress, policies.ingress_update),
-    "ingressclasses.networking.k8s.io": _validate(policies.ingress_class, policies.ingress_class_update),
-    "networkpolicies.networking.k8s.io": _validate(policies.network_policy, policies.network_policy_update),
+    "resourceclaims.resource.k8s.io": _validate(devices.resource_claim, devices.resource_claim_update),
+    "resourceslices.resource.k8s.io": _validate(devices.resource_slice),
+    "servicecidrs.networking.k8s.io": _validate(networking.service_cidr),
+    "ipaddresses.networking.k8s.io": _validate(networking.ip_address),
+    "ingresses.networking.k8s.io": _validate(networking.ingress, networking.ingress_update),
+    "ingressclasses.networking.k8s.io": _validate(networking.ingress_class, networking.ingress_class_update),
+    "networkpolicies.networking.k8s.io": _validate(networking.network_policy, networking.network_policy_update),
 }
