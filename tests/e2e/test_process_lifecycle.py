@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from process_cluster import DIAGNOSIS, Cluster, fetch, pod, server, service, status_of
+from process_cluster import BIN, DIAGNOSIS, Cluster, events_of, fetch, pod, server, service, status_of
 
 pytestmark = [
     pytest.mark.root,
@@ -132,6 +133,22 @@ def _running(command):
             except OSError:
                 continue
     return found
+
+
+def test_what_nobody_waits_for_any_more_is_ended(cluster):
+    slow = {"exec": {"command": ["sleep", "54321"]}, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 100}
+    cluster.apply(pod("waited", container={"livenessProbe": slow}))
+    cluster.ready("waited")
+    caller = subprocess.Popen([BIN / "kubectl", "exec", "waited", "--", "sleep", "76543"], env=cluster.env)
+    try:
+        cluster.until(lambda: _running("sleep 76543") == 1)
+    finally:
+        caller.kill()
+        caller.wait()
+    cluster.until(lambda: _running("sleep 76543") == 0)
+    cluster.until(lambda: any("timed out after 1s" in item["message"] for item in events_of(cluster, "waited")))
+    cluster.until(lambda: _running("sleep 54321") == 0)
+    assert status_of(cluster, "waited")["restartCount"] == 0
 
 
 def test_nothing_is_left_behind(tmp_path):

@@ -88,7 +88,7 @@ class Container:
 
     @property
     def running(self) -> bool:
-        return not self.child.exited.done()
+        return self.child.running
 
     async def _run(self, info: int) -> int:
         reader = FdReader(info)
@@ -97,7 +97,7 @@ class Container:
             pumps.append(asyncio.ensure_future(self._pump("stderr", self.child.stderr)))
         try:
             await self._read_info(reader)
-            code = await self.child.exited
+            code = await self.child.wait()
             # what it left in the pipes belongs to the log; a background child that keeps one open does not hold it up
             await asyncio.wait(pumps, timeout=1.0)
         finally:
@@ -127,7 +127,7 @@ class Container:
                 sink(stream, data)
 
     def _finish(self) -> None:
-        if self._first_stderr and self.child.exited.done() and self.child.exited.result() == 1:
+        if self._first_stderr and self.child.process.returncode == 1:
             self.start_error = self._first_stderr.decode(errors="replace").strip().removeprefix("bwrap: ")
         self.log.close()
         for sink in list(self._sinks):

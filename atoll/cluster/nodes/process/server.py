@@ -227,7 +227,7 @@ async def _exec(container: Container, command: list[str], wanted: Wanted, stream
         background.append(asyncio.ensure_future(feed()))
     try:
         pumps = asyncio.gather(output(), errors())
-        code = await child.exited
+        code = await child.wait()
         # what is still in the pipes belongs to the answer; a background process that holds them open does not
         with suppress(TimeoutError):
             await asyncio.wait_for(pumps, 1.0)

@@ -110,19 +110,27 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 @dataclass(slots=True)
 class Spawned:
-    """A running child. `exited` gives its exit code, 128 + N after signal N."""
+    """A running child."""
 
-    pid: int
-    exited: asyncio.Future[int]
+    process: subprocess.Popen[bytes]
+    exited: asyncio.Future[int]  # see `wait`
     stdin: FdWriter | None
     stdout: FdReader
     stderr: FdReader | None  # None with a terminal: all comes on stdout
     terminal: int = -1
 
+    @property
+    def running(self) -> bool:
+        return self.process.returncode is None
+
+    async def wait(self) -> int:
+        """Its exit code, 128 + N after signal N. To cancel the wait changes nothing for the child."""
+        return await asyncio.shield(self.exited)
+
     def kill(self, number: int = signal.SIGKILL) -> None:
-        if not self.exited.done():
+        if self.running:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+                os.kill(self.process.pid, number)
 
     def resize(self, width: int, height: int) -> None:
         """Tell the terminal its size."""
@@ -170,7 +178,7 @@ def spawn(
     ends.close_child()
     exited: asyncio.Future[int] = loop.create_future()
     _watch_exit(loop, child, exited)
-    return Spawned(child.pid, exited, ends.stdin, ends.stdout, ends.stderr, ends.terminal)
+    return Spawned(child, exited, ends.stdin, ends.stdout, ends.stderr, ends.terminal)
 
 
 def _watch_exit(loop: asyncio.AbstractEventLoop, child: subprocess.Popen[bytes], exited: asyncio.Future[int]) -> None:

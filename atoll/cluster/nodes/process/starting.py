@@ -144,7 +144,7 @@ async def run_inside(container: Container, command: list[str], timeout: float | 
         async with asyncio.timeout(timeout):
             assert child.stderr is not None
             await asyncio.gather(pump(child.stdout.read), pump(child.stderr.read))
-            code = await child.exited
+            code = await child.wait()
     finally:
         child.kill()
         child.close()
