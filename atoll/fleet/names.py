@@ -27,6 +27,7 @@ MANAGED: Final = f"{PREFIX}managed"
 MANAGED_SELECTOR: Final = f"{MANAGED}=true"
 WORK_NAMESPACE: Final = f"{PREFIX}work-namespace"
 WORK_NAME: Final = f"{PREFIX}work"
+MADE: Final = f"{PREFIX}made-by-hub"  # on a member's namespace: nobody else made it, so it goes with the hub's
 TEMPLATE_UID: Final = f"{PREFIX}template-uid"
 TEMPLATE_GENERATION: Final = f"{PREFIX}template-generation"
 BINDING: Final = f"{PREFIX}binding"

@@ -7,6 +7,7 @@ is cut off. `lab.reads` and `lab.writes` count what the hub's controllers asked 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -119,6 +120,8 @@ class Wire:
 
 class FleetLab:
     """See the module. `client` is the hub's administrator."""
+
+    DEPLOYMENTS = DEPLOYMENTS
 
     def __init__(self, members: int = 3, seed: int = 1, options: HubOptions | None = None) -> None:
         self.clock = LoopClock(asyncio.get_running_loop())
@@ -248,6 +251,17 @@ class FleetLab:
             if live is not None:
                 found[member] = live["spec"]["replicas"]
         return found
+
+    def digest(self) -> str:
+        """A hash over the final state of hub and members."""
+        code = hashlib.sha256()
+        store = self.assembly.store
+        for resource in sorted(store.resources()):
+            for record in store.scan(resource):
+                code.update(record.data)
+        for member in self.members.values():
+            code.update(member.digest().encode())
+        return code.hexdigest()
 
     async def ready(self, name: str) -> int:
         live = await self.client.get(DEPLOYMENTS, name, "default")

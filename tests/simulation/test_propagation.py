@@ -248,7 +248,9 @@ def test_suspended_dispatching_holds_changes_back() -> None:
 def test_namespaces_are_everywhere_and_services_keep_their_members_addresses() -> None:
     async def story() -> None:
         async with fleet_lab() as lab:
-            await lab.client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+            shop = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+            await lab.members["member3"].client.create(NAMESPACES, shop)
+            await lab.client.create(NAMESPACES, shop)
             one = policy("web", kind="Service", api_version="v1")
             one["metadata"]["namespace"] = "shop"
             await lab.client.create(POLICY, one)
@@ -263,8 +265,10 @@ def test_namespaces_are_everywhere_and_services_keep_their_members_addresses() -
             assert "nodePort" not in port
             await lab.client.delete(NAMESPACES, "shop")
             await lab.until(lambda: _equals(lab.get(NAMESPACES, "shop", None), None), 20)
-            for member in lab.members:
+            for member in ("member1", "member2"):
                 await lab.until(lambda member=member: _no_namespace(lab, member), 20)
+            assert not await _no_namespace(lab, "member3")  # it was there before the hub
+            assert await lab.in_member("member3", SERVICES, "web", "shop") is None
 
     async def _all_have(lab: FleetLab, name: str) -> bool:
         return all([await lab.in_member(member, SERVICES, name, "shop") for member in lab.members])

@@ -39,7 +39,8 @@ class History:
         self._bytes = 0
         self._dropped = 0  # leading events that are dropped but not yet cut off the list
         self._marks: deque[tuple[float, int]] = deque()  # (time, absolute end position)
-        self._waiting: dict[str | None, set[HistoryWatcher]] = {}
+        # In the order of waiting, not of hashes: a seed replays.
+        self._waiting: dict[str | None, dict[HistoryWatcher, None]] = {}
 
     @property
     def end(self) -> int:
@@ -95,20 +96,20 @@ class History:
         return self.events[start : start + _BATCH]
 
     def wait(self, watcher: HistoryWatcher) -> None:
-        self._waiting.setdefault(watcher.namespace, set()).add(watcher)
+        self._waiting.setdefault(watcher.namespace, {})[watcher] = None
 
     def wake(self, namespaces: set[str]) -> None:
         """Wake the waiting watchers of everything, and of these namespaces."""
         waiting = self._waiting
         if not waiting:
             return
-        for namespace in (None, *namespaces) if len(namespaces) < len(waiting) else list(waiting):
+        for namespace in (None, *sorted(namespaces)) if len(namespaces) < len(waiting) else list(waiting):
             if namespace is None or namespace in namespaces:
                 for watcher in waiting.pop(namespace, ()):
                     watcher.wake()
 
     def forget(self, watcher: HistoryWatcher) -> None:
-        self._waiting.get(watcher.namespace, set()).discard(watcher)
+        self._waiting.get(watcher.namespace, {}).pop(watcher, None)
 
     def close(self) -> None:
         """End all watchers that wait."""

@@ -177,6 +177,7 @@ class Bindings:
         template = self._view.template(key)
         if template is None:
             self._dependencies.forget(key)
+            self._view.forget(key)
             return None
         if "deletionTimestamp" in template["metadata"]:
             self._dependencies.forget(key)
@@ -194,7 +195,9 @@ class Bindings:
             return None
         template = await self._claim(key, template, match)
         decision = decide(template, match, required_by, binding, self._situation(key, template, match, binding))
-        await self._write(key, template, binding, decision, match)
+        generation = await self._write(key, template, binding, decision, match)
+        if generation is not None:
+            self._view.decided(key, generation)
         for changed in await self._dependencies.update(key, template, decision.spec):
             self._queue.add(changed)
         return decision.again_seconds
@@ -249,7 +252,8 @@ class Bindings:
 
     async def _write(
         self, key: TemplateKey, template: Object, binding: Object | None, decision: Decision, match: policy.Match | None
-    ) -> None:
+    ) -> int | None:
+        """The binding's generation as it is then; None where another pass must write it."""
         space, name = key.binding
         resource = self._view.binding_resource(key)
         annotations = {SCHEDULED: orjson.dumps(decision.scheduled).decode()} if decision.scheduled else {}
@@ -264,19 +268,21 @@ class Bindings:
             made = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata,
                     "spec": decision.spec}  # fmt: skip
             try:
-                await self._view.client.create(resource, made)
+                written = await self._view.client.create(resource, made)
             except AlreadyExists:
                 self._queue.add_after(key, 0.05)  # our own view is behind
-                return
+                return None
         else:
             old = binding["metadata"].get("annotations") or {}
             kept = {item: value for item, value in old.items() if item not in _OURS}
             if same_spec(binding["spec"], decision.spec) and old == kept | annotations:
-                return
+                return int(binding["metadata"].get("generation") or 0)
             metadata = {**binding["metadata"], "annotations": kept | annotations}
             metadata.pop("managedFields", None)
-            await self._view.client.update(resource, {**binding, "metadata": metadata, "spec": decision.spec})
+            changed = {**binding, "metadata": metadata, "spec": decision.spec}
+            written = await self._view.client.update(resource, changed)
         self._tell(template, binding, decision)
+        return int(written["metadata"].get("generation") or 0)
 
     def _tell(self, template: Object, binding: Object | None, decision: Decision) -> None:
         """An event where the decision is a different one."""

@@ -25,17 +25,17 @@ class Dependencies:
         self._required_by: dict[TemplateKey, set[TemplateKey]] = {}
         self._looked_at: set[tuple[str | None, str]] = set()  # bindings whose needs are known
 
-    def needed_by(self, key: TemplateKey) -> frozenset[TemplateKey]:
+    def needed_by(self, key: TemplateKey) -> list[TemplateKey]:
         """What the template needs."""
-        return self._needs.get(key, frozenset())
+        return sorted(self._needs.get(key, ()), key=str)
 
-    async def update(self, key: TemplateKey, template: Object, spec: Object) -> set[TemplateKey]:
+    async def update(self, key: TemplateKey, template: Object, spec: Object) -> list[TemplateKey]:
         """Take note of what the template needs now; returns the objects that this concerns."""
         needs: frozenset[TemplateKey] = frozenset()
         if spec.get("propagateDeps"):
             references = manifests.interpreter(template).references(template)
             needs = frozenset(TemplateKey(one.api_version, one.kind, one.namespace, one.name) for one in references)
-        for one in needs:
+        for one in sorted(needs, key=str):
             await self._view.watch_kind(one.api_version, one.kind)
         return self._set(key, needs)
 
@@ -48,7 +48,7 @@ class Dependencies:
         for handler in self._view.on_template:
             handler(key, None, self._view.template(key))
 
-    def _set(self, key: TemplateKey, needs: frozenset[TemplateKey]) -> set[TemplateKey]:
+    def _set(self, key: TemplateKey, needs: frozenset[TemplateKey]) -> list[TemplateKey]:
         before = self._needs.get(key, frozenset())
         self._looked_at.add(key.binding)
         if needs:
@@ -59,7 +59,7 @@ class Dependencies:
             self._required_by.get(one, set()).discard(key)
         for one in needs - before:
             self._required_by.setdefault(one, set()).add(key)
-        return set(before ^ needs)
+        return sorted(before ^ needs, key=str)
 
     def required_by(self, key: TemplateKey, binding: Object | None) -> list[Object]:
         """spec.requiredBy: snapshots of the bindings that require the template."""

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from atoll.base.errors import ApiError, AtollError, NotFound, Unreachable
+from atoll.base.errors import AlreadyExists, ApiError, AtollError, NotFound, Unreachable
 from atoll.base.names import FIELD_MANAGER
 from atoll.client.port import DeleteOptions
 from atoll.fleet import names
 from atoll.fleet.propagation import manifests
-from atoll.fleet.propagation.view import View, work_template
+from atoll.fleet.propagation.view import View
 from atoll.fleet.registry.members import Member
 from atoll.kinds.builtin import NAMESPACES
 from atoll.kinds.hub import WORKS
@@ -230,6 +231,8 @@ class Execution:
                 live = None
             if live is not None and not _is_ours(live, work) and not _may_adopt(work, manifest):
                 raise _conflict(member.name, manifest)
+        if live is None and _is_namespace(manifest):
+            await self._ensure_namespace(member, name)
         if live is not None and "deletionTimestamp" in live["metadata"]:
             raise Unreachable(f"{manifest['kind']} {name} is still being deleted in {member.name}")
         if _is_autoscaled(member, manifest) and live is not None:
@@ -244,9 +247,17 @@ class Execution:
         return await member.call(member.client.apply(resource, manifest, force=True))
 
     async def _ensure_namespace(self, member: Member, name: str) -> None:
-        """The namespace's own Work may come a moment later."""
-        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        await member.call(member.client.apply(NAMESPACES, space))
+        """Made with a mark that it is ours; its own Work may come a moment later."""
+        on_hub = self._view.namespaces.get(name)
+        if on_hub is None or "deletionTimestamp" in on_hub["metadata"]:
+            raise NotFound(f"namespace {name} is going, on the hub and in cluster {member.name}")
+        space = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "annotations": {names.MADE: "true"}},
+        }
+        with suppress(AlreadyExists):
+            await member.call(member.client.create(NAMESPACES, space))
 
     async def _delete(self, member: Member | None, work: Object) -> None:
         """The finalizer goes once the member has confirmed, or the copy is to stay."""
@@ -291,7 +302,7 @@ class Execution:
             live = member.managed(resource, name, space)
             if live is None:
                 live = await member.call(member.client.get(resource, name, space))
-            if not _is_ours(live, work):
+            if not _is_ours(live, work) or (_is_namespace(manifest) and not _is_made_here(live)):
                 return True
             if "deletionTimestamp" in live["metadata"]:
                 return False
@@ -321,9 +332,18 @@ def _is_ours(live: Object, work: Object) -> bool:
     return (annotations.get(names.WORK_NAMESPACE), annotations.get(names.WORK_NAME)) == here
 
 
+def _is_namespace(manifest: Object) -> bool:
+    return bool(manifest["kind"] == "Namespace" and manifest["apiVersion"] == "v1")
+
+
+def _is_made_here(namespace: Object) -> bool:
+    """A namespace that was there before is shared: what else lives in it is not the hub's to delete."""
+    return (namespace["metadata"].get("annotations") or {}).get(names.MADE) == "true"
+
+
 def _may_adopt(work: Object, manifest: Object) -> bool:
     """An object that was there before: taken over if the policy says so. A namespace is shared by nature."""
-    if manifest["kind"] == "Namespace" and manifest["apiVersion"] == "v1":
+    if _is_namespace(manifest):
         return True
     return (work["metadata"].get("annotations") or {}).get(names.CONFLICT) == "Overwrite"
 
@@ -356,8 +376,3 @@ def _retain_replicas(manifest: Object, live: Object) -> Object:
     out: Object = copy(manifest)
     out["spec"][field_name] = count
     return out
-
-
-def template_of(work: Object) -> str:
-    key = work_template(work)
-    return str(key) if key is not None else ""

@@ -73,7 +73,7 @@ class NamespaceSync:
             finalizers = [*(metadata.get("finalizers") or ()), names.FINALIZER]
             patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": finalizers}}
             await view.client.patch(NAMESPACES, name, patch)
-        for cluster_name in have.keys() - {one.name for one in clusters}:
+        for cluster_name in sorted(have.keys() - {one.name for one in clusters}):
             await self._leave_behind(key, cluster_name)
         pruned = manifests.prune(namespace)
         policies = overrides.matching(namespace, view.candidates(view.overrides, namespace))
@@ -119,7 +119,7 @@ class NamespaceSync:
         return None
 
     def _has_templates(self, namespace: str) -> bool:
-        return any(binding["metadata"].get("namespace") == namespace for binding in self._view.bindings)
+        return bool(self._view.works.by_index("inside", namespace))
 
 
 def _is_propagated(namespace: Object) -> bool:

@@ -17,6 +17,7 @@ from atoll.fleet.propagation import manifests
 from atoll.fleet.propagation.decide import scheduled_of
 from atoll.fleet.propagation.execution import Execution
 from atoll.fleet.propagation.interpreters.table import UNKNOWN, Aggregation, Item
+from atoll.fleet.propagation.pace import Pace
 from atoll.fleet.propagation.view import TemplateKey, View, work_template
 from atoll.fleet.registry.members import Member
 from atoll.fleet.registry.status import condition
@@ -40,6 +41,8 @@ class Reflection:
         self._templates: Controller[TemplateKey] = Controller(
             "binding-status", self._reconcile_template, workers=workers, wait_for=view.wait_for()
         )
+        self._work_pace = Pace(view.clock, view.options.batch_seconds)
+        self._template_pace = Pace(view.clock, view.options.batch_seconds)
         execution.on_outcome.append(self._later)
         view.works.add_handler(self._on_work)
         for informer in (view.bindings, view.cluster_bindings):
@@ -61,7 +64,8 @@ class Reflection:
             self._later(member.name, name)
 
     def _later(self, cluster: str, name: str) -> None:
-        self._works.queue.add_after((cluster, name), self._view.options.batch_seconds)
+        key = (cluster, name)
+        self._works.queue.add_after(key, self._work_pace.wait(key))
 
     def _on_work(self, old: Object | None, new: Object | None) -> None:
         one = new or old
@@ -70,7 +74,7 @@ class Reflection:
             return
         key = work_template(one)
         if key is not None and self._view.binding(key) is not None:
-            self._templates.queue.add_after(key, self._view.options.batch_seconds)
+            self._templates.queue.add_after(key, self._template_pace.wait(key))
 
     def _on_binding(self, old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -79,13 +83,13 @@ class Reflection:
         if same and old is not None and old["metadata"].get("annotations") == new["metadata"].get("annotations"):
             return
         key = TemplateKey.of_reference(new["spec"]["resource"])
-        self._templates.queue.add_after(key, self._view.options.batch_seconds)
+        self._templates.queue.add_after(key, self._template_pace.wait(key))
 
     def _on_template(self, key: TemplateKey, old: Object | None, new: Object | None) -> None:
         if new is None or self._view.binding(key) is None:
             return
         if old is None or old["metadata"].get("generation") != new["metadata"].get("generation"):
-            self._templates.queue.add_after(key, self._view.options.batch_seconds)
+            self._templates.queue.add_after(key, self._template_pace.wait(key))
 
     def _on_member(self, name: str) -> None:
         """What runs in it is unknown from now on, or known again."""
@@ -113,6 +117,7 @@ class Reflection:
         status = self._work_status(work, member)
         if status == work.get("status"):
             return None
+        self._work_pace.told(key)
         try:
             patch = {"status": status}
             await self._view.client.patch(WORKS, name, patch, work["metadata"]["namespace"], subresource="status")
@@ -166,6 +171,7 @@ class Reflection:
         binding, template = self._view.binding(key), self._view.template(key)
         if binding is None or template is None or "deletionTimestamp" in template["metadata"]:
             return None
+        self._template_pace.told(key)
         items = self._items(key, binding)
         status = binding_status(binding, items, self._view.clock.wall())
         if status != (binding.get("status") or {}):

@@ -95,16 +95,33 @@ class View:
         self.namespaces = informers.of(NAMESPACES)
         self._definitions = informers.of(CUSTOM_RESOURCE_DEFINITIONS)
         self.on_template: list[Callable[[TemplateKey, Object | None, Object | None], None]] = []
+        self.on_decided: list[Callable[[TemplateKey], None]] = []
+        self._decided: dict[TemplateKey, tuple[float, int]] = {}  # when, and the binding's generation then
         self._templates: dict[tuple[str, str], Informer] = {}
         self._unserved: set[tuple[str, str]] = set()
         self._retries: set[asyncio.Task[None]] = set()
         self.works.add_index("template", _by_template)
+        self.works.add_index("inside", lambda work: [key.namespace for key in _by_template(work) if key.namespace])
         for informer in (self.bindings, self.cluster_bindings):
             informer.add_index("template", lambda rb: [TemplateKey.of_reference(rb["spec"]["resource"])])
             informer.add_index("cluster", _by_cluster)
         for informer in (*self.policies, *self.overrides):
             informer.add_index("selects", _by_selector)
         self._definitions.add_handler(lambda old, new: self._retry_unserved())
+
+    def decided(self, key: TemplateKey, generation: int) -> None:
+        """The template's placement has just been decided on (again); the binding has that generation."""
+        self._decided[key] = (asyncio.get_running_loop().time(), generation)
+        for handler in self.on_decided:
+            handler(key)
+
+    def is_decided_since(self, key: TemplateKey, binding: Object, moment: float) -> bool:
+        """Whether `binding` holds a decision that was made after that moment."""
+        when, generation = self._decided.get(key, (-1.0, 0))
+        return when >= moment and int(binding["metadata"].get("generation") or 0) >= generation
+
+    def forget(self, key: TemplateKey) -> None:
+        self._decided.pop(key, None)
 
     def wait_for(self) -> tuple[Informer, ...]:
         return (
@@ -194,7 +211,7 @@ class View:
         if not self._unserved:
             return
         waiting, self._unserved = self._unserved, set()
-        for api_version, kind in waiting:
+        for api_version, kind in sorted(waiting):
             task = asyncio.get_running_loop().create_task(self._try_again(api_version, kind))
             self._retries.add(task)
             task.add_done_callback(self._retries.discard)

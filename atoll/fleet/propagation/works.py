@@ -54,7 +54,7 @@ class Works:
             informer.add_handler(self._on_override)
         view.works.add_handler(self._on_work)
         view.clusters.informer.add_handler(self._on_cluster)
-        view.clusters.on_change.append(self._on_member)
+        view.on_decided.append(self._on_decided)
 
     async def run(self) -> None:
         await self.controller.run()
@@ -111,11 +111,11 @@ class Works:
         for binding in self._view.bindings_in(one["metadata"]["name"]):
             self._queue.add(TemplateKey.of_reference(binding["spec"]["resource"]))
 
-    def _on_member(self, name: str) -> None:
-        """What is to go there waited for the member to be known."""
-        for binding in self._view.bindings_in(name):
-            if evictions.tasks(binding["spec"]):
-                self._queue.add(TemplateKey.of_reference(binding["spec"]["resource"]))
+    def _on_decided(self, key: TemplateKey) -> None:
+        """What is to go waits for its cluster to be known, and for a decision made since."""
+        binding = self._view.binding(key)
+        if binding is not None and evictions.tasks(binding["spec"]):
+            self._queue.add(key)
 
     async def _reconcile(self, key: TemplateKey) -> float | None:
         view = self._view
@@ -188,7 +188,7 @@ class Works:
         leaving = is_member and self._is_leaving(cluster)
         if is_member and cluster in evictions.leaving(binding["spec"]):
             replaced = evictions.replaced(binding, view.members.is_known) or not binding["spec"].get("clusters")
-            if not replaced or not (leaving or view.members.is_known(cluster)):
+            if not replaced or not (leaving or self._may_leave(key, binding, cluster)):
                 return None
         elif (
             is_member
@@ -201,6 +201,11 @@ class Works:
         except NotFound:
             return None
         return None
+
+    def _may_leave(self, key: TemplateKey, binding: Object, cluster: str) -> bool:
+        """What runs there is known, and it has been decided since that it is not to stay."""
+        member = self._view.members.get(cluster)
+        return member is not None and member.known and self._view.is_decided_since(key, binding, member.known_since)
 
     def _is_leaving(self, cluster: str) -> bool:
         obj = self._view.clusters.informer.get(cluster)

@@ -148,7 +148,7 @@ class Clusters:
         member.kinds_changed = lambda: self._kinds_changed(name)
         self._members.add(member)
         self._identity[name] = identity
-        monitor = Monitor(client, self._clock, self._options, lambda beat: self._beat(member, beat))
+        monitor = Monitor(client, self._clock, self._options, lambda beat: self._beat(member, beat), self._interval)
         self._monitors[name] = monitor
         self._tasks[name] = asyncio.get_running_loop().create_task(monitor.run(), name=f"monitor-{name}")
         self._announce(name)
@@ -169,6 +169,10 @@ class Clusters:
             await member.client.close()
             self._announce(name)
 
+    def _interval(self) -> float:
+        """Between two probes: longer where there are many clusters, so that probing stays cheap."""
+        return self._options.heartbeat_seconds * max(1.0, len(self._monitors) / 25)
+
     def _beat(self, member: Member, beat: Beat) -> bool:
         """One probe's outcome. True when there is nothing to be found out at once."""
         name = member.name
@@ -177,6 +181,8 @@ class Clusters:
         overslept = beat.took > self._options.probe_deadline_seconds + self._options.stall_seconds / 2
         if not beat.ok and (stalled or overslept):
             return False
+        if beat.timed_out and member.heard_since(beat.began):
+            return False  # slow, but alive: its watches speak
         self._beats[name] = beat
         if beat.ok:
             if self.suspicion.answered(name) or not member.ready:

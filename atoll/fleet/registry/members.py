@@ -45,6 +45,8 @@ class Member:
         self.kinds = KindMap(client)
         self.ready = False
         self.known = False
+        self.known_since = 0.0  # the loop's time
+        self._heard = -1.0  # when a watch last brought something
         self.not_ready_since: float | None = None  # monotonic: when the first of the failed probes began
         self.reason = "has not been probed yet"
         self.changed: Callable[[], None] = lambda: None  # room in the cluster changed
@@ -53,9 +55,9 @@ class Member:
         self._observer = observer
         self._informers: Informers | None = None
         self._managed: dict[Resource, Informer] = {}
-        self._wanted: set[Resource] = set()
+        self._wanted: dict[Resource, None] = {}  # in the order of asking, so that a seed replays
         self._ledger: Ledger | None = None
-        self._in_flight: set[asyncio.Timeout] = set()
+        self._in_flight: dict[asyncio.Timeout, None] = {}
         self._syncing: asyncio.Task[None] | None = None
 
     async def call(self, request: Awaitable[T]) -> T:
@@ -65,11 +67,11 @@ class Member:
         """
         try:
             async with asyncio.timeout(self._request_seconds) as timeout:
-                self._in_flight.add(timeout)
+                self._in_flight[timeout] = None
                 try:
                     return await request
                 finally:
-                    self._in_flight.discard(timeout)
+                    self._in_flight.pop(timeout, None)
         except TimeoutError as error:
             raise Unreachable(f"cluster {self.name} gave no answer in time") from error
 
@@ -79,7 +81,7 @@ class Member:
         self.known = False
         informers = self._informers = Informers(self.client)
         self._managed = {}
-        self._ledger = Ledger(informers, lambda: self.changed())
+        self._ledger = Ledger(informers, self._on_room)
         informers.of(HORIZONTAL_POD_AUTOSCALERS)
         for resource in self._wanted:
             self._watch(resource)
@@ -87,6 +89,14 @@ class Member:
         definitions.add_handler(self._on_definition)
         informers.start()
         self._syncing = asyncio.get_running_loop().create_task(self._sync(informers, on_known))
+
+    def _on_room(self) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        self.changed()
+
+    def heard_since(self, moment: float) -> bool:
+        """Whether a watch brought something after that moment (monotonic, as the loop's)."""
+        return self.ready and self._heard > moment
 
     def _on_definition(self, old: Object | None, new: Object | None) -> None:
         if old is None or new is None or old["spec"] != new["spec"] or old["established"] != new["established"]:
@@ -97,6 +107,7 @@ class Member:
             await informer.synced.wait()
         if self._informers is informers:
             self.known = True
+            self.known_since = asyncio.get_running_loop().time()
             on_known()
 
     async def disconnect(self) -> None:
@@ -115,7 +126,7 @@ class Member:
     def watch(self, resource: Resource) -> None:
         """Objects of the resource that the hub manages are watched from now on."""
         if resource not in self._wanted:
-            self._wanted.add(resource)
+            self._wanted[resource] = None
             if self._informers is not None:
                 self._watch(resource)
 
@@ -123,7 +134,12 @@ class Member:
         assert self._informers is not None
         informer = self._informers.of(resource, label_selector=names.MANAGED_SELECTOR)
         self._managed[resource] = informer
-        informer.add_handler(lambda old, new: self._observer(self, resource, old, new))
+
+        def tell(old: Object | None, new: Object | None) -> None:
+            self._heard = asyncio.get_running_loop().time()
+            self._observer(self, resource, old, new)
+
+        informer.add_handler(tell)
 
     def managed(self, resource: Resource, name: str, namespace: str | None) -> Object | None:
         """The live object as last seen."""

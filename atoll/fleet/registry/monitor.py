@@ -36,11 +36,15 @@ class Beat:
 class Monitor:
     """Calls `beat` for each probe. Nothing is concluded here."""
 
-    def __init__(self, client: Client, clock: Clock, options: HubOptions, beat: Callable[[Beat], bool]) -> None:
+    def __init__(
+        self, client: Client, clock: Clock, options: HubOptions, beat: Callable[[Beat], bool],
+        interval: Callable[[], float],
+    ) -> None:  # fmt: skip
         self._client = client
         self._clock = clock
         self._options = options
         self._beat = beat  # answers whether the cluster is settled: else the next probe comes at once
+        self._interval = interval
         self._poke = asyncio.Event()
 
     async def run(self) -> None:
@@ -50,7 +54,7 @@ class Monitor:
             while True:
                 self._poke.clear()
                 settled = self._beat(await self._probe())
-                pause = self._options.heartbeat_seconds if settled else _AGAIN_SECONDS
+                pause = self._interval() if settled else _AGAIN_SECONDS
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._poke.wait()
@@ -87,7 +91,7 @@ class Monitor:
             except AtollError as error:
                 log.debug("listening: %s", error)
             self._poke.set()
-            await asyncio.sleep(self._options.heartbeat_seconds)
+            await asyncio.sleep(1.0)
 
 
 async def read_version(client: Client) -> str:
