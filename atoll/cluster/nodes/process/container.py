@@ -22,6 +22,7 @@ from atoll.cluster.nodes.process.spawn import FdReader, Spawned, spawn
 _ENTER = Path(__file__).parent / "enter.py"
 _BWRAP_ERROR = b"bwrap: "
 _LOOK_SECONDS = 0.002
+_MOST_ERROR_BYTES = 2048
 Sink = Callable[[str, bytes], None]
 
 
@@ -119,15 +120,17 @@ class Container:
 
     async def _pump(self, stream: str, reader: FdReader) -> None:
         while data := await reader.read():
-            if stream == "stderr" and not self._wrote and data.startswith(_BWRAP_ERROR):
+            if stream == "stdout":
+                self._wrote = True
+            elif len(self._first_stderr) < _MOST_ERROR_BYTES:
                 self._first_stderr += data
-            self._wrote = True
             self.log.write(stream, data)
             for sink in list(self._sinks):
                 sink(stream, data)
 
     def _finish(self) -> None:
-        if self._first_stderr and self.child.process.returncode == 1:
+        failed = self.child.process.returncode == 1 and not self._wrote
+        if failed and self._first_stderr.startswith(_BWRAP_ERROR):
             self.start_error = self._first_stderr.decode(errors="replace").strip().removeprefix("bwrap: ")
         self.log.close()
         for sink in list(self._sinks):
