@@ -168,7 +168,7 @@ class _Reader:
         self._source = source
 
     def fail(self, node: yaml.Node, key: str, why: str) -> UserError:
-        return UserError(f"{self._source}:{node.start_mark.line + 1}: {key}: {why}")
+        return UserError(f"{self._source}:{node.start_mark.line + 1}: {key or 'the document'}: {why}")
 
     def mapping(self, node: yaml.Node, key: str, known: dict[str, Callable[[yaml.Node, str], Any]]) -> dict[str, Any]:
         if not isinstance(node, yaml.MappingNode):

@@ -75,6 +75,7 @@ class PartitionedClient:
             cut.cancel()
             if step is not None and not step.done():
                 step.cancel()
+                await asyncio.wait((step,))  # a generator that still runs can't be closed
             closing = getattr(events, "aclose", None)
             if closing is not None:
                 await closing()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pathlib import Path
 from atoll.base.errors import UserError
 
 FORMAT = "1"
+_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")
 
 
 def state_home() -> Path:
@@ -95,7 +97,9 @@ class FleetState:
 
 
 def fleet_state(name: str) -> FleetState:
-    """The state of the fleet of that name, whether it exists or not."""
+    """The state of the fleet of that name, whether it exists or not. Raises UserError for what can't be a name."""
+    if not _NAME.match(name):
+        raise UserError(f"{name!r} can't be a fleet's name", hint="use at most 50 lower-case letters, digits and '-'")
     return FleetState(name, state_home() / "fleets" / name)
 
 

@@ -210,6 +210,8 @@ class Supervisor:
         else:
             answer = {"error": f"unknown request {do!r}"}
         _reply(connection, answer)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # a child forked meanwhile holds a copy: closing alone is no end
         connection.close()
 
     def _statuses(self) -> dict[str, Any]:

@@ -76,7 +76,10 @@ async def _collect(session: Any, state: Any, wanted: _Wanted, clusters: bool) ->
     columns: list[Object] = next((answer["columns"] for answer in answers if answer["columns"]), [])
     problems = [answer["problem"] for answer in answers if answer["problem"]]
     if problems and len(problems) == len(names):
-        raise UserError(problems[0])
+        raise UserError(problems[0], hint=next((answer["hint"] for answer in answers if answer.get("hint")), None))
+    if wanted.name and not rows and not problems:
+        where = "any cluster" if clusters else "the hub"
+        raise UserError(f"there is no {wanted.kind} {wanted.name} in {where}", hint=f"atoll get {wanted.kind} -A")
     return {"columns": columns, "rows": rows, "problems": problems}
 
 
@@ -102,7 +105,7 @@ async def _one(session: Any, cluster: str, wanted: _Wanted) -> Object:
         rows = [{"cluster": cluster, "cells": row["cells"], "object": row["object"]} for row in body.get("rows") or ()]
         return {"rows": rows, "columns": body.get("columnDefinitions") or [], "problem": ""}
     except AtollError as error:
-        return {"rows": [], "columns": [], "problem": f"{cluster}: {error.message}"}
+        return {"rows": [], "columns": [], "problem": f"{cluster}: {error.message}", "hint": error.hint}
 
 
 def _print(found: Object, wide: bool, clusters: bool, all_namespaces: bool) -> None:
