@@ -369,8 +369,8 @@ def _protocol(obj: Object) -> None:
 
 def _ingress_class(obj: Object) -> None:
     parameters = obj["spec"].get("parameters")
-    if parameters is not None:
-        parameters.setdefault("scope", "Cluster")
+    if parameters is not None and parameters.get("scope") is None:
+        parameters["scope"] = "Cluster"
 
 
 def _priority_class(obj: Object) -> None:
@@ -424,7 +424,8 @@ def _exempt_level(obj: Object) -> None:
 
 
 def _limited_level(obj: Object) -> None:
-    obj.setdefault("nominalConcurrencyShares", 30)
+    if obj.get("nominalConcurrencyShares") is None:
+        obj["nominalConcurrencyShares"] = 30
     obj.setdefault("lendablePercent", 0)
 
 

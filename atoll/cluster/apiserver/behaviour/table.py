@@ -21,6 +21,7 @@ from atoll.cluster.apiserver.behaviour import (
     registrations,
     services,
     storage,
+    stored,
     strategy,
     warnings,
     workloads,
@@ -53,6 +54,13 @@ def behaviour_of(resource: Resource) -> Behaviour:
         defaulter = _DEFAULTERS.of(schema)
         if defaulter.useful:
             behaviour = replace(behaviour, default=defaulter)
+        lists = stored.always_written_lists(schema)
+        if lists:
+            behaviour = replace(
+                behaviour,
+                prepare_create=stored.then_create(lists, behaviour.prepare_create),
+                prepare_update=stored.then_update(lists, behaviour.prepare_update),
+            )
     return behaviour
 
 
