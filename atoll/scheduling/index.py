@@ -168,7 +168,7 @@ class Index:
         signature = self._signature(entry)
         group = entry.group
         if group is not None and group.signature == signature:
-            if entry.score == score:
+            if entry.score == score and entry.pods == len(node.pods):
                 return
         else:
             self._leave(entry)
@@ -178,8 +178,9 @@ class Index:
             group.size += 1
             entry.group = group
         entry.score = score
+        entry.pods = len(node.pods)
         entry.stamp += 1
-        heapq.heappush(group.heap, (-score, node.order, entry.stamp))
+        heapq.heappush(group.heap, (-score, entry.pods, node.order, entry.stamp))
         if len(group.heap) > 4 * group.size + 64:
             self._sweep(group)
 
@@ -214,10 +215,10 @@ class Index:
             group.node = self._first(group).node
 
     def _first(self, group: Group) -> Entry:
-        """The best node of a group: the highest score, then the node order."""
+        """The best node of a group: the highest score, then the fewest pods, then the node order."""
         heap = group.heap
         while True:
-            _, order, stamp = heap[0]
+            _, _, order, stamp = heap[0]
             entry = self._entries.get(order[1])
             if entry is not None and entry.stamp == stamp and entry.group is group:
                 return entry
@@ -226,8 +227,8 @@ class Index:
     def _sweep(self, group: Group) -> None:
         live = []
         for item in group.heap:
-            entry = self._entries.get(item[1][1])
-            if entry is not None and entry.stamp == item[2] and entry.group is group:
+            entry = self._entries.get(item[2][1])
+            if entry is not None and entry.stamp == item[3] and entry.group is group:
                 live.append(item)
         heapq.heapify(live)
         group.heap = live
@@ -241,14 +242,14 @@ class Index:
             return None
         if len(verdicts) == 1:
             return self._first(verdicts[0].group).node.name
-        chosen: tuple[int, tuple[float, str]] | None = None
+        chosen: tuple[int, int, tuple[float, str]] | None = None
         for verdict, extra in zip(verdicts, self._extras(verdicts), strict=True):
             entry = self._first(verdict.group)
-            rank = (-(entry.score + extra), entry.node.order)
+            rank = (-(entry.score + extra), entry.pods, entry.node.order)
             if chosen is None or rank < chosen:
                 chosen = rank
         assert chosen is not None
-        return chosen[1][1]
+        return chosen[2][1]
 
     def totals(self) -> dict[str, int]:
         """The final score of every feasible node (for explaining, and for tests)."""

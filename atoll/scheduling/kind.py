@@ -35,7 +35,7 @@ class Group:
     preference: int
     node: NodeState  # any member, for its topology values
     size: int = 0
-    heap: list[tuple[int, tuple[float, str], int]] = field(default_factory=list)
+    heap: list[tuple[int, int, tuple[float, str], int]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +49,7 @@ class Entry:
     images: int = 0
     local: Status | None = None
     score: int = 0
+    pods: int = 0
     stamp: int = 0
     group: Group | None = None
 

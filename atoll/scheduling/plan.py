@@ -26,7 +26,7 @@ Object = dict[str, Any]
 DefaultSelector = Callable[[Object], tuple[str, LabelMatcher] | None]
 """What spreads a pod by default: (identity, matcher) of its Services' and owner's selectors; None for none."""
 
-_INDEX_ENTRIES = 400_000  # nodes remembered over all indexes, before the least used index is dropped
+_INDEX_ENTRIES = 60_000  # nodes remembered over all indexes, before the least used index is dropped
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -30,38 +31,49 @@ _TEMPLATE_LIMIT = 20_000
 
 
 class LabelClass:
-    """A namespace and a set of labels that some pods share; interned, so compared by identity."""
+    """A namespace and a set of labels that some pods share; interned, so compared by identity.
 
-    __slots__ = ("labels", "namespace")
+    `memory` remembers which selections and terms matched.
+    """
+
+    __slots__ = ("__weakref__", "labels", "memory", "namespace")
 
     def __init__(self, namespace: str, labels: dict[str, str]) -> None:
         self.namespace = namespace
         self.labels = labels
+        self.memory: dict[object, bool] = {}
 
 
 class Selection:
     """A remembered predicate over label classes: in one namespace (or any of several), by labels."""
 
-    __slots__ = ("_matcher", "_memory", "_namespaces", "key")
+    __slots__ = ("__weakref__", "_matcher", "_namespaces", "key")
 
     def __init__(self, key: str, namespaces: frozenset[str] | None, matcher: LabelMatcher) -> None:
         self.key = key
         self._namespaces = namespaces
         self._matcher = matcher
-        self._memory: dict[LabelClass, bool] = {}
 
     def matches(self, pods: LabelClass) -> bool:
-        found = self._memory.get(pods)
+        found = pods.memory.get(self)
         if found is None:
             inside = self._namespaces is None or pods.namespace in self._namespaces
-            found = self._memory[pods] = inside and self._matcher(pods.labels)
+            found = pods.memory[self] = inside and self._matcher(pods.labels)
         return found
 
 
 class Term:
     """A pod (anti-)affinity term: which pods, near by which topology key. Interned by `key`."""
 
-    __slots__ = ("_matcher", "_namespace_labels", "_namespace_matcher", "_namespaces", "_seen", "key", "topology_key")
+    __slots__ = (
+        "__weakref__",
+        "_matcher",
+        "_namespace_labels",
+        "_namespace_matcher",
+        "_namespaces",
+        "key",
+        "topology_key",
+    )
 
     def __init__(self, key: str, term: Object, namespace: str, namespace_labels: dict[str, dict[str, str]]) -> None:
         self.key = key
@@ -72,16 +84,11 @@ class Term:
         self._namespaces = names if names or chosen is not None else frozenset((namespace,))
         self._matcher = label_selector(term.get("labelSelector"))
         self._namespace_labels = namespace_labels
-        self._seen: dict[LabelClass, bool] = {}
-
-    def forget(self) -> None:
-        """A namespace's labels have changed."""
-        self._seen.clear()
 
     def matches(self, pods: LabelClass) -> bool:
-        found = self._seen.get(pods)
+        found = pods.memory.get(self)
         if found is None:
-            found = self._seen[pods] = self._in_namespace(pods.namespace) and self._matcher(pods.labels)
+            found = pods.memory[self] = self._in_namespace(pods.namespace) and self._matcher(pods.labels)
         return found
 
     def _in_namespace(self, namespace: str) -> bool:
@@ -195,14 +202,16 @@ def _only_nodes(required: Object | None) -> frozenset[str] | None:
 
 
 class Templates:
-    """The interned label classes, terms and templates of one scheduler."""
+    """The interned label classes, terms and templates of one scheduler; those that no pod has any more are let go."""
 
     def __init__(self) -> None:
         self.namespace_labels: dict[str, dict[str, str]] = {}
-        self._label_classes: dict[tuple[str, tuple[tuple[str, str], ...]], LabelClass] = {}
+        self._label_classes: WeakValueDictionary[tuple[str, tuple[tuple[str, str], ...]], LabelClass] = (
+            WeakValueDictionary()
+        )
         self._templates: dict[bytes, Template] = {}
-        self._terms: dict[str, Term] = {}
-        self._selections: dict[str, Selection] = {}
+        self._terms: WeakValueDictionary[str, Term] = WeakValueDictionary()
+        self._selections: WeakValueDictionary[str, Selection] = WeakValueDictionary()
 
     def set_namespace(self, name: str, labels: dict[str, str] | None) -> bool:
         """A namespace's labels (None: deleted); True when they changed what terms select."""
@@ -212,8 +221,8 @@ class Templates:
             changed = self.namespace_labels.get(name) != labels
             self.namespace_labels[name] = labels
         if changed:
-            for term in self._terms.values():
-                term.forget()
+            for known in list(self._label_classes.values()):
+                known.memory.clear()
         return changed
 
     def label_class(self, namespace: str, labels: dict[str, str]) -> LabelClass:

@@ -155,7 +155,7 @@ class World:
         if totals:
             best = max(totals.values())
             order = self.planner.state.nodes
-            expected = min((n for n in totals if totals[n] == best), key=lambda n: order[n].order)
+            expected = min((n for n in totals if totals[n] == best), key=lambda n: (len(order[n].pods), order[n].order))
             assert decision.node == expected
         else:
             assert decision.node is None and decision.failure.message.startswith(f"0/{len(self.nodes)} nodes")

@@ -18,12 +18,12 @@ from atoll.scheduling.preemption import plan_preemption
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not available(), reason="tests/real/build.py was not run")]
 
-PRIORITIES = {"p5": 5, "p10": 10, "p20": 20, "p100": 100}
-# Pods on each four-CPU node: (name, priority class, CPU, labels)
+PRIORITIES = {"p5": 5, "p6": 6, "p10": 10, "p20": 20, "p100": 100}
+# Pods on each four-CPU node: (name, priority class, CPU, labels); made so that nothing is left to chance.
 FULL = {
     "n0": [("a1", "p10", "2", {}), ("a2", "p10", "2", {})],
     "n1": [("b1", "p5", "4", {"app": "guarded"})],
-    "n2": [("c1", "p5", "1", {}), ("c2", "p5", "1", {}), ("c3", "p5", "2", {})],
+    "n2": [("c1", "p6", "3", {}), ("c2", "p6", "1", {})],
     "n3": [("d1", "p100", "4", {})],
 }
 # What comes: (CPU, priority class, is there a budget for app=guarded)

@@ -78,7 +78,7 @@ class Binder:
 
     async def _wait_bound(self, claims: list[tuple[str, str]]) -> None:
         changed = asyncio.Event()
-        self._cache.claim_changed.add(changed.set)
+        self._cache.claim_changed[changed] = changed.set
         try:
             async with asyncio.timeout(BIND_TIMEOUT_SECONDS):
                 while not all(self._is_bound(*claim) for claim in claims):
@@ -87,7 +87,7 @@ class Binder:
         except TimeoutError as error:
             raise VolumesNotBound("binding volumes: context deadline exceeded") from error
         finally:
-            self._cache.claim_changed.discard(changed.set)
+            self._cache.claim_changed.pop(changed, None)
 
     def _is_bound(self, namespace: str, name: str) -> bool:
         claim = self._cache.claim(namespace, name)

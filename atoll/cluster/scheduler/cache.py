@@ -48,7 +48,7 @@ class SchedulerCache:
             self._claims: self._claim,
             self._pods: self._pod,
         }
-        self.claim_changed: set[Callable[[], None]] = set()
+        self.claim_changed: dict[object, Callable[[], None]] = {}  # who waits for claims to be bound
 
     def start(self) -> None:
         """Take up what the informers have, and follow them."""
@@ -116,7 +116,7 @@ class SchedulerCache:
         else:
             claims[key] = new
         self._planner.volumes.changed()
-        for listener in list(self.claim_changed):
+        for listener in list(self.claim_changed.values()):
             listener()
         self.helped()
 

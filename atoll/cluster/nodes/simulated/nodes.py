@@ -177,7 +177,7 @@ class SimulatedNodes:
         self.pod_player.replace_stages(stages.get(POD, ()))
         self.node_player.replace_stages(stages.get(NODE, ()))
         self._others.replace_stages({kind: found for kind, found in stages.items() if kind not in (POD, NODE)})
-        for name in self._managed - self._stopped:
+        for name in sorted(self._managed - self._stopped):
             node = self._node(name)
             if node is not None:
                 self._take_up(node)
