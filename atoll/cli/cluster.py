@@ -39,16 +39,16 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
       atoll cluster create ci
       atoll cluster create ci --kubeconfig ci.yaml --api-only
     """
-    from atoll.app import fleetfile, launch
+    from atoll.app import fleetspec, launch
     from atoll.app.state import fleet_state
 
     started = time.monotonic()
     state = fleet_state(_PREFIX + name)
     if state.exists() and state.supervisor_pid() is not None:
         raise UserError(f"the cluster {name!r} exists already", hint=f"atoll cluster delete {name}")
-    fleetfile.check_name(name)
-    groups = (fleetfile.NodeGroup(simulated),) if simulated else ()
-    spec = fleetfile.ClusterSpec(
+    fleetspec.check_name(name)
+    groups = (fleetspec.NodeGroup(simulated),) if simulated else ()
+    spec = fleetspec.ClusterSpec(
         name,
         simulated=() if api_only else groups,
         process_nodes=0 if api_only else nodes,
@@ -56,7 +56,7 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
         port=port,
         api_only=api_only,
     )
-    fleet = fleetfile.FleetSpec(state.name, (spec,), hub=False)
+    fleet = fleetspec.FleetSpec(state.name, (spec,), hub=False)
     progress = Progress()
     try:
         launch.start(state, fleet, progress.say)
@@ -67,7 +67,7 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
     if kubeconfig is not None:
         from atoll.client import kubeconfig as files
 
-        files.write(kubeconfig, files.load(source).document)
+        files.write_text(kubeconfig, source.read_text())
         where = f"KUBECONFIG={kubeconfig}"
     else:
         from atoll.cli.fleet import merge_kubeconfig

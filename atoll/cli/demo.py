@@ -56,9 +56,13 @@ def demo(app: Path | None, fleet: str) -> None:
     for name, answer in answers.items():
         click.echo(f"{name} answered: {_short(answer)}")
     click.echo(f"\nall of it in {time.monotonic() - started:.1f} s. Next:")
-    click.echo(f"  atoll kill {names[-1]} && atoll status --watch     lose a cluster and watch its work move")
-    click.echo("  atoll plan -f examples/02-replica-division        see what a change would do, before it does")
-    click.echo(f"  kubectl --context atoll-{names[0]} get pods -A     look into a member")
+    steps = (
+        (f"atoll kill {names[-1]} && atoll status --watch", "lose a cluster and watch its work move"),
+        ("atoll plan -f examples/02-replica-division", "see what a change would do, before it does"),
+        (f"kubectl --context atoll-{names[0]} get pods -A", "look into a member"),
+    )
+    for command, why in steps:
+        click.echo(f"  {command:<46} # {why}")
 
 
 def _short(answer: str) -> str:
