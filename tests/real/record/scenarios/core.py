@@ -7,7 +7,8 @@ config.create("configmaps", {"metadata": {"name": "cm"}, "data": {"a": "b"}, "bi
 config.create("configmaps", {"metadata": {"name": "empty"}})
 config.create("configmaps", {"metadata": {"name": "frozen"}, "data": {"a": "b"}, "immutable": True}, save="frozen")
 for name, body in {
-    "cm-key": {"data": {"a b": "c", "..": "d"}},
+    "cm-key": {"data": {"a b": "c"}},
+    "cm-key-dots": {"data": {"..": "d"}},
     "cm-both": {"data": {"a": "b"}, "binaryData": {"a": "AAE="}},
     "cm-binary": {"binaryData": {"a": "not base64!"}},
     "cm-data-type": {"data": {"a": 1}},
