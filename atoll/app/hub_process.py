@@ -10,8 +10,9 @@ from typing import Any
 
 from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
 from atoll.app.channel import Channel, Message
+from atoll.app.cluster_proxy import cluster_proxy
 from atoll.app.controllers import running_hub
-from atoll.app.fleetfile import FleetSpec
+from atoll.app.fleetspec import FleetSpec
 from atoll.app.partitions import PartitionedClient, Partitions
 from atoll.app.pki import open_keys
 from atoll.app.serving import handler_of, serve_api
@@ -53,7 +54,8 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
         )
         assembly = assemble(store, clock, Chance.from_system(), options)
         await bootstrap(assembly, custom_resource_definitions())
-        port = await serve_api(stack, handler_of(assembly), keys, "hub", folder, fleet.hub_port)
+        handler = cluster_proxy(handler_of(assembly), assembly)
+        port = await serve_api(stack, handler, keys, "hub", folder, fleet.hub_port)
         await stack.enter_async_context(running_hub(assembly))
         channel.report(phase="serving", port=port)
         partitions = Partitions()
