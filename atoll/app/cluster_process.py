@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -10,7 +9,7 @@ from typing import Any
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.app.channel import Channel
-from atoll.app.fleetfile import ClusterSpec
+from atoll.app.fleetspec import ClusterSpec, service_addresses
 from atoll.app.pki import ClusterKeys, open_keys
 from atoll.app.serving import handler_of, serve_api
 from atoll.app.state import FleetState
@@ -66,9 +65,7 @@ def _streaming(api: Api, keys: ClusterKeys) -> Streaming:
             from atoll.cluster.apiserver.streaming import Streamer
 
             own = keys.kubelet_client()
-            tls = client_context(
-                ca_pem=keys.authority.certificate_pem, certificate_pem=own.certificate_pem, key_pem=own.key_pem
-            )
+            tls = client_context(ca_pem=keys.ca_pem, certificate_pem=own.certificate_pem, key_pem=own.key_pem)
             streamer = Streamer(api, tls)
         return await streamer(request, user, served, path)
 
@@ -82,11 +79,6 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys) -> ApiOptions:
         static_tokens={keys.admin_token: SYSTEM_ADMIN},
         process_nodes_tainted=spec.process_nodes_tainted,
     )
-
-
-def service_addresses(*cidrs: str) -> list[str]:
-    """The first address of each range: where the API server is found from within."""
-    return [str(ipaddress.ip_network(cidr)[1]) for cidr in cidrs if cidr]
 
 
 async def _until_supervisor_goes(channel: Channel) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.app.assembly import Assembly
-from atoll.app.fleetfile import ClusterSpec
+from atoll.app.fleetspec import ClusterSpec
 from atoll.app.tasks import Tasks
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.lifecycle.eviction import NAME as TAINT_EVICTION

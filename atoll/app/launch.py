@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.app.control import answers, ask, ask_one
-from atoll.app.fleetfile import ClusterSpec, FleetSpec, NodeGroup
+from atoll.app.fleetspec import ClusterSpec, FleetSpec, NodeGroup
 from atoll.app.networks import choose_networks
 from atoll.app.state import FleetState, fleet_state
 from atoll.base.errors import UserError
@@ -125,7 +125,9 @@ def _clean_networks(state: FleetState) -> None:
 def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:
     from atoll.app import programs
 
+    keys = programs.make_keys(state, fleet)
     programs.preload(fleet)
+    os.waitpid(keys, 0)
     sys.stdout.flush()
     sys.stderr.flush()
     if os.fork():

@@ -9,7 +9,7 @@ from typing import Any
 
 from atoll.app.assembly import Assembly
 from atoll.app.controllers import Running, running_cluster
-from atoll.app.fleetfile import ClusterSpec
+from atoll.app.fleetspec import ClusterSpec
 from atoll.app.pki import ClusterKeys
 from atoll.app.process_nodes import start_process_nodes
 
@@ -19,7 +19,7 @@ async def running_member(
     assembly: Assembly, spec: ClusterSpec, images: Sequence[dict[str, Any]], folder: Path, keys: ClusterKeys, port: int
 ) -> AsyncIterator[Running]:
     """Controllers, scheduler, nodes and network. `port`: the API server's."""
-    root_ca = keys.authority.certificate_pem.decode()
+    root_ca = keys.ca_pem.decode()
     async with running_cluster(assembly, spec, root_ca) as running:
         if spec.process_nodes:
             await start_process_nodes(assembly, running.informers, running.tasks, spec, images, folder, keys, port)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from atoll.app.fleetfile import FleetSpec, with_networks
+from atoll.app.fleetspec import FleetSpec, with_networks
 from atoll.cluster.network.netlink import networks_in_use
 
 _PROMISE_SECONDS = 60.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.app.assembly import Assembly
-from atoll.app.fleetfile import ClusterSpec
+from atoll.app.fleetspec import ClusterSpec
 from atoll.app.pki import ClusterKeys
 from atoll.app.tasks import Tasks
 from atoll.base.errors import UserError
@@ -63,6 +63,7 @@ async def start_process_nodes(
     )
     network.open()
     tasks.start("network", network.run())
+    authority = keys.authority()
     for index in range(spec.process_nodes):
         name = f"{spec.name}-process-{index}"
         cidr = process_node_cidr(spec.pod_cidr, index) if mode == "bridge" else ""
@@ -86,8 +87,8 @@ async def start_process_nodes(
             images=images,
             overlays=found.overlays,
         )
-        certificate = keys.authority.server(name, names=[name], addresses=[address or host_address()])
-        context = server_context(certificate.certificate_pem, certificate.key_pem, keys.authority.certificate_pem)
+        certificate = authority.server(name, names=[name], addresses=[address or host_address()])
+        context = server_context(certificate.certificate_pem, certificate.key_pem, keys.ca_pem)
         user = User(f"system:node:{name}", ("system:nodes", "system:authenticated"))
         node = ProcessNode(
             assembly.client(user, "kubelet"),

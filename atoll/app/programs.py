@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -13,13 +14,35 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from atoll.app.channel import Channel
-from atoll.app.fleetfile import ClusterSpec, FleetSpec
+from atoll.app.fleetspec import ClusterSpec, FleetSpec, service_addresses
 from atoll.app.state import FleetState
 from atoll.app.supervisor import Main
+from atoll.base.clock import SystemClock
 from atoll.base.errors import AtollError
 
 Message = dict[str, Any]
 Work = Callable[[Channel], Awaitable[None]]
+
+
+def make_keys(state: FleetState, fleet: FleetSpec) -> int:
+    """Start a process that makes what keys are missing, beside the imports here; returns its id. Where it fails, the
+    cluster's own process tries again and tells why."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        from atoll.app.pki import open_keys
+
+        clock = SystemClock()
+        for cluster in fleet.clusters:
+            addresses = service_addresses(cluster.service_cidr, cluster.pod_cidr)
+            open_keys(state.cluster_folder(cluster.name) / "pki", cluster.name, addresses, clock)
+        if fleet.hub:
+            open_keys(state.cluster_folder("hub") / "pki", "hub", [], clock)
+    finally:
+        os._exit(0)
 
 
 def preload(fleet: FleetSpec) -> None:

@@ -29,7 +29,7 @@ async def serve_api(
     stack: AsyncExitStack, handler: Handler, keys: ClusterKeys, name: str, folder: Path, port: int
 ) -> int:
     """Listen, on the port of the last run where none is asked for; writes admin.kubeconfig; returns the port."""
-    context = server_context(keys.server.certificate_pem, keys.server.key_pem, keys.authority.certificate_pem)
+    context = server_context(keys.server_pem, keys.server_key_pem, keys.ca_pem)
     remembered = folder / "port"
     wanted = port or (int(remembered.read_text()) if remembered.exists() else 0)
     try:
@@ -44,8 +44,6 @@ async def serve_api(
         server = await serve(handler, HOST, 0, ssl_context=context, limits=LIMITS)
     stack.push_async_callback(server.close)
     remembered.write_text(str(server.port))
-    access = Access(
-        server=f"https://{HOST}:{server.port}", ca_pem=keys.authority.certificate_pem, token=keys.admin_token
-    )
-    kubeconfig.write(folder / "admin.kubeconfig", kubeconfig.entry(f"atoll-{name}", access))
+    access = Access(server=f"https://{HOST}:{server.port}", ca_pem=keys.ca_pem, token=keys.admin_token)
+    kubeconfig.write_own(folder / "admin.kubeconfig", kubeconfig.entry(f"atoll-{name}", access))
     return server.port

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from atoll.base.errors import UserError
 
@@ -67,6 +66,8 @@ class Kubeconfig:
     @classmethod
     def parse(cls, text: str | bytes, source: str = "kubeconfig", folder: Path | None = None) -> Kubeconfig:
         """Raises UserError."""
+        import yaml  # only where one is read: its import takes longer than most clusters' answers
+
         try:
             document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except yaml.YAMLError as error:
@@ -256,6 +257,33 @@ def entry(name: str, access: Access) -> dict[str, Any]:
 
 def write(path: Path, document: dict[str, Any]) -> None:
     """Write a kubeconfig whole: atomically, readable by its owner only. Raises UserError."""
+    import yaml
+
+    write_text(path, yaml.safe_dump(document, sort_keys=False))
+
+
+def write_own(path: Path, document: dict[str, Any]) -> None:
+    """The same for what `entry` made: JSON strings in block style, which need no YAML library. Raises UserError."""
+    write_text(path, "".join(_lines(document, "")))
+
+
+def _lines(value: dict[str, Any], indent: str) -> Iterator[str]:
+    for key, item in value.items():
+        if isinstance(item, list):
+            yield f"{indent}{key}:\n"
+            for each in item:
+                first, *rest = _lines(each, indent + "  ")
+                yield f"{indent}- {first.lstrip()}"
+                yield from rest
+        elif isinstance(item, dict):
+            yield f"{indent}{key}:\n"
+            yield from _lines(item, indent + "  ")
+        else:
+            yield f"{indent}{key}: {json.dumps(item)}\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the text of a kubeconfig whole: atomically, readable by its owner only. Raises UserError."""
     path = path.expanduser()
     if path.is_symlink():
         path = path.resolve()
@@ -264,7 +292,7 @@ def write(path: Path, document: dict[str, Any]) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
         try:
             with os.fdopen(descriptor, "w") as file:
-                yaml.safe_dump(document, file, sort_keys=False)
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(path)

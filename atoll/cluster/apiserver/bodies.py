@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-import yaml
 
 from atoll.base.errors import BadRequest, UnsupportedMediaType
 from atoll.client.port import JSON_PATCH, STRATEGIC_PATCH
 from atoll.cluster.apiserver import gojson, protobuf
-from atoll.objects import goyaml
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -144,31 +142,6 @@ def in_order(problems: list[str], repeated: Sequence[str]) -> list[str]:
     return sorted(problems, key=lambda problem: order.get(problem, len(order)))
 
 
-class _Loader(goyaml.Loader):
-    """Go's YAML; repeated keys are noted."""
-
-    def __init__(self, stream: bytes) -> None:
-        super().__init__(stream)
-        self.repeated: list[str] = []
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    loader.flatten_mapping(node)
-    result: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            key = goyaml.key_text(key)
-        if key in result:
-            line = key_node.start_mark.line + 1
-            loader.repeated.append(f'  line {line}: key "{key}" already set in map')
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
 def parse_yaml(body: bytes, kind: str) -> tuple[Any, Repeated]:
     """Raises BadRequest."""
     if body[:1] == b"{":
@@ -187,38 +160,31 @@ def parse_yaml(body: bytes, kind: str) -> tuple[Any, Repeated]:
 
 def load_yaml(body: bytes) -> tuple[Any, Repeated]:
     """The JSON value of one YAML document. Raises ValueError with goyaml's text."""
-    try:
-        loader = _Loader(body)
-    except yaml.YAMLError as error:
-        raise ValueError(_yaml_fault(error)) from None
-    try:
-        value = loader.get_single_data()
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(_yaml_fault(error)) from None
-    finally:
-        loader.dispose()
-    if not loader.repeated:
+    from atoll.cluster.apiserver import yamlbodies  # the library's import is not paid by clusters that read JSON alone
+
+    value, repeated = yamlbodies.load(body)
+    if not repeated:
         return value, NONE
-    repeated = Repeated(("yaml: unmarshal errors:\n" + "\n".join(loader.repeated),))
-    repeated.order = {}
-    return value, repeated
+    found = Repeated(("yaml: unmarshal errors:\n" + "\n".join(repeated),))
+    found.order = {}
+    return value, found
 
 
-def _yaml_fault(error: Exception) -> str:
-    text = str(getattr(error, "problem", None) or "document is nested too deeply")
-    line = 0
-    for name in ("problem_mark", "context_mark"):
-        mark = getattr(error, name, None)
-        if mark is not None and mark.line:
-            line = mark.line + isinstance(error, yaml.scanner.ScannerError)
-            break
-    return f"yaml: line {line}: {text}" if line else f"yaml: {text}"
+def _plain_json(body: bytes) -> tuple[Any, Repeated] | None:
+    """A JSON object without repeated keys, which YAML would read to the same value; None for all else."""
+    if body[:1] != b"{":
+        return None
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return None if repeated_keys(body, value) else (value, NONE)
 
 
 def parse_applied(body: bytes) -> tuple[Any, Repeated]:
-    """Raises BadRequest."""
+    """YAML, which JSON is too: that is what controllers send, and it is read as such. Raises BadRequest."""
     try:
-        value, repeated = load_yaml(body)
+        value, repeated = _plain_json(body) or load_yaml(body)
     except ValueError as error:
         raise BadRequest(f"error decoding YAML: error converting YAML to JSON: {error}") from None
     if not isinstance(value, dict):

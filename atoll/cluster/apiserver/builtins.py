@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.behaviour import behaviour_of, conversions
-from atoll.cluster.apiserver.extensions import definitions
 from atoll.cluster.apiserver.ports import Behaviour
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.kinds.catalog import ApiResource, catalog, storage_version
@@ -39,6 +40,17 @@ def _behaviour_of(resource: Resource, storage: Resource) -> Behaviour:
     return behaviour_of(resource if resource.group == "events.k8s.io" else storage)
 
 
+def _definition() -> Behaviour:
+    from atoll.cluster.apiserver.extensions import definitions  # with all that CRDs need: CEL, schemas
+
+    return definitions.behaviour()
+
+
+def _any_name(_: str) -> tuple[str, ...]:
+    """The checks of a CRD tell what is wrong with its name."""
+    return ()
+
+
 def builtin_registry() -> Registry:
     """All that a default kube-apiserver serves."""
     registry = Registry()
@@ -51,15 +63,15 @@ def served_builtin(entry: ApiResource) -> Served:
     resource = entry.resource
     group, version = storage_version(resource)
     storage = Resource(group, version, resource.plural, resource.kind, resource.namespaced)
-    behaviour = definitions.behaviour() if resource.kind == _CRD else _behaviour_of(resource, storage)
+    is_crd = resource.kind == _CRD
     converted = conversions(resource)
     gap = _NOT_ACTED_UPON.get(resource.group_resource, "")
     return Served(
         resource,
         storage,
         entry,
-        behaviour=behaviour,
-        check_name=behaviour.extra.get("check_name") or names.check_for(storage.group_resource),
+        make_behaviour=_definition if is_crd else partial(_behaviour_of, resource, storage),
+        check_name=_any_name if is_crd else names.check_for(storage.group_resource),
         to_storage=converted[0] if converted else None,
         from_storage=converted[1] if converted else None,
         deprecation=_DEPRECATED.get((resource.api_version, resource.kind), ""),

@@ -19,7 +19,6 @@ from atoll.cluster.apiserver.tables.table import partial, table
 from atoll.cluster.apiserver.verbs.list import Page
 from atoll.cluster.apiserver.verbs.watch import INITIAL_EVENTS_END, Shown
 from atoll.cluster.store.port import Record
-from atoll.objects import goyaml
 
 _FRAMES = 1024
 _TABLE_VERSIONS = ("v1", "v1beta1")
@@ -189,4 +188,6 @@ class Encoder:
 
 
 def yaml_bytes(value: Any) -> bytes:
+    from atoll.objects import goyaml  # only where YAML is asked for
+
     return goyaml.dump(value).encode()

@@ -34,7 +34,7 @@ class Served:
     resource: Resource
     storage: Resource
     entry: ApiResource
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    make_behaviour: Callable[[], Behaviour] = Behaviour
     check_name: names.NameCheck = names.dns_subdomain
     custom: Any = None  # extensions.CustomKind for custom resources
     to_storage: Convert | None = None
@@ -46,6 +46,7 @@ class Served:
     item_prefix: bytes = b""
     field_schemas: dict[str, managed.Schema] = field(default_factory=dict)  # by subresource, made when asked for
     _schema: SchemaNode | None = None
+    _behaviour: Behaviour | None = None
 
     def __post_init__(self) -> None:
         self.store_resource = self.storage.group_resource
@@ -59,6 +60,13 @@ class Served:
             resource = self.resource
             self._schema = schemas.schema_for(resource.group, resource.version, resource.kind)
         return self._schema
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """Put together when first asked for, likewise."""
+        if self._behaviour is None:
+            self._behaviour = self.make_behaviour()
+        return self._behaviour
 
     @property
     def columns(self) -> Printer:

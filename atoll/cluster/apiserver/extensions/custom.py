@@ -111,7 +111,7 @@ class CustomKind:
             resource,
             storage,
             entry,
-            behaviour=_Rules(version).behaviour(),
+            make_behaviour=_Rules(version).behaviour,
             check_name=names.dns_subdomain,
             custom=self,
             deprecation=warning,

@@ -27,12 +27,8 @@ def behaviour() -> Behaviour:
         validate_update=validate_update,
         has_status=True,
         unconditional_update=False,
-        extra={"check_name": _any_name, "begin_deletion": begin_deletion},
+        extra={"begin_deletion": begin_deletion},
     )
-
-
-def _any_name(_: str) -> tuple[str, ...]:
-    return ()
 
 
 def default(crd: Object) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from atoll.base.clock import rfc3339
 from atoll.base.errors import NotFound
 from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.extensions import CRDS
 from atoll.cluster.apiserver.extensions.custom import CustomKind
 from atoll.cluster.apiserver.extensions.definitions import CLEANUP
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, Object
@@ -17,11 +18,10 @@ from atoll.cluster.apiserver.verbs.delete import delete
 from atoll.cluster.store.port import Key, Record, StaleVersion
 from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS
 
-CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 _CONDITIONS = ("NamesAccepted", "Established")
 
 
-def install(api: Api) -> None:
+def establish(api: Api) -> None:
     """Serve the CRDs that the store has, and follow writes of CRDs from now on."""
     keeper = Definitions(api)
     api.followers[CRDS] = keeper.follow

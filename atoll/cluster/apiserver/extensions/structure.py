@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import jsonschema_rs
-
 from atoll.cluster.apiserver.extensions import formats
 from atoll.objects.meta import copy
 
@@ -168,6 +166,8 @@ def gate(at: Structure) -> Any:
     for name in ("properties", "required"):
         if name == "properties" and name in schema:
             schema[name] = {key: item for key, item in schema[name].items() if key not in _META_FIELDS}
+    import jsonschema_rs  # only clusters with CRDs need it
+
     try:
         return jsonschema_rs.validator_for(
             schema, validate_formats=True, formats=formats.CHECKS, ignore_unknown_formats=True

@@ -1,0 +1,126 @@
+"""What a fleet is: its clusters, their nodes and networks. `fleetfile` reads it from YAML."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from atoll.base.errors import UserError
+
+CLUSTER_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")
+_FIRST_POD_NETWORK = ipaddress.IPv4Address("10.128.0.0")
+_FIRST_SERVICE_NETWORK = ipaddress.IPv4Address("10.64.0.0")
+_NETWORKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """Simulated nodes that are alike."""
+
+    count: int
+    cpu: str = "16"
+    memory: str = "64Gi"
+    pods: int = 110
+    resources: dict[str, str] = field(default_factory=dict)  # extended ones, e.g. nvidia.com/gpu: "8"
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: list[dict[str, str]] = field(default_factory=list)
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """One member cluster."""
+
+    name: str
+    provider: str = ""
+    region: str = ""
+    zone: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    simulated: tuple[NodeGroup, ...] = ()
+    process_nodes: int = 0
+    process_nodes_tainted: bool = True
+    pod_cidr: str = ""
+    service_cidr: str = ""
+    port: int = 0
+    api_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSpec:
+    """A hub (unless `hub` is false) and its clusters."""
+
+    name: str
+    clusters: tuple[ClusterSpec, ...]
+    hub: bool = True
+    hub_port: int = 0
+    images: tuple[dict[str, Any], ...] = ()
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for what can't be a cluster's name."""
+    if not CLUSTER_NAME.match(name):
+        raise UserError(f"{name!r} can't be a name", hint="use at most 40 lower-case letters, digits and '-'")
+
+
+def default_fleet(name: str = "default") -> FleetSpec:
+    """One on-premises and two cloud clusters, ten simulated nodes and a process node each."""
+    places = (
+        ("onprem", "onprem", "eu-north", "eu-north-hall1"),
+        ("cloud-a", "aws", "eu-west-1", "eu-west-1a"),
+        ("cloud-b", "gcp", "europe-west4", "europe-west4-b"),
+    )
+    clusters = [
+        ClusterSpec(
+            cluster, provider, region, zone, {"location": provider}, (NodeGroup(10, zone=zone),), process_nodes=1
+        )
+        for cluster, provider, region, zone in places
+    ]
+    return FleetSpec(name, tuple(clusters))
+
+
+def with_networks(
+    fleet: FleetSpec,
+    *,
+    known: Mapping[str, tuple[str, str]] | None = None,
+    taken: Sequence[ipaddress.IPv4Network] = (),
+) -> FleetSpec:
+    """The fleet with a pod /14 and a service /16 of its own for each cluster that names none.
+
+    `known`: what a cluster had before, by name (pods, services): it keeps that. `taken`: networks in use on this
+    machine, which are passed over as long as others are free.
+    """
+    clusters = []
+    used = list(taken)
+    index = 0
+    for cluster in fleet.clusters:
+        pods, services = (known or {}).get(cluster.name, ("", ""))
+        pods, services = cluster.pod_cidr or pods, cluster.service_cidr or services
+        if not (pods and services):
+            index = next((slot for slot in range(index, _NETWORKS) if _is_free(slot, used)), index)
+            pods = pods or str(_pod_network(index))
+            services = services or str(_service_network(index))
+            index += 1
+        used += [ipaddress.IPv4Network(pods), ipaddress.IPv4Network(services)]
+        clusters.append(replace(cluster, pod_cidr=pods, service_cidr=services))
+    return replace(fleet, clusters=tuple(clusters))
+
+
+def _is_free(slot: int, used: Sequence[ipaddress.IPv4Network]) -> bool:
+    wanted = (_pod_network(slot), _service_network(slot))
+    return not any(network.overlaps(other) for network in wanted for other in used)
+
+
+def _pod_network(slot: int) -> ipaddress.IPv4Network:
+    return ipaddress.IPv4Network((int(_FIRST_POD_NETWORK) + slot * (1 << 18), 14))
+
+
+def _service_network(slot: int) -> ipaddress.IPv4Network:
+    return ipaddress.IPv4Network((int(_FIRST_SERVICE_NETWORK) + slot * (1 << 16), 16))
+
+
+def service_addresses(*cidrs: str) -> list[str]:
+    """The first address of each range: where the API server is found from within."""
+    return [str(ipaddress.ip_network(cidr)[1]) for cidr in cidrs if cidr]
