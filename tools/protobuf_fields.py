@@ -25,7 +25,7 @@ _PROTO_FIELD = re.compile(
     r"^\s+(?:(optional|repeated|required) )?(map<string, ([\w.]+)>|[\w.]+) (\w+) = (\d+)", re.MULTILINE
 )
 _STRUCT = re.compile(r"^type (\w+) struct \{$(.*?)^\}$", re.MULTILINE | re.DOTALL)
-_GO_FIELD = re.compile(r"^\t(?:(\w+)\s+)?(\S+)\s*`([^`]*)`", re.MULTILINE)
+_GO_FIELD = re.compile(r"^\t(?:(\w+)[ \t]+)?([^\s`]+)[ \t]*`([^`]*)`", re.MULTILINE)
 _SCALARS = {"string": "s", "bytes": "b", "bool": "t", "int32": "i", "int64": "i", "uint32": "u", "double": "d"}
 
 

@@ -126,3 +126,10 @@ def test_every_message_of_the_table_can_be_read() -> None:
 )  # fmt: skip
 def test_durations_as_go_writes_them(nanos: int, text: str) -> None:
     assert go_duration(nanos) == text
+
+
+def test_a_grace_period_of_zero_is_not_lost() -> None:
+    """The first field after an embedded TypeMeta: kubelet and kwok delete pods at once with it."""
+    meta = b"\x0a\x02v1\x12\x0dDeleteOptions"
+    body = b"k8s\x00" + b"\x0a" + bytes([len(meta)]) + meta + b"\x12\x02\x08\x00"
+    assert decode(body)[2]["gracePeriodSeconds"] == 0
