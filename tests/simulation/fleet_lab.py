@@ -149,8 +149,8 @@ class FleetLab:
         for crd in kinds.custom_resource_definitions():
             await self.client.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
         await self.until(self._served)
-        for name in ("atoll-system", "karmada-cluster"):
-            await self.client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "karmada-cluster"}}
+        await self.client.create(NAMESPACES, space)
         for name, member in self.members.items():
             await member.start()
             await self._equip(member)

@@ -67,6 +67,30 @@ def test_join_makes_and_unjoin_cleans_both_sides() -> None:
     run_virtual(story())
 
 
+def test_every_cluster_has_a_profile_as_long_as_it_is_there() -> None:
+    async def story() -> None:
+        async with fleet_lab(members=2) as lab:
+            await lab.until(lambda: _healthy(lab, "member1"))
+            await lab.until(lambda: _healthy(lab, "member2"))
+            lab.cut("member2")
+            await lab.until(lambda: _healthy(lab, "member2", "False"))
+            lab.heal("member2")
+            await _give_token(lab, "member2")
+            await lab.until(lambda: _healthy(lab, "member2"))
+            await unjoin(lab.client, "member2")
+            await lab.until(lambda: _absent(lab, "member2"))
+            assert [one["metadata"]["name"] for one in (await lab.client.list(kinds.CLUSTER_PROFILES)).items] == [
+                "member1"
+            ]
+
+    async def _healthy(lab: FleetLab, name: str, wanted: str = "True") -> bool:
+        profile = await lab.get(kinds.CLUSTER_PROFILES, name, "atoll-system")
+        conditions = ((profile or {}).get("status") or {}).get("conditions") or ()
+        return any(item["type"] == "ControlPlaneHealthy" and item["status"] == wanted for item in conditions)
+
+    run_virtual(story())
+
+
 def test_a_lost_member_is_let_go_by_force_only() -> None:
     async def story() -> None:
         async with fleet_lab() as lab:

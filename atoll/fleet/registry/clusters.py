@@ -31,6 +31,7 @@ Connect = Callable[[Object, Object | None], Client]
 log = logging.getLogger(__name__)
 _EXECUTE_AFTER_SECONDS = 1.0  # NoSchedule at once, NoExecute a little later
 _SETTLE_SECONDS = 0.2  # after a change of CRDs
+_PROFILE_RETRY_SECONDS = 5.0
 MANAGER = "atoll"
 
 
@@ -58,6 +59,7 @@ class Clusters:
         self._identity: dict[str, Any] = {}
         self._facts: dict[str, tuple[str, list[Object]]] = {}  # version and enablements, read on every connection
         self._namespaces: set[str] = set()
+        self._profiles: dict[str, Object] = {}  # what each ClusterProfile's status was made to say
         self.works_in: Callable[[str], bool] = lambda name: False  # whether a cluster still has Works
         self._disconnects: set[asyncio.Task[None]] = set()
         waits = (self.informer, self._secrets)
@@ -266,6 +268,7 @@ class Clusters:
                 if one:
                     await self._client.delete(resource, one, space)
         self._namespaces.discard(name)
+        self._profiles.pop(name, None)
         left = [item for item in finalizers if item != names.FINALIZER]
         with suppress(NotFound):
             patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": left or None}}
@@ -294,9 +297,11 @@ class Clusters:
             await self._client.patch(
                 self._resource, name, {"status": _replacing(cluster, status)}, subresource="status"
             )
-            if views.profile_status(cluster) != views.profile_status({**cluster, "status": status}):
-                await self._write_profile(cluster, status)
-        return await self._write_taints(cluster, member, ready)
+        shown = views.profile_status({**cluster, "status": status})
+        retry = None
+        if self._profiles.get(name) != shown:
+            retry = await self._write_profile(cluster, shown)
+        return await self._write_taints(cluster, member, ready) or retry
 
     async def _status(self, cluster: Object, member: Member, ready: bool | None) -> Object:
         beat = self._beats[member.name]
@@ -342,16 +347,23 @@ class Clusters:
             return _EXECUTE_AFTER_SECONDS - elapsed + 0.01
         return None
 
-    async def _write_profile(self, cluster: Object, status: Object) -> None:
+    async def _write_profile(self, cluster: Object, shown: Object) -> float | None:
+        """Seconds until it should be tried again, if it did not work."""
+        name = cluster["metadata"]["name"]
         wanted = views.profile(cluster, names.SYSTEM_NAMESPACE, MANAGER)
-        shown = views.profile_status({**cluster, "status": status})
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names.SYSTEM_NAMESPACE}}
         try:
+            if not self._profiles:
+                with suppress(AlreadyExists):
+                    await self._client.create(NAMESPACES, space)
             await self._client.apply(CLUSTER_PROFILES, wanted)
             if shown:
-                await self._client.apply(CLUSTER_PROFILES, {**wanted, "spec": wanted["spec"], "status": shown},
-                                         subresource="status")  # fmt: skip
+                await self._client.apply(CLUSTER_PROFILES, {**wanted, "status": shown}, subresource="status")
         except AtollError as error:
-            log.info("ClusterProfile %s: %s", wanted["metadata"]["name"], error)
+            log.info("ClusterProfile %s: %s", name, error)
+            return _PROFILE_RETRY_SECONDS
+        self._profiles[name] = shown
+        return None
 
 
 def _name(old: Object | None, new: Object | None) -> str:
