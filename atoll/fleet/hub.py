@@ -88,7 +88,8 @@ class Hub:
         return bool(self.view.works.by_index("space", names.execution_namespace(cluster)))
 
     def _copies_of(self, kind: str) -> int:
-        return len(self.view.works.by_index("kind", kind))
+        works = self.view.works.by_index("kind", kind)
+        return sum(1 for work in works if "deletionTimestamp" not in work["metadata"])
 
     def _wake(self, kind: str) -> None:
         """A person confirmed deletions of the kind: whoever held them looks again."""

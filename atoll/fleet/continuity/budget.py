@@ -50,11 +50,15 @@ class Budget:
         self._total = total
         self._changed = changed
         self._granted: dict[str, deque[tuple[float, str]]] = {}
+        self._began_with: dict[str, int] = {}  # kind → most objects since the window began
         self._confirmed: dict[str, set[str]] = {}
 
     def limit(self, kind: str) -> int:
         """Most deletions of the kind within the window: of what there was when the window began."""
-        there = self._total(kind) + len(self._window(kind))
+        there = self._total(kind)
+        if self._window(kind):
+            there = max(there, self._began_with.get(kind, 0))
+        self._began_with[kind] = there
         return max(self.limits.at_least, there * self.limits.percent // 100)
 
     def take(self, kind: str, what: str, reason: str) -> bool:

@@ -118,7 +118,8 @@ class Bindings:
         key = TemplateKey.of_reference(one["spec"]["resource"])
         moved = old is None or new is None or old["spec"] != new["spec"]
         unneeded = "placement" not in one["spec"] and not one["spec"].get("requiredBy")
-        if new is None or unneeded or (evictions.tasks(one["spec"]) and not moved):
+        edited = moved and new is not None and old is not None and not self._view.is_own_decision(key, new)
+        if new is None or unneeded or edited or (evictions.tasks(one["spec"]) and not moved):
             self._queue.add(key)
         if moved:
             for reference in self._dependencies.needed_by(key):

@@ -120,6 +120,11 @@ class View:
         when, generation = self._decided.get(key, (-1.0, 0))
         return when >= moment and int(binding["metadata"].get("generation") or 0) >= generation
 
+    def is_own_decision(self, key: TemplateKey, binding: Object) -> bool:
+        """Whether the binding is as the last decision left it: nobody else edited it."""
+        _, generation = self._decided.get(key, (-1.0, 0))
+        return int(binding["metadata"].get("generation") or 0) == generation
+
     def forget(self, key: TemplateKey) -> None:
         self._decided.pop(key, None)
 
