@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.errors import AlreadyExists
+from atoll.base.names import FLEET_GROUP
 from atoll.client.port import Object
 from atoll.cluster.apiserver import components
 from atoll.cluster.apiserver.access.authentication import Authenticator, impersonate
@@ -88,6 +89,22 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     install(api)
     api.overlay(components.RESOURCE, components.Components())
     return Assembly(api, store, clock, chance, authorizer, authenticator, tokens)
+
+
+def default_storage_class() -> Object:
+    """The class of claims that name none, as in every cluster that a person gets from a provider."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": "standard",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
+        "provisioner": f"{FLEET_GROUP}/simulated",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+        "allowVolumeExpansion": True,
+    }
 
 
 async def bootstrap(assembly: Assembly, extra: list[Object] | None = None) -> None:

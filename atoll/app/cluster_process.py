@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from atoll.app.assembly import ApiOptions, assemble, bootstrap
+from atoll.app.assembly import ApiOptions, assemble, bootstrap, default_storage_class
 from atoll.app.channel import Channel
 from atoll.app.fleetspec import ClusterSpec, service_addresses
 from atoll.app.pki import ClusterKeys, open_keys
@@ -38,7 +38,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         store = DurableStore(folder / "store.db", clock)
         stack.push_async_callback(store.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys))
-        await bootstrap(assembly)
+        await bootstrap(assembly, [] if spec.api_only else [default_storage_class()])
         handler = handler_of(assembly, _streaming(assembly.api, keys))
         port = await serve_api(stack, handler, keys, spec.name, folder, spec.port)
         inner = service_addresses(spec.service_cidr, spec.pod_cidr)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from atoll.cli.fleet import fleet_option
+from atoll.cli.fleet import new_fleet_option
 from atoll.cli.output import Progress
 
 
 @click.command()
 @click.option("--app", type=click.Path(path_type=Path), help="A published application's manifest to run as well.")
-@fleet_option
+@new_fleet_option
 def demo(app: Path | None, fleet: str) -> None:
     """Start a fleet, run a published application on simulated nodes and one of our own as real processes.
 

@@ -12,12 +12,25 @@ import click
 from atoll.base.errors import UserError
 from atoll.cli.output import Progress
 
-fleet_option = click.option("--fleet", "fleet", default="default", show_default=True, help="The fleet's name.")
+new_fleet_option = click.option("--fleet", "fleet", default="default", show_default=True, help="The fleet's name.")
+
+
+def _running() -> str:
+    """The fleet that is meant where none is named: `default`, or the only other one that runs."""
+    from atoll.app.state import fleet_names, fleet_state
+
+    names = [name for name in fleet_names() if not name.startswith("cluster-") and fleet_state(name).supervisor_pid()]
+    return names[0] if len(names) == 1 else "default"
+
+
+fleet_option = click.option(
+    "--fleet", "fleet", default=_running, show_default="the one that runs", help="The fleet's name."
+)
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@fleet_option
+@new_fleet_option
 @click.option("--foreground", is_flag=True, help="Stay, and stop the fleet on Ctrl-C.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Merge contexts into this file.")
 def up(file: Path | None, fleet: str, foreground: bool, kubeconfig: Path | None) -> None:
@@ -79,7 +92,7 @@ def default_path() -> Path:
 
 
 @click.command()
-@click.argument("fleet", required=False, default="default")
+@click.argument("fleet", required=False, default=_running)
 @click.option("--purge", is_flag=True, help="Delete the fleet's state too.")
 @click.option("--all", "every", is_flag=True, help="All fleets and throw-away clusters of this user.")
 def down(fleet: str, purge: bool, every: bool) -> None:

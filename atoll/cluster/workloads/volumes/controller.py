@@ -59,7 +59,7 @@ class VolumeController:
             self._wake_pending()
 
     def _class_changed(self, old: Object | None, new: Object | None) -> None:
-        if old is None:
+        if new is not None and (old is None or meta.annotations(old) != meta.annotations(new)):
             self._wake_pending()
 
     def _wake_pending(self) -> None:
@@ -84,6 +84,8 @@ class VolumeController:
         wanted = claim["spec"].get("volumeName")
         if wanted:
             return await self._settle_named(claim, wanted)
+        if await self._take_default_class(claim):
+            return None
         waits = self._waits_for_consumer(claim)
         volume = None if waits else matching.best_match(claim, self._volumes)
         if volume is not None:
@@ -98,6 +100,17 @@ class VolumeController:
             self._events.event(claim, NORMAL, "FailedBinding", message)
         await self._set_pending(claim)
         return None
+
+    async def _take_default_class(self, claim: Object) -> bool:
+        """A claim older than the default class gets it now (upstream's retroactive default)."""
+        if claim["spec"].get("storageClassName") is not None or matching.BETA_CLASS in meta.annotations(claim):
+            return False
+        found = matching.default_class(self._classes)
+        if found is None:
+            return False
+        spec = claim["spec"] | {"storageClassName": found["metadata"]["name"]}
+        await self._client.update(PERSISTENT_VOLUME_CLAIMS, claim | {"spec": spec})
+        return True
 
     async def _settle_named(self, claim: Object, name: str) -> float | None:
         volume = self._volumes.get(name)

@@ -16,6 +16,7 @@ PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 BETA_PROVISIONER = "volume.beta.kubernetes.io/storage-provisioner"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 
@@ -23,6 +24,14 @@ NO_PROVISIONER = "kubernetes.io/no-provisioner"
 def class_of(obj: Object) -> str:
     """Of a claim or a volume."""
     return str(meta.annotations(obj).get(BETA_CLASS) or obj["spec"].get("storageClassName") or "")
+
+
+def default_class(classes: Iterable[Object]) -> Object | None:
+    """The class marked as default; of several the newest, then the first by name."""
+    marked = [item for item in classes if meta.annotations(item).get(DEFAULT_CLASS) == "true"]
+    marked.sort(key=lambda item: str(item["metadata"]["name"]))
+    marked.sort(key=lambda item: str(item["metadata"].get("creationTimestamp") or ""), reverse=True)
+    return marked[0] if marked else None
 
 
 def requested(claim: Object) -> str:
