@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench import load, pods
-from bench.figure import Figure, percentile
+from bench.figure import Figure, compared, percentile
 from bench.load import Load
 from bench.targets import Target, ours, real, real_available
 
@@ -29,7 +29,7 @@ def run() -> list[Figure]:
     with ours() as target:
         mine = measure(target, 20_000)
     return [
-        Figure(
+        compared(
             "durable pod creates/s, TLS, RBAC on, 32 clients",
             shown(theirs) if theirs else "not built",
             shown(mine),

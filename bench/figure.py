@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured row. `factor` is how many times better ours is; None where there is no peer in this run."""
+    """One measured row; `reached` is None where there is nothing to compare with."""
 
     what: str
     real: str
     ours: str
-    factor: float | None
-    reach: float
+    reach: str
+    reached: bool | None
     basis: str
-
-    @property
-    def reached(self) -> bool | None:
-        return None if self.factor is None else self.factor >= self.reach
+    factor: float | None = None
 
 
-Row = Callable[[], list[Figure]]
+def compared(what: str, real: str, ours: str, factor: float | None, least: float, basis: str) -> Figure:
+    """A row whose goal is to be so many times better."""
+    reached = None if factor is None else factor >= least
+    return Figure(what, real, ours, f"≥ {least:g}×", reached, basis, factor)
+
+
+def within(what: str, real: str, ours: str, value: float, most: float, goal: str, basis: str) -> Figure:
+    """A row whose goal is an absolute measure."""
+    return Figure(what, real, ours, goal, value <= most, basis)
 
 
 def percentile(values: list[float], part: float) -> float:

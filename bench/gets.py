@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench import load
-from bench.figure import Figure, percentile
+from bench.figure import Figure, compared, percentile
 from bench.load import Load
 from bench.targets import NAMESPACE, Target, ours, real, real_available
 
@@ -29,7 +29,7 @@ def run() -> list[Figure]:
         return f"{found.rate:,.0f}/s, p99 {percentile(found.latencies, 0.99) * 1000:.0f} ms"
 
     return [
-        Figure(
+        compared(
             "GETs/s",
             shown(theirs) if theirs else "not built",
             shown(mine),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -25,6 +26,7 @@ from atoll.kinds.resource import Resource
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "real"))
 import control_plane as real_plane  # noqa: E402
+import programs_on  # noqa: E402
 
 NAMESPACE = "bench"
 _TOKENS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
@@ -39,6 +41,7 @@ class Target:
     bench: Access
     processes: list[psutil.Process]
     start_seconds: float
+    plane: Any = None
 
     def memory_bytes(self) -> int:
         """The summed proportional set size of its processes and their children."""
@@ -71,7 +74,27 @@ def real() -> Iterator[Target]:
         seconds = time.perf_counter() - started
         admin = load(plane.write_kubeconfig()).access()
         processes = [psutil.Process(process.pid) for process in plane.processes.values()]
-        yield Target("real", admin, asyncio.run(_prepare(admin)), processes, seconds)
+        yield Target("real", admin, asyncio.run(_prepare(admin)), processes, seconds, plane)
+
+
+@contextmanager
+def real_workload(nodes: int) -> Iterator[Target]:
+    """The same with the real controller-manager, scheduler and kwok for so many nodes; clients are not throttled."""
+    with real() as target, _programs(target, nodes):
+        yield target
+
+
+@contextmanager
+def _programs(target: Target, nodes: int) -> Iterator[None]:
+    plane = target.plane
+    fast = ("--kube-api-qps=5000", "--kube-api-burst=10000")
+    cidr = ("--cluster-cidr=10.128.0.0/9", "--allocate-node-cidrs=true")
+    plane.start_controller_manager(("*",), *cidr, *fast)
+    plane.start_scheduler(*fast)
+    programs_on.start_kwok(plane)
+    target.processes[:] = [psutil.Process(process.pid) for process in plane.processes.values()]
+    programs_on.add_nodes(plane, nodes)
+    yield
 
 
 @contextmanager

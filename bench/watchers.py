@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from bench import load, pods
-from bench.figure import Figure, percentile
+from bench.figure import Figure, compared, percentile
 from bench.targets import Target, ours, real, real_available
 
 WATCHERS = 100
@@ -37,7 +37,7 @@ def run() -> list[Figure]:
     basis = f"{WATCHERS} watchers of all pods, {CLIENTS} clients create; lag is from sending the create to the event"
     basis += f"; watches cut off by the server and resumed: real {theirs[2] if theirs else '-'}, ours {mine[2]}"
     return [
-        Figure(
+        compared(
             "the same with 100 watchers: events/s out",
             f"{theirs[0]:,.0f}/s" if theirs else "not built",
             f"{mine[0]:,.0f}/s",
@@ -45,7 +45,7 @@ def run() -> list[Figure]:
             3,
             basis,
         ),
-        Figure(
+        compared(
             "the same: lag p50",
             f"{theirs[1] * 1000:.0f} ms" if theirs else "not built",
             f"{mine[1] * 1000:.0f} ms",

@@ -1,0 +1,75 @@
+"""A Deployment of 5,000 replicas over 1,000 simulated nodes until all are Ready, with events."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from atoll.base.clock import SystemClock
+from atoll.client.http import HttpClient
+from atoll.client.kubeconfig import Access
+from atoll.kinds.builtin import DEPLOYMENTS, NODES
+from atoll.objects.meta import condition
+from bench import fleet
+from bench.figure import Figure, compared
+from bench.targets import Target, ours, real_workload
+
+REPLICAS, NODE_COUNT = 5_000, 1_000
+REAL_SECONDS, REAL_MEGABYTES = 50.0, 1_450
+REAL_FLAG = "ATOLL_BENCH_REAL_REPLICAS"
+
+
+async def deploy(access: Access) -> float:
+    """Seconds from creating the Deployment until all of it is Ready."""
+    client = HttpClient(access, clock=SystemClock(), field_manager="bench")
+    try:
+        while len(await _ready_nodes(client)) < NODE_COUNT:
+            await asyncio.sleep(0.5)
+        page = await client.list(DEPLOYMENTS, "bench")
+        started = time.perf_counter()
+        await client.create(DEPLOYMENTS, fleet.deployment("large", REPLICAS), "bench")
+        async for event in client.watch(DEPLOYMENTS, "bench", resource_version=page.resource_version):
+            if (event.object.get("status") or {}).get("readyReplicas") == REPLICAS:
+                return time.perf_counter() - started
+        raise RuntimeError("the watch ended")
+    finally:
+        await client.close()
+
+
+async def _ready_nodes(client: HttpClient) -> list[Any]:
+    nodes = (await client.list(NODES)).items
+    return [node for node in nodes if (condition(node, "Ready") or {}).get("status") == "True"]
+
+
+def measure(target: Target) -> tuple[float, float, float]:
+    """(seconds, CPU seconds of all its processes meanwhile, their summed PSS in MB)."""
+    before = target.cpu_seconds()
+    seconds = asyncio.run(asyncio.wait_for(deploy(target.admin), 300))
+    return seconds, target.cpu_seconds() - before, target.memory_bytes() / 1e6
+
+
+def run() -> list[Figure]:
+    """The real side takes minutes: it runs only where asked for by the environment."""
+    if os.environ.get(REAL_FLAG):
+        with real_workload(NODE_COUNT) as target:
+            theirs, _, megabytes = measure(target)
+        real, basis = f"{theirs:.1f} s, {megabytes:,.0f} MB", "both in this run"
+    else:
+        theirs = REAL_SECONDS
+        real = f"{REAL_SECONDS:.0f} s, {REAL_MEGABYTES:,} MB (before)"
+        basis = f"the real side measured before on another two-core machine, not in this run ({REAL_FLAG}=1 runs it)"
+    with ours("--nodes", "0", "--simulated", str(NODE_COUNT)) as target:
+        mine, cpu, memory = measure(target)
+    return [
+        compared(
+            "Deployment of 5,000 replicas over 1,000 simulated nodes, all Ready",
+            real,
+            f"{mine:.1f} s, {memory:,.0f} MB",
+            theirs / mine,
+            8,
+            f"apiserver, etcd, controller-manager, scheduler and kwok; {basis}; "
+            f"ours took {cpu:.1f} s of CPU time on all cores in all",
+        )
+    ]
