@@ -23,6 +23,7 @@ _ECHOED_VERSION = re.compile(r'(resourceVersion\\*":\\*")\d+')
 _SERVICE_IP = re.compile(r"\b10\.96\.\d+\.\d+\b")
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 _VERSION_TEXT = re.compile(r"(resource version: |current: |resourceVersion: |in record \()\d+")
+_CERTIFICATE = re.compile(r"X509SHA256=[0-9a-f]{64}")
 _GENERATED = re.compile(r"\b(kube-api-access-|gen-|made-|cluster-gen-|g{58})[bcdfghjklmnpqrstvwxz2456789]{5}\b")
 _PATTERNS = (
     (_UUID, "<uid>"),
@@ -31,6 +32,7 @@ _PATTERNS = (
     (_ECHOED_VERSION, r"\1<version>"),
     (_SERVICE_IP, "<service-ip>"),
     (_TOKEN, "<token>"),
+    (_CERTIFICATE, "X509SHA256=<hash>"),
     (_GENERATED, r"\1<suffix>"),
 )
 _AGE = re.compile(r"\d+[smhd](\d+[smh])?")

@@ -27,7 +27,8 @@ from atoll.wire.messages import Handler, HttpRequest  # noqa: E402
 
 RECORDINGS = HERE / "recordings"
 KNOWN = HERE / "known_differences.json"
-ADMIN = User("system:admin", ("system:masters", "system:authenticated"))
+CREDENTIAL = {"authentication.kubernetes.io/credential-id": ("X509SHA256=" + "0" * 64,)}
+ADMIN = User("system:admin", ("system:masters", "system:authenticated"), extra=CREDENTIAL)
 
 
 def recordings() -> list[str]:

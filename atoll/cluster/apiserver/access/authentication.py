@@ -6,6 +6,7 @@ A credential that is given but wrong is refused (401), never taken for anonymous
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 from collections.abc import Mapping
 from functools import lru_cache
@@ -29,7 +30,8 @@ def user_of_certificate(der: bytes) -> User:
     subject = x509.load_der_x509_certificate(der).subject
     names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     groups = [str(item.value) for item in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-    return User(str(names[0].value) if names else "", (*groups, "system:authenticated"))
+    credential = {"authentication.kubernetes.io/credential-id": (f"X509SHA256={hashlib.sha256(der).hexdigest()}",)}
+    return User(str(names[0].value) if names else "", (*groups, "system:authenticated"), extra=credential)
 
 
 class Authenticator:

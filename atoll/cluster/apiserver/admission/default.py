@@ -6,6 +6,7 @@ from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.cluster.apiserver.access import escalation
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
+from atoll.cluster.apiserver.admission.certificates import SigningRequests
 from atoll.cluster.apiserver.admission.chain import AdmissionChain, Mutating, Validating
 from atoll.cluster.apiserver.admission.limit_ranger import LimitRanger
 from atoll.cluster.apiserver.admission.namespaces import NamespaceLifecycle
@@ -55,6 +56,7 @@ def default_chain(
     """`process_nodes_tainted`: selecting process nodes adds the toleration for their taint."""
     priority = Priority(store)
     limits = LimitRanger(store)
+    signing = SigningRequests(clock, authorizer)
     services = ServiceAllocation(store, clock, chance.stream("service-allocation"), service_cidr)
     mutating: list[Mutating] = [
         NamespaceLifecycle(store),
@@ -68,9 +70,10 @@ def default_chain(
         StorageProtection(),
         RuntimeClasses(store),
         DefaultIngressClass(store),
+        signing,
         services,
     ]
-    validating: list[Validating] = [priority, limits, ClaimResize(store), ResourceQuotas(store, clock)]
+    validating: list[Validating] = [priority, limits, ClaimResize(store), signing, ResourceQuotas(store, clock)]
     if authorizer is not None:
         validating.insert(0, RbacEscalation(authorizer))
     return AdmissionChain(mutating, validating)

@@ -1,9 +1,7 @@
-"""Checks of admission registration, flow control, API services, certificate requests (upstream's validation)."""
+"""Checks of admission registration, flow control, API services (upstream's validation)."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from urllib.parse import urlsplit
 
 from atoll.cluster.apiserver import names
@@ -16,12 +14,6 @@ _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _REVIEWS = ("v1", "v1beta1")
 _FAILURES = ("Fail", "Ignore")
 _MATCHES = ("Equivalent", "Exact")
-_USAGES = (
-    "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment",
-    "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel",
-    "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime",
-    "server auth", "signing", "timestamping",
-)  # fmt: skip
 _DENY_AND_WARN = (
     "must not contain both Deny and Warn (repeating the same validation failure information in the API response and"
     " headers serves no purpose)"
@@ -307,47 +299,6 @@ def _flow_rule(errors: Errors, path: str, rule: Object) -> None:
 
 
 # Certificate requests, API services
-
-
-def signing_request(obj: Object) -> Errors:
-    errors: Errors = []
-    spec = obj.get("spec") or {}
-    request, usages, signer = spec.get("request") or "", spec.get("usages") or [], spec.get("signerName", "")
-    if not _is_request(request):
-        errors.append(bad_value("spec.request", request, "PEM block type must be CERTIFICATE REQUEST"))
-    if not usages:
-        errors.append(required("spec.usages"))
-    for index, usage in enumerate(usages):
-        if usage not in _USAGES:
-            errors.append(not_supported(f"spec.usages[{index}]", usage, _USAGES))
-    for index, usage in checks.duplicates(usages):
-        errors.append(duplicate(f"spec.usages[{index}]", usage))
-    if not signer:
-        errors.append(required("spec.signerName"))
-    else:
-        _signer(errors, "spec.signerName", signer)
-    seconds = spec.get("expirationSeconds")
-    if seconds is not None and seconds < 600:
-        why = "may not specify a duration less than 600 seconds (10 minutes)"
-        errors.append(bad_value("spec.expirationSeconds", seconds, why))
-    return errors
-
-
-def _is_request(encoded: str) -> bool:
-    try:
-        return b"-----BEGIN CERTIFICATE REQUEST-----" in base64.b64decode(encoded)
-    except (ValueError, binascii.Error):
-        return False
-
-
-def _signer(errors: Errors, path: str, signer: str) -> None:
-    domain, slash, rest = signer.partition("/")
-    if not slash or not domain or not rest or "/" in rest:
-        why = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
-        errors.append(bad_value(path, signer, why))
-        return
-    for message in names.dns_subdomain(domain):
-        errors.append(bad_value(path, domain, f'validating label "{domain}": {message}'))
 
 
 def api_service(obj: Object) -> Errors:

@@ -444,9 +444,3 @@ def prepare_signing_request(make: MakeStatus) -> Prepare:
         obj["status"] = make()
 
     return prepare
-
-
-def update_signing_request(new: Object, old: Object) -> None:
-    keep(new, old, "spec")
-    keep_status(new, old)
-    keep_generation(new, old)

@@ -9,6 +9,7 @@ from typing import Any
 
 from atoll.cluster.apiserver.behaviour import (
     autoscaling,
+    certificates,
     config,
     devices,
     fields,
@@ -225,9 +226,13 @@ def _endpoint_slice(_: Resource) -> Behaviour:
 def _signing_request(resource: Resource) -> Behaviour:
     return Behaviour(
         prepare_create=strategy.prepare_signing_request(_new_status(resource)),
-        prepare_update=strategy.update_signing_request,
-        prepare_status=strategy.status_only,
+        prepare_update=certificates.prepare_update,
+        prepare_status=certificates.prepare_status,
         has_status=True,
+        extra={
+            "prepare_approval": certificates.prepare_approval,
+            "validate_approval": certificates.validate_approval,
+        },
         selectable_fields=fields.signing_request,
     )
 
@@ -392,7 +397,9 @@ _CHECKS: dict[str, dict[str, Any]] = {
     "validatingadmissionpolicybindings.admissionregistration.k8s.io": _validate(registrations.policy_binding),
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _validate(registrations.priority_level),
     "flowschemas.flowcontrol.apiserver.k8s.io": _validate(registrations.flow_schema),
-    "certificatesigningrequests.certificates.k8s.io": {"validate_create": registrations.signing_request},
+    "certificatesigningrequests.certificates.k8s.io": _validate(
+        certificates.validate, certificates.validate_update, certificates.validate_status
+    ),
     "apiservices.apiregistration.k8s.io": _validate(registrations.api_service),
     "resourceclaims.resource.k8s.io": _validate(devices.resource_claim, devices.resource_claim_update),
     "resourceslices.resource.k8s.io": _validate(devices.resource_slice),

@@ -37,7 +37,11 @@ def strategy(served: Served, subresource: str) -> Strategy:
     if subresource == "finalize":
         return Strategy("finalize", extra.get("prepare_finalize", main.prepare), lambda *_: [])
     if subresource == "approval":
-        return Strategy("approval", extra.get("prepare_approval", _approval), served.behaviour.validate_status)
+        return Strategy(
+            "approval",
+            extra.get("prepare_approval", _approval),
+            extra.get("validate_approval", served.behaviour.validate_status),
+        )
     if subresource == "resize":
         return Strategy("resize", extra.get("prepare_resize", _resize), extra.get("validate_resize", lambda *_: []))
     if subresource == "ephemeralcontainers":

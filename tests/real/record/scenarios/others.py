@@ -242,23 +242,6 @@ hooks.delete("flowschemas", "hooks-flow")
 hooks.delete("prioritylevelconfigurations", "hooks-level")
 
 misc = Scenario("misc")
-misc.create(
-    "certificatesigningrequests",
-    {
-        "metadata": {"name": "misc-csr"},
-        "spec": {
-            "request": "bm90IGEgcmVxdWVzdA==",
-            "signerName": "kubernetes.io/kube-apiserver-client",
-            "usages": ["client auth"],
-        },
-    },
-    id="csr-bad-request",
-)
-misc.create(
-    "certificatesigningrequests",
-    {"metadata": {"name": "misc-csr"}, "spec": {"request": "", "signerName": "nope", "usages": ["flying"]}},
-    id="csr-bad-all",
-)
 group = "resource.k8s.io/v1/"
 misc.create(
     group + "deviceclasses!",
