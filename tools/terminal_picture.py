@@ -1,6 +1,6 @@
 """Draw docs/images/demo.svg: what the README's commands print, from a real run on this machine.
 
-    .venv/bin/python tools/terminal_picture.py [APP_MANIFEST]
+.venv/bin/python tools/terminal_picture.py [APP_MANIFEST]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-COLUMNS = 112
+COLUMNS = 124
 
 
 def main() -> None:
@@ -25,13 +25,17 @@ def main() -> None:
     app = sys.argv[1:]
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "XDG_STATE_HOME": f"{home}/state", "KUBECONFIG": f"{home}/config"}
-        run = lambda *args: subprocess.run(
-            [str(BIN / "atoll"), *args], env=environment, capture_output=True, text=True, check=False
-        ).stdout
+        run = lambda *args: (
+            subprocess.run(
+                [str(BIN / "atoll"), *args], env=environment, capture_output=True, text=True, check=False
+            ).stdout
+        )
         console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
         try:
             _show(console, "make up", run("demo", *(["--app", app[0]] if app else [])))
-            _show(console, "atoll plan -f examples/03-overrides", run("plan", "-f", str(ROOT / "examples/03-overrides")))
+            _show(
+                console, "atoll plan -f examples/03-overrides", run("plan", "-f", str(ROOT / "examples/03-overrides"))
+            )
         finally:
             run("down", "--purge")
     target = ROOT / "docs" / "images" / "demo.svg"
