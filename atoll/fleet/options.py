@@ -13,7 +13,7 @@ class HubOptions:
     """Seconds unless named otherwise."""
 
     heartbeat_seconds: float = 0.5  # between two probes of a cluster; more where there are many clusters
-    probe_deadline_seconds: float = 1.5  # a probe without an answer by then has failed
+    probe_deadline_seconds: float = 1.2  # a probe without an answer by then has failed
     failure_threshold: int = 2  # failed probes in a row that make a cluster not ready; a time-out counts as all
     failover_seconds: float = 30.0  # not ready for so long, and replicas go elsewhere, unless the policy says
     request_seconds: float = 10.0  # any other request to a member

@@ -297,3 +297,20 @@ def test_the_same_seed_gives_the_same_history_in_fresh_interpreters() -> None:
     first = once("1")
     assert first.strip()
     assert first == once("2")
+
+
+def test_ready_does_not_dip_when_a_member_comes_back() -> None:
+    async def story() -> None:
+        async with fleet_lab(options=FAST) as lab:
+            await spread(lab, **ONE_SECOND)
+            lab.cut("member3")
+            await lab.until(lambda: ready(lab, 6))
+            await lab.until(lambda: ready(lab, 9))
+            await asyncio.sleep(2)
+            lab.heal("member3")
+            for _ in range(500):
+                assert await lab.ready("web") == 9
+                await asyncio.sleep(0.01)
+            assert await lab.replicas("web") == dict.fromkeys(lab.members, 3)
+
+    run_virtual(story())

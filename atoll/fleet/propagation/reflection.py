@@ -70,11 +70,13 @@ class Reflection:
     def _on_work(self, old: Object | None, new: Object | None) -> None:
         one = new or old
         assert one is not None
-        if old is not None and new is not None and old.get("status") == new.get("status"):
+        if old is not None and new is not None and all(_seen(old, part) == _seen(new, part) for part in _REFLECTED):
             return
         key = work_template(one)
         if key is not None and self._view.binding(key) is not None:
-            self._templates.queue.add_after(key, self._template_pace.wait(key))
+            pause = self._template_pace.wait(key)
+            going = new is None or "deletionTimestamp" in new["metadata"]
+            self._templates.queue.add_after(key, max(pause, _DELETION_SECONDS) if going else pause)
 
     def _on_binding(self, old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -169,10 +171,13 @@ class Reflection:
 
     async def _reconcile_template(self, key: TemplateKey) -> float | None:
         binding, template = self._view.binding(key), self._view.template(key)
-        if binding is None or template is None or "deletionTimestamp" in template["metadata"]:
+        if binding is None or template is None:
             return None
         self._template_pace.told(key)
         items = self._items(key, binding)
+        if "deletionTimestamp" in template["metadata"]:
+            left = {name for name, work in self._view.works_of(key).items() if self._still_runs(name, work)}
+            items = [item for item in items if item["clusterName"] in left]
         status = binding_status(binding, items, self._view.clock.wall())
         if status != (binding.get("status") or {}):
             resource = self._view.binding_resource(key)
@@ -184,6 +189,11 @@ class Reflection:
                 return None
         await self._write_template_status(key, template, binding, items)
         return None
+
+    def _still_runs(self, cluster: str, work: Object) -> bool:
+        """Not while a member that answers takes its copy away."""
+        member = self._view.members.get(cluster)
+        return "deletionTimestamp" not in work["metadata"] or member is None or not member.ready
 
     def _items(self, key: TemplateKey, binding: Object) -> list[Object]:
         """spec.clusters with what their Works say: aggregatedStatus."""
@@ -222,6 +232,12 @@ def _told(live: Object) -> Any:
     return live.get("status"), metadata.get("generation"), generation
 
 
+def _seen(work: Object, part: str) -> Any:
+    return work.get("status") if part == "status" else work["metadata"].get(part)
+
+
+_REFLECTED = ("status", "deletionTimestamp")
+_DELETION_SECONDS = 0.5  # most deletions are over by then, and need no status
 _KEPT: frozenset[str] = frozenset(("collisionCount", "terminatingReplicas"))
 
 

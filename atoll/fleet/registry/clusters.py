@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from atoll.base.clock import Clock
@@ -15,6 +16,7 @@ from atoll.base.errors import AlreadyExists, AtollError, NotFound
 from atoll.client.port import Client
 from atoll.fleet import names
 from atoll.fleet.continuity.suspicion import Suspicion
+from atoll.fleet.continuity.tolerance import OURS
 from atoll.fleet.model import ClusterView
 from atoll.fleet.options import HubOptions
 from atoll.fleet.registry import status as views
@@ -383,10 +385,9 @@ def _replacing(cluster: Object, status: Object) -> Object:
 
 
 def _with_readiness(view: ClusterView, member: Member | None) -> ClusterView:
-    ready = member is not None and member.ready
-    if view.ready == ready:
+    """The view with the hub's own observation: readiness and the taints for it lag behind in the object."""
+    ready = member is not None and member.known  # answers, and what runs there has been read since
+    taints = tuple(item for item in view.taints if item["key"] not in OURS) if ready else view.taints
+    if view.ready == ready and len(taints) == len(view.taints):
         return view
-    return ClusterView(
-        view.name, view.labels, view.provider, view.region, view.zones, view.taints, ready, view.deleting,
-        view.enablements, view.nodes, view.uid,
-    )  # fmt: skip
+    return replace(view, ready=ready, taints=taints)

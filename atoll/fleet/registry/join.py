@@ -23,7 +23,7 @@ from atoll.fleet import names
 from atoll.fleet.kindmap import KindMap
 from atoll.fleet.registry.roles import ACCOUNT, Allowed, objects
 from atoll.kinds.builtin import NAMESPACES, SECRETS, SERVICE_ACCOUNTS
-from atoll.kinds.hub import CLUSTERS
+from atoll.kinds.hub import CLUSTERS, STORED_CLUSTERS
 from atoll.kinds.resource import Resource
 
 Object = dict[str, Any]
@@ -67,6 +67,13 @@ def access_of(cluster: Object, secret: Object | None) -> Access:
         key_pem=decoded("tls.key"),
         token=token.decode() if token else None,
     )
+
+
+async def stored_clusters(hub: Client) -> Resource:
+    """Where the hub stores its Clusters: on a real kube-apiserver under our own group."""
+    answer = await hub.raw("GET", f"/apis/{STORED_CLUSTERS.api_version}")
+    kinds = orjson.loads(answer.body).get("resources") or [] if answer.status == 200 else []
+    return STORED_CLUSTERS if any(item["name"] == STORED_CLUSTERS.plural for item in kinds) else CLUSTERS
 
 
 async def plan_join(member: Client, allow: Sequence[Allowed]) -> list[Object]:
