@@ -22,6 +22,7 @@ from atoll.cluster.nodes.simulated.overlay import LeaseOverlay
 from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
+from atoll.cluster.workloads.certificates.controller import Signer
 from atoll.kinds.builtin import NODES
 from atoll.objects.meta import condition
 from atoll.runtime.events import EventRecorder
@@ -87,14 +88,16 @@ def simulated_groups(spec: ClusterSpec) -> list[SimulatedGroup]:
 
 
 @asynccontextmanager
-async def running_cluster(assembly: Assembly, spec: ClusterSpec, root_ca: str = "") -> AsyncIterator[Running]:
+async def running_cluster(
+    assembly: Assembly, spec: ClusterSpec, root_ca: str = "", sign: Signer | None = None
+) -> AsyncIterator[Running]:
     """Controllers, scheduler and simulated nodes of a member cluster (none of them with api_only)."""
     informers = Informers(assembly.client())
     tasks = Tasks()
     running = Running(assembly, informers, tasks)
     try:
         if not spec.api_only:
-            _start_member(running, spec, root_ca)
+            _start_member(running, spec, root_ca, sign)
             informers.start()
         yield running
     finally:
@@ -120,12 +123,12 @@ async def running_hub(assembly: Assembly) -> AsyncIterator[Running]:
         await informers.stop()
 
 
-def _start_member(running: Running, spec: ClusterSpec, root_ca: str) -> None:
+def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signer | None) -> None:
     assembly, informers, tasks = running.assembly, running.informers, running.tasks
     clock, chance = assembly.clock, assembly.chance
     options = Options(cluster_cidr=spec.pod_cidr, root_ca=root_ca)
     controllers = full_controllers(
-        assembly.controller_client, informers, clock, chance, options, _legacy_tokens(assembly)
+        assembly.controller_client, informers, clock, chance, options, _legacy_tokens(assembly), sign
     )
     for controller in controllers:
         tasks.start(controller.name, controller.run())

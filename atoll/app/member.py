@@ -20,7 +20,11 @@ async def running_member(
 ) -> AsyncIterator[Running]:
     """Controllers, scheduler, nodes and network. `port`: the API server's."""
     root_ca = keys.ca_pem.decode()
-    async with running_cluster(assembly, spec, root_ca) as running:
+
+    def sign(request: bytes, usages: Sequence[str], seconds: float) -> bytes:
+        return keys.authority().sign_request(request, usages, seconds)
+
+    async with running_cluster(assembly, spec, root_ca, sign) as running:
         if spec.process_nodes:
             await start_process_nodes(assembly, running.informers, running.tasks, spec, images, folder, keys, port)
         yield running

@@ -118,6 +118,37 @@ class CertificateAuthority:
         """A client's certificate: to Kubernetes CN is the user, each O a group."""
         return self._issue(common_name, organizations, (), (), [ExtendedKeyUsageOID.CLIENT_AUTH], days)
 
+    def sign_request(self, request_pem: bytes, usages: Sequence[str], seconds: float) -> bytes:
+        """The PEM certificate that a signing request asks for: its subject, key and names, with these Kubernetes
+        usages. Raises UserError for a request that can't be read or whose signature is wrong.
+        """
+        try:
+            request = x509.load_pem_x509_csr(request_pem)
+        except ValueError as error:
+            raise UserError(f"the certificate request can't be read: {error}") from None
+        if not request.is_signature_valid:
+            raise UserError("the certificate request's signature does not fit its key")
+        now = self._clock.wall()
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(request.subject)
+            .issuer_name(self._certificate.subject)
+            .public_key(request.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_moment(now - _BACKDATE_SECONDS))
+            .not_valid_after(_moment(now - _BACKDATE_SECONDS + seconds))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(ca=False, encipherment="key encipherment" in usages), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        purposes = [_PURPOSES[usage] for usage in usages if usage in _PURPOSES]
+        if purposes:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        for extension in request.extensions:
+            if isinstance(extension.value, x509.SubjectAlternativeName):
+                builder = builder.add_extension(extension.value, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def _issue(
         self,
         common_name: str,
@@ -150,11 +181,14 @@ class CertificateAuthority:
         return Certified(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+_PURPOSES = {"client auth": ExtendedKeyUsageOID.CLIENT_AUTH, "server auth": ExtendedKeyUsageOID.SERVER_AUTH}
+
+
+def _key_usage(*, ca: bool, encipherment: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=encipherment,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=ca,

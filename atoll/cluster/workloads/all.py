@@ -5,6 +5,7 @@ from __future__ import annotations
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.cluster.workloads.accounts.controller import AccountTokens, DefaultAccounts, RootCaPublisher, TokenMaker
+from atoll.cluster.workloads.certificates.controller import CertificateSigner, Signer
 from atoll.cluster.workloads.common.context import ClientFactory, Context, Options, Runnable
 from atoll.cluster.workloads.cronjob.controller import CronJobController
 from atoll.cluster.workloads.daemonset.controller import DaemonSetController
@@ -53,6 +54,7 @@ def full_controllers(
     chance: Chance,
     options: Options | None = None,
     make_token: TokenMaker | None = None,
+    sign: Signer | None = None,
 ) -> list[Runnable]:
     """Everything that kube-controller-manager does here but for nodes' health, which is the nodes' part."""
     context = Context(client_for, informers, clock, chance, options or Options())
@@ -74,6 +76,8 @@ def full_controllers(
         FinishedJobs(context),
         PodCollector(context),
     ]
+    if sign is not None:
+        found.append(CertificateSigner(context, sign))
     if context.options.cluster_cidr:
         found.append(NodeAddresses(context))
     return found
