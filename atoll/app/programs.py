@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from atoll.app.channel import Channel
@@ -124,6 +124,13 @@ async def _until_stopped(work: Awaitable[None]) -> None:
         await task
     except asyncio.CancelledError:
         logging.getLogger("atoll").info("stopped")
+
+
+def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run in this process until the work ends, or SIGTERM or SIGINT asks to stop."""
+    _allow_many_files()
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_until_stopped(work))
 
 
 def clean_cluster(state: FleetState, cluster: str) -> None:

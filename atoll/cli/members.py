@@ -11,6 +11,10 @@ import yaml
 from atoll.base.errors import UserError
 from atoll.cli.fleet import fleet_option
 
+hub_option = click.option(
+    "--hub", type=click.Path(path_type=Path), help="A kubeconfig of the hub; this machine's fleet by default."
+)
+
 
 @click.command()
 @click.argument("name")
@@ -22,6 +26,7 @@ from atoll.cli.fleet import fleet_option
 @click.option("--zone", multiple=True)
 @click.option("--label", multiple=True, help="KEY=VALUE on the Cluster.")
 @click.option("--dry-run", is_flag=True, help="Print what would be made in the member, and make nothing.")
+@hub_option
 @fleet_option
 def join(
     name: str,
@@ -33,6 +38,7 @@ def join(
     zone: tuple[str, ...],
     label: tuple[str, ...],
     dry_run: bool,
+    hub: Path | None,
     fleet: str,
 ) -> None:
     """Let the hub manage the cluster that a kubeconfig leads to.
@@ -43,15 +49,16 @@ def join(
     Examples:
       atoll join prod --kubeconfig ~/prod.yaml --region eu-west-1
       atoll join prod --kubeconfig ~/prod.yaml --allow Deployment,shop --allow Service,shop
+      atoll join prod --kubeconfig ~/prod.yaml --hub ~/hub.yaml
     """
     from atoll.app import launch
     from atoll.cli import session
     from atoll.client.kubeconfig import load
-    from atoll.fleet.registry.join import Joining, plan_join
+    from atoll.fleet.registry.join import Joining, plan_join, stored_clusters
     from atoll.fleet.registry.join import join as join_cluster
     from atoll.fleet.registry.roles import Allowed
 
-    state = launch.running_fleet(fleet)
+    state = None if hub else launch.running_fleet(fleet)
     access = load(kubeconfig).access(context)
     rules = tuple(Allowed.parse(item) for item in allow)
     wanted = Joining(
@@ -72,7 +79,8 @@ def join(
         click.echo("# made in the member:")
         click.echo(yaml.safe_dump_all([obj for obj in made if "Role" in obj["kind"]], sort_keys=False), nl=False)
         if not dry_run:
-            await join_cluster(s.hub(), member, wanted)
+            there = s.client(hub) if hub else s.hub()
+            await join_cluster(there, member, wanted, clusters=await stored_clusters(there))
 
     session.run(work, state)
     click.echo(f"{name} would be joined" if dry_run else f"{name} joined: atoll status shows it")
@@ -88,8 +96,9 @@ def _label(text: str) -> tuple[str, str]:
 @click.command()
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Also when the cluster can't be reached: its side is then not cleaned.")
+@hub_option
 @fleet_option
-def unjoin(name: str, force: bool, fleet: str) -> None:
+def unjoin(name: str, force: bool, hub: Path | None, fleet: str) -> None:
     """Take a cluster out of the fleet; both sides are cleaned, what runs there goes on.
 
     \b
@@ -98,8 +107,12 @@ def unjoin(name: str, force: bool, fleet: str) -> None:
     """
     from atoll.app import launch
     from atoll.cli import session
+    from atoll.fleet.registry.join import stored_clusters
     from atoll.fleet.registry.join import unjoin as unjoin_cluster
 
-    state = launch.running_fleet(fleet)
-    session.run(lambda s: unjoin_cluster(s.hub(), name, force=force), state)
+    async def work(s: session.Session) -> None:
+        there = s.client(hub) if hub else s.hub()
+        await unjoin_cluster(there, name, force=force, clusters=await stored_clusters(there))
+
+    session.run(work, None if hub else launch.running_fleet(fleet))
     click.echo(f"{name} has left the fleet")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ POD_CIDR = "10.77.0.0/16"
 
 
 @contextmanager
-def our_api_server(folder: Path, name: str = "bare") -> Iterator[ControlPlane]:
-    """Our API server alone, in a process of its own, started by the command line."""
+def our_cluster(folder: Path, name: str, *arguments: str) -> Iterator[ControlPlane]:
+    """A cluster of ours in a process of its own, started by the command line."""
     kubeconfig = folder / "admin.kubeconfig"
     env = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "XDG_RUNTIME_DIR": str(folder)}
 
@@ -38,7 +38,7 @@ def our_api_server(folder: Path, name: str = "bare") -> Iterator[ControlPlane]:
         done = subprocess.run([BIN / "atoll", *args], env=env, capture_output=True, text=True, timeout=90)
         assert done.returncode == 0, done.stderr
 
-    atoll("cluster", "create", name, "--api-only", "--kubeconfig", str(kubeconfig))
+    atoll("cluster", "create", name, "--kubeconfig", str(kubeconfig), *arguments)
     try:
         pki = folder / f"state/atoll/fleets/cluster-{name}/clusters/{name}/pki"
         work = folder / "programs"
@@ -59,6 +59,11 @@ def our_api_server(folder: Path, name: str = "bare") -> Iterator[ControlPlane]:
         atoll("cluster", "delete", name)
 
 
+def our_api_server(folder: Path, name: str = "bare") -> AbstractContextManager[ControlPlane]:
+    """Our API server alone."""
+    return our_cluster(folder, name, "--api-only")
+
+
 def start_all(plane: ControlPlane, *, leader_elect: bool = False) -> None:
     """kube-controller-manager with all its default controllers, kube-scheduler, kwok."""
     elect = f"--leader-elect={str(leader_elect).lower()}"
@@ -77,7 +82,7 @@ def start_kwok(plane: ControlPlane) -> None:
 
 
 def node(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
-    room = {"cpu": "16", "memory": "64Gi", "pods": "110"}
+    room = {"cpu": "4", "memory": "16Gi", "pods": "20"}
     return {
         "apiVersion": "v1", "kind": "Node",
         "metadata": {
