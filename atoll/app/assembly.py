@@ -38,6 +38,7 @@ class ApiOptions:
     signing_key: bytes | None = None
     static_tokens: Mapping[str, User] = field(default_factory=dict)
     process_nodes_tainted: bool = True
+    runs_pods: bool = True
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         authorizer,
         service_cidr=options.service_cidr,
         process_nodes_tainted=options.process_nodes_tainted,
+        runs_pods=options.runs_pods,
     )
     hooks = Hooks(admission=admission, virtual=dict(reviews.handlers), token_request=reviews.token_request)
     api = Api(store=store, clock=clock, chance=chance, registry=builtin_registry(), hooks=hooks)

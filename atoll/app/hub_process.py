@@ -51,6 +51,7 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
             service_cidr=_SERVICE_CIDR,
             signing_key=keys.service_account_key,
             static_tokens={keys.admin_token: SYSTEM_ADMIN},
+            runs_pods=False,
         )
         assembly = assemble(store, clock, Chance.from_system(), options)
         await bootstrap(assembly, custom_resource_definitions())

@@ -52,8 +52,12 @@ def default_chain(
     *,
     service_cidr: str = "10.96.0.0/16",
     process_nodes_tainted: bool = True,
+    runs_pods: bool = True,
 ) -> AdmissionChain:
-    """`process_nodes_tainted`: selecting process nodes adds the toleration for their taint."""
+    """`process_nodes_tainted`: selecting process nodes adds the toleration for their taint.
+
+    Without `runs_pods` (a hub) claims and volumes are not protected: nothing uses them there, and nobody would let go.
+    """
     priority = Priority(store)
     limits = LimitRanger(store)
     signing = SigningRequests(clock, authorizer)
@@ -67,7 +71,7 @@ def default_chain(
         DefaultTolerationSeconds(),
         *([ProcessNodes()] if process_nodes_tainted else []),
         DefaultStorageClass(store),
-        StorageProtection(),
+        *([StorageProtection()] if runs_pods else []),
         RuntimeClasses(store),
         DefaultIngressClass(store),
         signing,
