@@ -239,8 +239,23 @@ def test_suspended_dispatching_holds_changes_back() -> None:
             await lab.until(lambda: _present(lab, CONFIGMAPS, "settings", {"member1", "member3"}))
             await asyncio.sleep(2)
             assert await lab.in_member("member2", CONFIGMAPS, "settings") is None
+            assert await _dispatching(lab) == "False"
+            binding = await lab.client.get(kinds.RESOURCE_BINDINGS, "settings-configmap", "default")
+            told = {
+                item["clusterName"]: item.get("appliedMessage", "") for item in binding["status"]["aggregatedStatus"]
+            }
+            assert "suspended" in told["member2"] and not told["member1"]
             await lab.client.patch(POLICY, "settings", {"spec": {"suspension": None}}, "default")
             await lab.until(lambda: _present(lab, CONFIGMAPS, "settings", ALL), 2)
+            await lab.until(lambda: _is_dispatching(lab), 2)
+
+    async def _dispatching(lab: FleetLab) -> str:
+        (work,) = (await lab.client.list(kinds.WORKS, "karmada-es-member2")).items
+        conditions = work["status"]["conditions"]
+        return str(next(one["status"] for one in conditions if one["type"] == "Dispatching"))
+
+    async def _is_dispatching(lab: FleetLab) -> bool:
+        return await _dispatching(lab) == "True"
 
     run_virtual(story())
 

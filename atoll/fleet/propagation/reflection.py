@@ -7,6 +7,7 @@ can't be asked is not counted.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from atoll.base.clock import rfc3339
@@ -70,6 +71,8 @@ class Reflection:
     def _on_work(self, old: Object | None, new: Object | None) -> None:
         one = new or old
         assert one is not None
+        if new is not None and is_suspended(new) != _says_suspended(new):
+            self._later(names.cluster_of(new["metadata"]["namespace"]) or "", new["metadata"]["name"])
         if old is not None and new is not None and all(_seen(old, part) == _seen(new, part) for part in _REFLECTED):
             return
         key = work_template(one)
@@ -108,24 +111,29 @@ class Reflection:
         cluster, name = key
         work = self._view.works.get(name, names.execution_namespace(cluster))
         member, outcome = self._view.members.get(cluster), self._execution.outcomes.get(key)
-        if work is None or member is None or not member.known or outcome is None:
+        if work is None or member is None or "deletionTimestamp" in work["metadata"]:
             return None
-        if "deletionTimestamp" in work["metadata"]:
+        if is_suspended(work) and (outcome is None or not member.known):
+            await self._write_work(
+                key, work, _with_dispatching(work, work.get("status") or {}, self._view.clock.wall())
+            )
+            return None
+        if not member.known or outcome is None:
             return None
         for manifest in work["spec"]["workload"].get("manifests") or ():
             resource = self._resource(manifest, member)
             if resource is not None and not member.is_synced(resource):
                 return 0.02
-        status = self._work_status(work, member)
-        if status == work.get("status"):
-            return None
-        self._work_pace.told(key)
-        try:
-            patch = {"status": status}
-            await self._view.client.patch(WORKS, name, patch, work["metadata"]["namespace"], subresource="status")
-        except NotFound:
-            return None
+        await self._write_work(key, work, self._work_status(work, member))
         return None
+
+    async def _write_work(self, key: tuple[str, str], work: Object, status: Object) -> None:
+        if status == (work.get("status") or {}):
+            return
+        self._work_pace.told(key)
+        with suppress(NotFound):
+            patch = {"status": status}
+            await self._view.client.patch(WORKS, key[1], patch, work["metadata"]["namespace"], subresource="status")
 
     def _work_status(self, work: Object, member: Member) -> Object:
         outcome = self._execution.outcomes[member.name, work["metadata"]["name"]]
@@ -144,7 +152,7 @@ class Reflection:
             status["manifestStatuses"] = statuses
         elif old.get("manifestStatuses"):
             status["manifestStatuses"] = []
-        return status
+        return _with_dispatching(work, status, now)
 
     def _resource(self, manifest: Object, member: Member) -> Resource | None:
         found = self._view.kinds.known(manifest["apiVersion"], manifest["kind"])
@@ -232,11 +240,33 @@ def _told(live: Object) -> Any:
     return live.get("status"), metadata.get("generation"), generation
 
 
+def is_suspended(work: Object) -> bool:
+    """The policy holds back what changes there."""
+    return bool(work["spec"].get("suspendDispatching"))
+
+
+def _says_suspended(work: Object) -> bool:
+    conditions = (work.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Dispatching" and one["status"] == "False" for one in conditions)
+
+
+def _with_dispatching(work: Object, status: Object, now: float) -> Object:
+    """The status with the condition Dispatching, where it is or was suspended."""
+    before = status.get("conditions") or []
+    if not is_suspended(work) and not any(one["type"] == "Dispatching" for one in before):
+        return status
+    told = ("False", "SuspendDispatching", _SUSPENDED) if is_suspended(work) else (
+        "True", "Dispatching", "changes are dispatched to the member")  # fmt: skip
+    said = condition(before, "Dispatching", *told, now)
+    return {**status, "conditions": [*(one for one in before if one["type"] != "Dispatching"), said]}
+
+
 def _seen(work: Object, part: str) -> Any:
     return work.get("status") if part == "status" else work["metadata"].get(part)
 
 
 _REFLECTED = ("status", "deletionTimestamp")
+_SUSPENDED = "dispatching is suspended by the policy: nothing is changed in the member"
 _DELETION_SECONDS = 0.5  # most deletions are over by then, and need no status
 _KEPT: frozenset[str] = frozenset(("collisionCount", "terminatingReplicas"))
 
@@ -251,6 +281,8 @@ def aggregated_item(name: str, work: Object | None, member: Member | None) -> Ob
     item["applied"] = applied is not None and applied["status"] == "True"
     if applied is not None and not item["applied"]:
         item["appliedMessage"] = applied["message"]
+    elif applied is None and is_suspended(work):
+        item["appliedMessage"] = _SUSPENDED
     shown = (status.get("manifestStatuses") or [None])[0]
     if shown is not None:
         if "status" in shown:
