@@ -64,8 +64,9 @@ class Assembly:
     def identify(self, request: HttpRequest) -> User:
         """Who asks, impersonation included. Raises Unauthorized, Forbidden, BadRequest."""
         user = self.authenticator.authenticate(request)
-        if any(header.startswith("impersonate-") for header in request.headers):
-            return impersonate(request, user, self.authorizer)
+        for header in request.headers:
+            if header.startswith("impersonate-"):
+                return impersonate(request, user, self.authorizer)
         return user
 
 

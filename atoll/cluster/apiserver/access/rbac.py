@@ -71,7 +71,8 @@ class RbacAuthorizer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._seen = (-1, -1, -1, -1)
+        self._version = -1
+        self._seen: tuple[int, ...] = ()
         self._rules: dict[tuple[str, tuple[str, ...], str], list[tuple[Rule, str]]] = {}
         self._decisions: dict[tuple[Any, ...], Decision] = {}
 
@@ -118,9 +119,14 @@ class RbacAuthorizer:
         return _NO_OPINION
 
     def _refresh(self) -> None:
-        seen = tuple(self._store.last_change(resource) for resource in _RESOURCES)
+        store = self._store
+        version = store.version
+        if version == self._version:
+            return
+        self._version = version
+        seen = tuple([store.last_change(resource) for resource in _RESOURCES])
         if seen != self._seen:
-            self._seen = seen  # type: ignore[assignment]
+            self._seen = seen
             self._rules.clear()
             self._decisions.clear()
 
