@@ -178,5 +178,6 @@ async def _failures(hub: Client, template: Object, binding: Object | None) -> li
         found.append(f"deleting: {annotations[names.DELETING]}")
     selector = f"involvedObject.uid={template['metadata'].get('uid', '')},type=Warning"
     for event in (await hub.list(EVENTS, field_selector=selector)).items:
-        found.append(f"{event.get('reason')}: {event.get('message')}")
+        if not any(str(event.get("message")) in said for said in found):
+            found.append(f"{event.get('reason')}: {event.get('message')}")
     return found

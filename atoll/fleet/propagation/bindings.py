@@ -116,6 +116,8 @@ class Bindings:
         one = new or old
         assert one is not None
         key = TemplateKey.of_reference(one["spec"]["resource"])
+        if new is None:
+            self._dependencies.binding_gone(key)
         moved = old is None or new is None or old["spec"] != new["spec"]
         unneeded = "placement" not in one["spec"] and not one["spec"].get("requiredBy")
         edited = moved and new is not None and old is not None and not self._view.is_own_decision(key, new)
@@ -413,7 +415,11 @@ class Bindings:
         names_left = ",".join(name for name, why in left.items() if "not confirmed yet" not in why)
         text = f"waiting: {'; '.join(lasting)}. To leave the copies behind, annotate {names.ORPHAN}={names_left}"
         if (template["metadata"].get("annotations") or {}).get(names.DELETING) != text:
-            await self._patch(key, {"annotations": {names.DELETING: text}})
+            note = {"annotations": {names.DELETING: text}}
+            await self._patch(key, note)
+            with suppress(NotFound):
+                resource, (space, name) = self._view.binding_resource(key), key.binding
+                await self._view.client.patch(resource, name, {"metadata": note}, space)
             self._view.recorder.event(template, WARNING, "DeletionWaits", text)
 
     @property

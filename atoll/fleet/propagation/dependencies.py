@@ -44,6 +44,10 @@ class Dependencies:
         for one in self._set(key, frozenset()):
             self._changed(one)
 
+    def binding_gone(self, key: TemplateKey) -> None:
+        """Nothing records any more what the template needed."""
+        self._looked_at.discard(key.binding)
+
     def _changed(self, key: TemplateKey) -> None:
         for handler in self._view.on_template:
             handler(key, None, self._view.template(key))

@@ -17,7 +17,7 @@ from atoll.client.port import Client
 from atoll.fleet import names
 from atoll.fleet.continuity.suspicion import Suspicion
 from atoll.fleet.continuity.tolerance import OURS
-from atoll.fleet.model import ClusterView
+from atoll.fleet.model import ClusterView, NodeRoom
 from atoll.fleet.options import HubOptions
 from atoll.fleet.registry import status as views
 from atoll.fleet.registry.join import clean_member
@@ -61,6 +61,7 @@ class Clusters:
         self._identity: dict[str, Any] = {}
         self._facts: dict[str, tuple[str, list[Object]]] = {}  # version and enablements, read on every connection
         self._namespaces: set[str] = set()
+        self._views: dict[str, tuple[Object, tuple[NodeRoom, ...] | None, bool, ClusterView]] = {}
         self._profiles: dict[str, Object] = {}  # what each ClusterProfile's status was made to say
         self.works_in: Callable[[str], bool] = lambda name: False  # whether a cluster still has Works
         self._disconnects: set[asyncio.Task[None]] = set()
@@ -82,12 +83,20 @@ class Clusters:
 
     def views(self) -> list[ClusterView]:
         """All clusters as a planner sees them; readiness is the hub's own observation, not the written one."""
-        found = []
-        for cluster in self.informer:
-            member = self._members.get(cluster["metadata"]["name"])
-            view = ClusterView.of(cluster, member.rooms() if member is not None else None)
-            found.append(_with_readiness(view, member))
-        return found
+        return [self._view(cluster) for cluster in self.informer]
+
+    def _view(self, cluster: Object) -> ClusterView:
+        """Kept as long as nothing that it is made of changes: it is asked for with every decision."""
+        name = cluster["metadata"]["name"]
+        member = self._members.get(name)
+        rooms = member.rooms() if member is not None else None
+        known = member is not None and member.known
+        kept = self._views.get(name)
+        if kept is not None and kept[0] is cluster and kept[1] is rooms and kept[2] == known:
+            return kept[3]
+        view = _with_readiness(ClusterView.of(cluster, rooms), known)
+        self._views[name] = (cluster, rooms, known, view)
+        return view
 
     def lost_for(self, name: str) -> float | None:
         """Seconds observed not ready; None while it is ready, or nothing can be concluded."""
@@ -165,6 +174,7 @@ class Clusters:
         self._monitors.pop(name, None)
         self._identity.pop(name, None)
         self._facts.pop(name, None)
+        self._views.pop(name, None)
         self.suspicion.forget(name)
         member = self._members.get(name)
         if member is not None:
@@ -384,9 +394,11 @@ def _replacing(cluster: Object, status: Object) -> Object:
     return out
 
 
-def _with_readiness(view: ClusterView, member: Member | None) -> ClusterView:
-    """The view with the hub's own observation: readiness and the taints for it lag behind in the object."""
-    ready = member is not None and member.known  # answers, and what runs there has been read since
+def _with_readiness(view: ClusterView, ready: bool) -> ClusterView:
+    """The view with the hub's own observation: readiness and the taints for it lag behind in the object.
+
+    Ready is a cluster that answers, once what runs there has been read since.
+    """
     taints = tuple(item for item in view.taints if item["key"] not in OURS) if ready else view.taints
     if view.ready == ready and len(taints) == len(view.taints):
         return view
