@@ -13,6 +13,7 @@ from atoll.cli.fleet import fleet_option
 from atoll.cli.output import output_option, structured, table
 
 Object = dict[str, Any]
+_SHOWN = 10
 
 
 @click.command()
@@ -53,18 +54,23 @@ async def collect(session: Any, state: Any) -> Object:
     """Processes from the supervisor; clusters and workloads from the hub, or from each cluster without one."""
     from atoll.app.control import ask_one
     from atoll.kinds.builtin import DEPLOYMENTS
-    from atoll.kinds.hub import CLUSTERS
+    from atoll.kinds.hub import CLUSTERS, DESTRUCTION_BUDGETS
 
     answer = await asyncio.to_thread(ask_one, state.control_socket, {"do": "status"})
     processes: Object = answer["processes"]
     clusters: list[Object] = []
     workloads: list[Object] = []
+    held: list[Object] = []
+    notices: list[Object] = []
     problem = ""
     if "hub" in processes:
         try:
             hub = session.hub()
             clusters = (await hub.list(CLUSTERS)).items
             workloads = (await hub.list(DEPLOYMENTS)).items
+            notices = await _notices(hub)
+            budgets = (await hub.list(DESTRUCTION_BUDGETS)).items
+            held = [one for item in budgets for one in (item.get("status") or {}).get("held") or ()]
         except AtollError as error:
             problem = error.message
     known = {item["metadata"]["name"]: item for item in clusters}
@@ -75,7 +81,20 @@ async def collect(session: Any, state: Any) -> Object:
         "clusters": [_cluster(name, processes.get(name), known.get(name)) for name in names],
         "partitioned": answer.get("partitioned") or [],
         "workloads": [_workload(item) for item in workloads],
+        "held": held,
+        "attention": notices,
     }
+
+
+async def _notices(hub: Any) -> list[Object]:
+    """What a person should look at, as the hub's bindings say."""
+    import msgspec
+
+    from atoll.fleet.plan.attention import attention
+    from atoll.kinds.hub import CLUSTER_RESOURCE_BINDINGS, RESOURCE_BINDINGS
+
+    bindings = [*(await hub.list(RESOURCE_BINDINGS)).items, *(await hub.list(CLUSTER_RESOURCE_BINDINGS)).items]
+    return [msgspec.to_builtins(one) for one in attention(bindings)]
 
 
 def _process(process: Object | None, problem: str = "") -> Object | None:
@@ -113,6 +132,7 @@ def _workload(obj: Object) -> Object:
         "name": metadata["name"],
         "ready": seen.get("readyReplicas", 0),
         "replicas": spec.get("replicas", 1),
+        "deleting": "deletionTimestamp" in metadata,
     }
 
 
@@ -138,9 +158,28 @@ def show(fleet: str, found: Object, output: str | None) -> None:
             row.append(",".join(item.get("taints") or ()) or "-")
         rows.append(row)
     table(header, rows)
-    short = [item for item in found["workloads"] if item["ready"] < item["replicas"]]
-    if found["workloads"]:
-        total = len(found["workloads"])
-        click.echo(f"workloads: {total - len(short)} of {total} Deployments fully ready")
+    _show_workloads(found["workloads"])
+    _show_attention(found["attention"])
+    for one in found["held"]:
+        click.echo(f"held: {one['objects']} {one['kind']} copies are not deleted yet: {one['reason']} ", nl=False)
+        click.echo(f"is more than the {one['limit']} that may go unasked")
+        click.echo(f"  to confirm: {one['confirm'].replace('kubectl ', 'kubectl --context atoll-hub ', 1)}")
+
+
+def _show_workloads(workloads: list[Object]) -> None:
+    going = sum(item["deleting"] for item in workloads)
+    kept = [item for item in workloads if not item["deleting"]]
+    short = [item for item in kept if item["ready"] < item["replicas"]]
+    if workloads:
+        total = len(kept)
+        leaving = f", {going} being deleted" if going else ""
+        click.echo(f"workloads: {total - len(short)} of {total} Deployments fully ready{leaving}")
         for item in short[:10]:
             click.echo(f"  {item['namespace']}/{item['name']}: {item['ready']}/{item['replicas']} ready")
+
+
+def _show_attention(notices: list[Object]) -> None:
+    for item in notices[:_SHOWN]:
+        click.echo(f"{item['what']}: {item['label']}: {item['message']}")
+    if len(notices) > _SHOWN:
+        click.echo(f"and {len(notices) - _SHOWN} more: atoll status -o json")

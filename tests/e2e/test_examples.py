@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BIN, ROOT, Shell, until
+from conftest import BIN, INPUTS, ROOT, Shell, until
 
 from atoll.cluster.nodes.process.doctor import diagnose
 
@@ -126,11 +126,10 @@ def test_failover_drill(fleet: Shell, applied: Path) -> None:
 
 
 def _elsewhere(fleet: Shell) -> dict[str, int] | None:
-    counts: dict[str, int] = {}
-    for name in ("onprem", "cloud-b"):
-        counts |= {
-            name: item["spec"]["replicas"] for item in _items(fleet, name) if item["metadata"]["name"] == "steady"
-        }
+    counts = {
+        name: sum(item["spec"]["replicas"] for item in _items(fleet, name) if item["metadata"]["name"] == "steady")
+        for name in ("onprem", "cloud-b")
+    }
     return counts if sum(counts.values()) == 9 else None
 
 
@@ -215,3 +214,45 @@ def test_plan_against_read_only_clusters(fleet: Shell, tmp_path: Path) -> None:
     )
     plan = fleet.atoll("plan", "-f", str(secret), "--kubeconfigs", ",".join(files))
     assert re.search(r"\? onprem: Secret default/s", plan.stdout), plan.stdout + plan.stderr
+
+
+BOUTIQUE = INPUTS / "online-boutique" / "kubernetes-manifests.yaml"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(diagnose().mode != "bridge", reason=f"no pod networks here: {diagnose().reason}")
+@pytest.mark.skipif(not BOUTIQUE.exists(), reason=f"no published application at {BOUTIQUE}")
+def test_the_main_job_with_a_published_application(fleet: Shell) -> None:
+    shown = fleet.atoll("demo", "--app", str(BOUTIQUE), timeout=180).stdout
+    for cluster in CLUSTERS:
+        assert re.search(rf"^{cluster} answered: frontend frontend-\S+ on {cluster}-process-0", shown, re.M), shown
+    assert re.search(r"workloads: (\d+) of \1 Deployments fully ready", shown), shown
+    assert all(step in shown for step in ("atoll kill", "atoll plan", "kubectl --context atoll-onprem"))
+    services = fleet.get("services", "-n", "boutique", context="atoll-cloud-b")["items"]
+    assert "frontend-external" in [item["metadata"]["name"] for item in services]
+    _delete_a_namespace_beyond_the_budget(fleet)
+
+
+def _delete_a_namespace_beyond_the_budget(fleet: Shell) -> None:
+    """A namespace's cascade over three clusters is more than may go unasked: it waits, says how to go on, goes on."""
+    fleet.kubectl("delete", "namespace", "boutique", "--wait=false")
+    held = until(lambda: _held(fleet) >= {"Deployment", "Service"} and _held(fleet), "the budget to hold back")
+    assert _items_in(fleet, "onprem", "boutique"), "nothing beyond the budget is deleted"
+    status = fleet.atoll("status").stdout
+    assert re.search(r"^held: \d+ Deployment copies are not deleted yet: the cascade of a namespace", status, re.M), (
+        status
+    )
+    for kind in sorted(held):
+        command = re.search(rf"to confirm: kubectl (.*confirm={kind} --overwrite)", fleet.atoll("status").stdout)
+        assert command, status
+        fleet.run(str(BIN / "kubectl"), *command[1].split())
+    fleet.kubectl("wait", "--for=delete", "namespace/boutique", "--timeout=30s")
+    assert not _items_in(fleet, "onprem", "boutique")
+
+
+def _held(fleet: Shell) -> set[str]:
+    return {one["kind"] for one in json.loads(fleet.atoll("status", "-o", "json").stdout)["held"]}
+
+
+def _items_in(fleet: Shell, cluster: str, namespace: str) -> list[Any]:
+    return list(fleet.get("deployments", "-n", namespace, context=f"atoll-{cluster}")["items"])
