@@ -155,7 +155,12 @@ def budget() -> dict[str, Any]:
     names = {"kind": "DestructionBudget", "listKind": "DestructionBudgetList", "plural": "destructionbudgets",
              "singular": "destructionbudget"}  # fmt: skip
     version = {"name": "v1alpha1", "served": True, "storage": True, "subresources": {"status": {}},
-               "schema": {"openAPIV3Schema": schema}}  # fmt: skip
+               "schema": {"openAPIV3Schema": schema}, "additionalPrinterColumns": [
+                   {"name": "Percent", "type": "integer", "jsonPath": ".spec.percent"},
+                   {"name": "At-Least", "type": "integer", "jsonPath": ".spec.atLeast"},
+                   {"name": "Held", "type": "integer", "jsonPath": ".status.held[0].objects"},
+                   {"name": "Kind", "type": "string", "jsonPath": ".status.held[0].kind"},
+                   {"name": "Confirm", "type": "string", "jsonPath": ".status.held[0].confirm"}]}  # fmt: skip
     return crd("fleet.atoll.dev", names, "Cluster", [version])
 
 

@@ -14,32 +14,18 @@ Object = dict[str, Any]
 
 
 class Notice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`what` is one of held, deleting, unmanaged, unplaced, not applied."""
+    """`what` is one of deleting, unmanaged, unplaced, not applied."""
 
     what: str
     label: str
     message: str
-    next_step: str = ""
 
 
-def attention(bindings: Iterable[Object], budgets: Iterable[Object]) -> list[Notice]:
-    """From the hub's bindings of both scopes and its DestructionBudgets; what is held comes first."""
-    found = [notice for budget in budgets for notice in _held(budget)]
-    for binding in bindings:
-        found += _of_binding(binding)
-    order = ("held", "deleting", "unmanaged", "unplaced", "not applied")
+def attention(bindings: Iterable[Object]) -> list[Notice]:
+    """From the hub's bindings of both scopes."""
+    found = [notice for binding in bindings for notice in _of_binding(binding)]
+    order = ("deleting", "unmanaged", "unplaced", "not applied")
     return sorted(found, key=lambda one: (order.index(one.what), one.label))
-
-
-def _held(budget: Object) -> list[Notice]:
-    return [
-        Notice(
-            "held", f"{one.get('objects')} {one['kind']}(s)",
-            f"{one.get('reason')}: beyond the budget of {one.get('limit')} deletions; they are kept till confirmed",
-            str(one.get("confirm") or ""),
-        )
-        for one in (budget.get("status") or {}).get("held") or ()
-    ]  # fmt: skip
 
 
 def _of_binding(binding: Object) -> list[Notice]:
