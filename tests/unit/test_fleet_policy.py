@@ -205,6 +205,17 @@ def test_spread_by_region_and_cluster() -> None:
     assert "minGroups 4" in place(question(too_many), clusters(4)).message
 
 
+def test_replicas_are_divided_over_the_spread_clusters_only() -> None:
+    two = {"spreadConstraints": [{"spreadByField": "cluster", "minGroups": 1, "maxGroups": 2}]}
+    for scheduling in (DYNAMIC, AGGREGATED):
+        found = place(question({**scheduling, **two}, 9, needs=NEEDS), rooms(300, 500, 400))
+        assert sorted(found.targets) == ["member2", "member3"]
+        assert found.unplaced == 0
+        short = place(question({**scheduling, **two}, 12, needs=NEEDS), rooms(300, 500, 400))
+        assert short.targets == {"member2": 5, "member3": 4}
+        assert short.unplaced == 3
+
+
 def test_every_cluster_has_its_reason() -> None:
     placement = {"clusterAffinity": {"exclude": ["member1"], "labelSelector": {"matchLabels": {"n": "1"}}}}
     found = place(question(placement), clusters())

@@ -169,6 +169,7 @@ def _divided(
     room: dict[str, int], reasons: dict[str, str], group: str,
 ) -> Placement:  # fmt: skip
     kind = strategy(question.placement)
+    room = {one.name: room[one.name] for one in chosen if one.name in room}
     targets: dict[str, int | None]
     unplaced, why = 0, ""
     if question.replicas is None or kind == "duplicated":
