@@ -21,7 +21,7 @@ def cluster_proxy(inner: Handler, assembly: Assembly) -> Handler:
     """The hub's handler with the proxy in front."""
     client = assembly.client()
 
-    def authorize(request: HttpRequest, cluster: str) -> Person:
+    async def authorize(request: HttpRequest, cluster: str) -> Person:
         user = assembly.identify(request)
         asked = Attributes(
             user, _VERBS.get(request.method, request.method.lower()), CLUSTERS.group, CLUSTERS.version,

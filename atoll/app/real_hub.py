@@ -11,10 +11,11 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
+from atoll.app.cluster_api import Listen, serve_clusters
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
 from atoll.base.errors import AlreadyExists, Forbidden, NotFound, TooManyRequests, Unauthorized, Unreachable, UserError
@@ -39,8 +40,13 @@ _STEP_SECONDS = 0.05
 Tell = Callable[[str], None]
 
 
-async def run_real_hub(access: Access, tell: Tell, options: HubOptions | None = None) -> None:
-    """Until cancelled. Raises UserError where it can't be reached or must not be a hub."""
+async def run_real_hub(
+    access: Access, tell: Tell, options: HubOptions | None = None, listen: Listen | None = None
+) -> None:
+    """Until cancelled. `listen`: where cluster.karmada.io is served, which takes an API server that aggregates.
+
+    Raises UserError where the hub can't be reached, or must not be one.
+    """
     clock, chance = SystemClock(), Chance.from_system()
     options = replace(options or HubOptions(), cluster_resource=STORED_CLUSTERS)
     client = HttpClient(access, clock=clock)
@@ -50,8 +56,12 @@ async def run_real_hub(access: Access, tell: Tell, options: HubOptions | None = 
         election = LeaderElection(client, identity, clock, chance, LEASE)
 
         async def lead() -> None:
-            tell(f"leading as {identity}")
-            await Hub(client, clock, chance, http_connect(clock), options).run()
+            async with AsyncExitStack() as stack:
+                if listen is not None:
+                    port = await serve_clusters(stack, client, clock, listen)
+                    tell(f"serving cluster.karmada.io on {listen.host}:{port}")
+                tell(f"leading as {identity}")
+                await Hub(client, clock, chance, http_connect(clock), options).run()
 
         tell("waiting for the lease")
         await election.run(lead)

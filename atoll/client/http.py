@@ -220,6 +220,30 @@ class HttpClient:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self._raise(method, error)
 
+    async def stream(
+        self, method: str, path: str, *, query: str = "", body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], AsyncIterator[bytes]]:
+        """Any request, its answer as it comes and as long as it lasts (watches): status, headers, chunks.
+
+        Raises Unreachable or OutcomeUnknown before the first chunk; a connection that breaks later ends the chunks.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout)
+        try:
+            answer = await (await self._send(method, path, query, body, headers or {}, timeout))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._raise(method, error)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in answer.content.iter_any():
+                    yield chunk
+            except (aiohttp.ClientError, OSError):
+                return
+            finally:
+                answer.close()
+
+        return answer.status, dict(answer.headers), chunks()
+
     async def close(self) -> None:
         self._closed = True
         if self._session is not None:

@@ -26,7 +26,7 @@ async def proxied(seen: list[HttpRequest]) -> AsyncIterator[tuple[TestCluster, H
     async def inner(request: HttpRequest) -> HttpResponse:
         return HttpResponse(404)
 
-    def authorize(request: HttpRequest, cluster: str) -> Person:
+    async def authorize(request: HttpRequest, cluster: str) -> Person:
         seen.append(request)
         if cluster == "secret":
             raise Forbidden('clusters.cluster.karmada.io "secret" is forbidden')

@@ -28,10 +28,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 sys.path.insert(0, str(Path(__file__).parent))
-from build import program  # noqa: E402
+from build import program
 
-from atoll.base.clock import SystemClock  # noqa: E402
-from atoll.wire.ca import CertificateAuthority, Certified  # noqa: E402
+from atoll.base.clock import SystemClock
+from atoll.wire.ca import CertificateAuthority, Certified
 
 SERVICE_RANGE = "10.96.0.0/16"
 ISSUER = "https://kubernetes.default.svc.cluster.local"

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from control_plane import ControlPlane, available, control_plane  # noqa: E402
+from control_plane import ControlPlane, available, control_plane
 
-from atoll.base.clock import SystemClock  # noqa: E402
-from atoll.client.http import HttpClient  # noqa: E402
-from atoll.client.kubeconfig import Access  # noqa: E402
-from atoll.client.port import Client  # noqa: E402
-from atoll.kinds.builtin import NAMESPACES, SERVICE_ACCOUNTS  # noqa: E402
-from atoll.testing.contracts.client import ClientContract  # noqa: E402
+from atoll.base.clock import SystemClock
+from atoll.client.http import HttpClient
+from atoll.client.kubeconfig import Access
+from atoll.client.port import Client
+from atoll.kinds.builtin import NAMESPACES, SERVICE_ACCOUNTS
+from atoll.testing.contracts.client import ClientContract
 
 pytestmark = [
     pytest.mark.real,

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -19,6 +20,7 @@ from atoll.base.errors import ServerError
 from atoll.client.kubeconfig import Access
 from atoll.kinds.hub import CLUSTERS
 from atoll.wire.messages import Connection, Handler, HttpRequest, HttpResponse
+from atoll.wire.tls import client_context
 
 PREFIX = f"{CLUSTERS.path()}/"
 _HOP_BY_HOP = frozenset((
@@ -37,7 +39,7 @@ class Person:
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-Authorize = Callable[[HttpRequest, str], Person]
+Authorize = Callable[[HttpRequest, str], Awaitable[Person]]
 """(request, cluster) → who asks. Raises Unauthorized or Forbidden."""
 
 Reach = Callable[[str], Awaitable[Access]]
@@ -64,7 +66,7 @@ def with_cluster_proxy(
         if found is None:
             return await inner(request)
         try:
-            person = authorize(request, found[0])
+            person = await authorize(request, found[0])
             access = await reach(found[0])
             headers = _headers(request, access, person)
             target = _target(request, found[1])
@@ -98,12 +100,11 @@ def _headers(request: HttpRequest, access: Access, person: Person) -> list[tuple
     return kept
 
 
+@lru_cache(256)
 def _context(access: Access) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=access.ca_pem.decode() if access.ca_pem else None)
-    if access.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(
+        ca_pem=access.ca_pem, certificate_pem=access.certificate_pem, key_pem=access.key_pem, insecure=access.insecure
+    )
 
 
 async def _forwarded(request: HttpRequest, access: Access, target: str, headers: list[tuple[str, str]]) -> HttpResponse:
