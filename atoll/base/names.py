@@ -10,3 +10,5 @@ FIELD_MANAGER: Final = "atoll"
 
 SIMULATED_LABEL: Final = f"{LABEL_PREFIX}simulated"
 PROCESS_LABEL: Final = f"{LABEL_PREFIX}process"
+
+INERT_ANNOTATION: Final = f"{LABEL_PREFIX}not-acted-upon"  # on a CRD: why writes of its objects have no effect yet

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from atoll.base.names import INERT_ANNOTATION
 from atoll.kinds.resource import Resource
 
 CLUSTERS = Resource("cluster.karmada.io", "v1alpha1", "clusters", "Cluster", False)
@@ -29,6 +30,22 @@ WORKLOAD_REBALANCERS = Resource("apps.karmada.io", "v1alpha1", "workloadrebalanc
 CLUSTER_PROFILES = Resource("multicluster.x-k8s.io", "v1alpha1", "clusterprofiles", "ClusterProfile")
 DESTRUCTION_BUDGETS = Resource("fleet.atoll.dev", "v1alpha1", "destructionbudgets", "DestructionBudget", False)
 
+# Kinds that are served, so that users' manifests apply, but that nothing acts upon yet: writes say so.
+_INERT: Final = {
+    "clustertaintpolicies.policy.karmada.io": "cluster taints follow the clusters' health only",
+    "cronfederatedhpas.autoscaling.karmada.io": "replicas are not scaled by it",
+    "federatedhpas.autoscaling.karmada.io": "replicas are not scaled by it",
+    "federatedresourcequotas.policy.karmada.io": "quotas are not divided over clusters",
+    "multiclusteringresses.networking.karmada.io": "no ingress is made from it",
+    "multiclusterservices.networking.karmada.io": "no service is exported by it",
+    "placementdecisions.multicluster.x-k8s.io": "nothing reads or writes it",
+    "remedies.remedy.karmada.io": "no remedy is carried out",
+    "resourceinterpretercustomizations.config.karmada.io": "Lua interpreters are not run",
+    "resourceinterpreterwebhookconfigurations.config.karmada.io": "interpreter webhooks are not called",
+    "serviceexports.multicluster.x-k8s.io": "no service is exported by it",
+    "serviceimports.multicluster.x-k8s.io": "no service is imported by it",
+}
+
 _EMBEDDED_ONLY: Final = "clusters.cluster.karmada.io"
 _REAL_ONLY: Final = "clusters.fleet.atoll.dev"
 
@@ -38,4 +55,9 @@ def custom_resource_definitions(*, real: bool = False) -> list[dict[str, Any]]:
     left_out = _EMBEDDED_ONLY if real else _REAL_ONLY
     folder = importlib.resources.files("atoll.kinds") / "data" / "crds"
     files = sorted(folder.iterdir(), key=lambda file: file.name)
-    return [orjson.loads(file.read_bytes()) for file in files if file.name != f"{left_out}.json"]
+    found = [orjson.loads(file.read_bytes()) for file in files if file.name != f"{left_out}.json"]
+    for crd in found:
+        why = _INERT.get(crd["metadata"]["name"])
+        if why:
+            crd["metadata"].setdefault("annotations", {})[INERT_ANNOTATION] = why
+    return found

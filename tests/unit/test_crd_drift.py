@@ -34,3 +34,12 @@ def _described(value: object) -> bool:
     if isinstance(value, dict):
         return isinstance(value.get("description"), str) or any(map(_described, value.values()))
     return isinstance(value, list) and any(map(_described, value))
+
+
+def test_kinds_that_nothing_acts_upon_say_so():
+    from atoll.base.names import INERT_ANNOTATION
+    from atoll.kinds.hub import _INERT, custom_resource_definitions
+
+    crds = {crd["metadata"]["name"]: crd["metadata"].get("annotations") or {} for crd in custom_resource_definitions()}
+    assert set(_INERT) <= set(crds)
+    assert {name for name, annotations in crds.items() if INERT_ANNOTATION in annotations} == set(_INERT)

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from atoll.base.names import INERT_ANNOTATION
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.discovery import custom_resource, version_order
 from atoll.cluster.apiserver.extensions import structure, validation
@@ -81,6 +82,7 @@ class CustomKind:
         self.versions = {item["name"]: CustomVersion(item) for item in spec["versions"]}
         self.storage = next(name for name, version in self.versions.items() if version.storage)
         self.terminating = "deletionTimestamp" in crd["metadata"]
+        self.inert: str = (crd["metadata"].get("annotations") or {}).get(INERT_ANNOTATION) or ""
 
     def resource(self, version: str) -> Resource:
         return Resource(self.group, version, self.names["plural"], self.names["kind"], self.namespaced)
@@ -115,6 +117,7 @@ class CustomKind:
             check_name=names.dns_subdomain,
             custom=self,
             deprecation=warning,
+            warning=f"{resource.group_resource}: stored, but {self.inert}" if self.inert else "",
             printer=version.printer,
             _schema=compile_crd(version.schema),
         )
