@@ -76,7 +76,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     tokens = None
     if options.signing_key is not None:
         tokens = ServiceAccountTokens(options.signing_key, store, clock, chance.stream("tokens"))
-    authenticator = Authenticator(tokens, options.static_tokens)
+    authenticator = Authenticator(tokens, options.static_tokens, clock)
     reviews = Reviews(authorizer, authenticator, tokens, store, clock)
     admission = default_chain(
         store,

@@ -29,7 +29,7 @@ async def serve_api(
     stack: AsyncExitStack, handler: Handler, keys: ClusterKeys, name: str, folder: Path, port: int
 ) -> int:
     """Listen, on the port of the last run where none is asked for; writes admin.kubeconfig; returns the port."""
-    context = server_context(keys.server_pem, keys.server_key_pem, keys.ca_pem)
+    context = server_context(keys.server_pem, keys.server_key_pem, keys.ca_pem, expired_too=True)
     remembered = folder / "port"
     wanted = port or (int(remembered.read_text()) if remembered.exists() else 0)
     try:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 from atoll.base.errors import UserError
 
+_NO_CHECK_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python does not name
 
-def server_context(certificate_pem: bytes, key_pem: bytes, client_ca_pem: bytes | None = None) -> ssl.SSLContext:
+
+def server_context(
+    certificate_pem: bytes, key_pem: bytes, client_ca_pem: bytes | None = None, *, expired_too: bool = False
+) -> ssl.SSLContext:
     """A server's context. With `client_ca_pem` a client may show a certificate, which must be signed by one of those.
 
-    Raises UserError when the certificate and key don't fit.
+    `expired_too` lets in certificates whose time is over or has not come: the handler must look, and can say so,
+    where a broken handshake tells the client nothing. Raises UserError when the certificate and key don't fit.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -22,6 +27,8 @@ def server_context(certificate_pem: bytes, key_pem: bytes, client_ca_pem: bytes 
     if client_ca_pem:
         _load_ca(context, client_ca_pem)
         context.verify_mode = ssl.CERT_OPTIONAL
+        if expired_too:
+            context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
     return context
 
 

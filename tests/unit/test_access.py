@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -20,6 +21,7 @@ from atoll.cluster.apiserver.ports import ANONYMOUS, AdmissionRequest, Attribute
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import ABSENT, Key
 from atoll.kinds.builtin import CLUSTER_ROLES
+from atoll.wire.ca import CertificateAuthority
 from atoll.wire.messages import HttpRequest
 
 ALICE = User("alice", ("devs", "system:authenticated"))
@@ -169,7 +171,7 @@ def request(**headers: str) -> HttpRequest:
 
 
 def test_a_wrong_credential_is_refused_not_taken_for_anonymous():
-    authenticator = Authenticator(None, {"secret": ALICE})
+    authenticator = Authenticator(None, {"secret": ALICE}, ManualClock())
     assert authenticator.authenticate(request()) == ANONYMOUS
     assert authenticator.authenticate(request(authorization="Bearer secret")) == ALICE
     for header in ("Bearer wrong", "Basic c2VjcmV0", "Bearer "):
@@ -193,3 +195,15 @@ def test_impersonation_needs_the_right_for_user_and_each_group():
         assert impersonate(asked, ALICE, authorizer) == User("bob", ("ops", "system:authenticated"))
 
     asyncio.run(check())
+
+
+def test_a_certificate_counts_only_in_its_time():
+    clock = ManualClock()
+    certified = CertificateAuthority.create("ca", clock).client("alice", organizations=["devs"], days=1)
+    der = x509.load_pem_x509_certificate(certified.certificate_pem).public_bytes(serialization.Encoding.DER)
+    asked = HttpRequest("GET", "/", "", {}, b"", peer_certificate=der)
+    authenticator = Authenticator(None, None, clock)
+    assert (authenticator.authenticate(asked).name, authenticator.authenticate(asked).groups[0]) == ("alice", "devs")
+    clock.advance(86401)
+    with pytest.raises(Unauthorized):
+        authenticator.authenticate(asked)

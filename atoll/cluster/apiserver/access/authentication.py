@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import unquote
 
+from atoll.base.clock import Clock
 from atoll.base.errors import BadRequest, Forbidden, Unauthorized
 from atoll.cluster.apiserver.access.rbac import SERVICE_ACCOUNT_PREFIX
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
@@ -34,14 +35,23 @@ def user_of_certificate(der: bytes) -> User:
     return User(str(names[0].value) if names else "", (*groups, "system:authenticated"), extra=credential)
 
 
+@lru_cache(maxsize=1024)
+def _validity(der: bytes) -> tuple[float, float]:
+    from cryptography import x509
+
+    certificate = x509.load_der_x509_certificate(der)
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+
+
 class Authenticator:
     """`static_tokens`: token → user, e.g. the administrator's."""
 
     def __init__(
-        self, service_accounts: ServiceAccountTokens | None, static_tokens: Mapping[str, User] | None = None
+        self, service_accounts: ServiceAccountTokens | None, static_tokens: Mapping[str, User] | None, clock: Clock
     ) -> None:
         self._service_accounts = service_accounts
         self._static = dict(static_tokens or {})
+        self._clock = clock
 
     def authenticate(self, request: HttpRequest) -> User:
         """Raises Unauthorized for a credential that does not hold."""
@@ -60,8 +70,15 @@ class Authenticator:
         if "base64url.bearer.authorization.k8s.io." in protocols and request.peer_certificate is None:
             return self._websocket_user(protocols)
         if request.peer_certificate is not None:
-            return user_of_certificate(request.peer_certificate)
+            return self._certified(request.peer_certificate)
         return ANONYMOUS
+
+    def _certified(self, der: bytes) -> User:
+        """The TLS layer has verified who signed it, not whether its time is over."""
+        begins, ends = _validity(der)
+        if not begins <= self._clock.wall() <= ends:
+            raise Unauthorized("Unauthorized")
+        return user_of_certificate(der)
 
     def authenticate_token(self, token: str) -> User | None:
         for known, user in self._static.items():
