@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from atoll.base.errors import UserError
+from atoll.base.errors import NotFound, UserError
 from atoll.cli.fleet import fleet_option
+from atoll.client.port import Client
+from atoll.kinds.resource import Resource
+from atoll.objects.meta import condition
+
+_LEAVE_SECONDS = 30.0
+_LOOK_SECONDS = 0.2
 
 hub_option = click.option(
     "--hub", type=click.Path(path_type=Path), help="A kubeconfig of the hub; this machine's fleet by default."
@@ -99,7 +106,7 @@ def _label(text: str) -> tuple[str, str]:
 @hub_option
 @fleet_option
 def unjoin(name: str, force: bool, hub: Path | None, fleet: str) -> None:
-    """Take a cluster out of the fleet; both sides are cleaned, what runs there goes on.
+    """Take a cluster out of the fleet: what the fleet runs there moves away, and both sides are cleaned.
 
     \b
     Example:
@@ -112,7 +119,24 @@ def unjoin(name: str, force: bool, hub: Path | None, fleet: str) -> None:
 
     async def work(s: session.Session) -> None:
         there = s.client(hub) if hub else s.hub()
-        await unjoin_cluster(there, name, force=force, clusters=await stored_clusters(there))
+        stored = await stored_clusters(there)
+        await unjoin_cluster(there, name, force=force, clusters=stored)
+        await _until_gone(there, stored, name)
 
     session.run(work, None if hub else launch.running_fleet(fleet))
     click.echo(f"{name} has left the fleet")
+
+
+async def _until_gone(hub: Client, clusters: Resource, name: str) -> None:
+    """Raises UserError, with what the hub waits for, where that takes long."""
+    waiting = ""
+    for _ in range(int(_LEAVE_SECONDS / _LOOK_SECONDS)):
+        try:
+            cluster = await hub.get(clusters, name)
+        except NotFound:
+            return
+        waiting = str((condition(cluster, "Leaving") or {}).get("message") or "the hub has not answered yet")
+        if "does not answer" in waiting:
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+    raise UserError(f"{name} is leaving, but not gone yet: {waiting}", hint="kubectl get clusters on the hub shows it")

@@ -50,11 +50,11 @@ def test_join_makes_and_unjoin_cleans_both_sides() -> None:
             await unjoin(lab.client, "member3")
             await lab.until(lambda: _absent(lab, "member3"))
             assert await lab.replicas("web") == {"member1": 5, "member2": 4}
-            for resource, name, space in (
-                (CLUSTER_ROLES, "atoll-hub", None), (SERVICE_ACCOUNTS, "atoll-hub", "atoll-system"),
-            ):  # fmt: skip
-                with pytest.raises(NotFound):
-                    await member.get(resource, name, space)
+            with pytest.raises(NotFound):
+                await member.get(CLUSTER_ROLES, "atoll-hub")
+            account = await member.get(SERVICE_ACCOUNTS, "atoll-hub", "atoll-system")
+            owners = [(owner["kind"], owner["name"]) for owner in account["metadata"]["ownerReferences"]]
+            assert owners == [("ClusterRole", "atoll-hub")], "the member's garbage collector takes the rest away"
             with pytest.raises(NotFound):
                 await lab.client.get(SECRETS, "member3", "karmada-cluster")
             await lab.until(lambda: _gone(lab))

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from atoll.base.errors import AlreadyExists, ApiError, AtollError, NotFound, Unreachable
+from atoll.base.errors import AlreadyExists, ApiError, AtollError, Forbidden, NotFound, Unreachable
 from atoll.base.names import FIELD_MANAGER
 from atoll.client.port import DeleteOptions
 from atoll.fleet import names
@@ -278,6 +278,10 @@ class Execution:
         except NotFound:
             return
 
+    def _is_leaving(self, cluster: str) -> bool:
+        found = self._view.clusters.informer.get(cluster)
+        return found is not None and "deletionTimestamp" in found["metadata"]
+
     def _is_abandoned(self, metadata: Object) -> bool:
         """The cluster is leaving, does not answer, and the user leaves behind what is there."""
         name = names.cluster_of(metadata["namespace"]) or ""
@@ -310,6 +314,10 @@ class Execution:
             answer = await member.call(member.client.delete(resource, name, space, options=options))
         except NotFound:
             return True
+        except Forbidden:
+            if self._is_leaving(member.name) or not _was_applied(work):
+                return True  # left behind by who may not take it away, or never made for the same reason
+            raise
         if answer.get("kind") == "Status":
             return True
         shown = answer.get("metadata") or {}
@@ -322,6 +330,12 @@ def owned_fields(live: Object) -> bytes:
         if entry.get("operation") == "Apply" and entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
             return orjson.dumps(entry.get("fieldsV1"), option=orjson.OPT_SORT_KEYS)
     return b""
+
+
+def _was_applied(work: Object) -> bool:
+    status = work.get("status") or {}
+    applied = any(item["type"] == "Applied" and item["status"] == "True" for item in status.get("conditions") or ())
+    return applied or bool(status.get("manifestStatuses"))
 
 
 def _is_ours(live: Object, work: Object) -> bool:

@@ -18,15 +18,16 @@ from atoll.base.clock import Clock
 from atoll.base.errors import AlreadyExists, ApiError, Forbidden, NotFound, UserError
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access
-from atoll.client.port import Client
+from atoll.client.port import Client, DeleteOptions
 from atoll.fleet import names
 from atoll.fleet.kindmap import KindMap
-from atoll.fleet.registry.roles import ACCOUNT, Allowed, objects
+from atoll.fleet.registry.roles import ACCOUNT, Allowed, objects, owned
 from atoll.kinds.builtin import NAMESPACES, SECRETS, SERVICE_ACCOUNTS
 from atoll.kinds.hub import CLUSTERS, STORED_CLUSTERS
 from atoll.kinds.resource import Resource
 
 Object = dict[str, Any]
+_CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", False)
 _TOKEN_WAIT_SECONDS = 5.0
 _TOKEN_STEP_SECONDS = 0.05
 
@@ -117,8 +118,10 @@ async def join(hub: Client, member: Client, wanted: Joining, *, clusters: Resour
     identity = await _identity(member)
     await _check_free(hub, wanted, identity, clusters)
     try:
-        for obj in await plan_join(member, wanted.allow):
-            await _create(member, obj)
+        role, *others = await plan_join(member, wanted.allow)
+        made = await _create(member, role)
+        for obj in others:
+            await _create(member, owned(obj, made))
     except Forbidden as error:
         hint = "use a kubeconfig of a cluster administrator, or --allow only kinds that this user may grant"
         raise UserError(f"the hub's account can't be made in {wanted.name}: {error.message}", hint=hint) from error
@@ -147,16 +150,21 @@ async def _check_free(hub: Client, wanted: Joining, identity: str, clusters: Res
             raise UserError(f"this cluster is joined already, as {name}", hint=f"atoll unjoin {name} first")
 
 
-async def _create(member: Client, obj: Object) -> None:
+async def _create(member: Client, obj: Object) -> Object:
+    """Made, or what was made before brought up to date; a namespace that was there before stays its owner's."""
     kinds = KindMap(member)
     resource = await kinds.resource(obj["apiVersion"], obj["kind"])
     assert resource is not None, obj["kind"]
-    namespace = obj["metadata"].get("namespace")
+    name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace")
     try:
-        await member.create(resource, obj)
+        return await member.create(resource, obj)
     except AlreadyExists:
+        if obj["kind"] == "Namespace":
+            return obj
+        fresh: Object = {"metadata": {"ownerReferences": obj["metadata"].get("ownerReferences")}}
         if "rules" in obj:
-            await member.patch(resource, obj["metadata"]["name"], {"rules": obj["rules"]}, namespace)
+            fresh["rules"] = obj["rules"]
+        return await member.patch(resource, name, fresh, namespace)
 
 
 async def _token(member: Client) -> str:
@@ -217,26 +225,9 @@ async def unjoin(hub: Client, name: str, *, force: bool = False, clusters: Resou
 
 
 async def clean_member(member: Client) -> None:
-    """Takes the hub's account and roles away again, the role last, since this is done with it."""
-    kinds = KindMap(member)
-    made = objects()
-    for obj in [one for one in made if one["kind"] == "ServiceAccount" or one["kind"] == "Secret"]:
-        await _delete(member, kinds, obj)
-    roles = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
-    bindings = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
-    for resource in (bindings, roles):
-        with suppress(Forbidden):
-            for item in (await member.list(resource, label_selector="app.kubernetes.io/managed-by=atoll")).items:
-                with suppress(NotFound, Forbidden):
-                    await member.delete(resource, item["metadata"]["name"], item["metadata"]["namespace"])
-    for kind in ("Namespace", "ClusterRole", "ClusterRoleBinding"):
-        for obj in [one for one in made if one["kind"] == kind]:
-            await _delete(member, kinds, obj)
+    """Takes the hub's account and roles away again.
 
-
-async def _delete(member: Client, kinds: KindMap, obj: Object) -> None:
-    resource = await kinds.resource(obj["apiVersion"], obj["kind"])
-    if resource is None:
-        return
+    Each step by itself would take the right to do the next; the role owns all the rest, so one deletion is enough.
+    """
     with suppress(NotFound, Forbidden, ApiError):
-        await member.delete(resource, obj["metadata"]["name"], obj["metadata"].get("namespace"))
+        await member.delete(_CLUSTER_ROLES, ACCOUNT, options=DeleteOptions(propagation="Background"))

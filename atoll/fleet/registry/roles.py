@@ -34,18 +34,19 @@ class Allowed:
 
 
 def objects(allowed: Sequence[tuple[Allowed, Resource]] = ()) -> list[Object]:
-    """What is made in the member, in order. Without `allowed` the hub may do everything there.
+    """What is made in the member, in order: the cluster role first, which owns the rest, so that all goes with it.
 
+    Without `allowed` the hub may do everything there.
     With it the hub reads those kinds everywhere (it watches what it manages) and writes them only where it is allowed.
     """
+    rules = _everything() if not allowed else _base() + _reads(allowed)
     found: list[Object] = [
+        {"apiVersion": f"{_GROUP}/v1", "kind": "ClusterRole", "metadata": _named(), "rules": rules},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MEMBER_NAMESPACE}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named(MEMBER_NAMESPACE)},
         {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
          "metadata": {**_named(MEMBER_NAMESPACE), "annotations": {"kubernetes.io/service-account.name": ACCOUNT}}},
     ]  # fmt: skip
-    rules = _everything() if not allowed else _base() + _reads(allowed)
-    found.append({"apiVersion": f"{_GROUP}/v1", "kind": "ClusterRole", "metadata": _named(), "rules": rules})
     found.append(_binding("ClusterRoleBinding", _named(), "ClusterRole"))
     for namespace, resources in sorted(_by_namespace(allowed).items()):
         metadata = _named(namespace)
@@ -53,6 +54,12 @@ def objects(allowed: Sequence[tuple[Allowed, Resource]] = ()) -> list[Object]:
             {"apiGroups": [one.group], "resources": [one.plural], "verbs": _WRITE} for one in resources]}  # fmt: skip
         found += [role, _binding("RoleBinding", metadata, "Role")]
     return found
+
+
+def owned(obj: Object, role: Object) -> Object:
+    """The object as the cluster role's own: the member's garbage collector takes it away with the role."""
+    owner = {"apiVersion": role["apiVersion"], "kind": "ClusterRole", "name": ACCOUNT, "uid": role["metadata"]["uid"]}
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 
 
 def _named(namespace: str = "") -> Object:
@@ -68,8 +75,9 @@ def _everything() -> list[Object]:
 
 
 def _base() -> list[Object]:
-    """Health, discovery, and what the cluster's summary is made from."""
+    """Health, discovery, what the cluster's summary is made from, and the right to take itself away."""
     return [
+        {"apiGroups": [_GROUP], "resources": ["clusterroles"], "resourceNames": [ACCOUNT], "verbs": ["delete"]},
         {"nonResourceURLs": ["/readyz", "/livez", "/version", "/api", "/api/*", "/apis", "/apis/*", "/openapi/*"],
          "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": _READ},
