@@ -20,6 +20,7 @@ from atoll.cluster.apiserver.access.bootstrap import default_objects, legacy_tok
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.access.reviews import Reviews
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens, service_account_user
+from atoll.cluster.apiserver.admission.chain import Validating
 from atoll.cluster.apiserver.admission.default import default_chain
 from atoll.cluster.apiserver.api import Api, Hooks
 from atoll.cluster.apiserver.builtins import builtin_registry
@@ -39,6 +40,7 @@ class ApiOptions:
     static_tokens: Mapping[str, User] = field(default_factory=dict)
     process_nodes_tainted: bool = True
     runs_pods: bool = True
+    validating: tuple[Validating, ...] = ()  # admission of the app's own
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         service_cidr=options.service_cidr,
         process_nodes_tainted=options.process_nodes_tainted,
         runs_pods=options.runs_pods,
+        more_validating=options.validating,
     )
     hooks = Hooks(admission=admission, virtual=dict(reviews.handlers), token_request=reviews.token_request)
     api = Api(store=store, clock=clock, chance=chance, registry=builtin_registry(), hooks=hooks)

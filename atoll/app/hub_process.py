@@ -23,9 +23,10 @@ from atoll.base.errors import AtollError
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import load
 from atoll.client.port import Client
-from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, AdmissionRequest, User
 from atoll.cluster.store.durable import DurableStore
 from atoll.fleet.hub import Hub
+from atoll.fleet.propagation.inert import inert_fields
 from atoll.fleet.registry.clusters import Connect
 from atoll.fleet.registry.join import Joining, http_connect, join
 from atoll.kinds.hub import CLUSTERS, custom_resource_definitions
@@ -52,6 +53,7 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
             signing_key=keys.service_account_key,
             static_tokens={keys.admin_token: SYSTEM_ADMIN},
             runs_pods=False,
+            validating=(PolicyWarnings(),),
         )
         assembly = assemble(store, clock, Chance.from_system(), options)
         await bootstrap(assembly, custom_resource_definitions())
@@ -70,6 +72,18 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
                 elif "member" in message:
                     group.create_task(_join(assembly, message), name=f"join-{message['member']}")
             raise asyncio.CancelledError
+
+
+class PolicyWarnings:
+    """Admission on a hub: a policy that sets a field on which nothing acts yet is told so."""
+
+    resources = frozenset(
+        f"{plural}.policy.karmada.io" for plural in ("propagationpolicies", "clusterpropagationpolicies")
+    )
+
+    def validate(self, request: AdmissionRequest) -> None:
+        if request.obj is not None and request.operation != "DELETE":
+            request.warnings.extend(inert_fields(request.obj))
 
 
 def _connector(clock: Clock, partitions: Partitions) -> Connect:

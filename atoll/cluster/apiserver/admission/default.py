@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.cluster.apiserver.access import escalation
@@ -53,6 +55,7 @@ def default_chain(
     service_cidr: str = "10.96.0.0/16",
     process_nodes_tainted: bool = True,
     runs_pods: bool = True,
+    more_validating: Sequence[Validating] = (),
 ) -> AdmissionChain:
     """`process_nodes_tainted`: selecting process nodes adds the toleration for their taint.
 
@@ -80,4 +83,4 @@ def default_chain(
     validating: list[Validating] = [priority, limits, ClaimResize(store), signing, ResourceQuotas(store, clock)]
     if authorizer is not None:
         validating.insert(0, RbacEscalation(authorizer))
-    return AdmissionChain(mutating, validating)
+    return AdmissionChain(mutating, [*validating, *more_validating])
