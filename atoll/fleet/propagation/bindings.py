@@ -179,7 +179,8 @@ class Bindings:
     async def _reconcile(self, key: TemplateKey) -> float | None:
         template = self._view.template(key)
         if template is None:
-            self._dependencies.forget(key)
+            if self._view.binding(key) is None:  # else it is not known yet, or vanished: that is doubt
+                self._dependencies.forget(key)
             self._view.forget(key)
             return None
         if "deletionTimestamp" in template["metadata"]:

@@ -1,0 +1,38 @@
+"""What a sceptical user tries on a hub, in virtual time."""
+
+import asyncio
+
+from fleet_lab import POLICY, FleetLab, deployment, divided, fleet_lab, policy
+
+from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS
+from atoll.kinds.resource import Resource
+from atoll.runtime.virtual import run_virtual
+
+ALL = {"member1", "member2", "member3"}
+CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "default"},
+          "data": {"a": "1"}}  # fmt: skip
+
+
+async def _present(lab: FleetLab, resource: Resource, name: str, members: set[str]) -> bool:
+    found = {member for member in lab.members if await lab.in_member(member, resource, name) is not None}
+    return found == members
+
+
+def test_a_deleted_policy_keeps_what_the_workload_needs_and_so_does_a_restart() -> None:
+    async def story() -> None:
+        async with fleet_lab() as lab:
+            web = deployment()
+            web["spec"]["template"]["spec"]["volumes"] = [{"name": "c", "configMap": {"name": "settings"}}]
+            await lab.client.create(CONFIGMAPS, CONFIG)
+            await lab.client.create(POLICY, policy(propagateDeps=True, **divided()))
+            await lab.client.create(DEPLOYMENTS, web)
+            await lab.until(lambda: _present(lab, CONFIGMAPS, "settings", ALL), 5)
+            await lab.client.delete(POLICY, "web", "default")
+            await asyncio.sleep(5)
+            assert await _present(lab, CONFIGMAPS, "settings", ALL)
+            await lab.stop_hub()
+            lab.start_hub()
+            await asyncio.sleep(10)
+            assert await _present(lab, CONFIGMAPS, "settings", ALL)
+
+    run_virtual(story())
