@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +56,43 @@ def up(file: Path | None, fleet: str, foreground: bool, kubeconfig: Path | None)
     if spec is None:
         spec = launch.read_fleet(state) if state.exists() else fleetfile.default_fleet(name)
     progress = Progress()
-    processes = launch.start(state, spec, progress.say, foreground=foreground)
-    if foreground:
+
+    def tell_ready(processes: dict[str, Any]) -> None:
+        _tell_ready(state, spec, processes, merge_kubeconfig(state, spec, kubeconfig), started, progress)
+
+    if foreground and state.supervisor_pid() is None:
+        _when_it_answers(state, lambda: tell_ready(launch.wait_ready(state, progress.say)))
+        launch.start(state, spec, progress.say, foreground=True)
         return
-    target = merge_kubeconfig(state, spec, kubeconfig)
+    tell_ready(launch.start(state, spec, progress.say))
+
+
+def _when_it_answers(state: Any, work: Callable[[], None]) -> None:
+    """In a process of its own, since this one becomes the supervisor: do the work once that listens."""
+    from atoll.app.control import answers
+
+    if os.fork():
+        return
+    try:
+        deadline = time.monotonic() + 20
+        while not answers(state.control_socket) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        work()
+    except UserError as error:
+        click.echo(f"error: {error.message}", err=True)
+    finally:
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _tell_ready(
+    state: Any, spec: Any, processes: dict[str, Any], target: Path, started: float, progress: Progress
+) -> None:
     nodes = sum(int(item.get("nodes", 0)) for item in processes.values())
     hub = "a hub, " if spec.hub else ""
     seconds = time.monotonic() - started
     progress.done()
-    click.echo(f"fleet {name}: {hub}{len(spec.clusters)} clusters, {nodes} nodes ready in {seconds:.1f} s")
+    click.echo(f"fleet {state.name}: {hub}{len(spec.clusters)} clusters, {nodes} nodes ready in {seconds:.1f} s")
     click.echo(f"contexts in {target}: {', '.join(_contexts(spec))}")
 
 
