@@ -13,6 +13,7 @@ from atoll.base.errors import AtollError, UserError
 from atoll.base.names import FIELD_MANAGER
 from atoll.fleet import names
 from atoll.fleet.model import ClusterView
+from atoll.fleet.plan import settled
 from atoll.fleet.plan.model import Decided, FieldChange, Plan, Read, Step, Verdict
 from atoll.fleet.propagation import manifests as sent
 from atoll.fleet.propagation import overrides, policy
@@ -141,6 +142,7 @@ def _is(obj: Object, kinds: set[str]) -> bool:
 def _placed(obj: Object, state: State) -> Object:
     """The object with the namespace that it gets where it names none."""
     namespaced = state.known_kinds.get((obj["apiVersion"], obj["kind"]))
+    obj = settled.with_data(obj)
     if namespaced and not obj["metadata"].get("namespace"):
         return {**obj, "metadata": {**obj["metadata"], "namespace": "default"}}
     return obj
@@ -325,14 +327,15 @@ def _step(
     if live is None:
         return Step(where, "create", *base, manifest=manifest)
     group, _, version = key.api_version.rpartition("/")
-    found = [
+    differing = [
         FieldChange(one.path, one.kind, one.old, one.new)
         for one in diff(live, result, schema_for(group, version, key.kind))
         if names.PREFIX not in one.path and "managedFields" not in one.path
     ]
+    found = tuple(settled.shown(key.kind, one) for one in differing if not settled.is_settled(one))
     if not found:
         return Step(where, "none", *base, manifest=manifest)
-    return Step(where, "change", *base, changes=tuple(found), manifest=manifest)
+    return Step(where, "change", *base, changes=found, manifest=manifest)
 
 
 def _reads(state: State) -> list[Read]:
