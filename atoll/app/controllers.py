@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from atoll.app.assembly import Assembly
 from atoll.app.fleetspec import ClusterSpec
 from atoll.app.tasks import Tasks
+from atoll.base.errors import AlreadyExists
+from atoll.client.port import Client
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.lifecycle.eviction import NAME as TAINT_EVICTION
 from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
+from atoll.cluster.nodes.simulated.definition import stage_definition
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
 from atoll.cluster.nodes.simulated.nodes import NetworkPlan, SimulatedNodes
@@ -23,7 +26,7 @@ from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
 from atoll.cluster.workloads.certificates.controller import Signer
-from atoll.kinds.builtin import NODES
+from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS, NODES
 from atoll.objects.meta import condition
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
@@ -154,6 +157,15 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
     )
     assembly.api.overlay(LEASES, LeaseOverlay(clock))
     tasks.start("simulated-nodes", nodes.run())
+    if spec.simulated:
+        tasks.start("stage-definition", _define_stages(assembly.client(), nodes))
+
+
+async def _define_stages(client: Client, nodes: SimulatedNodes) -> None:
+    """Stage objects are served wherever there are nodes that go by them, once those are made: starting comes first."""
+    await nodes.ready.wait()
+    with suppress(AlreadyExists):
+        await client.create(CUSTOM_RESOURCE_DEFINITIONS, stage_definition())
 
 
 def _legacy_tokens(assembly: Assembly) -> TokenMaker | None:

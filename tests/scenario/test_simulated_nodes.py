@@ -7,6 +7,7 @@ import asyncio
 from scheduling_world import world
 
 from atoll.base.clock import parse_rfc3339
+from atoll.cluster.nodes.simulated.definition import stage_definition
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.sources import STAGES
 from atoll.kinds.builtin import CONFIGMAPS, CUSTOM_RESOURCE_DEFINITIONS, LEASES, NODES, PODS
@@ -16,22 +17,7 @@ from atoll.runtime.virtual import run_virtual
 ONE = SimulatedGroup(1, "sim", resources={"nvidia.com/gpu": "8"}, region="r")
 TWO = SimulatedGroup(2, "sim")
 
-STAGE_CRD = {
-    "metadata": {"name": "stages.kwok.x-k8s.io"},
-    "spec": {
-        "group": "kwok.x-k8s.io",
-        "names": {"kind": "Stage", "listKind": "StageList", "plural": "stages", "singular": "stage"},
-        "scope": "Cluster",
-        "versions": [
-            {
-                "name": "v1alpha1",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-            }
-        ],
-    },
-}
+STAGE_CRD = stage_definition()
 
 COPY = """
 apiVersion: v1
