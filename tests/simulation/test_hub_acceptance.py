@@ -4,6 +4,8 @@ import asyncio
 
 from fleet_lab import POLICY, FleetLab, deployment, divided, fleet_lab, policy
 
+from atoll.fleet.plan.planner import make_plan
+from atoll.fleet.plan.read import read_clusters
 from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS
 from atoll.kinds.resource import Resource
 from atoll.runtime.virtual import run_virtual
@@ -34,5 +36,17 @@ def test_a_deleted_policy_keeps_what_the_workload_needs_and_so_does_a_restart() 
             lab.start_hub()
             await asyncio.sleep(10)
             assert await _present(lab, CONFIGMAPS, "settings", ALL)
+
+    run_virtual(story())
+
+
+def test_a_plan_knows_nothing_of_a_cluster_that_does_not_answer() -> None:
+    async def story() -> None:
+        async with fleet_lab(members=2) as lab:
+            lab.cut("member2")
+            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+            plan = make_plan([space], await read_clusters(lab.wires, [space], lab.clock))
+            (decided,) = plan.decided
+            assert {step.where: step.action for step in decided.steps} == {"member1": "create", "member2": "unknown"}
 
     run_virtual(story())

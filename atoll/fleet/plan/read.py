@@ -77,9 +77,13 @@ async def read_clusters(clusters: Mapping[str, Client], objects: list[Object], c
     state.clusters = sorted(views, key=lambda view: view.name)
     ready = {view.name for view in views if view.ready}
     maps = {name: KindMap(client) for name, client in clusters.items()}
+    found = [obj for obj in objects if not is_policy(obj)]
     for name in sorted(ready):
-        templates = await _keys(maps[name], [obj for obj in objects if not is_policy(obj)], state, name)
+        templates = await _keys(maps[name], found, state, name)
         await _read_live(state, name, clusters[name], maps[name], templates)
+    for key in {key for _, key in state.live}:
+        for name in clusters.keys() - ready:
+            state.live[name, key] = Unknown(f"cluster {name} can't be read")
     for obj in objects:
         if is_policy(obj) and not obj["kind"].startswith("Cluster"):
             state.known_kinds[obj["apiVersion"], obj["kind"]] = True
