@@ -42,6 +42,7 @@ class Informer:
         self.resource = resource
         self._transform = transform
         self.synced = asyncio.Event()
+        self.answered = asyncio.Event()  # synced, or the server has said that it does not serve this
         self.healthy = False
         self._client = client
         self._namespace = namespace
@@ -115,6 +116,7 @@ class Informer:
             except AtollError as error:
                 self.healthy = False
                 if isinstance(error, ApiError) and error.code == 404:
+                    self.answered.set()
                     log.debug("%s is not served yet", self.resource.group_resource)
                 else:
                     log.info("informer %s: %s", self.resource.group_resource, error)
@@ -155,6 +157,7 @@ class Informer:
         self._version = page.resource_version
         self._progress += 1
         self.synced.set()
+        self.answered.set()
 
     async def _watch(self) -> None:
         assert self._version is not None

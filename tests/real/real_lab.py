@@ -28,7 +28,7 @@ from programs_on import add_nodes, our_cluster, start_all
 from atoll.app.real_hub import install
 from atoll.base.chance import Chance
 from atoll.base.clock import SystemClock
-from atoll.base.errors import ApiError, NotFound
+from atoll.base.errors import ApiError, NotFound, Unreachable
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access
 from atoll.client.port import Client, Object
@@ -71,10 +71,21 @@ class World:
     members: dict[str, ControlPlane]
     sandbox_pid: Callable[[], int]
 
-    def api_server(self, member: str) -> int:
-        """The process id of a member's API server."""
+    def stop(self, member: str) -> Callable[[], None]:
+        """A member's API server hangs, as a process; what lets it go on is returned."""
         plane = self.members[member]
-        return plane.processes["kube-apiserver"].pid if "kube-apiserver" in plane.processes else self.sandbox_pid()
+        real = plane.processes.get("kube-apiserver")
+        pid = real.pid if real is not None else self.sandbox_pid()
+        os.kill(pid, signal.SIGSTOP)
+        return lambda: os.kill(pid, signal.SIGCONT)
+
+    def kill(self, member: str) -> Callable[[], None]:
+        """A real member's API server is gone; what starts it again is returned."""
+        plane = self.members[member]
+        process = plane.processes["kube-apiserver"]
+        process.kill()
+        process.wait()
+        return lambda: plane.start("kube-apiserver", *process.args[1:])
 
 
 @contextmanager
@@ -113,6 +124,13 @@ def access(plane: ControlPlane) -> Access:
         certificate_pem=plane.admin.certificate_pem,
         key_pem=plane.admin.key_pem,
     )
+
+
+class ClosingWire(Wire):
+    """With a socket of its own behind it."""
+
+    async def close(self) -> None:
+        await self._client.close()
 
 
 @dataclass
@@ -171,7 +189,7 @@ class RealLab(FleetLab):
     def start_hub(self) -> None:
         def connect(cluster: Object, secret: Object | None) -> Client:
             name = cluster["metadata"]["name"]
-            wire = Wire(HttpClient(access_of(cluster, secret), clock=self.clock))
+            wire = ClosingWire(HttpClient(access_of(cluster, secret), clock=self.clock))
             if name in self.wires:
                 wire.mode = self.wires[name].mode
             self.wires[name] = wire
@@ -186,10 +204,6 @@ class RealLab(FleetLab):
         self.wires[name] = Wire(self.members[name].client)
         self.wires[name].mode = "cut"
         return None
-
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Stop a member's API server for real (SIGSTOP), or let it go on (SIGCONT)."""
-        os.kill(self.world.api_server(name), number)
 
     async def stop(self) -> None:
         for name in self.wires:
@@ -208,21 +222,33 @@ class RealLab(FleetLab):
         """Take all that a test made away again, as a user would: templates, then policies, then what is left."""
         assert self._hub_task is not None
         await self.until(lambda: all(self.is_known(name) or not self._joined(name) for name in self.members))
-        for resource in _TEMPLATES:
+        templates = (*_TEMPLATES, *await self._custom(self.client))
+        for resource in templates:
             await self._delete_all(self.client, resource)
-        await self.until(lambda: self._none_left(_TEMPLATES))
+        await self.until(lambda: self._none_left(templates))
         for resource in _POLICIES:
             await self._delete_all(self.client, resource)
         for space in (await self.client.list(NAMESPACES)).items:
             if _is_mine(space["metadata"]["name"]):
                 with suppress(NotFound):
                     await self.client.delete(NAMESPACES, space["metadata"]["name"])
-        for crd in (await self.client.list(CUSTOM_RESOURCE_DEFINITIONS)).items:
-            if crd["spec"]["group"].endswith("example"):
-                await self.client.delete(CUSTOM_RESOURCE_DEFINITIONS, crd["metadata"]["name"])
+        for client in (self.client, *(member.client for member in self.members.values())):
+            for resource in await self._custom(client):
+                with suppress(NotFound):
+                    await client.delete(CUSTOM_RESOURCE_DEFINITIONS, f"{resource.plural}.{resource.group}")
         for member in self.members.values():
             for resource in _TEMPLATES:
                 await self._delete_all(member.client, resource)
+
+    async def _custom(self, client: Client) -> list[Resource]:
+        """The kinds that a test made."""
+        found = []
+        for crd in (await client.list(CUSTOM_RESOURCE_DEFINITIONS)).items:
+            spec = crd["spec"]
+            if spec["group"].endswith("example") and "deletionTimestamp" not in crd["metadata"]:
+                named = spec["names"]
+                found.append(Resource(spec["group"], spec["versions"][0]["name"], named["plural"], named["kind"]))
+        return found
 
     def _joined(self, name: str) -> bool:
         assert self.hub is not None
@@ -249,6 +275,8 @@ class RealLab(FleetLab):
                 value = holds()
                 if asyncio.iscoroutine(value):
                     value = await value
+            except Unreachable:
+                value = False
             except ApiError as error:
                 if error.code < 500:
                     raise

@@ -410,3 +410,44 @@ def test_a_kind_that_nobody_serves_yet_is_propagated_once_it_is() -> None:
             return False
 
     run_virtual(story())
+
+
+def test_a_kind_that_is_gone_does_not_keep_a_member_unknown() -> None:
+    async def story() -> None:
+        async with fleet_lab() as lab:
+            crd = {
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "gadgets.shop.example"},
+                "spec": {"group": "shop.example", "scope": "Namespaced",
+                         "names": {"plural": "gadgets", "singular": "gadget", "kind": "Gadget"},
+                         "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+                             "type": "object", "x-kubernetes-preserve-unknown-fields": True}}}]},
+            }  # fmt: skip
+            gadgets = Resource("shop.example", "v1", "gadgets", "Gadget")
+            assert lab.hub is not None
+            for client in (lab.client, *(one.client for one in lab.members.values())):
+                await client.create(CUSTOM_RESOURCE_DEFINITIONS, crd)
+            await lab.client.create(POLICY, policy("g", kind="Gadget", api_version="shop.example/v1"))
+            gadget = {"apiVersion": "shop.example/v1", "kind": "Gadget"}
+            gadget["metadata"] = {"name": "g", "namespace": "default"}  # type: ignore[assignment]
+            await lab.until(lambda: _made(lab, gadgets, gadget))
+            await lab.until(lambda: _arrived(lab, gadgets), 20)
+            await lab.members["member2"].client.delete(CUSTOM_RESOURCE_DEFINITIONS, "gadgets.shop.example")
+            lab.cut("member2")
+            await lab.until(lambda: not lab.is_known("member2"))
+            lab.heal("member2")
+            await lab.until(lambda: lab.is_known("member2"), 20)
+            await lab.client.delete(gadgets, "g", "default")
+            await lab.until(lambda: _equals(lab.get(gadgets, "g"), None), 20)
+
+    async def _made(lab: FleetLab, resource: Resource, obj: Object) -> bool:
+        try:
+            await lab.client.create(resource, obj)
+        except NotFound:
+            return False
+        return True
+
+    async def _arrived(lab: FleetLab, resource: Resource) -> bool:
+        return await _present(lab, resource, "g", ALL)
+
+    run_virtual(story())

@@ -30,6 +30,7 @@ from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informer, Informers
 
 Object = dict[str, Any]
+_DISCOVERY_SECONDS = (0.0, 0.2, 0.5, 1.0, 3.0, 10.0)  # after a change of CRDs
 
 
 class TemplateKey(NamedTuple):
@@ -222,10 +223,15 @@ class View:
             task.add_done_callback(self._retries.discard)
 
     async def _try_again(self, api_version: str, kind: str) -> None:
-        try:
-            await self.watch_kind(api_version, kind)
-        except AtollError:
-            self._unserved.add((api_version, kind))
+        """A real API server's discovery comes a little after its CRD is established."""
+        for delay in _DISCOVERY_SECONDS:
+            await asyncio.sleep(delay)
+            try:
+                if await self.watch_kind(api_version, kind) is not None:
+                    self._unserved.discard((api_version, kind))
+                    return
+            except AtollError:
+                self._unserved.add((api_version, kind))
 
 
 def _by_template(work: Object) -> list[TemplateKey]:

@@ -80,6 +80,7 @@ class Clusters:
                 task.cancel()
             for member in self._members.all():
                 await member.disconnect()
+                await member.client.close()
 
     def views(self) -> list[ClusterView]:
         """All clusters as a planner sees them; readiness is the hub's own observation, not the written one."""

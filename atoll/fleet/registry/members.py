@@ -104,7 +104,7 @@ class Member:
 
     async def _sync(self, informers: Informers, on_known: Callable[[], None]) -> None:
         for informer in list(self._managed.values()):
-            await informer.synced.wait()
+            await informer.answered.wait()  # a kind that is not served (any more) keeps nothing waiting
         if self._informers is informers:
             self.known = True
             self.known_since = asyncio.get_running_loop().time()
