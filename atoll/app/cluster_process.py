@@ -40,7 +40,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys))
         await bootstrap(assembly, [] if spec.api_only else [default_storage_class()])
         handler = handler_of(assembly, _streaming(assembly.api, keys))
-        port = await serve_api(stack, handler, keys, spec.name, folder, spec.port)
+        port = await serve_api(stack, handler, keys, spec.name, folder, spec.port, handler.immediate)
         inner = service_addresses(spec.service_cidr, spec.pod_cidr)
         await publish(assembly.client(), cluster_ip=inner[0], address=inner[1], port=port)
         channel.report(phase="serving", port=port)

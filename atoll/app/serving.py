@@ -11,29 +11,35 @@ from atoll.app.pki import ClusterKeys
 from atoll.base.errors import UserError
 from atoll.client import kubeconfig
 from atoll.client.kubeconfig import Access
-from atoll.cluster.apiserver.http import Streaming, http_handler
+from atoll.cluster.apiserver.http import Streaming, Translator, http_handler
 from atoll.cluster.apiserver.refusals import LIMITS
-from atoll.wire.messages import Handler
+from atoll.wire.messages import Handler, Immediate
 from atoll.wire.server import serve
 from atoll.wire.tls import server_context
 
 HOST = "127.0.0.1"
 
 
-def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Handler:
+def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Translator:
     """The HTTP form of an assembled API."""
     return http_handler(assembly.api, assembly.identify, assembly.authorizer, streaming=streaming)
 
 
 async def serve_api(
-    stack: AsyncExitStack, handler: Handler, keys: ClusterKeys, name: str, folder: Path, port: int
+    stack: AsyncExitStack,
+    handler: Handler,
+    keys: ClusterKeys,
+    name: str,
+    folder: Path,
+    port: int,
+    immediate: Immediate | None = None,
 ) -> int:
     """Listen, on the port of the last run where none is asked for; writes admin.kubeconfig; returns the port."""
     context = server_context(keys.server_pem, keys.server_key_pem, keys.ca_pem, expired_too=True)
     remembered = folder / "port"
     wanted = port or (int(remembered.read_text()) if remembered.exists() else 0)
     try:
-        server = await serve(handler, HOST, wanted, ssl_context=context, limits=LIMITS)
+        server = await serve(handler, HOST, wanted, ssl_context=context, limits=LIMITS, immediate=immediate)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -41,7 +47,7 @@ async def serve_api(
             raise UserError(
                 f"port {port} is in use", hint="stop what listens there, or name another port in the fleet file"
             ) from None
-        server = await serve(handler, HOST, 0, ssl_context=context, limits=LIMITS)
+        server = await serve(handler, HOST, 0, ssl_context=context, limits=LIMITS, immediate=immediate)
     stack.push_async_callback(server.close)
     remembered.write_text(str(server.port))
     access = Access(server=f"https://{HOST}:{server.port}", ca_pem=keys.ca_pem, token=keys.admin_token)

@@ -17,7 +17,7 @@ import httptools
 
 from atoll.wire.connection import RawConnection
 from atoll.wire.limits import Limits, plain_error
-from atoll.wire.messages import Handler, HttpRequest, HttpResponse
+from atoll.wire.messages import Handler, HttpRequest, HttpResponse, Immediate
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Owner(Protocol):
     """What a connection asks of its server."""
 
     handler: Handler
+    immediate: Immediate | None
     limits: Limits
     closing: bool
     connections: set[HttpProtocol]
@@ -279,6 +280,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._waiting.append(parsed)
             self._pause_reading()
             return
+        if parsed.request.method == "GET" and parsed.keep_alive and self._answer_at_once(parsed):
+            return
         self._busy = True
         self.deadline = inf
         if self._wake is not None:
@@ -287,6 +290,21 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._wake = None
         else:
             self._task = self._loop.create_task(self._run(parsed))
+
+    def _answer_at_once(self, parsed: _Parsed) -> bool:
+        """Whether the whole answer could be written here and now."""
+        owner = self._owner
+        if owner.immediate is None or parsed.answer is not None or self._drained is not None or owner.closing:
+            return False
+        try:
+            response = owner.immediate(parsed.request)
+        except Exception as error:
+            log.exception("%s %s", parsed.request.method, parsed.request.path)
+            response = self._limits.failed(parsed.request, error)
+        if response is None or len(response.body) > self._limits.gzip_above_bytes:
+            return False
+        self._write_whole(parsed, response, True)
+        return True
 
     def _pause_reading(self) -> None:
         if not self._paused_reading and not self._transport.is_closing():

@@ -51,3 +51,5 @@ class Connection(Protocol):
 
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+Immediate = Callable[[HttpRequest], HttpResponse | None]
+"""Answers what needs no waiting at once, without a task; None: ask the Handler."""

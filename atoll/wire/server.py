@@ -20,7 +20,7 @@ from typing import Any
 from atoll.wire.connection import READ_BYTES
 from atoll.wire.http1 import HttpProtocol
 from atoll.wire.limits import Limits
-from atoll.wire.messages import Handler
+from atoll.wire.messages import Handler, Immediate
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,11 @@ _PLAIN_TO_TLS = (
 class Server:
     """Listening sockets, their connections, and the timer that ends slow ones."""
 
-    def __init__(self, handler: Handler, ssl_context: ssl.SSLContext | None, limits: Limits) -> None:
+    def __init__(
+        self, handler: Handler, ssl_context: ssl.SSLContext | None, limits: Limits, immediate: Immediate | None = None
+    ) -> None:
         self.handler = handler
+        self.immediate = immediate
         self.limits = limits
         self.closing = False
         self.connections: set[HttpProtocol] = set()
@@ -217,9 +220,13 @@ async def serve(
     limits: Limits | None = None,
     sockets: Sequence[socket.socket] = (),
     unix: Path | None = None,
+    immediate: Immediate | None = None,
 ) -> Server:
-    """Serve on host:port, or on bound `sockets`, or on a unix socket. Raises OSError."""
-    server = Server(handler, ssl_context, limits or Limits())
+    """Serve on host:port, or on bound `sockets`, or on a unix socket; `immediate` is asked first for GETs.
+
+    Raises OSError.
+    """
+    server = Server(handler, ssl_context, limits or Limits(), immediate)
     if unix is not None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

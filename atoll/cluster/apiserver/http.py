@@ -46,7 +46,7 @@ from atoll.cluster.apiserver.verbs.patch import CUSTOM_TYPES as CUSTOM_PATCH_TYP
 from atoll.kinds import schemas
 from atoll.kinds.decode import DecodeError, decode
 from atoll.objects.selectors import SelectorError, parse_fields
-from atoll.wire.messages import Handler, HttpRequest, HttpResponse
+from atoll.wire.messages import HttpRequest, HttpResponse
 
 log = logging.getLogger(__name__)
 
@@ -103,13 +103,29 @@ class Translator:
                 asked = self._take_apart(request, path, user)
                 context = asked.context
                 response = await self._resource(asked)
-        except ApiError as error:
-            response = refusal(error, request.headers.get("accept", ""))
-        except AtollError as error:
-            response = refusal(ServerError(f"Internal error occurred: {error}"))
-        except Exception:
-            log.exception("%s %s", request.method, request.path)
-            response = refusal(ServerError("Internal error occurred: see the server's log"))
+        except Exception as error:
+            response = _refused(request, error)
+        return self._finished(request, path, context, response)
+
+    def immediate(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer to the GET of one object, which needs no waiting; None for anything else."""
+        path = paths.parse(request.path)
+        if path is None or not path.name or path.subresource or path.watch or request.method != "GET":
+            return None
+        context: Context | None = None
+        try:
+            asked = self._take_apart(request, path, self.identify(request))
+            if "get" not in asked.served.entry.verbs:
+                return None
+            context = asked.context
+            response = self._object(asked)
+        except Exception as error:
+            response = _refused(request, error)
+        return self._finished(request, path, context, response)
+
+    def _finished(
+        self, request: HttpRequest, path: Path | None, context: Context | None, response: HttpResponse
+    ) -> HttpResponse:
         if context is not None and context.warnings:
             response.headers.extend(("Warning", warning_header(text)) for text in context.warnings)
         if request.method == "HEAD":
@@ -228,11 +244,14 @@ class Translator:
                 self.api, asked.context, served, asked.namespace, path.name, path.subresource
             )
             return self._answer(asked, answer)
+        return self._object(asked)
+
+    def _object(self, asked: Asked) -> HttpResponse:
         version = ""
         if asked.request.query:
             version = (parse_query(asked.request.query).get("resourceVersion") or [""])[0]
-        record = get(self.api, served, asked.namespace, path.name, version)
-        return self._ok(asked.form, self.encoder.record(served, record, asked.form))
+        record = get(self.api, asked.served, asked.namespace, asked.path.name, version)
+        return self._ok(asked.form, self.encoder.record(asked.served, record, asked.form))
 
     def _list(self, asked: Asked, options: ListOptions) -> HttpResponse:
         served = asked.served
@@ -388,6 +407,15 @@ class Translator:
         return HttpResponse(status, [("Content-Type", form.content_type), NO_CACHE], body)
 
 
+def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
+    if isinstance(error, ApiError):
+        return refusal(error, request.headers.get("accept", ""))
+    if isinstance(error, AtollError):
+        return refusal(ServerError(f"Internal error occurred: {error}"))
+    log.error("%s %s", request.method, request.path, exc_info=error)
+    return refusal(ServerError("Internal error occurred: see the server's log"))
+
+
 def _named_by(field_selector: str) -> str:
     """The one name that a field selector asks for; "" if none."""
     if "metadata.name" not in field_selector:
@@ -405,8 +433,8 @@ def http_handler(
     *,
     streaming: Streaming | None = None,
     connect: Mapping[tuple[str, str, str], Streaming] | None = None,
-) -> Handler:
-    """The handler for a server; also makes `LocalClient.raw` work.
+) -> Translator:
+    """The handler for a server, and its `immediate`; also makes `LocalClient.raw` work.
 
     `connect`: subresources that another part answers whole, by (group, plural, subresource): ("cluster.karmada.io",
     "clusters", "proxy") of a hub. They are authorized here like any other.
