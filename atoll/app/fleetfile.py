@@ -187,9 +187,10 @@ class _Reader:
         if not found.get("clusters"):
             raise self.fail(node, f"{key}.clusters", "a fleet needs at least one cluster")
         seen: set[str] = set()
-        for cluster in found["clusters"]:
+        items = next(value for name, value in node.value if name.value == "clusters").value
+        for index, (item, cluster) in enumerate(zip(items, found["clusters"], strict=True)):
             if cluster.name in seen or cluster.name == "hub":
-                raise self.fail(node, f"{key}.clusters", f"the name {cluster.name!r} is taken")
+                raise self.fail(item, f"{key}.clusters[{index}].name", f"the name {cluster.name!r} is taken")
             seen.add(cluster.name)
         return found
 

@@ -80,7 +80,12 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
 @cluster.command()
 @click.argument("name")
 def delete(name: str) -> None:
-    """Delete the cluster NAME and all that was in it."""
+    """Delete the cluster NAME and all that was in it.
+
+    \b
+    Example:
+      atoll cluster delete ci
+    """
     from atoll.app import launch
     from atoll.app.state import fleet_state
     from atoll.cli.fleet import default_path
@@ -97,7 +102,12 @@ def delete(name: str) -> None:
 @cluster.command(name="list")
 @output_option("json", "yaml")
 def list_clusters(output: str | None) -> None:
-    """List throw-away clusters."""
+    """List throw-away clusters.
+
+    \b
+    Example:
+      atoll cluster list
+    """
     from atoll.app.state import fleet_names, fleet_state
 
     rows = []

@@ -147,9 +147,23 @@ def down(fleet: str, purge: bool, every: bool) -> None:
         was_running = launch.stop(state, purge=purge)
         if purge:
             files.remove(default_path(), contexts)
+            _restore(set(contexts))
         click.echo(
             f"fleet {name}: {'stopped' if was_running else 'was not running'}{', state deleted' if purge else ''}"
         )
+
+
+def _restore(removed: set[str]) -> None:
+    """Another fleet that runs may have contexts of the same names: they are its own again."""
+    from atoll.app import launch
+    from atoll.app.state import fleet_names, fleet_state
+
+    for name in fleet_names():
+        state = fleet_state(name)
+        if state.supervisor_pid() is not None:
+            spec = launch.read_fleet(state)
+            if removed & set(_contexts(spec)):
+                merge_kubeconfig(state, spec, None)
 
 
 @click.command()

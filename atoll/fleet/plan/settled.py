@@ -55,9 +55,9 @@ _ALLOCATED = frozenset(("clusterIP", "clusterIPs", "ipFamilies", "nodePort", "he
 
 def is_settled(change: FieldChange) -> bool:
     """A field that the new configuration leaves to the server, which would write the same again."""
-    if change.new is not None:
-        return False
     name = change.path.rpartition(".")[2]
+    if change.new is not None:
+        return name == "targetPort" and change.new == 0  # Go writes the zero; the server takes it for `port`
     return name in _ALLOCATED or change.old in _DEFAULTS.get(name, ())
 
 
