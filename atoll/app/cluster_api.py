@@ -154,6 +154,11 @@ class ClusterApi:
             return HttpResponse(200, [("Content-Type", "text/plain")], b"ok")
         if request.path == f"/apis/{shown.SHOWN}":
             return _json(shown.resource_list())
+        if request.path == "/openapi/v3":
+            return _json(shown.openapi_index())
+        if request.path == f"/openapi/v3/apis/{shown.SHOWN}":
+            answer = await self._client.raw("GET", f"/openapi/v3/apis/{shown.STORED}")
+            return HttpResponse(answer.status, [("Content-Type", "application/json")], shown.openapi(answer.body))
         path = paths.parse(request.path)
         if path is None or (path.group, path.version, path.plural) != (
             CLUSTERS.group, CLUSTERS.version, CLUSTERS.plural,

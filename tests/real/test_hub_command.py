@@ -169,6 +169,12 @@ def test_clusters_are_shown_as_karmadas(leading: Kubectl) -> None:
     assert 'clusters.cluster.karmada.io "nobody" not found' in missing.stderr
 
 
+def test_clusters_are_explained(leading: Kubectl) -> None:
+    explained = until(lambda: leading("explain", f"{CLUSTERS}.spec"), "OpenAPI comes in the background")
+    assert "GROUP:      cluster.karmada.io" in explained
+    assert "apiEndpoint" in explained
+
+
 def test_watches_and_waits_work(leading: Kubectl) -> None:
     waiting = subprocess.Popen(
         [BIN / "kubectl", "wait", f"{CLUSTERS}/m", "--for=jsonpath={.metadata.labels.seen}=yes", "--timeout=20s"],

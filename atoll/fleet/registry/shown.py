@@ -86,3 +86,20 @@ def resource_list() -> Object:
         "groupVersion": SHOWN,
         "resources": [{**own, "categories": ["karmada-io"]}, proxy, status],
     }
+
+
+def openapi_index() -> Object:
+    """What /openapi/v3 answers."""
+    path = f"apis/{SHOWN}"
+    return {"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}"}}}
+
+
+def openapi(document: bytes) -> bytes:
+    """The hub's OpenAPI of our group as that of the shown one."""
+    old, new = STORED_CLUSTERS.group, CLUSTERS.group
+    named = document.replace(old.encode(), new.encode())
+    return named.replace(_reversed(old).encode(), _reversed(new).encode())
+
+
+def _reversed(group: str) -> str:
+    return ".".join(reversed(group.split(".")))
