@@ -56,14 +56,15 @@ class Reviews:
 
     def self_access(self, user: User, obj: Object, namespace: str) -> Object:
         spec = obj.get("spec") or {}
-        _one_kind_of_attributes(obj, spec)
+        _refuse(obj, _attribute_problems(spec))
         return {**obj, "status": self._decide(_attributes(user, spec))}
 
     def access(self, user: User, obj: Object, namespace: str) -> Object:
         spec = obj.get("spec") or {}
-        _one_kind_of_attributes(obj, spec)
+        problems = _attribute_problems(spec)
         if not spec.get("user") and not spec.get("groups"):
-            raise _invalid(obj, "spec.user", 'Invalid value: "": at least one of user or group must be specified')
+            problems.append(("spec.user", 'Invalid value: "": at least one of user or group must be specified'))
+        _refuse(obj, problems)
         extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
         subject = User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra)
         return {**obj, "status": self._decide(_attributes(subject, spec))}
@@ -123,17 +124,11 @@ class Reviews:
         seconds = spec.get("expirationSeconds") or _DEFAULT_TOKEN_SECONDS
         audiences = spec.get("audiences") or [self._tokens.issuer]
         if seconds < _MIN_TOKEN_SECONDS:
-            raise _invalid(
-                obj,
-                "spec.expirationSeconds",
-                f"Invalid value: {seconds}: may not specify a duration less than 10 minutes",
-            )
+            why = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes"
+            raise _invalid(obj, ("spec.expirationSeconds", why))
         if seconds > _MAX_TOKEN_SECONDS:
-            raise _invalid(
-                obj,
-                "spec.expirationSeconds",
-                f"Invalid value: {seconds}: may not specify a duration larger than 2^32 seconds",
-            )
+            why = f"Invalid value: {seconds}: may not specify a duration larger than 2^32 seconds"
+            raise _invalid(obj, ("spec.expirationSeconds", why))
         bound = self._bound(namespace, name, spec.get("boundObjectRef"))
         metadata = {**(obj.get("metadata") or {}), "name": name, "namespace": namespace}
         metadata["creationTimestamp"] = rfc3339(self._clock.wall())
@@ -212,29 +207,31 @@ def _attributes(user: User, spec: Object) -> Attributes:
     )
 
 
-def _one_kind_of_attributes(obj: Object, spec: Object) -> None:
+def _attribute_problems(spec: Object) -> list[tuple[str, str]]:
     given = [key for key in ("resourceAttributes", "nonResourceAttributes") if spec.get(key) is not None]
     if len(given) == 2:
-        raise _invalid(
-            obj,
-            "spec.nonResourceAttributes",
-            "Invalid value: cannot be specified in combination with resourceAttributes",
-        )
+        why = "Invalid value: cannot be specified in combination with resourceAttributes"
+        return [("spec.nonResourceAttributes", why)]
     if not given:
-        raise _invalid(
-            obj,
-            "spec.resourceAttributes",
-            "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        )
+        why = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        return [("spec.resourceAttributes", why)]
+    return []
 
 
-def _invalid(obj: Object, field: str, message: str) -> Invalid:
+def _refuse(obj: Object, problems: list[tuple[str, str]]) -> None:
+    """Raises Invalid with all of them."""
+    if problems:
+        raise _invalid(obj, *problems)
+
+
+def _invalid(obj: Object, *problems: tuple[str, str]) -> Invalid:
     """Access reviews are refused without their kind, as upstream does."""
     kind, group = str(obj.get("kind") or ""), str(obj.get("apiVersion") or "").partition("/")[0]
-    causes = [{"reason": "FieldValueInvalid", "message": message, "field": field}]
+    causes = [{"reason": "FieldValueInvalid", "message": message, "field": field} for field, message in problems]
     if group == "authorization.k8s.io":
         kind = ""
     details: Object = {"group": group, "causes": causes}
     if kind:
         details["kind"] = kind
-    return Invalid(f'{kind}.{group} "" is invalid: {field}: {message}', details=details)
+    told = ", ".join(f"{field}: {message}" for field, message in problems)
+    return Invalid(f'{kind}.{group} "" is invalid: {f"[{told}]" if len(problems) > 1 else told}', details=details)

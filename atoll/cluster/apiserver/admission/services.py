@@ -67,8 +67,8 @@ class ServiceAllocation:
         address = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
         if not address:
             address = self._free_address(key, request.dry_run)
-        elif address != "None" and address != old.get("clusterIP"):
-            self._claim_address(request, key, address)
+        elif address != "None" and not old.get("clusterIP"):
+            self._claim_address(request, key, address)  # one that stands may not change: validation says so
         spec["clusterIP"] = address
         spec["clusterIPs"] = [address]
         if "ipFamilies" not in spec:
@@ -124,9 +124,7 @@ class ServiceAllocation:
         except ValueError:
             return  # validation words this
         if address not in self._network:
-            why = (
-                f"failed to allocate IP {text}: the provided network does not match the current range"
-            )
+            why = f"failed to allocate IP {text}: the provided network does not match the current range"
             raise _invalid(request, "spec.clusterIPs", [text], why)
         if not self._take(self._ips, text, key, request.dry_run):
             raise _invalid(

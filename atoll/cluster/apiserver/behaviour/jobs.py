@@ -192,16 +192,39 @@ def job_update(new: Object, old: Object) -> Errors:
 def _job_template_update(errors: Errors, spec: Object, old: Object) -> None:
     was = old["spec"]
     template, before = spec.get("template") or {}, was.get("template") or {}
-    not_started = was.get("suspend") and (old.get("status") or {}).get("startTime") is None
-    if not_started:
-        before = _mutable_directives(template, before)
-    if template != before:
+    if _at_rest(old):
+        pod = template.get("spec") or {}
+        if pod != _mutable_resources(pod, _mutable_directives(template, before)["spec"]):
+            errors.append(bad_value("spec.template.spec", internal("core.PodSpec", pod), checks.IMMUTABLE))
+    elif template != before:
         shown = internal("core.PodTemplateSpec", template)
         errors.append(bad_value("spec.template", shown, checks.IMMUTABLE))
 
 
+def _at_rest(job: Object) -> bool:
+    """Suspended, and either never started or brought to rest since."""
+    status = job.get("status") or {}
+    rests = any(
+        item.get("type") == "Suspended" and item.get("status") == "True" for item in status.get("conditions") or ()
+    )
+    return bool(job["spec"].get("suspend")) and (status.get("startTime") is None or rests) and not status.get("active")
+
+
+def _mutable_resources(pod: Object, before: Object) -> Object:
+    """`before` with the resources of `pod`'s containers, by which a queue sets how large a suspended job runs."""
+    found = dict(before)
+    for field in ("containers", "initContainers"):
+        new, old = pod.get(field) or (), before.get(field) or ()
+        if len(new) == len(old) and old:
+            found[field] = [
+                {**was, "resources": now.get("resources") or {}} if was.get("name") == now.get("name") else was
+                for now, was in zip(new, old, strict=True)
+            ]
+    return found
+
+
 def _mutable_directives(template: Object, before: Object) -> Object:
-    """A suspended job that never ran may change where its pods go, and their resources."""
+    """`before` with what a suspended job may change of where its pods go."""
     pod, was = template.get("spec") or {}, dict(before.get("spec") or {})
     for field in ("nodeSelector", "tolerations", "schedulingGates"):
         if field in pod:

@@ -63,13 +63,19 @@ def _policy_peer(errors: Errors, path: str, peer: Object) -> None:
     if block is not None:
         if not block.get("cidr"):
             errors.append(required(f"{path}.ipBlock.cidr"))
-        elif checks.parse_ip(block["cidr"].partition("/")[0]) is None or "/" not in block["cidr"]:
+        elif not _is_cidr(block["cidr"]):
             why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
             errors.append(bad_value(f"{path}.ipBlock.cidr", block["cidr"], why))
     if not peer:
         errors.append(required(path, "must specify a peer"))
     elif len(peer) > 1 and block is not None:
         errors.append(not_allowed(path, "may not specify both ipBlock and another peer"))
+
+
+def _is_cidr(text: str) -> bool:
+    address, slash, bits = text.partition("/")
+    parsed = checks.parse_ip(address)
+    return bool(slash) and parsed is not None and bits.isdigit() and int(bits) <= parsed.max_prefixlen
 
 
 def network_policy_update(new: Object, old: Object) -> Errors:
@@ -218,9 +224,7 @@ def service_cidr(obj: Object) -> Errors:
     if not blocks:
         errors.append(required("spec.cidrs", "at least one CIDR required"))
     for index, block in enumerate(blocks):
-        address, slash, bits = block.partition("/")
-        parsed = checks.parse_ip(address)
-        if not slash or parsed is None or not bits.isdigit() or int(bits) > parsed.max_prefixlen:
+        if not _is_cidr(block):
             why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
             errors.append(bad_value(f"spec.cidrs[{index}]", block, why))
     return errors

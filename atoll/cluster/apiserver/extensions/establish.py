@@ -3,6 +3,8 @@ deleted CRD are cleaned up. All of it happens in the write of the CRD itself, be
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from atoll.base.clock import rfc3339
 from atoll.base.errors import NotFound
 from atoll.cluster.apiserver.api import Api
@@ -99,25 +101,19 @@ class Definitions:
         wanted = crd["spec"]["names"]
         resources, kinds = self._taken(crd)
         accepted: Object = dict(status.get("acceptedNames") or {})
-        reason, message = "NoConflicts", "no conflicts found"
-        for field, label, used in (
-            ("plural", "Plural", resources),
-            ("singular", "Singular", resources),
-            ("kind", "Kind", kinds),
-            ("listKind", "ListKind", kinds),
-        ):
-            name = wanted.get(field, "")
-            if name != accepted.get(field) and name in used:
-                reason, message = f"{label}Conflict", f'"{name}" is already in use'
-            else:
-                accepted[field] = name
+        conflict = ("NoConflicts", "no conflicts found")  # the last one found is told, in upstream's order
+        for field in ("plural", "singular"):
+            conflict = _accept(field, wanted, accepted, resources) or conflict
         clashing = [
             name
             for name in wanted.get("shortNames") or ()
             if name in resources and name not in (accepted.get("shortNames") or ())
         ]
         if clashing:
-            reason, message = "ShortNamesConflict", ", ".join(f'"{name}" is already in use' for name in clashing)
+            conflict = ("ShortNamesConflict", ", ".join(f'"{name}" is already in use' for name in clashing))
+        for field in ("kind", "listKind"):
+            conflict = _accept(field, wanted, accepted, kinds) or conflict
+        reason, message = conflict
         for field in ("shortNames", "categories"):
             if field in wanted and not (field == "shortNames" and clashing):
                 accepted[field] = wanted[field]
@@ -239,3 +235,12 @@ def _in_progress(crd: Object) -> Object:
 def _holds(crd: Object, kind: str) -> bool:
     conditions = (crd.get("status") or {}).get("conditions") or ()
     return any(item.get("type") == kind and item.get("status") == "True" for item in conditions)
+
+
+def _accept(field: str, wanted: Object, accepted: Object, used: Collection[str]) -> tuple[str, str] | None:
+    """Take the wanted name over unless another has it; (reason, message) if so."""
+    name = wanted.get(field, "")
+    if name != accepted.get(field) and name in used:
+        return f"{field[0].upper()}{field[1:]}Conflict", f'"{name}" is already in use'
+    accepted[field] = name
+    return None
