@@ -50,6 +50,7 @@ class Reflection:
             informer.add_handler(self._on_binding)
         view.on_template.append(self._on_template)
         view.clusters.on_change.append(self._on_member)
+        view.on_refused.append(self._templates.queue.add)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -210,8 +211,12 @@ class Reflection:
         clusters = [item["name"] for item in binding["spec"].get("clusters") or ()]
         for snapshot in binding["spec"].get("requiredBy") or ():
             clusters += [item["name"] for item in snapshot.get("clusters") or () if item["name"] not in clusters]
+        refused = self._view.refused(key)
         for name in sorted(set(clusters)):
-            found.append(aggregated_item(name, works.get(name), self._view.members.get(name)))
+            item = aggregated_item(name, works.get(name), self._view.members.get(name))
+            if name in refused:
+                item |= {"applied": False, "appliedMessage": refused[name]}
+            found.append(item)
         return found
 
     async def _write_template_status(

@@ -98,6 +98,8 @@ class View:
         self.on_template: list[Callable[[TemplateKey, Object | None, Object | None], None]] = []
         self.on_decided: list[Callable[[TemplateKey], None]] = []
         self._decided: dict[TemplateKey, tuple[float, int]] = {}  # when, and the binding's generation then
+        self.on_refused: list[Callable[[TemplateKey], None]] = []
+        self._refused: dict[TemplateKey, dict[str, str]] = {}  # → cluster → why no manifest can be made for it
         self._templates: dict[tuple[str, str], Informer] = {}
         self._unserved: set[tuple[str, str]] = set()
         self._retries: set[asyncio.Task[None]] = set()
@@ -126,8 +128,26 @@ class View:
         _, generation = self._decided.get(key, (-1.0, 0))
         return int(binding["metadata"].get("generation") or 0) == generation
 
+    def refuse(self, key: TemplateKey, cluster: str, why: str) -> None:
+        """No manifest can be made of the template for the cluster; "" once one can."""
+        before = self._refused.get(key, {})
+        if before.get(cluster, "") == why:
+            return
+        now = {name: text for name, text in {**before, cluster: why}.items() if text}
+        if now:
+            self._refused[key] = now
+        else:
+            self._refused.pop(key, None)
+        for handler in self.on_refused:
+            handler(key)
+
+    def refused(self, key: TemplateKey) -> dict[str, str]:
+        """Cluster → why what it has is not what the template and its overrides say."""
+        return self._refused.get(key, {})
+
     def forget(self, key: TemplateKey) -> None:
         self._decided.pop(key, None)
+        self._refused.pop(key, None)
 
     def wait_for(self) -> tuple[Informer, ...]:
         return (

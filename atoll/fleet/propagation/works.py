@@ -165,7 +165,9 @@ class Works:
         except UserError as error:
             self._view.recorder.event(template, WARNING, "ApplyOverridePolicyFailed", error.message)
             log.info("%s for %s: %s", key, cluster.name, error.message)
+            self._view.refuse(key, cluster.name, error.message)
             return
+        self._view.refuse(key, cluster.name, "")
         manifest = manifests.marked(
             manifest, work=key.work, work_namespace=space,
             generation=int(template["metadata"].get("generation") or 0), uid=template["metadata"].get("uid", ""),
