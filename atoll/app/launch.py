@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -126,7 +127,10 @@ def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:
     from atoll.app import programs
 
     keys = programs.make_keys(state, fleet)
+    gc.disable()  # imports make many objects and no garbage
     programs.preload(fleet)
+    gc.freeze()
+    gc.enable()
     os.waitpid(keys, 0)
     sys.stdout.flush()
     sys.stderr.flush()

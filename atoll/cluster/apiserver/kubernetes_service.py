@@ -5,6 +5,7 @@ Written at the start, as upstream's kubernetesservice controller does; level: wh
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from atoll.base.errors import AlreadyExists, NotFound
@@ -33,7 +34,6 @@ async def publish(client: Client, *, cluster_ip: str, address: str, port: int) -
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },
     }
-    await _ensure(client, SERVICES, service, "spec", {"ports": service["spec"]["ports"]})  # type: ignore[index]
     ports = [{"name": "https", "port": port, "protocol": "TCP"}]
     subsets = [{"addresses": [{"ip": address}], "ports": ports}]
     endpoints = {
@@ -46,7 +46,6 @@ async def publish(client: Client, *, cluster_ip: str, address: str, port: int) -
         },
         "subsets": subsets,
     }
-    await _ensure(client, ENDPOINTS, endpoints, "", {"subsets": subsets})
     ready = [{"addresses": [address], "conditions": {"ready": True}}]
     found = {
         "apiVersion": "discovery.k8s.io/v1",
@@ -56,7 +55,11 @@ async def publish(client: Client, *, cluster_ip: str, address: str, port: int) -
         "endpoints": ready,
         "ports": ports,
     }
-    await _ensure(client, ENDPOINT_SLICES, found, "", {"endpoints": ready, "ports": ports})
+    await asyncio.gather(  # in one commit
+        _ensure(client, SERVICES, service, "spec", {"ports": service["spec"]["ports"]}),  # type: ignore[index]
+        _ensure(client, ENDPOINTS, endpoints, "", {"subsets": subsets}),
+        _ensure(client, ENDPOINT_SLICES, found, "", {"endpoints": ready, "ports": ports}),
+    )
 
 
 async def _ensure(client: Client, resource: Resource, obj: Object, field: str, wanted: Object) -> None:

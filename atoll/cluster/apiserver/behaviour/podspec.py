@@ -18,7 +18,8 @@ _RESTART = ("Always", "OnFailure", "Never")
 _DNS = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _SYSCTL_SEPARATORS = str.maketrans("/", ".")
-_TOKEN_VOLUME = re.compile(rb'"kube-api-access-[bcdfghjklmnpqrstvwxz2456789]{5}"')
+_TOKEN_VOLUME = b'"kube-api-access-'
+_TOKEN_SUFFIX = re.compile(rb'[bcdfghjklmnpqrstvwxz2456789]{5}"')
 _MOST_REMEMBERED_BYTES = 16 * 1024
 _SOME_TOKEN_VOLUME = b'"kube-api-access-zzzzz"'
 _PLAIN = frozenset(
@@ -46,8 +47,11 @@ def _is_known_good(spec: Object, is_pod: bool) -> bool:
     encoded = bytes(memoryview(orjson.dumps(spec)))  # kept: without the room that orjson wrote in
     if len(encoded) > _MOST_REMEMBERED_BYTES or b'"ephemeral":' in encoded:
         return False
-    token = _TOKEN_VOLUME.search(encoded)
-    return _is_good(encoded if token is None else encoded.replace(token[0], _SOME_TOKEN_VOLUME), is_pod)
+    at = encoded.find(_TOKEN_VOLUME)
+    token = None if at < 0 else _TOKEN_SUFFIX.match(encoded, at + len(_TOKEN_VOLUME))
+    return _is_good(
+        encoded if token is None else encoded.replace(encoded[at : token.end()], _SOME_TOKEN_VOLUME), is_pod
+    )
 
 
 @functools.lru_cache(maxsize=512)
