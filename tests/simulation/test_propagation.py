@@ -196,6 +196,8 @@ def test_resources_may_be_preserved_on_deletion() -> None:
             await lab.client.delete(CONFIGMAPS, "settings", "default")
             await lab.until(lambda: _equals(lab.get(CONFIGMAPS, "settings"), None), 2)
             assert await _present(lab, CONFIGMAPS, "settings", ALL)
+            left = await lab.in_member("member1", CONFIGMAPS, "settings")
+            assert names.PREFIX not in str(left["metadata"].get("labels")) + str(left["metadata"].get("annotations"))
 
     run_virtual(story())
 

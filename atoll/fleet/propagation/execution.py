@@ -266,7 +266,10 @@ class Execution:
         if not finalizers:
             return
         forget = (metadata.get("annotations") or {}).get(names.FORGET) == "true" or self._is_abandoned(metadata)
-        if not forget and not work["spec"].get("preserveResourcesOnDeletion"):
+        if forget or work["spec"].get("preserveResourcesOnDeletion"):
+            if member is not None and member.ready:
+                await self._release_copies(member, work)
+        else:
             if member is None:
                 if self._view.clusters.informer.get(names.cluster_of(metadata["namespace"]) or "") is not None:
                     return
@@ -289,6 +292,20 @@ class Execution:
         if cluster is None or "deletionTimestamp" not in cluster["metadata"] or (member is not None and member.ready):
             return False
         return str((cluster["metadata"].get("annotations") or {}).get(names.ORPHAN, "")).lower() == "true"
+
+    async def _release_copies(self, member: Member, work: Object) -> None:
+        """What stays is nobody's: the marks that say otherwise are taken off."""
+        marks = (names.WORK_NAME, names.WORK_NAMESPACE, names.TEMPLATE_GENERATION, names.TEMPLATE_UID)
+        patch = {"metadata": {"labels": {names.MANAGED: None}, "annotations": dict.fromkeys(marks)}}
+        for manifest in work["spec"]["workload"].get("manifests") or ():
+            space, name = manifest["metadata"].get("namespace"), manifest["metadata"]["name"]
+            with suppress(ApiError):  # gone, or not allowed: either way it stays as it is
+                resource = await self._resource(member, manifest)
+                live = member.managed(resource, name, space)
+                if live is None:
+                    live = await member.call(member.client.get(resource, name, space))
+                if _is_ours(live, work):
+                    await member.call(member.client.patch(resource, name, patch, space))
 
     async def _delete_copies(self, member: Member, work: Object) -> bool:
         """Whether all are gone for sure."""
