@@ -207,3 +207,17 @@ def test_a_part_may_answer_a_subresource_of_its_own() -> None:
         assert response.body == b"there" and seen == [("system:admin", "a", "/api/v1")]
 
     asyncio.run(main())
+
+
+def test_json_is_indented_for_people() -> None:
+    async def scenario(ask: Ask) -> None:
+        await ask("POST", CONFIG_MAPS, config_map("a"))
+        plain = (await ask("GET", f"{CONFIG_MAPS}/a")).body
+        assert b"\n" not in plain
+        for path, agent in ((f"{CONFIG_MAPS}/a", "curl/8.1"), (f"{CONFIG_MAPS}/a?pretty=true", "kubectl/v1")):
+            shown = (await ask("GET", path, user_agent=agent)).body
+            assert shown.startswith(b'{\n  "') and orjson.loads(shown) == orjson.loads(plain)
+        assert (await ask("GET", f"{CONFIG_MAPS}/a?pretty=false", user_agent="curl/8.1")).body == plain
+        assert b"\n  " in (await ask("GET", "/nothing", user_agent="curl/8.1")).body
+
+    ask_all(scenario)

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalError, ServerError, UnsupportedMediaType
 from atoll.client.port import APPLY_PATCH
 from atoll.cluster.apiserver import bodies, encode, paths, problems
@@ -51,6 +53,7 @@ from atoll.wire.messages import HttpRequest, HttpResponse
 log = logging.getLogger(__name__)
 
 _MIN_WATCH_SECONDS = 1800
+_READERS = ("curl/", "Wget/", "Mozilla/5.0")  # programs that show people what they get
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -128,6 +131,9 @@ class Translator:
     ) -> HttpResponse:
         if context is not None and context.warnings:
             response.headers.extend(("Warning", warning_header(text)) for text in context.warnings)
+        read = "pretty=" in request.query or request.headers.get("user-agent", "").startswith(_READERS)
+        if read and (path is None or path.subresource not in _CONNECTING):
+            _indent(request, response)
         if request.method == "HEAD":
             response.body = b""
         self._count(request, path, response.status)
@@ -414,6 +420,17 @@ def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
         return refusal(ServerError(f"Internal error occurred: {error}"))
     log.error("%s %s", request.method, request.path, exc_info=error)
     return refusal(ServerError("Internal error occurred: see the server's log"))
+
+
+def _indent(request: HttpRequest, response: HttpResponse) -> None:
+    """Indent JSON that a person reads, unless they say otherwise; OpenAPI documents never are."""
+    given = parse_query(request.query).get("pretty")
+    if given and given[0] and given[0].lower() not in ("1", "t", "true"):
+        return
+    if response.stream is not None or not response.body or request.path.startswith("/openapi"):
+        return
+    if any(name == "Content-Type" and value.startswith("application/json") for name, value in response.headers):
+        response.body = orjson.dumps(orjson.loads(response.body), option=orjson.OPT_INDENT_2)
 
 
 def _named_by(field_selector: str) -> str:

@@ -53,7 +53,7 @@ def config_map(obj: Object) -> Errors:
         checks.named(errors, f"binaryData[{key}]", key, checks.config_key_errors)
         size += _bytes(value)
     if size > MAX_BYTES:
-        errors.append(too_long("", MAX_BYTES))
+        errors.append(too_long("[]", MAX_BYTES))
     return errors
 
 
