@@ -218,6 +218,6 @@ def test_json_is_indented_for_people() -> None:
             shown = (await ask("GET", path, user_agent=agent)).body
             assert shown.startswith(b'{\n  "') and orjson.loads(shown) == orjson.loads(plain)
         assert (await ask("GET", f"{CONFIG_MAPS}/a?pretty=false", user_agent="curl/8.1")).body == plain
-        assert b"\n  " in (await ask("GET", "/nothing", user_agent="curl/8.1")).body
+        assert b"\n  " in (await ask("GET", f"{CONFIG_MAPS}/nothing", user_agent="curl/8.1")).body
 
     ask_all(scenario)
