@@ -412,7 +412,10 @@ def _failure(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
         status = None
     if not isinstance(status, dict) or status.get("kind") != "Status":
         text = body[:500].decode(errors="replace").strip()
-        status = {"message": text or f"the server answered {response.status} {response.reason}"}
+        answered = f"the server answered {response.status} {response.reason}"
+        if text and response.status >= 500:
+            text = f"{answered}: {text}"
+        status = {"message": text or answered}
     error = from_status(status, response.status)
     after = response.headers.get("Retry-After", "")
     if error.retry_after_seconds is None and after.isdigit():
