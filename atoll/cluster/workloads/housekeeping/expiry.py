@@ -32,9 +32,14 @@ class EventExpiry:
             self.loop.queue.add_after(key(new), max(1.0, self._left(new)))
 
     def _left(self, event: Object) -> float:
+        """From when it was last written, as an etcd lease counts; what it tells of may be long ago."""
+        metadata, now = event["metadata"], self._clock.wall()
         told = event.get("lastTimestamp") or (event.get("series") or {}).get("lastObservedTime")
-        at = told or event.get("eventTime") or event["metadata"]["creationTimestamp"]
-        return parse_rfc3339(at) + self._ttl - self._clock.wall()
+        left = parse_rfc3339(told or event.get("eventTime") or metadata["creationTimestamp"]) + self._ttl - now
+        if left > 0:
+            return left
+        written = [item["time"] for item in metadata.get("managedFields") or () if item.get("time")]
+        return max(map(parse_rfc3339, (metadata["creationTimestamp"], *written))) + self._ttl - now
 
     async def _reconcile(self, name: Key) -> float | None:
         event = self._events.by_key(name)
