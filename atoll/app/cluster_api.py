@@ -181,11 +181,11 @@ class ClusterApi:
         name = next((headers[key] for key in front.user_headers if headers.get(key)), "")
         if not name:
             raise Unauthorized("Unauthorized")
-        groups = [item.strip() for key in front.group_headers for item in headers.get(key, "").split(",")]
+        groups = [item for key in front.group_headers for item in request.values(key)]
         extra = {
-            unquote(key.removeprefix(prefix)): tuple(item.strip() for item in value.split(","))
+            unquote(key.removeprefix(prefix)): tuple(request.values(key))
             for prefix in front.extra_prefixes
-            for key, value in headers.items()
+            for key in headers
             if key.startswith(prefix)
         }
         return User(name, tuple(item for item in groups if item), extra=extra)

@@ -190,6 +190,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._headed = False
         self._url = b""
         self._headers: dict[str, str] = {}
+        self._repeated: dict[str, list[str]] | None = None
         self._head_size = 0
         self._raw_size = 0
         self._body: list[bytes] = []
@@ -209,7 +210,13 @@ class HttpProtocol(asyncio.BufferedProtocol):
         key = _header_name(name)
         text = value.decode("latin-1") if value else ""
         held = self._headers.get(key)
-        self._headers[key] = text if held is None else f"{held}, {text}"
+        if held is None:
+            self._headers[key] = text
+        else:
+            self._headers[key] = f"{held}, {text}"
+            if self._repeated is None:
+                self._repeated = {}
+            self._repeated.setdefault(key, [held]).append(text)
         self._head_size += len(key) + len(text)
         if self._head_size > self._limits.head_bytes:
             self._refuse(plain_error(431, "request header fields too large"))
@@ -263,6 +270,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._certificate,
             self._remote,
             target,
+            self._repeated,
         )
 
     def _refuse(self, answer: HttpResponse | None) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,13 @@ class HttpRequest:
     peer_certificate: bytes | None = None  # DER, verified against the server's client CA
     remote: str = ""
     target: str = ""  # as it was sent, still encoded: for proxies
+    repeated: Mapping[str, Sequence[str]] | None = None  # headers that came more than once, each value by itself
+
+    def values(self, name: str) -> list[str]:
+        """Each value of a header (name in lower case) whose values may hold commas."""
+        if self.repeated is not None and name in self.repeated:
+            return list(self.repeated[name])
+        return [self.headers[name]] if name in self.headers else []
 
 
 @dataclass(slots=True)

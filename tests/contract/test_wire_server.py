@@ -24,7 +24,8 @@ from atoll.wire.tls import client_context, server_context
 
 async def echo(request: HttpRequest) -> HttpResponse:
     shown = f"{request.method} {request.path}?{request.query} {len(request.body)}".encode()
-    return HttpResponse(200, [("X-Seen", request.headers.get("x-a", ""))], shown)
+    seen = [("X-Seen", request.headers.get("x-a", "")), ("X-Each", "|".join(request.values("x-a")))]
+    return HttpResponse(200, seen, shown)
 
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -85,7 +86,7 @@ def test_chunked_bodies_repeated_headers_and_continue(play: Callable[..., None])
         )
         received = await exchange(server, request + b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")
         assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
-        assert b"X-Seen: 1, 2\r\n" in received and received.endswith(b"POST /? 7")
+        assert b"X-Seen: 1, 2\r\n" in received and b"X-Each: 1|2\r\n" in received and received.endswith(b"POST /? 7")
 
     play(scenario)
 

@@ -187,6 +187,8 @@ def test_watches_and_waits_work(leading: Kubectl) -> None:
 def test_rights_are_the_hubs_own(leading: Kubectl) -> None:
     denied = leading.run("--as=jane", "get", CLUSTERS)
     assert 'User "jane" cannot list resource "clusters" in API group "cluster.karmada.io"' in denied.stderr
+    smuggled = leading.run("--as=jane", "--as-group=x, system:masters", "get", CLUSTERS)
+    assert 'User "jane" cannot list' in smuggled.stderr
     leading("create", "clusterrole", "see", "--verb=get,list", f"--resource={CLUSTERS}")
     leading("create", "clusterrolebinding", "see", "--clusterrole=see", "--user=jane")
     until(lambda: leading.run("--as=jane", "get", CLUSTERS).returncode == 0, "jane may look")

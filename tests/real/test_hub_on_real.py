@@ -51,6 +51,10 @@ def _name(value: Any) -> str:
     return value if isinstance(value, str) else getattr(value, "__name__", "").removeprefix("test_")
 
 
+def test_what_is_left_out_exists() -> None:
+    assert set(ELSEWHERE) <= {name for module in MODULES for name in vars(module)}
+
+
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("world")) as running:

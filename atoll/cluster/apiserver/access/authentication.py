@@ -110,13 +110,9 @@ def impersonate(request: HttpRequest, user: User, authorizer: Authorizer) -> Use
     """The user that the Impersonate-* headers ask for, if `user` may. Raises Forbidden, BadRequest."""
     headers = request.headers
     name = headers.get("impersonate-user", "")
-    groups = [group.strip() for group in headers.get("impersonate-group", "").split(",") if group.strip()]
+    groups = [group for group in request.values("impersonate-group") if group]
     uid = headers.get("impersonate-uid", "")
-    extra = {
-        unquote(key[len(_EXTRA) :]): tuple(value.strip() for value in values.split(","))
-        for key, values in headers.items()
-        if key.startswith(_EXTRA)
-    }
+    extra = {unquote(key[len(_EXTRA) :]): tuple(request.values(key)) for key in headers if key.startswith(_EXTRA)}
     if not name:
         if groups or uid or extra:
             listed = ", ".join(f'"{group}"' for group in groups)
