@@ -9,16 +9,33 @@ from pathlib import Path
 from typing import TypeVar
 
 from atoll.app import launch
+from atoll.app.partitions import PartitionedClient, Partitions
 from atoll.app.state import FleetState
 from atoll.base.clock import SystemClock
+from atoll.base.errors import Unreachable
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import load
 from atoll.client.port import Client
-from atoll.fleet.registry.join import http_connect
+from atoll.fleet.registry.join import access_of
 from atoll.kinds.builtin import SECRETS
 from atoll.kinds.hub import CLUSTERS
+from atoll.objects.meta import condition
 
 T = TypeVar("T")
+_MEMBER_SECONDS = 5.0
+
+
+class _Silent(Partitions):
+    """Clusters that are known not to answer: a request there fails at once instead of after its deadline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reasons: dict[str, str] = {}
+
+    def check(self, member: str) -> None:
+        """Raises Unreachable."""
+        if member in self.reasons:
+            raise Unreachable(f"cluster {member} is not ready: {self.reasons[member]}")
 
 
 class Session:
@@ -36,18 +53,22 @@ class Session:
         return self.client(launch.member_kubeconfig(self._state, name), timeout_seconds=timeout_seconds)
 
     async def members(self) -> dict[str, Client]:
-        """Every joined cluster, by the hub's own credentials for it."""
+        """Every joined cluster, by the hub's own credentials for it. One that the hub can't reach is not asked."""
         hub = self.hub()
-        connect = http_connect(SystemClock())
+        silent = _Silent()
         found: dict[str, Client] = {}
         for cluster in (await hub.list(CLUSTERS)).items:
             reference = cluster["spec"].get("secretRef") or {}
             secret = None
             if reference:
                 secret = await hub.get(SECRETS, reference["name"], reference["namespace"])
-            client = connect(cluster, secret)
+            client = HttpClient(access_of(cluster, secret), clock=SystemClock(), timeout_seconds=_MEMBER_SECONDS)
             self._stack.push_async_callback(client.close)
-            found[cluster["metadata"]["name"]] = client
+            name = cluster["metadata"]["name"]
+            ready = condition(cluster, "Ready") or {}
+            if ready.get("status") in ("False", "Unknown"):
+                silent.reasons[name] = str(ready.get("message") or "it does not answer")
+            found[name] = PartitionedClient(client, name, silent)
         return found
 
     def client(self, path: Path, context: str | None = None, *, timeout_seconds: float = 10.0) -> HttpClient:
