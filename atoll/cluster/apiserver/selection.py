@@ -67,6 +67,8 @@ def selection(served: Served, label_selector: str, field_selector: str, name: st
         fields = parse_fields(field_selector).terms if field_selector else ()
     except SelectorError as error:
         raise BadRequest(str(error)) from None
+    if fields and served.resource.group == "events.k8s.io":
+        fields = tuple(_core_event_field(term) for term in fields)
     if name:
         fields += (FieldTerm(_NAME, True, name),)
     if fields:
@@ -79,6 +81,18 @@ def selection(served: Served, label_selector: str, field_selector: str, name: st
         field_values=served.behaviour.selectable_fields,
         by_node=served.store_resource == "pods",
     )
+
+
+def _core_event_field(term: FieldTerm) -> FieldTerm:
+    """events.k8s.io's name of a field as core's, in which events are stored. Raises BadRequest."""
+    field = term.field
+    if field.startswith("involvedObject.") or field in ("reportingComponent", "source"):
+        raise BadRequest(f"field label not supported: {field}")
+    if field.startswith("regarding."):
+        field = "involvedObject." + field.removeprefix("regarding.")
+    elif field == "reportingController":
+        field = "reportingComponent"
+    return FieldTerm(field, term.equal, term.value)
 
 
 def _check_selectable(served: Served, fields: tuple[FieldTerm, ...]) -> None:

@@ -150,7 +150,8 @@ class Reviews:
             return None
         kind = str(reference.get("kind"))
         if kind not in ("Pod", "Secret", "Node"):
-            raise BadRequest(f"cannot bind token to object of type {reference.get('apiVersion')}, Kind={kind}")
+            group, _, version = (reference.get("apiVersion") or "/").rpartition("/")
+            raise BadRequest(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
         name = str(reference.get("name"))
         record = self._store.get(Key(f"{kind.lower()}s", "" if kind == "Node" else namespace, name))
         if record is None:

@@ -24,4 +24,23 @@ walk.create("networkpolicies", {"metadata": {"name": "blocks"}, "spec": blocks})
 
 walk.raw("nobody", "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body={"spec": {}})
 
+for version, field in (
+    ("events.k8s.io/v1", "regarding.kind"),
+    ("events.k8s.io/v1", "involvedObject.kind"),
+    ("v1", "x"),
+):
+    root = "/api" if version == "v1" else "/apis"
+    path = f"{root}/{version}/namespaces/walk/events"
+    walk.raw(f"events-{version}-{field}", "GET", path, query=f"fieldSelector={field}%3DNone")
+for version in ("", "v1", "apps/v1"):
+    bound = {"kind": "ConfigMap", "name": "x", **({"apiVersion": version} if version else {})}
+    walk.create(
+        "serviceaccounts",
+        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": bound}},
+        f"bind-token-{version or 'none'}",
+        under="default",
+        sub="token",
+        kind=True,
+    )
+
 SCENARIOS = [walk]
