@@ -222,3 +222,28 @@ def test_a_group_with_a_comma_is_one_group():
         assert impersonate(both, admin, authorizer).groups[:2] == ("x", "system:masters")
 
     asyncio.run(check())
+
+
+def test_a_node_sees_only_what_its_pods_name():
+    async def check() -> None:
+        store, authorizer = await with_defaults()
+        volumes = [{"name": "v", "projected": {"sources": [{"secret": {"name": "mine"}}]}}]
+        spec = {"nodeName": "one", "serviceAccountName": "robot", "containers": [], "volumes": volumes}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": spec}
+        await store.write(Key("pods", "d", "p"), ABSENT, pod)
+
+        def may(node: str, verb: str, resource: str, name: str, sub: str = "") -> tuple[bool, str]:
+            user = User(f"system:node:{node}", ("system:nodes", "system:authenticated"))
+            decision = authorizer.authorize(Attributes(user, verb, "", "v1", resource, sub, "d", name))
+            return decision.allowed, decision.reason
+
+        stranger = "no relationship found between node '{}' and this object"
+        assert may("one", "get", "secrets", "mine") == (True, "Node")
+        assert may("two", "get", "secrets", "mine") == (False, stranger.format("two"))
+        assert may("one", "get", "secrets", "other") == (False, stranger.format("one"))
+        assert may("one", "list", "secrets", "") == (False, "No Object name found")
+        assert may("one", "create", "serviceaccounts", "robot", "token")[0]
+        assert not may("two", "create", "serviceaccounts", "robot", "token")[0]
+        assert may("two", "get", "pods", "p")[0]
+
+    asyncio.run(check())

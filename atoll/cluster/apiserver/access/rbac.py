@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from atoll.cluster.apiserver.access import nodes
 from atoll.cluster.apiserver.ports import Attributes, Decision, User
 from atoll.cluster.store.port import Key, Store
 
@@ -98,6 +99,8 @@ class RbacAuthorizer:
             if len(self._decisions) >= _CACHE_LIMIT:
                 self._decisions.clear()
             self._decisions[key] = decision
+        if decision.reason == _NODE and (why := nodes.unrelated(self._store, attributes)):
+            return Decision(False, why)
         return decision
 
     def rules_for(self, user: User, namespace: str) -> list[tuple[Rule, str]]:
@@ -131,8 +134,11 @@ class RbacAuthorizer:
             self._decisions.clear()
 
     def _collect(self, user: User, namespace: str) -> Iterable[tuple[Rule, str]]:
+        yield from self._bound(user, namespace)
         if "system:nodes" in user.groups:
-            yield from self._grant("ClusterRole", "system:node", "", "Node")
+            yield from self._grant("ClusterRole", "system:node", "", _NODE)
+
+    def _bound(self, user: User, namespace: str) -> Iterable[tuple[Rule, str]]:
         for record in self._store.scan(f"clusterrolebindings{_GROUP}"):
             binding = record.object
             subject = _subject(binding, user, "")
@@ -166,6 +172,7 @@ class RbacAuthorizer:
 
 _MASTER = Decision(True, "")
 _NO_OPINION = Decision(False, "")
+_NODE = "Node"  # why, for what nodes may as such
 
 
 def _role(ref: Object) -> str:
