@@ -6,11 +6,12 @@ from fleet_lab import POLICY, FleetLab, deployment, divided, fleet_lab, policy
 
 from atoll.fleet.plan.planner import make_plan
 from atoll.fleet.plan.read import read_clusters
-from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS
-from atoll.kinds.hub import OVERRIDE_POLICIES, RESOURCE_BINDINGS
+from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS, JOBS, NAMESPACES
+from atoll.kinds.hub import CLUSTERS, OVERRIDE_POLICIES, RESOURCE_BINDINGS
 from atoll.kinds.resource import Resource
 from atoll.runtime.virtual import run_virtual
 
+INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress", True)
 ALL = {"member1", "member2", "member3"}
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "default"},
           "data": {"a": "1"}}  # fmt: skip
@@ -21,6 +22,15 @@ BAD_OVERRIDE = {
         "resourceSelectors": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}],
         "overrideRules": [{"targetCluster": {"clusterNames": ["member2"]}, "overriders": {
             "plaintext": [{"path": "/spec/nope/x", "operator": "replace", "value": 1}]}}]}}  # fmt: skip
+
+JOB = {
+    "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "sum", "namespace": "default"}, "spec": {
+        "parallelism": 2, "completions": 6, "template": {
+            "metadata": {"annotations": {"scenario/exit-code": "0", "scenario/run-seconds": "1"}},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "busybox"}]}}}}  # fmt: skip
+FRONT = {
+    "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "front", "namespace": "default"},
+    "spec": {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}}  # fmt: skip
 
 
 async def _present(lab: FleetLab, resource: Resource, name: str, members: set[str]) -> bool:
@@ -76,5 +86,37 @@ def test_an_override_that_cannot_be_carried_out_is_told_where_the_copies_are_tol
         binding = await lab.get(RESOURCE_BINDINGS, "web-deployment")
         items = ((binding or {}).get("status") or {}).get("aggregatedStatus") or []
         return {one["clusterName"]: "" if one["applied"] else one.get("appliedMessage", "?") for one in items} == wanted
+
+    run_virtual(story())
+
+
+def test_what_can_not_be_replaced_does_not_keep_a_cluster_from_leaving() -> None:
+    async def story() -> None:
+        async with fleet_lab(members=2) as lab:
+            await lab.client.create(POLICY, policy("sum", kind="Job", api_version="batch/v1", **divided()))
+            await lab.client.create(JOBS, JOB)
+            held = {"suspension": {"dispatchingOnClusters": {"clusterNames": ["member2"]}}}
+            await lab.client.create(POLICY, policy("settings", kind="ConfigMap", api_version="v1", **held))
+            await lab.client.create(CONFIGMAPS, CONFIG)
+            await lab.client.create(POLICY, policy("front", kind="Ingress", api_version="networking.k8s.io/v1"))
+            await lab.client.create(INGRESSES, FRONT)
+            await lab.client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+            await lab.until(lambda: _finished(lab))
+            await lab.until(lambda: _present(lab, INGRESSES, "front", {"member1", "member2"}))
+            await lab.until(lambda: _present(lab, CONFIGMAPS, "settings", {"member1"}))
+            skip = {"metadata": {"labels": {"namespace.karmada.io/skip-auto-propagation": "true"}}}
+            await lab.client.patch(NAMESPACES, "shop", skip)
+            await lab.client.delete(CLUSTERS, "member1")
+            await lab.until(lambda: _left(lab), 10)
+            assert await _finished(lab)
+            again = await lab.in_member("member2", JOBS, "sum")
+            assert again["spec"]["completions"] == 3, "what is finished runs no second time"
+
+    async def _finished(lab: FleetLab) -> bool:
+        status = (await lab.client.get(JOBS, "sum", "default")).get("status") or {}
+        return any(item["type"] == "Complete" for item in status.get("conditions") or ())
+
+    async def _left(lab: FleetLab) -> bool:
+        return await lab.get(CLUSTERS, "member1", None) is None
 
     run_virtual(story())

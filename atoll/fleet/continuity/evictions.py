@@ -14,6 +14,9 @@ from typing import Any
 Object = dict[str, Any]
 LOST, TAINTED, SHIFTED = "ClusterNotReady", "TaintUntolerated", "Rescheduled"
 PRODUCER = "atoll"
+_PASSIVE = frozenset(
+    ("Ingress", "Service", "PersistentVolumeClaim", "PodDisruptionBudget", "HorizontalPodAutoscaler", "NetworkPolicy")
+)  # they do their work by being there
 
 
 def task(cluster: str, reason: str, message: str, now: str, replicas: int | None = None) -> Object:
@@ -52,24 +55,34 @@ def tasks(spec: Object) -> list[Object]:
 
 
 def replaced(binding: Object, known: Callable[[str], bool]) -> bool:
-    """Whether every target can be asked and runs all that it was given."""
+    """Whether every target can be asked and runs all that it was given; those held back by the policy do not count."""
     spec, status = binding["spec"], binding.get("status") or {}
     items = {item["clusterName"]: item for item in status.get("aggregatedStatus") or ()}
-    targets = spec.get("clusters") or ()
+    targets = [one for one in spec.get("clusters") or () if not is_suspended(spec, one["name"])]
+    kind = (spec.get("resource") or {}).get("kind")
     if not targets:
-        return False
+        return bool(spec.get("clusters"))
     for target in targets:
         item = items.get(target["name"])
         if item is None or not item.get("applied") or not known(target["name"]):
             return False
+        if kind in _PASSIVE:
+            continue
         wanted = target.get("replicas")
         shown = item.get("status") or {}
-        if wanted is None or ("replicas" not in shown and "readyReplicas" not in shown and "active" in shown):
+        if wanted is None or kind == "Job":
             if item.get("health") != "Healthy":
                 return False
         elif int(shown.get("availableReplicas") or shown.get("readyReplicas") or 0) < wanted:
             return False
     return True
+
+
+def is_suspended(spec: Object, cluster: str) -> bool:
+    """The policy holds back what changes in that cluster."""
+    suspension = spec.get("suspension") or {}
+    listed = (suspension.get("dispatchingOnClusters") or {}).get("clusterNames") or ()
+    return bool(suspension.get("dispatching")) or cluster in listed
 
 
 def revise(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from atoll.fleet import names
 from atoll.fleet.continuity import evictions, tolerance
 from atoll.fleet.model import ClusterView, Placement, Requirements
 from atoll.fleet.propagation import manifests
+from atoll.fleet.propagation.interpreters.batch import is_finished
 from atoll.fleet.propagation.interpreters.pods import requirements
 from atoll.fleet.propagation.interpreters.table import pod_spec
 from atoll.fleet.propagation.placement import Question, place
@@ -137,6 +138,11 @@ def _scheduled(
         frozenset(evicted), frozenset(lost), fresh, situation.reserved,
     )  # fmt: skip
     found = place(question, situation.clusters)
+    if standing and template["kind"] == "Job" and is_finished(template):
+        here = {cluster.name for cluster in situation.clusters if not cluster.deleting}
+        stays = {name: count for name, count in standing.items() if name in here}
+        found = replace(found, targets=stays, unplaced=0, reason="Success", message="It is finished, and stays.")
+        lost, evicted = {}, {}
     targets = found.targets
     if failback == "Never" and same and not fresh and standing and not (set(standing) & (set(lost) | set(evicted))):
         names_now = {cluster.name for cluster in situation.clusters}

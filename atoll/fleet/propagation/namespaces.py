@@ -59,9 +59,12 @@ class NamespaceSync:
     async def _reconcile(self, name: str) -> float | None:
         view = self._view
         namespace = view.namespaces.get(name)
-        if namespace is None or not _is_propagated(namespace):
+        if namespace is None:
             return None
         key = TemplateKey("v1", NAMESPACES.kind, None, name)
+        if not _is_propagated(namespace):
+            await self._let_leave(key)
+            return None
         if "deletionTimestamp" in namespace["metadata"]:
             return await self._delete(key, namespace)
         if view.binding(key) is not None:
@@ -87,6 +90,12 @@ class NamespaceSync:
             spec = {"workload": {"manifests": [manifest]}}
             await write_work(view, key, space, spec, {names.CONFLICT: "Abort"}, have.get(cluster.name))
         return None
+
+    async def _let_leave(self, key: TemplateKey) -> None:
+        """It was propagated before: what is in a cluster that leaves the fleet holds nothing up."""
+        leaving = {one.name for one in self._view.clusters.views() if one.deleting}
+        for cluster in sorted(self._view.works_of(key).keys() & leaving):
+            await self._leave_behind(key, cluster)
 
     async def _leave_behind(self, key: TemplateKey, cluster: str) -> None:
         """A cluster that leaves the fleet keeps its namespaces: others may live there."""

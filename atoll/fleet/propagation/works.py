@@ -239,9 +239,7 @@ def targets(binding: Object) -> tuple[dict[str, int | None], dict[str, int]]:
 
 def work_spec(manifest: Object, binding_spec: Object, cluster: str) -> Object:
     out: Object = {"workload": {"manifests": [manifest]}}
-    suspension = binding_spec.get("suspension") or {}
-    on_clusters = (suspension.get("dispatchingOnClusters") or {}).get("clusterNames") or ()
-    if suspension.get("dispatching") or cluster in on_clusters:
+    if evictions.is_suspended(binding_spec, cluster):
         out["suspendDispatching"] = True
     if binding_spec.get("preserveResourcesOnDeletion"):
         out["preserveResourcesOnDeletion"] = True

@@ -262,6 +262,7 @@ class Clusters:
             waits = (
                 "" if member is not None and member.ready else ": it does not answer; atoll unjoin --force leaves it"
             )
+            await self._write(cluster)  # what is known of it stays current
             await self._say_leaving(cluster, f"what the fleet runs there is being taken away{waits}")
             return 0.5
         member = self._members.get(name)

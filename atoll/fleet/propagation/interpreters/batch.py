@@ -41,9 +41,15 @@ def _reflect(live: Object) -> Object:
     return reflected(live, _FIELDS)
 
 
+def is_finished(job: Object) -> bool:
+    """Complete or failed, which is for good."""
+    status = job.get("status") or {}
+    return _is(status, "Complete") or _is(status, "Failed")
+
+
 def _aggregate(given: Aggregation) -> Object | None:
     known = given.known()
-    if not known:
+    if not known or is_finished(given.template):
         return None
     status: Object = {}
     for field in ("active", "ready", "succeeded", "failed"):
