@@ -187,3 +187,41 @@ def test_affinities_in_order_and_by_region(members: Shell) -> None:
 def _replicas(members: Shell, name: str) -> dict[str, int]:
     found = json.loads(members.atoll("get", "deployments", "--clusters", "-o", "json").stdout)["items"]
     return {item["cluster"]: item["spec"]["replicas"] for item in found if item["metadata"]["name"] == name}
+
+
+def test_custom_resources_and_fields_within_text(members: Shell) -> None:
+    """A CRD by a cluster policy, its objects by another; overrides of single fields, also of YAML kept in a string."""
+    manifest = str(MANIFESTS / "custom.yaml")
+    members.kubectl("apply", "-f", manifest, check=False)
+    until(lambda: not members.kubectl("apply", "-f", manifest, check=False).returncode, "the new kind is served")
+    for member, size in (("member1", 4), ("member2", 2)):
+        found = until(lambda member=member: _guestbook(members, member), f"the object in {member}")
+        assert found["spec"] == {"size": size, "alias": "Name", "configMapName": "test"}
+    text = until(lambda: _data(members, "member3"), "the ConfigMap")["config.yaml"]
+    assert text == "db:\n  host: b\n  port: 1\n"
+    assert _data(members, "member2") == {}
+    members.kubectl("delete", "-f", manifest, "--timeout=60s", "--ignore-not-found")
+
+
+def _guestbook(members: Shell, member: str) -> Any:
+    items = members.kubectl("get", "guestbooks", "-o", "json", context=f"atoll-{member}", check=False).stdout
+    return next(iter(json.loads(items or '{"items":[]}')["items"]), None)
+
+
+def _data(members: Shell, member: str) -> dict[str, str]:
+    found = on(members, member, "configmaps")["items"]
+    return next((item["data"] for item in found if item["metadata"]["name"] == "app-config"), {})
+
+
+def test_every_usual_workload_runs(members: Shell) -> None:
+    """ReplicationController, StatefulSet with anti-affinity and claims, a local volume, Job, CronJob, DaemonSet."""
+    applied = members.kubectl("apply", "-f", str(MANIFESTS / "workloads.yaml"), context="atoll-member1")
+    assert "no controller acts upon them" in applied.stderr, "what is only stored is told"
+    for target in ("statefulset/zk", "deployment/tf", "daemonset/ds"):
+        rolled_out(members, target, "atoll-member1")
+    members.kubectl("wait", "--for=condition=Complete", "job/pi", "--timeout=30s", context="atoll-member1")
+    until(lambda: on(members, "member1", "rc", "redis-master")["status"].get("readyReplicas") == 2, "replicas")
+    assert on(members, "member1", "pvc", "my-pvc")["spec"]["volumeName"] == "local-pv-1"
+    nodes = {pod["spec"]["nodeName"] for pod in on(members, "member1", "pods", "-l", "app=zk")["items"]}
+    assert len(nodes) == 3, "anti-affinity keeps them apart"
+    assert on(members, "member1", "pdb", "zk-pdb")["status"]["disruptionsAllowed"] == 1
