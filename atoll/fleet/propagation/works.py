@@ -16,6 +16,7 @@ from atoll.fleet import names
 from atoll.fleet.continuity import evictions
 from atoll.fleet.model import ClusterView
 from atoll.fleet.propagation import manifests, overrides
+from atoll.fleet.propagation.interpreters.batch import is_finished
 from atoll.fleet.propagation.placement import strategy
 from atoll.fleet.propagation.view import TemplateKey, View, work_template
 from atoll.kinds.hub import WORKS
@@ -132,7 +133,10 @@ class Works:
         policies = overrides.matching(template, view.candidates(view.overrides, template))
         completions = manifests.divide_completions(template, shares) if _is_divided(binding) else {}
         jobs = []
+        settled = have.keys() if key.kind == "Job" and is_finished(template) else ()  # nothing of it may change
         for name, share in wanted.items():
+            if name in settled:
+                continue
             count = None if share is None else share + extra.get(name, 0)
             part = _Part(clusters[name], count, completions.get(name), have.get(name))
             jobs.append(self._ensure(key, template, binding, pruned, policies, part))
