@@ -159,6 +159,8 @@ def test_clusters_are_shown_as_karmadas(leading: Kubectl) -> None:
     )
     assert "m " in leading("get", CLUSTERS)
     assert any(line.startswith(f"{CLUSTERS.split('.')[0]} ") for line in leading("api-resources").splitlines())
+    profile = until(lambda: leading.get("clusterprofile", "m", "-n", "atoll-system").get("status"), "it is profiled")
+    assert {"name": "region", "value": "eu"} in profile["properties"]
     leading("label", CLUSTERS, "m", "tier=gold")
     assert leading.get("clusters.fleet.atoll.dev", "m")["metadata"]["labels"]["tier"] == "gold"
     applied = {"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": "m"},
@@ -234,5 +236,6 @@ def test_another_takes_over(hub: Hub, leading: Kubectl) -> None:
 def test_leaving(hub: Hub, leading: Kubectl) -> None:
     hub.atoll("unjoin", "m", "--hub", hub.kubeconfig)
     until(lambda: not leading.items("clusters.fleet.atoll.dev"), "it is gone")
+    assert not leading.items("clusterprofiles", "-A")
     member: Any = Kubectl(hub.member)
     assert member.run("get", "serviceaccount", "atoll-hub", "-n", "atoll-system").returncode
