@@ -16,7 +16,7 @@ from atoll.cluster.apiserver.extensions.structure import Json, Structure
 from atoll.cluster.apiserver.ports import Behaviour, Cause, Object
 from atoll.cluster.apiserver.problems import bad_value
 from atoll.cluster.apiserver.request import Context
-from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.served import Convert, Served
 from atoll.cluster.apiserver.tables.custom import custom_printer
 from atoll.cluster.apiserver.verbs.accept import report
 from atoll.cluster.apiserver.verbs.scale import Paths
@@ -82,6 +82,7 @@ class CustomKind:
         self.versions = {item["name"]: CustomVersion(item) for item in spec["versions"]}
         self.storage = next(name for name, version in self.versions.items() if version.storage)
         self.terminating = "deletionTimestamp" in crd["metadata"]
+        self._changed = crd["metadata"].get("generation", 1) > 1
         self.inert: str = (crd["metadata"].get("annotations") or {}).get(INERT_ANNOTATION) or ""
 
     def resource(self, version: str) -> Resource:
@@ -117,10 +118,21 @@ class CustomKind:
             check_name=names.dns_subdomain,
             custom=self,
             deprecation=warning,
+            from_storage=self._reader(resource) if self._changed else None,
             warning=f"{resource.group_resource}: stored, but {self.inert}" if self.inert else "",
             printer=version.printer,
             _schema=compile_crd(version.schema),
         )
+
+    def _reader(self, resource: Resource) -> Convert | None:
+        """What was stored before the CRD had its defaults gets them when it is read, and loses what is unknown now."""
+        stored = self.versions[self.storage].structure
+
+        def read(obj: Object) -> Object:
+            taken: Object = structure.take(obj, stored, [], root=True)
+            return {**taken, "apiVersion": resource.api_version}
+
+        return read if stored.defaults_below else None
 
     def serves(self, api_version: str) -> bool:
         group, _, version = api_version.rpartition("/")
@@ -146,8 +158,11 @@ class CustomKind:
         taken["metadata"] = metadata
         if dropped and context.field_validation != "Ignore":
             problems = problems + structure.unknown_fields(obj, version.structure)
+        problems = problems + structure.decode_embedded(taken, version.structure, _embedded(served.resource))
         if repeated or problems:
             report(context, [*repeated, *problems], served.resource.api_version, served.resource.kind)
+        if not version.storage:  # what the stored version can't hold is lost, as by a round trip through etcd
+            taken = structure.take(taken, self.versions[self.storage].structure, [], root=True)
         return taken
 
 
