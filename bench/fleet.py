@@ -23,6 +23,7 @@ from bench.fleets import HUB, MEMBERS, Fleet, View, fleet, view
 Object = dict[str, Any]
 MANY = 300
 CYCLES = 3
+WARMING = 3  # more cycles until the hub's history of changes, 75 s, is full
 TIMES = 7
 _CLIENTS = 16
 _NAMESPACE = "bench"
@@ -172,12 +173,14 @@ async def measure(running: Fleet) -> list[Figure]:
             await client.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE}})
         one = await single(seen)
         posted, ready = await floor(seen)
+        stopped = await failover(seen, running, "stop", "cloud-a")
+        killed = await failover(seen, running, "kill", "cloud-b")
         everything = policy("many", {"clusterAffinity": {"clusterNames": list(MEMBERS)}})
         await seen.hub.create(PROPAGATION_POLICIES, everything, _NAMESPACE)
         hub = running.process(HUB)
         runs = [await many(seen, hub) for _ in range(CYCLES)]
-        stopped = await failover(seen, running, "stop", "cloud-a")
-        killed = await failover(seen, running, "kill", "cloud-b")
+        for _ in range(WARMING):
+            await many(seen, hub)
         memory = [hub.memory_full_info().pss / 1e6]
         for _ in range(CYCLES):
             await many(seen, hub)
