@@ -40,7 +40,7 @@ def get(
     \b
     Examples:
       atoll get deployments
-      atoll get pods --clusters -A
+      atoll get deployments,services --clusters -A
       atoll get pods --clusters -l app=web -o wide
     """
     from atoll.app import launch
@@ -48,14 +48,22 @@ def get(
 
     state = launch.running_fleet(fleet)
     space = None if all_namespaces else namespace
-    wanted = _Wanted(kind, name, space, selector)
-    found = session.run(lambda s: _collect(s, state, wanted, clusters), state)
+    wanted = [_Wanted(one, name, space, selector) for one in kind.split(",") if one]
+
+    async def work(s: session.Session) -> list[Object]:
+        return [await _collect(s, state, one, clusters) for one in wanted]
+
+    answers = session.run(work, state)
     if output in ("json", "yaml"):
-        items = [row["object"] | {"cluster": row["cluster"]} for row in found["rows"]]
+        items = [row["object"] | {"cluster": row["cluster"]} for found in answers for row in found["rows"]]
         structured({"kind": "List", "apiVersion": "v1", "items": items}, output)
     else:
-        _print(found, output == "wide", clusters, all_namespaces)
-    for problem in found["problems"]:
+        shown = [found for found in answers if found["rows"]]
+        for index, found in enumerate(shown or answers[:1]):
+            if index:
+                click.echo()
+            _print(found, output == "wide", clusters, all_namespaces)
+    for problem in dict.fromkeys(problem for found in answers for problem in found["problems"]):
         click.echo(f"warning: {problem}", err=True)
 
 

@@ -81,7 +81,11 @@ def _plan_clusters(objects: list[Any], kubeconfigs: str) -> Plan:
         clients = {name: s.client(path) for name, path in files.items()}
         return make_plan(objects, await read_clusters(clients, objects, SystemClock()))
 
-    return session.run(work)
+    found = session.run(work)
+    unread = [warning for warning in found.warnings if "can't be read" in warning]
+    if len(unread) == len(files):
+        raise UserError("; ".join(unread), hint="check that the kubeconfigs lead to clusters that run")
+    return found
 
 
 def named_kubeconfigs(text: str) -> dict[str, Path]:

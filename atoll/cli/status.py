@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -41,7 +42,9 @@ def status(fleet: str, output: str | None, watch: bool) -> None:
         while True:
             found = session.run(lambda s: collect(s, state), state)
             if found != last:
-                if last is not None and not output:
+                if sys.stdout.isatty():
+                    click.echo("\033[H\033[J", nl=False)
+                elif last is not None and not output:
                     click.echo()
                 show(fleet, found, output)
                 last = found

@@ -300,7 +300,8 @@ def test_get_explain_tree(tiny: Shell) -> None:
     tiny.kubectl("rollout", "status", "deployment/seen", "--timeout=30s")
     shown = tiny.atoll("get", "pods", "--clusters", "-l", "app=seen", "-o", "wide").stdout
     assert re.match(r"CLUSTER +NAME +READY +STATUS .* NODE", shown) and shown.count("Running") == 2, shown
-    assert "NAMESPACE" in tiny.atoll("get", "services", "--clusters", "-A").stdout
+    both = tiny.atoll("get", "services,deploy", "--clusters", "-A").stdout
+    assert both.count("CLUSTER   NAMESPACE") == 2 and re.search(r"^one +default +seen +2/2", both, re.M), both
     explained = tiny.atoll("explain", "deployment/seen").stdout
     assert re.search(r"^one +chosen", explained, re.M) and re.search(r"^two +no .*labels", explained, re.M), explained
     branches = json.loads(tiny.atoll("tree", "deployment/seen", "-o", "json").stdout)

@@ -103,6 +103,8 @@ async def explain(
     if match is not None:
         situation = Situation(views, {}, frozenset(works), False, 30.0, clock.wall())
         decision = decide(template, match, [], binding, situation)
+    if (((binding or {}).get("spec") or {}).get("suspension") or {}).get("dispatching"):
+        failures.insert(0, "suspended: the policy suspends dispatching, nothing new is sent to clusters")
     placed = decision.placement if decision is not None else None
     matching = override_rules.matching(template, rules)
     spec = (binding or {}).get("spec") or {}
