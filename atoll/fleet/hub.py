@@ -84,8 +84,9 @@ class Hub:
         self.execution.observe(member, resource, old, new)
         self.reflection.observe(member, resource, old, new)
 
-    def _works_in(self, cluster: str) -> bool:
-        return bool(self.view.works.by_index("space", names.execution_namespace(cluster)))
+    def _works_in(self, cluster: str) -> list[str]:
+        works = self.view.works.by_index("space", names.execution_namespace(cluster))
+        return sorted(str(work_template(work) or work["metadata"]["name"]) for work in works)
 
     def _copies_of(self, kind: str) -> int:
         works = self.view.works.by_index("kind", kind)

@@ -138,7 +138,8 @@ def _scheduled(
         frozenset(evicted), frozenset(lost), fresh, situation.reserved,
     )  # fmt: skip
     found = place(question, situation.clusters)
-    if standing and template["kind"] == "Job" and is_finished(template):
+    finished = template["kind"] == "Job" and is_finished(template)
+    if standing and finished:
         here = {cluster.name for cluster in situation.clusters if not cluster.deleting}
         stays = {name: count for name, count in standing.items() if name in here}
         found = replace(found, targets=stays, unplaced=0, reason="Success", message="It is finished, and stays.")
@@ -156,7 +157,7 @@ def _scheduled(
         old, targets, lost=lost, evicted=evicted, shifting=same or fresh, present=set(situation.present),
         done=situation.replaced, now=rfc3339(situation.wall), counts=situation.counts,
     )  # fmt: skip
-    if tasks:
+    if tasks and not finished:
         spec["gracefulEvictionTasks"] = tasks
     scheduled: Object = {"of": fingerprint, "reason": found.reason, "message": found.message[:900]}
     if found.affinity:

@@ -63,7 +63,8 @@ class Clusters:
         self._namespaces: set[str] = set()
         self._views: dict[str, tuple[Object, tuple[NodeRoom, ...] | None, bool, ClusterView]] = {}
         self._profiles: dict[str, Object] = {}  # what each ClusterProfile's status was made to say
-        self.works_in: Callable[[str], bool] = lambda name: False  # whether a cluster still has Works
+        self.works_in: Callable[[str], list[str]] = lambda name: []  # what a cluster still has Works of
+        self._leaving: dict[str, str] = {}  # what clusters that are being deleted wait for
         self._disconnects: set[asyncio.Task[None]] = set()
         waits = (self.informer, self._secrets)
         self.controller = Controller("cluster-status", self._reconcile, workers=4, wait_for=waits)
@@ -257,13 +258,15 @@ class Clusters:
         if names.FINALIZER not in finalizers:
             return None
         orphan = (metadata.get("annotations") or {}).get(names.ORPHAN, "").lower() == "true"
-        if self.works_in(name):
+        left = self.works_in(name)
+        if left:
             member = self._members.get(name)
             waits = (
                 "" if member is not None and member.ready else ": it does not answer; atoll unjoin --force leaves it"
             )
-            await self._write(cluster)  # what is known of it stays current
-            await self._say_leaving(cluster, f"what the fleet runs there is being taken away{waits}")
+            listed = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+            message = f"what the fleet runs there is moved and taken away, {listed} till replaced elsewhere{waits}"
+            await self._say_leaving(cluster, message)
             return 0.5
         member = self._members.get(name)
         if member is not None and member.ready:
@@ -283,13 +286,19 @@ class Clusters:
                     await self._client.delete(resource, one, space)
         self._namespaces.discard(name)
         self._profiles.pop(name, None)
-        left = [item for item in finalizers if item != names.FINALIZER]
+        self._leaving.pop(name, None)
+        rest = [item for item in finalizers if item != names.FINALIZER]
         with suppress(NotFound):
-            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": left or None}}
+            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": rest or None}}
             await self._client.patch(self._resource, name, patch)
         return None
 
     async def _say_leaving(self, cluster: Object, message: str) -> None:
+        """With the rest of its status, where anything is known of it."""
+        self._leaving[cluster["metadata"]["name"]] = message
+        if cluster["metadata"]["name"] in self._beats:
+            await self._write(cluster)
+            return
         old = (cluster.get("status") or {}).get("conditions") or []
         said = views.condition(old, "Leaving", "True", "Unjoined", message, self._clock.wall())
         conditions = [*(item for item in old if item["type"] != "Leaving"), said]
@@ -322,7 +331,10 @@ class Clusters:
         old = cluster.get("status") or {}
         status = {key: old[key] for key in ("kubernetesVersion", "apiEnablements", "nodeSummary", "resourceSummary",
                                             "remedyActions") if key in old}  # fmt: skip
-        others = [item for item in old.get("conditions") or () if item["type"] != "Ready"]
+        others = [item for item in old.get("conditions") or () if item["type"] not in ("Ready", "Leaving")]
+        if member.name in self._leaving:
+            told, wall = self._leaving[member.name], self._clock.wall()
+            others.append(views.condition(old.get("conditions"), "Leaving", "True", "Unjoined", told, wall))
         message = "no cluster answers: the hub may be cut off" if ready is None else beat.message
         ready_now = views.ready_condition(cluster, ready, message, beat.took, self._clock.wall())
         status["conditions"] = [ready_now, *others]
