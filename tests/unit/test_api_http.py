@@ -221,3 +221,25 @@ def test_json_is_indented_for_people() -> None:
         assert b"\n  " in (await ask("GET", f"{CONFIG_MAPS}/nothing", user_agent="curl/8.1")).body
 
     ask_all(scenario)
+
+
+def test_what_is_stored_but_not_acted_upon_says_so() -> None:
+    async def scenario(ask: Ask) -> None:
+        async def warned(path: str, body: Any) -> list[str]:
+            answer = await ask("POST", path, body)
+            assert answer.status == 201
+            return [value for name, value in answer.headers if name == "Warning"]
+
+        labels = {"pod-security.kubernetes.io/enforce": "restricted", "team": "a"}
+        secured = await warned("/api/v1/namespaces", {"metadata": {"name": "a", "labels": labels}})
+        assert [
+            item.endswith('pod security levels are stored but not enforced by this server"') for item in secured
+        ] == [True]
+        assert await warned("/api/v1/namespaces", {"metadata": {"name": "b"}}) == []
+        services = "/api/v1/namespaces/default/services"
+        ports = {"ports": [{"port": 80}]}
+        spec = {"type": "LoadBalancer", **ports}
+        assert "no address is given" in (await warned(services, {"metadata": {"name": "a"}, "spec": spec}))[0]
+        assert await warned(services, {"metadata": {"name": "b"}, "spec": ports}) == []
+
+    ask_all(scenario)

@@ -24,6 +24,13 @@ _NOT_ACTED_UPON = {
     "apiservices.apiregistration.k8s.io": "API services are stored but requests are not proxied",
     "horizontalpodautoscalers.autoscaling": "autoscalers are stored but no controller acts upon them",
     "resourceclaims.resource.k8s.io": "resource claims are stored but not allocated",
+    "resourceclaimtemplates.resource.k8s.io": "resource claims are stored but not allocated",
+    "resourceslices.resource.k8s.io": "devices are stored but not allocated",
+    "deviceclasses.resource.k8s.io": "devices are stored but not allocated",
+    "servicecidrs.networking.k8s.io": "service CIDRs are stored but no addresses are given from them",
+    "csidrivers.storage.k8s.io": "CSI drivers are stored but not called",
+    "volumeattachments.storage.k8s.io": "volume attachments are stored but nothing is attached",
+    "volumeattributesclasses.storage.k8s.io": "volume attributes are stored but not applied",
     "flowschemas.flowcontrol.apiserver.k8s.io": "flow schemas are stored but requests are not queued by them",
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": "priority levels are stored but not enforced",
 }

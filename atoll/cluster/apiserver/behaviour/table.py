@@ -332,6 +332,7 @@ _WARNINGS: dict[str, warnings.Warn] = {
     "jobs.batch": warnings.workload(*_TEMPLATE),
     "cronjobs.batch": warnings.workload("spec", "jobTemplate", *_TEMPLATE),
     "services": warnings.service,
+    "namespaces": warnings.namespace,
     "persistentvolumes": warnings.volume,
     "persistentvolumeclaims": warnings.claim,
 }

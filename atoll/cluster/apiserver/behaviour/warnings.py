@@ -28,6 +28,7 @@ _DEPRECATED_VOLUMES = {
     "cephfs": "deprecated in v1.28, non-functional in v1.31+",
     "rbd": "deprecated in v1.28, non-functional in v1.31+",
 }
+_POD_SECURITY = "pod-security.kubernetes.io/"
 _NULL_SELECTOR = "a null labelSelector results in matching no pod"
 _DNS_LABEL = "which can result in surprising behavior; a DNS label is recommended: "
 
@@ -250,8 +251,15 @@ def stateful_set(obj: Object, old: Object | None) -> list[str]:
     return warnings
 
 
+def namespace(obj: Object, old: Object | None) -> list[str]:
+    """Ours, not upstream's: a level that is asked for but not held must not look as if it were."""
+    before = ((old or {}).get("metadata") or {}).get("labels") or {}
+    labels = obj["metadata"].get("labels") or {}
+    asked = [key for key in sorted(labels) if key.startswith(_POD_SECURITY) and labels[key] != before.get(key)]
+    return [f"metadata.labels[{key}]: pod security levels are stored but not enforced by this server" for key in asked]
+
+
 def service(obj: Object, old: Object | None) -> list[str]:
-    del old
     spec = obj["spec"]
     warnings: list[str] = []
     outside = bool(spec.get("externalIPs"))
@@ -271,6 +279,8 @@ def service(obj: Object, old: Object | None) -> list[str]:
         warnings.append('spec.externalName is ignored when spec.type is not "ExternalName"')
     if spec.get("trafficDistribution") == "PreferClose":
         warnings.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
+    if kind == "LoadBalancer" and (old is None or old["spec"].get("type") != kind):
+        warnings.append("spec.type: a load balancer gets node ports, but no address is given by this server")
     return warnings
 
 
