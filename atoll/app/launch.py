@@ -40,12 +40,23 @@ def read_fleet(state: FleetState) -> FleetSpec:
         data = json.loads(state.fleet_file.read_text())
     except OSError:
         raise UserError(f"there is no fleet {state.name!r} on this machine", hint="start one: atoll up") from None
-    clusters = []
-    for item in data.pop("clusters"):
-        groups = tuple(NodeGroup(**group) for group in item.pop("simulated"))
-        clusters.append(ClusterSpec(**item, simulated=groups))
-    images = tuple(data.pop("images"))
-    return FleetSpec(clusters=tuple(clusters), images=images, **data)
+    except ValueError:
+        raise _damaged(state) from None
+    try:
+        clusters = []
+        for item in data.pop("clusters"):
+            groups = tuple(NodeGroup(**group) for group in item.pop("simulated"))
+            clusters.append(ClusterSpec(**item, simulated=groups))
+        images = tuple(data.pop("images"))
+        return FleetSpec(clusters=tuple(clusters), images=images, **data)
+    except (AttributeError, KeyError, TypeError):
+        raise _damaged(state) from None
+
+
+def _damaged(state: FleetState) -> UserError:
+    return UserError(
+        f"{state.fleet_file} is damaged", hint=f"atoll down --purge {state.name} removes the fleet's state"
+    )
 
 
 def start(state: FleetState, fleet: FleetSpec, tell: Tell, *, foreground: bool = False) -> Message:
@@ -83,8 +94,8 @@ def wait_ready(state: FleetState, tell: Tell) -> Message:
     for answer in ask(state.control_socket, {"do": "wait"}, _START_SECONDS):
         last = answer["processes"]
         tell("  ".join(f"{name}: {_phase(item)}" for name, item in last.items()))
-        if answer.get("done"):
-            break
+        if answer.get("done") or any(item["phase"] == "failed" for item in last.values()):
+            break  # the hub would wait for a cluster that never comes
     failed = {name: item for name, item in last.items() if item["phase"] == "failed"}
     if failed:
         name, item = next(iter(failed.items()))
@@ -119,8 +130,8 @@ def stop(state: FleetState, *, purge: bool = False) -> bool:
 def _clean_networks(state: FleetState) -> None:
     from atoll.app.programs import clean_cluster
 
-    for cluster in read_fleet(state).clusters:
-        clean_cluster(state, cluster.name)
+    for folder in sorted((state.folder / "clusters").glob("*/")):
+        clean_cluster(state, folder.name)
 
 
 def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:

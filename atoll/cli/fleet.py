@@ -143,7 +143,7 @@ def down(fleet: str, purge: bool, every: bool) -> None:
         if not state.exists():
             click.echo(f"no fleet {name!r} on this machine")
             continue
-        contexts = _contexts(launch.read_fleet(state))
+        contexts = _known_contexts(state, purge)
         was_running = launch.stop(state, purge=purge)
         if purge:
             files.remove(default_path(), contexts)
@@ -151,6 +151,18 @@ def down(fleet: str, purge: bool, every: bool) -> None:
         click.echo(
             f"fleet {name}: {'stopped' if was_running else 'was not running'}{', state deleted' if purge else ''}"
         )
+
+
+def _known_contexts(state: Any, purge: bool) -> list[str]:
+    """Of a fleet whose state is damaged none, where it is to be removed anyway. Raises UserError."""
+    from atoll.app import launch
+
+    try:
+        return _contexts(launch.read_fleet(state))
+    except UserError:
+        if not purge:
+            raise
+        return []
 
 
 def _restore(removed: set[str]) -> None:

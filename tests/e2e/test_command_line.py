@@ -374,3 +374,27 @@ def _is_up(shell: Shell) -> bool:
         return False
     found = json.loads(done.stdout)
     return len(found["clusters"]) == 2 and all(item.get("ready") == "True" for item in found["clusters"])
+
+
+def test_damaged_state_is_told(tiny: Shell, tmp_path: Path) -> None:
+    """A store that can't be read, a fleet file that can't: each is named, with what to do; nothing waits for ever."""
+    file = tmp_path / "worn.yaml"
+    file.write_text("apiVersion: fleet.atoll.dev/v1alpha1\nkind: Fleet\nmetadata: {name: worn}\n"
+                    "spec: {clusters: [{name: four, nodes: {simulated: 1}}]}\n")  # fmt: skip
+    tiny.atoll("up", str(file))
+    tiny.atoll("down", "worn")
+    folder = home_of(tiny) / "state/atoll/fleets/worn"
+    store = folder / "clusters/four/store.db"
+    with store.open("r+b") as damaged:
+        for page in range(1, store.stat().st_size // 4096):
+            damaged.seek(page * 4096)
+            damaged.write(b"\xff" * 2000)
+    done = tiny.atoll("up", "--fleet", "worn", check=False)
+    assert done.returncode == 1 and f"{store} is damaged" in done.stderr and "next: restore it" in done.stderr
+    tiny.atoll("down", "worn")
+    (folder / "fleet.json").write_text("{")
+    done = tiny.atoll("up", "--fleet", "worn", check=False)
+    assert done.returncode == 1 and "next: atoll down --purge worn" in done.stderr
+    tiny.atoll("down", "--purge", "worn")
+    assert not folder.exists()
+    assert len(status(tiny)["clusters"]) == 2

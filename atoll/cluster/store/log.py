@@ -120,9 +120,14 @@ class LogFile:
         run("COMMIT")
 
     def rows(self) -> Iterator[Row]:
-        """All rows, oldest first."""
-        for row in self._db.execute("SELECT number, version, at, entries FROM log ORDER BY number"):
-            yield Row(*row)
+        """All rows, oldest first. Raises UserError where the file is damaged."""
+        try:
+            for row in self._db.execute("SELECT number, version, at, entries FROM log ORDER BY number"):
+                yield Row(*row)
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"{self.path} is damaged: {error}", hint="restore it from a copy, or move it away to start afresh"
+            ) from None
 
     def oldest(self, before: int, most_bytes: int) -> list[Row]:
         """The oldest rows below a number: at least one if there is any, and a bounded amount."""
