@@ -120,3 +120,27 @@ def test_what_can_not_be_replaced_does_not_keep_a_cluster_from_leaving() -> None
         return await lab.get(CLUSTERS, "member1", None) is None
 
     run_virtual(story())
+
+
+def test_ready_does_not_dip_when_a_cluster_joins_and_takes_its_share() -> None:
+    async def story() -> None:
+        async with fleet_lab() as lab:
+            await lab.client.create(POLICY, policy(**divided()))
+            await lab.client.create(DEPLOYMENTS, deployment())
+            await lab.until(lambda: _ready(lab, 9))
+            await lab.client.delete(CLUSTERS, "member3")
+            await lab.until(lambda: _away(lab), 20)
+            await lab.until(lambda: _ready(lab, 9), 20)
+            await lab.join("member3")
+            for _ in range(250):
+                assert await lab.ready("web") == 9
+                await asyncio.sleep(0.02)
+            assert await lab.replicas("web") == dict.fromkeys(lab.members, 3)
+
+    async def _ready(lab: FleetLab, wanted: int) -> bool:
+        return await lab.ready("web") == wanted
+
+    async def _away(lab: FleetLab) -> bool:
+        return await lab.get(CLUSTERS, "member3", None) is None
+
+    run_virtual(story())

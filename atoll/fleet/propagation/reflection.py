@@ -306,11 +306,18 @@ def aggregation(template: Object, binding: Object, items: list[Object], known: A
     shrinking = evictions.shrinking(spec)
     given = {item["name"]: item.get("replicas") for item in spec.get("clusters") or ()}
     unplaced = int(scheduled_of(binding).get("unplaced") or 0)
+    extra = evictions.extra_replicas(spec)
+
+    def may_run(cluster: str) -> int | None:
+        """What it was given, and what is kept there till that runs elsewhere."""
+        count = given.get(cluster)
+        return None if count is None else int(count) + extra.get(cluster, 0)
+
     found = tuple(
         Item(
             cluster=item["clusterName"],
             status=item.get("status") or {},
-            replicas=given.get(item["clusterName"]),
+            replicas=may_run(item["clusterName"]),
             known=bool(known(item["clusterName"])),
             settled=item["clusterName"] not in shrinking,
         )
