@@ -6,13 +6,16 @@ The laptop's clusters, the hub, tests and simulations all stand on this one asse
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import orjson
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.errors import AlreadyExists
-from atoll.base.names import FLEET_GROUP
+from atoll.base.names import FLEET_GROUP, LABEL_PREFIX
 from atoll.client.port import Object
 from atoll.cluster.apiserver import components
 from atoll.cluster.apiserver.access.authentication import Authenticator, impersonate
@@ -29,6 +32,8 @@ from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
 from atoll.cluster.store.port import Store
 from atoll.wire.messages import HttpRequest
+
+_DIGEST = f"{LABEL_PREFIX}definition"  # on a CRD of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,10 @@ def default_storage_class() -> Object:
 
 
 async def bootstrap(assembly: Assembly, extra: list[Object] | None = None) -> None:
-    """Create what a new cluster has; what is there already is left as it is."""
+    """Create what a new cluster has; what is there already is left as it is, but for definitions of ours that changed.
+
+    A definition carries the digest of what it was made from, so that a newer Atoll brings newer ones.
+    """
     client = assembly.client(User("system:apiserver", ("system:masters",)), "kube-apiserver")
     objects = [*default_objects(), legacy_token_tracking(assembly.clock), *(extra or [])]
     namespaces = [obj for obj in objects if obj["kind"] == "Namespace"]
@@ -127,9 +135,22 @@ async def _create(assembly: Assembly, client: LocalClient, obj: Object) -> None:
     served = assembly.api.registry.of_kind(obj["apiVersion"], obj["kind"])
     assert served is not None, obj["kind"]
     metadata = obj["metadata"]
-    if assembly.store.get(served.key(metadata.get("namespace") or "", metadata["name"])) is not None:
+    definition = obj["kind"] == "CustomResourceDefinition"
+    if definition:
+        obj = _stamped(obj)
+    record = assembly.store.get(served.key(metadata.get("namespace") or "", metadata["name"]))
+    if record is not None:
+        stored = record.object["metadata"].get("annotations") or {}
+        if definition and stored.get(_DIGEST) != obj["metadata"]["annotations"][_DIGEST]:
+            await client.apply(served.resource, obj)
         return
     try:
         await client.create(served.resource, obj, metadata.get("namespace"))
     except AlreadyExists:
         return
+
+
+def _stamped(obj: Object) -> Object:
+    metadata = obj["metadata"]
+    digest = hashlib.sha256(orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return {**obj, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), _DIGEST: digest}}}
