@@ -218,7 +218,7 @@ async def measure(running: Fleet) -> list[Figure]:
             "hub memory after three such cycles", "Karmada 2.08 GB",
             f"{memory[-1]:.0f} MB ({memory[0]:.0f} before)",
             grown, 1.1, "no growth", f"{_BASIS}; PSS of the hub, all rows above behind it (the history "
-            "of changes, 75 s, is full then), and after each of three more cycles of the 300 (up to 10 % is no growth): "
+            "of changes, 75 s, is full then), and after each of three more cycles of the 300 (growth: over 10 %): "
             + ", ".join(f"{value:.0f}" for value in memory) + " MB",
         ),
     ]  # fmt: skip
