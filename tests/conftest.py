@@ -1,6 +1,18 @@
 """Options for all tests."""
 
+import os
+
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test fails because the machine is slow; CI tries the same examples each time.
+settings.register_profile(
+    "atoll",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("atoll")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
