@@ -18,6 +18,7 @@ import yaml
 from conftest import BIN, ROOT, Shell, environment, until
 
 from atoll.cli.main import cli
+from atoll.cluster.network.bridge import bridge_name
 
 TINY = """
 apiVersion: fleet.atoll.dev/v1alpha1
@@ -354,17 +355,18 @@ def test_a_killed_supervisor_leaves_no_process_and_up_takes_its_state_up(tiny: S
 
 
 def test_foreground_and_down_leave_nothing(tiny: Shell) -> None:
-    links = set(os.listdir("/sys/class/net"))
     tiny.atoll("down", "tiny")
     assert "was not running" in tiny.atoll("down", "tiny").stdout
     running = tiny.popen(str(BIN / "atoll"), "up", str(home_of(tiny) / "fleet.yaml"), "--foreground")
     until(lambda: _is_up(tiny), "the fleet in the foreground", 30)
     processes = pids(tiny)
+    markers = [json.loads(marker.read_text()) for marker in home_of(tiny).rglob("network.json")]
     running.send_signal(signal.SIGINT)
     said = running.communicate(timeout=30)[0]
     assert "2 clusters, 4 nodes ready" in said and "Traceback" not in said, said
     assert not alive(*processes)
-    assert not [name for name in set(os.listdir("/sys/class/net")) - links if name.startswith("atl")]
+    bridges = {bridge_name(marker["cluster"]) for marker in markers}
+    assert not bridges & set(os.listdir("/sys/class/net"))
     tiny.atoll("up", str(home_of(tiny) / "fleet.yaml"))
 
 
