@@ -24,9 +24,6 @@ class Partitions:
             self._changed.setdefault(member, asyncio.Event()).set()
             self._changed[member] = asyncio.Event()
 
-    def is_cut(self, member: str) -> bool:
-        return member in self._cut
-
     def check(self, member: str) -> None:
         """Raises Unreachable."""
         if member in self._cut:

@@ -28,14 +28,6 @@ async def resolve(client: Client, text: str) -> Resource:
     return found[0]
 
 
-async def resolve_named(client: Client, text: str) -> tuple[Resource, str]:
-    """KIND/NAME → (resource, name). Raises UserError."""
-    kind, slash, name = text.partition("/")
-    if not slash or not kind or not name:
-        raise UserError(f"{text!r} is not KIND/NAME", hint="for example deployment/web")
-    return await resolve(client, kind), name
-
-
 def _matches(document: dict[str, Any], wanted: str, group: str) -> list[Resource]:
     found = []
     for item in document.get("items") or ():

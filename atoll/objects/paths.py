@@ -43,17 +43,6 @@ def show(path: Path) -> str:
     return text
 
 
-def from_pointer(pointer: str) -> Path:
-    """A JSON pointer as a path; numbers become indices where `get` meets a list. Raises ValueError."""
-    if pointer and not pointer.startswith("/"):
-        raise ValueError(f"not a JSON pointer: {pointer!r}")
-    return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
-
-
-def to_pointer(path: Path) -> str:
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
-
-
 def get(value: Any, path: Path, default: Any = None) -> Any:
     """The value at the path, `default` where there is none."""
     for step in path:

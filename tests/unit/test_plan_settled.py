@@ -2,8 +2,8 @@
 
 import pytest
 
-from atoll.fleet.plan.model import FieldChange
 from atoll.fleet.plan.settled import is_settled, shown, with_data
+from atoll.objects.diff import Change
 
 ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
 
@@ -20,13 +20,13 @@ ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "
     ],
 )  # fmt: skip
 def test_what_the_server_fills_in_again_is_no_difference(path: str, old: object, new: object, same: bool) -> None:
-    assert is_settled(FieldChange(path, "removed" if new is None else "changed", old, new)) is same
+    assert is_settled(Change(path, "removed" if new is None else "changed", old, new)) is same
 
 
 def test_a_secret_is_compared_as_kept_and_never_shown() -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"p": "q"}}
     assert with_data(secret)["data"] == {"p": "cQ=="}
     assert "stringData" not in with_data(secret)
-    assert "cQ==" not in str(shown("Secret", FieldChange("data.p", "changed", "cQ==", "cg==")))
-    assert "data.p" in str(shown("Secret", FieldChange("data.p", "added", None, "cg==")))
-    assert shown("ConfigMap", FieldChange("data.p", "added", None, "x")).new == "x"
+    assert "cQ==" not in str(shown("Secret", Change("data.p", "changed", "cQ==", "cg==")))
+    assert "data.p" in str(shown("Secret", Change("data.p", "added", None, "cg==")))
+    assert shown("ConfigMap", Change("data.p", "added", None, "x")).new == "x"

@@ -33,10 +33,6 @@ class LocalClient:
         self._user = user
         self._field_manager = field_manager
 
-    def with_identity(self, user: User, field_manager: str) -> LocalClient:
-        """The same API as another user."""
-        return LocalClient(self._api, user, field_manager)
-
     def _served(self, resource: Resource) -> Served:
         served = self._api.registry.of(resource)
         if served is None:

@@ -121,10 +121,6 @@ def method_not_allowed() -> MethodNotAllowed:
     return MethodNotAllowed("the server does not allow this method on the requested resource", details={})
 
 
-def unprocessable(message: str) -> ApiError:
-    return Invalid(message)
-
-
 def too_new(asked: int, current: int) -> ApiError:
     """A version that has not happened yet: 504 as upstream, which clients retry."""
     return ApiError(

@@ -96,10 +96,6 @@ class Budget:
         """The deletion is no longer wanted."""
         self._free(kind, what)
 
-    def is_held(self, kind: str, what: str) -> bool:
-        held = self.held.get(kind)
-        return held is not None and what in held.objects
-
     def next_grant(self, kind: str) -> float:
         """Seconds till the window lets another one through."""
         window = self._window(kind)

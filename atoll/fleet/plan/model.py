@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from atoll.base.errors import UserError
+from atoll.objects.diff import Change
 
 Object = dict[str, Any]
 Action = Literal["create", "change", "none", "delete", "keep", "unknown", "conflict"]
@@ -23,25 +24,6 @@ class Read(msgspec.Struct, frozen=True, order=True):
     digest: str
 
 
-class FieldChange(msgspec.Struct, frozen=True):
-    path: str
-    kind: Literal["added", "removed", "changed"]
-    old: Any = None
-    new: Any = None
-
-    def __str__(self) -> str:
-        if self.kind == "added":
-            return f"+ {self.path}: {_short(self.new)}"
-        if self.kind == "removed":
-            return f"- {self.path}: {_short(self.old)}"
-        return f"~ {self.path}: {_short(self.old)} → {_short(self.new)}"
-
-
-def _short(value: Any, most: int = 120) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """What happens to one object in one place."""
 
@@ -53,7 +35,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     namespace: str = ""
     replicas: int | None = None
     overrides: tuple[str, ...] = ()  # policies that changed it for this cluster
-    changes: tuple[FieldChange, ...] = ()
+    changes: tuple[Change, ...] = ()
     manifest: Object | None = None  # what is applied
     reason: str = ""
 

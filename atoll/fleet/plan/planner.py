@@ -14,7 +14,7 @@ from atoll.base.names import FIELD_MANAGER
 from atoll.fleet import names
 from atoll.fleet.model import ClusterView
 from atoll.fleet.plan import settled
-from atoll.fleet.plan.model import Decided, FieldChange, Plan, Read, Step, Verdict
+from atoll.fleet.plan.model import Decided, Plan, Read, Step, Verdict
 from atoll.fleet.propagation import manifests as sent
 from atoll.fleet.propagation import overrides, policy
 from atoll.fleet.propagation.decide import Decision, Situation, decide
@@ -328,7 +328,7 @@ def _step(
         return Step(where, "create", *base, manifest=manifest)
     group, _, version = key.api_version.rpartition("/")
     differing = [
-        FieldChange(one.path, one.kind, one.old, one.new)
+        one
         for one in diff(live, result, schema_for(group, version, key.kind))
         if names.PREFIX not in one.path and "managedFields" not in one.path
     ]

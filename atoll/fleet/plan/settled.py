@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from atoll.fleet.plan.model import FieldChange
+from atoll.objects.diff import Change
 
 Object = dict[str, Any]
 _HIDDEN = ("*** (before)", "*** (after)")
@@ -53,7 +53,7 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
 _ALLOCATED = frozenset(("clusterIP", "clusterIPs", "ipFamilies", "nodePort", "healthCheckNodePort", "volumeName"))
 
 
-def is_settled(change: FieldChange) -> bool:
+def is_settled(change: Change) -> bool:
     """A field that the new configuration leaves to the server, which would write the same again."""
     name = change.path.rpartition(".")[2]
     if change.new is not None:
@@ -71,9 +71,9 @@ def with_data(obj: Object) -> Object:
     return {**out, "data": {**(obj.get("data") or {}), **encoded}}
 
 
-def shown(kind: str, change: FieldChange) -> FieldChange:
+def shown(kind: str, change: Change) -> Change:
     """The change as a person may see it: of a Secret only that it differs."""
     if kind != "Secret" or not change.path.startswith(("data", "stringData")):
         return change
     old = None if change.old is None else _HIDDEN[0]
-    return FieldChange(change.path, change.kind, old, None if change.new is None else _HIDDEN[1])
+    return Change(change.path, change.kind, old, None if change.new is None else _HIDDEN[1])

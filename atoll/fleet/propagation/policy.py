@@ -64,11 +64,6 @@ def select(template: Object, policies: Iterable[Object]) -> Match | None:
     return rivals[0] if rivals else claimed
 
 
-def could_match(policy: Object, resource_kinds: tuple[str, str]) -> bool:
-    """Whether any selector of the policy is of that (apiVersion, kind)."""
-    return any((item["apiVersion"], item["kind"]) == resource_kinds for item in policy["spec"]["resourceSelectors"])
-
-
 def _match(template: Object, policy: Object) -> Match | None:
     metadata = policy["metadata"]
     if "deletionTimestamp" in metadata:

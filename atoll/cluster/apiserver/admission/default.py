@@ -23,10 +23,10 @@ from atoll.cluster.apiserver.admission.quota import ResourceQuotas
 from atoll.cluster.apiserver.admission.services import ServiceAllocation
 from atoll.cluster.apiserver.admission.storage import (
     ClaimResize,
-    DefaultIngressClass,
-    DefaultStorageClass,
     NodeTaints,
     StorageProtection,
+    default_ingress_class,
+    default_storage_class,
 )
 from atoll.cluster.apiserver.ports import AdmissionRequest
 from atoll.cluster.store.port import Store
@@ -73,10 +73,10 @@ def default_chain(
         priority,
         DefaultTolerationSeconds(),
         *([ProcessNodes()] if process_nodes_tainted else []),
-        DefaultStorageClass(store),
+        default_storage_class(store),
         *([StorageProtection()] if runs_pods else []),
         RuntimeClasses(store),
-        DefaultIngressClass(store),
+        default_ingress_class(store),
         signing,
         services,
     ]

@@ -27,40 +27,51 @@ def default_class(store: Store, resource: str, annotation: str) -> Object | None
     return marked[0] if marked else None
 
 
-class DefaultStorageClass:
-    resources = frozenset(("persistentvolumeclaims",))
+class DefaultClass:
+    """A created object that names no class gets the default one: `field` of its spec, unless `annotation` names it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, resource: str, field: str, annotation: str, classes: str, mark: str) -> None:
+        self.resources = frozenset((resource,))
         self._store = store
+        self._field = field
+        self._annotation = annotation
+        self._classes = classes
+        self._mark = mark
 
     def mutate(self, request: AdmissionRequest) -> None:
         if request.operation != "CREATE" or request.subresource or request.obj is None:
             return
         spec = request.obj.get("spec") or {}
         annotations = request.obj["metadata"].get("annotations") or {}
-        if "volume.beta.kubernetes.io/storage-class" in annotations or spec.get("storageClassName") is not None:
+        if self._annotation in annotations or spec.get(self._field) is not None:
             return
-        found = default_class(self._store, "storageclasses.storage.k8s.io", _DEFAULT_CLASS)
+        found = default_class(self._store, self._classes, self._mark)
         if found is not None:
-            spec["storageClassName"] = found["metadata"]["name"]
+            spec[self._field] = found["metadata"]["name"]
 
 
-class DefaultIngressClass:
-    resources = frozenset(("ingresses.networking.k8s.io",))
+def default_storage_class(store: Store) -> DefaultClass:
+    """The DefaultStorageClass plugin."""
+    return DefaultClass(
+        store,
+        "persistentvolumeclaims",
+        "storageClassName",
+        "volume.beta.kubernetes.io/storage-class",
+        "storageclasses.storage.k8s.io",
+        _DEFAULT_CLASS,
+    )
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
 
-    def mutate(self, request: AdmissionRequest) -> None:
-        if request.operation != "CREATE" or request.subresource or request.obj is None:
-            return
-        spec = request.obj.get("spec") or {}
-        annotations = request.obj["metadata"].get("annotations") or {}
-        if spec.get("ingressClassName") is not None or "kubernetes.io/ingress.class" in annotations:
-            return
-        found = default_class(self._store, "ingressclasses.networking.k8s.io", _DEFAULT_INGRESS)
-        if found is not None:
-            spec["ingressClassName"] = found["metadata"]["name"]
+def default_ingress_class(store: Store) -> DefaultClass:
+    """The DefaultIngressClass plugin."""
+    return DefaultClass(
+        store,
+        "ingresses.networking.k8s.io",
+        "ingressClassName",
+        "kubernetes.io/ingress.class",
+        "ingressclasses.networking.k8s.io",
+        _DEFAULT_INGRESS,
+    )
 
 
 class StorageProtection:

@@ -262,32 +262,8 @@ def relative_path(errors: Errors, path: str, value: str) -> None:
 # Resource amounts
 
 _STANDARD_CONTAINER = frozenset(("cpu", "memory", "ephemeral-storage"))
-_STANDARD = frozenset(
-    [
-        "cpu",
-        "memory",
-        "ephemeral-storage",
-        "requests.cpu",
-        "requests.memory",
-        "requests.ephemeral-storage",
-        "limits.cpu",
-        "limits.memory",
-        "limits.ephemeral-storage",
-        "pods",
-        "resourcequotas",
-        "services",
-        "replicationcontrollers",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "storage",
-        "requests.storage",
-        "services.nodeports",
-        "services.loadbalancers",
-    ]
-)
 _INTEGER = frozenset(
-    [
+    (
         "pods",
         "resourcequotas",
         "services",
@@ -297,31 +273,11 @@ _INTEGER = frozenset(
         "persistentvolumeclaims",
         "services.nodeports",
         "services.loadbalancers",
-    ]
+    )
 )
-_QUOTA = frozenset(
-    [
-        "cpu",
-        "memory",
-        "ephemeral-storage",
-        "requests.cpu",
-        "requests.memory",
-        "requests.storage",
-        "requests.ephemeral-storage",
-        "limits.cpu",
-        "limits.memory",
-        "limits.ephemeral-storage",
-        "pods",
-        "resourcequotas",
-        "services",
-        "replicationcontrollers",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "services.nodeports",
-        "services.loadbalancers",
-    ]
-)
+_COMPUTE = frozenset(f"{prefix}{name}" for prefix in ("", "requests.", "limits.") for name in _STANDARD_CONTAINER)
+_QUOTA = _INTEGER | _COMPUTE | {"requests.storage"}
+_STANDARD = _QUOTA | {"storage"}
 
 
 def is_huge_pages(name: str) -> bool:

@@ -9,7 +9,7 @@ from atoll.cluster.apiserver.behaviour.defaulting import Object
 from atoll.cluster.apiserver.behaviour.internal import difference
 from atoll.cluster.apiserver.behaviour.podspec import validate_pod_spec, validate_tolerations
 from atoll.cluster.apiserver.behaviour.strategy import pod_qos
-from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required
+from atoll.cluster.apiserver.problems import bad_value, not_allowed, required
 
 _MIRROR = "kubernetes.io/config.mirror"
 _DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -269,13 +269,3 @@ def _resized(errors: Errors, path: str, new: Object, old: Object) -> None:
         others = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
         if others - {"cpu", "memory"}:
             errors.append(not_allowed("spec", "only cpu and memory resources are mutable"))
-
-
-def validate_binding(binding: Object) -> Errors:
-    errors: Errors = []
-    target = binding.get("target") or {}
-    if target.get("kind") not in (None, "", "Node"):
-        errors.append(not_supported("target.kind", target["kind"], ("Node", "<empty>")))
-    if not target.get("name"):
-        errors.append(required("target.name"))
-    return errors
