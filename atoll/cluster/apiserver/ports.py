@@ -73,6 +73,15 @@ class AdmissionRequest:
     options: Object
     warnings: list[str]
     kind: str = ""  # the object's kind where it differs from the resource's (Binding, Eviction, Scale …)
+    annotations: dict[str, str] | None = None  # the audit event's; None: this request is not audited
+
+    def annotate(self, key: str, value: str) -> None:
+        """Say something in the request's audit event (`PLUGIN/KEY`, as upstream names it); the first value stays.
+
+        Where `annotations` is None nobody listens: what is costly to say need not be computed.
+        """
+        if self.annotations is not None:
+            self.annotations.setdefault(key, value)
 
 
 class Admission(Protocol):

@@ -31,6 +31,7 @@ class Context:
     dry_run: bool = False
     warnings: list[str] = field(default_factory=list)
     large: bool = False  # the body was: the object must be measured
+    annotations: dict[str, str] | None = None  # the audit event's, as in ports.AdmissionRequest; None: not audited
 
     def warn(self, text: str) -> None:
         if text not in self.warnings:

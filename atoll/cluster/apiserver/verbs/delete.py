@@ -59,6 +59,7 @@ async def _attempt(
     request = AdmissionRequest(
         "DELETE", served.resource, "", namespace, current.key.name, None, old, context.user,
         context.dry_run, {"propagationPolicy": options.propagation}, context.warnings, served.resource.kind,
+        context.annotations,
     )  # fmt: skip
     await api.hooks.admission.mutate(request)
     await api.hooks.admission.validate(request)

@@ -148,6 +148,7 @@ async def _create(api: Api, context: Context, served: Served, change: Change) ->
     request = AdmissionRequest(
         "CREATE", served.resource, "", change.namespace, change.name, obj, None, context.user,
         context.dry_run, change.operation_options or {}, context.warnings, served.resource.kind,
+        context.annotations,
     )  # fmt: skip
     try:
         return Outcome(await admit_and_create(api, context, served, obj, request, change.managed), created=True)
@@ -171,6 +172,7 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
     request = AdmissionRequest(
         "UPDATE", served.resource, change.strategy.subresource, change.namespace, change.name, obj, old,
         context.user, context.dry_run, change.operation_options or {}, context.warnings, served.resource.kind,
+        context.annotations,
     )  # fmt: skip
     admission = api.hooks.admission
     await admission.mutate(request)
