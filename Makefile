@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down test lint types bench real clean lock
+.PHONY: help setup up down test lint types bench real conformance clean lock
 
 help:
 	@echo "make up     install, start a hub and three clusters here, run a real application over them"
 	@echo "make test   install, run the tests"
-	@echo "make down lint types bench real clean"
+	@echo "make down lint types bench real conformance clean"
 
 setup: $(STAMP)
 
@@ -53,6 +53,11 @@ bench: setup
 real: setup
 	$(BIN)/python tests/real/build.py
 	$(BIN)/python -m pytest tests/real
+
+# Kubernetes' own conformance suite; WITH="--focus Secrets", WITH=--real …: tests/conformance/run.py --help
+conformance: setup
+	$(BIN)/python tests/real/build.py
+	$(BIN)/python tests/conformance/run.py $(WITH)
 
 clean: down
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .coverage .hypothesis
