@@ -166,7 +166,7 @@ async def _follow(process: asyncio.subprocess.Process, reader: _Reader, log: Pat
     deadline = clock() + _START_SECONDS
     interrupted = False
     assert process.stdout is not None
-    with log.open("a") as out:
+    with log.open("a", buffering=1) as out:
         while True:
             try:
                 raw = await asyncio.wait_for(process.stdout.readline(), max(deadline - clock(), 0.01))

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import programs
 import records
 from binary import Result, Target, run_batch
-from suite import Test, all_tests, select
+from suite import Test, all_tests, rotated, select
 
 EXAMPLES = """examples:
   python tests/conformance/run.py --focus "Secrets"                 the tests whose name matches, and why they failed
@@ -30,7 +30,9 @@ EXAMPLES = """examples:
 Each process's whole output is in the --logs folder. A test's output there starts with a line of 30 dashes and its name.
 """
 OUT = Path(__file__).resolve().parents[2] / "out" / "conformance"
-BATCH = 12
+BATCH = 8
+BUDGET_BATCH = 3  # a batch that has begun is finished
+PARALLEL_SHARE = 0.75  # of the budget; the rest is for those that run alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,6 +72,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--missing", action="store_true", help="only tests without a result in --results")
     add("--timeout", default=420.0, type=float, help="seconds for one test, then it is interrupted and failed (420)")
     add("--budget", default=0.0, type=float, help="begin no test after so many seconds (0: no limit)")
+    add("--rotate", metavar="KEY", help="begin at a place that KEY decides (a commit): with --budget, a part each time")
     add("--nodes", default=2, type=int, help="process nodes (2)")
     add("--real", action="store_true", help="the real control plane with our process nodes")
     add("--kubeconfig", type=Path, help="a running cluster, instead of making one")
@@ -106,7 +109,8 @@ def choose(options: argparse.Namespace, results: records.Records) -> list[Test]:
         tests = [test for test in tests if test.name in known and not known[test.name].passed]
     if options.missing:
         tests = [test for test in tests if test.name not in known]
-    return select(tests, sigs=options.sig, focus=options.focus, skip=options.skip, shard=options.shard)
+    chosen = select(tests, sigs=options.sig, focus=options.focus, skip=options.skip, shard=options.shard)
+    return rotated(chosen, options.rotate) if options.rotate else chosen
 
 
 def suite_arguments() -> tuple[str, ...]:
@@ -145,26 +149,25 @@ class Run:
 
     async def all(self) -> None:
         """Those that may run beside others first, then the serial ones alone."""
-        for tests, procs in (
-            ([test for test in self._tests if not test.serial], self._options.procs),
-            ([test for test in self._tests if test.serial], 1),
+        budget = self._options.budget
+        for tests, procs, share in (
+            ([test for test in self._tests if not test.serial], self._options.procs, PARALLEL_SHARE),
+            ([test for test in self._tests if test.serial], 1, 1.0),
         ):
             queue = deque(tests)
-            size = max(1, min(BATCH, -(-len(queue) // procs)))
-            await asyncio.gather(*(self._work(queue, size) for _ in range(min(procs, len(queue)))))
+            size = max(1, min(BUDGET_BATCH if budget else BATCH, -(-len(queue) // procs)))
+            until = budget * share if budget else float("inf")
+            await asyncio.gather(*(self._work(queue, size, until) for _ in range(min(procs, len(queue)))))
 
-    async def _work(self, queue: deque[Test], size: int) -> None:
+    async def _work(self, queue: deque[Test], size: int, until: float) -> None:
+        """`until`: seconds after the start; no batch begins later."""
         binary = programs.program("e2e.test")
         assert binary is not None
-        while queue and not self._over():
+        while queue and time.monotonic() - self._started < until:
             batch = [queue.popleft() for _ in range(min(size, len(queue)))]
             self._batches += 1
             name = f"batch-{self._batches:03}"
             queue.extend(await run_batch(binary, self._target, batch, name, self._options.timeout, self._tell))
-
-    def _over(self) -> bool:
-        budget: float = self._options.budget
-        return bool(budget) and time.monotonic() - self._started > budget
 
     def _tell(self, result: Result) -> None:
         self.results[result.test] = result

@@ -6,6 +6,7 @@ pure: by SIG, by regular expression, by shard.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -87,6 +88,14 @@ def select(
     ]
     index, count = shard
     return kept[index - 1 :: count]
+
+
+def rotated(tests: Sequence[Test], key: str) -> list[Test]:
+    """The same ones, beginning at a place that `key` decides: with a budget, each key reaches others."""
+    if not tests:
+        return []
+    start = int(hashlib.sha256(key.encode()).hexdigest(), 16) % len(tests)
+    return [*tests[start:], *tests[:start]]
 
 
 def focus_pattern(test: Test) -> str:
