@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,8 @@ from atoll.app.fleetspec import ClusterSpec, FleetSpec
 from atoll.app.state import fleet_state
 from atoll.cluster.nodes.process.doctor import diagnose
 
+NAME = "conformance"
+
 
 @contextmanager
 def our_cluster(nodes: int) -> Iterator[Path]:
@@ -27,10 +31,21 @@ def our_cluster(nodes: int) -> Iterator[Path]:
         os.environ["XDG_STATE_HOME"] = folder
         name = f"conformance-{os.getpid()}"
         state = fleet_state(name)
-        spec = ClusterSpec("conformance", process_nodes=nodes, process_nodes_tainted=False)
-        images = tuple(image_roots.catalogue(cache_folder()))
         try:
-            launch.start(state, FleetSpec(name, (spec,), hub=False, images=images), print)
-            yield launch.member_kubeconfig(state, "conformance")
+            # a process of its own: the supervisor inherits no open file of ours, and is known by this command line
+            subprocess.run([sys.executable, __file__, folder, name, str(nodes)], check=True)
+            yield launch.member_kubeconfig(state, NAME)
         finally:
             launch.stop(state, purge=True)
+
+
+def start(folder: str, name: str, nodes: int) -> None:
+    """Start the cluster, whose state is in `folder`."""
+    os.environ["XDG_STATE_HOME"] = folder
+    spec = ClusterSpec(NAME, process_nodes=nodes, process_nodes_tainted=False)
+    images = tuple(image_roots.catalogue(cache_folder()))
+    launch.start(fleet_state(name), FleetSpec(name, (spec,), hub=False, images=images), print)
+
+
+if __name__ == "__main__":
+    start(sys.argv[1], sys.argv[2], int(sys.argv[3]))
