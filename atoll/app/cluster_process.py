@@ -12,6 +12,7 @@ from atoll.app.channel import Channel
 from atoll.app.fleetspec import ClusterSpec, service_addresses
 from atoll.app.pki import ClusterKeys, open_keys
 from atoll.app.serving import handler_of, serve_api
+from atoll.app.snapshots import about, answer_snapshot
 from atoll.app.state import FleetState
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
@@ -22,6 +23,7 @@ from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.store.durable import DurableStore
+from atoll.cluster.store.port import Store
 from atoll.wire.messages import HttpRequest, HttpResponse
 from atoll.wire.tls import client_context
 
@@ -52,7 +54,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
             running = await stack.enter_async_context(running_member(assembly, spec, images, folder, keys, port))
             nodes = await running.nodes_ready(spec.process_nodes + sum(group.count for group in spec.simulated))
         channel.report(phase="ready", port=port, nodes=nodes)
-        await _until_supervisor_goes(channel)
+        await _until_supervisor_goes(channel, store, about(spec, images), clock)
 
 
 def _streaming(api: Api, keys: ClusterKeys) -> Streaming:
@@ -81,6 +83,7 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys) -> ApiOptions:
     )
 
 
-async def _until_supervisor_goes(channel: Channel) -> None:
-    async for _ in channel.instructions():
-        pass
+async def _until_supervisor_goes(channel: Channel, store: Store, described: dict[str, Any], clock: Clock) -> None:
+    async for message in channel.instructions():
+        if "snapshot" in message:
+            await answer_snapshot(store, described, message, clock, channel)

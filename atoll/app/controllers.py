@@ -71,7 +71,7 @@ def simulated_groups(spec: ClusterSpec) -> list[SimulatedGroup]:
     """The node groups of a fleet file as the simulator takes them."""
     groups = []
     for index, group in enumerate(spec.simulated):
-        prefix = f"{spec.name}-sim" if len(spec.simulated) == 1 else f"{spec.name}-sim{index}"
+        prefix = f"{spec.node_prefix}-sim" if len(spec.simulated) == 1 else f"{spec.node_prefix}-sim{index}"
         zone = group.zone or spec.zone
         groups.append(
             SimulatedGroup(

@@ -46,6 +46,11 @@ class ClusterSpec:
     service_cidr: str = ""
     port: int = 0
     api_only: bool = False
+    nodes_of: str = ""  # the cluster after which the nodes are named, where it is another's restored state
+
+    @property
+    def node_prefix(self) -> str:
+        return self.nodes_of or self.name
 
 
 @dataclass(frozen=True, slots=True)

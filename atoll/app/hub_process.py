@@ -16,6 +16,7 @@ from atoll.app.fleetspec import FleetSpec
 from atoll.app.partitions import PartitionedClient, Partitions
 from atoll.app.pki import open_keys
 from atoll.app.serving import handler_of, serve_api
+from atoll.app.snapshots import answer_snapshot
 from atoll.app.state import FleetState
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
@@ -67,7 +68,9 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
             group.create_task(hub.run(), name="hub")
             group.create_task(_report_ready(hub.clusters.informer, len(fleet.clusters), port, channel))
             async for message in channel.instructions():
-                if "partition" in message:
+                if "snapshot" in message:
+                    await answer_snapshot(store, {}, message, clock, channel)
+                elif "partition" in message:
                     partitions.set(message["partition"], bool(message["on"]))
                 elif "member" in message:
                     group.create_task(_join(assembly, message), name=f"join-{message['member']}")

@@ -43,14 +43,17 @@ def read_fleet(state: FleetState) -> FleetSpec:
     except ValueError:
         raise _damaged(state) from None
     try:
-        clusters = []
-        for item in data.pop("clusters"):
-            groups = tuple(NodeGroup(**group) for group in item.pop("simulated"))
-            clusters.append(ClusterSpec(**item, simulated=groups))
+        clusters = [cluster_of(item) for item in data.pop("clusters")]
         images = tuple(data.pop("images"))
         return FleetSpec(clusters=tuple(clusters), images=images, **data)
     except (AttributeError, KeyError, TypeError):
         raise _damaged(state) from None
+
+
+def cluster_of(item: Message) -> ClusterSpec:
+    """What `asdict` made of a cluster's spec. Raises TypeError, KeyError."""
+    rest = {name: value for name, value in item.items() if name != "simulated"}
+    return ClusterSpec(**rest, simulated=tuple(NodeGroup(**group) for group in item["simulated"]))
 
 
 def _damaged(state: FleetState) -> UserError:

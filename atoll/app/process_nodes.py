@@ -65,7 +65,7 @@ async def start_process_nodes(
     tasks.start("network", network.run())
     authority = keys.authority()
     for index in range(spec.process_nodes):
-        name = f"{spec.name}-process-{index}"
+        name = f"{spec.node_prefix}-process-{index}"
         cidr = process_node_cidr(spec.pod_cidr, index) if mode == "bridge" else ""
         address = cidr.rsplit(".", 1)[0] + ".1" if cidr else ""
         labels = {}

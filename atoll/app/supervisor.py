@@ -46,6 +46,8 @@ class Supervisor:
         self._down = False
         self._selector = selectors.DefaultSelector()
         self._waiting: dict[socket.socket, bytes] = {}
+        self._asked: dict[int, tuple[Child, socket.socket]] = {}  # who waits for a child's snapshot
+        self._questions = 0
         self._listener: socket.socket | None = None
         self._wakeup: socket.socket | None = None
 
@@ -99,7 +101,7 @@ class Supervisor:
     def _start(self, name: str) -> None:
         close = [self._listener.fileno()] if self._listener else []
         close += [child.channel.fileno() for child in self._children.values() if child.channel.fileno() >= 0]
-        close += [waiting.fileno() for waiting in self._waiting]
+        close += [waiting.fileno() for waiting in (*self._waiting, *(item[1] for item in self._asked.values()))]
         close += [self._selector.fileno()]
         child = children.spawn(name, self._state.log_file(name), self._programs[name], close, time.monotonic())
         self._children[name] = child
@@ -123,6 +125,9 @@ class Supervisor:
             child.channel.close()
             return
         for message in messages:
+            if "snapshot" in message:
+                self._snapshot_done(message["snapshot"], message)
+                continue
             phase = message.get("phase")
             if phase:
                 child.phase = phase
@@ -157,6 +162,8 @@ class Supervisor:
                 child.info |= message
             self._selector.unregister(child.channel)
         child.channel.close()
+        for number in [number for number, (asked, _) in self._asked.items() if asked is child]:
+            self._snapshot_done(number, {"error": f"{child.name} ended before the snapshot was made"})
         if child.phase == "killed" or self._down:
             self._tell_waiting()
             return
@@ -199,9 +206,13 @@ class Supervisor:
             self._waiting[connection] = b""
             self._tell_waiting()
             return
+        if do == "snapshot" and self._ask_snapshot(connection, request):
+            return
         answer: Message
         if do == "status":
             answer = {"processes": self._statuses(), "partitioned": sorted(self._partitioned)}
+        elif do == "snapshot":
+            answer = {"error": f"the cluster {request.get('cluster')!r} is not running"}
         elif do in ("kill", "heal"):
             answer = self._fault(do, str(request.get("cluster")), str(request.get("how") or "kill"))
         elif do == "down":
@@ -209,10 +220,21 @@ class Supervisor:
             self._down = True
         else:
             answer = {"error": f"unknown request {do!r}"}
-        _reply(connection, answer)
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)  # a child forked meanwhile holds a copy: closing alone is no end
-        connection.close()
+        _reply_and_end(connection, answer)
+
+    def _ask_snapshot(self, connection: socket.socket, request: Message) -> bool:
+        """Have a cluster copy its store; it is answered when it says that it did. False if it does not run."""
+        child = self._children.get(str(request.get("cluster")))
+        if child is None or child.phase not in ("serving", "ready"):
+            return False
+        self._questions += 1
+        self._asked[self._questions] = (child, connection)
+        child.send({"snapshot": self._questions, "file": str(request.get("file"))})
+        return True
+
+    def _snapshot_done(self, number: int, answer: Message) -> None:
+        _, connection = self._asked.pop(number)
+        _reply_and_end(connection, answer)
 
     def _statuses(self) -> dict[str, Any]:
         return {
@@ -294,6 +316,13 @@ class Supervisor:
                         child.signal(signal.SIGKILL)
                     deadline = time.monotonic() + 1.0
                 time.sleep(0.01)
+
+
+def _reply_and_end(connection: socket.socket, answer: Message) -> None:
+    _reply(connection, answer)
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)  # a child forked meanwhile holds a copy: closing alone is no end
+    connection.close()
 
 
 def _reply(connection: socket.socket, answer: Message) -> bool:

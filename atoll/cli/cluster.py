@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from atoll.base.errors import UserError
 from atoll.cli.output import Progress, output_option, structured, table
 
+if TYPE_CHECKING:
+    from atoll.app.fleetspec import FleetSpec
+    from atoll.app.state import FleetState
+
 _PREFIX = "cluster-"
 
 
 @click.group()
 def cluster() -> None:
-    """Create, delete and list throw-away clusters.
+    """Create, delete and list throw-away clusters; keep and restore their state.
 
     \b
     Example:
       atoll cluster create ci && kubectl --context atoll-ci get nodes
+      atoll cluster snapshot ci ci.snapshot
       atoll cluster delete ci
     """
 
@@ -58,23 +64,28 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
     )
     fleet = fleetspec.FleetSpec(state.name, (spec,), hub=False)
     progress = Progress()
+    known = state.exists()
     try:
         launch.start(state, fleet, progress.say)
     except UserError:
-        launch.stop(state, purge=True)
+        launch.stop(state, purge=not known)  # what it had before stays, to be looked at
         raise
+    where = hand_out(state, fleet, name, kubeconfig)
+    progress.done()
+    click.echo(f"cluster {name} ready in {time.monotonic() - started:.2f} s: {where}")
+
+
+def hand_out(state: FleetState, fleet: FleetSpec, name: str, kubeconfig: Path | None) -> str:
+    """Write or merge the new cluster's kubeconfig; how it is used from now on."""
     source = state.cluster_folder(name) / "admin.kubeconfig"
     if kubeconfig is not None:
         from atoll.client import kubeconfig as files
 
         files.write_text(kubeconfig, source.read_text())
-        where = f"KUBECONFIG={kubeconfig}"
-    else:
-        from atoll.cli.fleet import merge_kubeconfig
+        return f"KUBECONFIG={kubeconfig}"
+    from atoll.cli.fleet import merge_kubeconfig
 
-        where = f"--context atoll-{name} (in {merge_kubeconfig(state, fleet, None, current=f'atoll-{name}')})"
-    progress.done()
-    click.echo(f"cluster {name} ready in {time.monotonic() - started:.2f} s: {where}")
+    return f"--context atoll-{name} (in {merge_kubeconfig(state, fleet, None, current=f'atoll-{name}')})"
 
 
 @cluster.command()
@@ -118,3 +129,87 @@ def list_clusters(output: str | None) -> None:
             rows.append({"name": name, "status": "running" if pid else "stopped", "pid": pid})
     if not structured(rows, output):
         table(("NAME", "STATUS", "PID"), [(row["name"], row["status"], row["pid"] or "") for row in rows])
+
+
+@cluster.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--fleet", help="The fleet that the cluster is of; by default NAME is a throw-away cluster.")
+def snapshot(name: str, file: Path, fleet: str | None) -> None:
+    """Copy the state of the cluster NAME to FILE, while it runs or when it is stopped.
+
+    The copy is of one moment and is checked when it is read. It holds the cluster's Secrets, not its keys: only you
+    may read the file.
+
+    \b
+    Example:
+      atoll cluster snapshot ci ci.snapshot
+      atoll cluster restore ci.snapshot ci2
+    """
+    from atoll.app import snapshots
+    from atoll.app.state import fleet_state
+
+    state = fleet_state(fleet or _PREFIX + name)
+    taken = snapshots.take(state, name, file.absolute())
+    click.echo(f"{file}: {taken.objects} objects at version {taken.version}, {taken.size_bytes:,} bytes")
+
+
+@cluster.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Write the kubeconfig here instead of merging it.")
+@click.option("--api-only", is_flag=True, help="The API server alone, whatever the snapshot's cluster ran.")
+@click.option("--port", default=0, help="The API server's port; any free one by default.")
+@click.option(
+    "--bump-revision", default=1_000_000_000, show_default=True, type=click.IntRange(0),
+    help="How far above the snapshot versions go on: more than the lost cluster wrote since.",
+)  # fmt: skip
+def restore(file: Path, name: str, kubeconfig: Path | None, api_only: bool, port: int, bump_revision: int) -> None:
+    """Create the cluster NAME from the snapshot in FILE.
+
+    resourceVersions go on above those of the snapshot's cluster, so that a client that knew it is told 410 Expired
+    and lists again. The cluster has new keys: tokens and kubeconfigs of the old one are not valid there.
+
+    \b
+    Example:
+      atoll cluster restore ci.snapshot ci2
+    """
+    from atoll.app import snapshots
+
+    started = time.monotonic()
+    progress = Progress()
+    restored = snapshots.restore(
+        file, name, tell=progress.say, prefix=_PREFIX, api_only=api_only, port=port, bump=bump_revision
+    )
+    where = hand_out(restored.state, restored.fleet, name, kubeconfig)
+    progress.done()
+    click.echo(
+        f"cluster {name} ready in {time.monotonic() - started:.2f} s with {restored.objects} objects, "
+        f"from version {restored.version} on: {where}"
+    )
+
+
+@cluster.command()
+@click.argument("name")
+@click.option("--fleet", help="The fleet that the cluster is of; by default NAME is a throw-away cluster.")
+@click.option("--truncate", is_flag=True, help="Give up what follows the damage. The damaged log is kept beside it.")
+def check(name: str, fleet: str | None, truncate: bool) -> None:
+    """Read the log of the stopped cluster NAME and say whether it is whole, or what is lost.
+
+    Exits with 1 if it is damaged and was not mended.
+
+    \b
+    Example:
+      atoll cluster check ci
+      atoll cluster check ci --truncate
+    """
+    from atoll.app import snapshots
+    from atoll.app.state import fleet_state
+
+    state = fleet_state(fleet or _PREFIX + name)
+    report, lines = snapshots.check(state, name)
+    click.echo("\n".join(lines))
+    if truncate:
+        click.echo(snapshots.truncate(report))
+    elif report.why:
+        raise SystemExit(1)

@@ -28,7 +28,7 @@ from atoll.base.clock import Clock
 from atoll.cluster.store import log as logfile
 from atoll.cluster.store.core import Change, StoreCore
 from atoll.cluster.store.history import HistoryLimits
-from atoll.cluster.store.log import Entry, LogFile, Row
+from atoll.cluster.store.log import Entry, Log, LogDamaged, LogFile, Row
 from atoll.cluster.store.port import Event, Key, Object, Record, StorageFailed
 from atoll.cluster.store.records import StoredRecord
 
@@ -69,24 +69,33 @@ class DurableStore(StoreCore):
     """See `atoll.cluster.store.port.Store`. Made by `open` within a running loop."""
 
     def __init__(
-        self, path: Path, clock: Clock, history: HistoryLimits | None = None, quota_bytes: int | None = None
+        self,
+        path: Path,
+        clock: Clock,
+        history: HistoryLimits | None = None,
+        quota_bytes: int | None = None,
+        file: Log | None = None,
     ) -> None:
-        """Open or create the log and load it. Raises UserError."""
+        """Open or create the log (or use the one given) and load it. Raises UserError."""
         super().__init__(clock, history)
         self._loop = asyncio.get_running_loop()
-        self._file = LogFile(path, quota_bytes=quota_bytes)
+        self._file = file or LogFile(path, quota_bytes=quota_bytes)
         self._live_bytes = 0
         self._log_bytes = 0
         self._next_row = 1
-        self._load()
+        try:
+            self._load()
+        except BaseException:
+            self._file.close()
+            raise
         self._epoch = 0
         self._unsent: list[Change] = []
         self._sent: deque[_Group] = deque()
         self._compacting = False
         self._queue: queue.SimpleQueue[_Group | _Compact | None] = queue.SimpleQueue()
+        self._failed_epoch = -1  # the writer's: what it need not try
         self._writer_ended: asyncio.Future[None] = self._loop.create_future()
-        self._writer = threading.Thread(target=self._write_groups, name="store-writer", daemon=True)
-        self._writer.start()
+        self._start_writer()
 
     def write(self, key: Key, expected: int, obj: Object | None) -> asyncio.Future[Record]:
         if self._closed:
@@ -106,7 +115,6 @@ class DurableStore(StoreCore):
         self._closed = True
         self._queue.put(None)
         await self._writer_ended
-        self._writer.join()
         self._file.close()
         self._close()
 
@@ -158,8 +166,10 @@ class DurableStore(StoreCore):
                 change.done.set_exception(StorageFailed(error))
                 change.done.exception()  # retrieved: its writer may be gone
 
-    def _relocate(self, rows: list[Row], epoch: int) -> None:
-        """Write again what still lives in the oldest rows, so that they can go."""
+    def _relocate(self, rows: list[Row] | None, epoch: int) -> None:
+        """Write again what still lives in the oldest rows, so that they can go. None: never ask again."""
+        if rows is None:
+            return
         if not rows or epoch != self._epoch:
             self._compacting = False
             return
@@ -167,7 +177,10 @@ class DurableStore(StoreCore):
         live: list[bytes] = []
         for row in rows:
             for entry in logfile.unpack(row.entries):
-                if entry.kind & ~logfile.RELOCATED == logfile.DELETED:
+                kind = entry.kind & ~logfile.RELOCATED
+                if kind == logfile.FLOOR:
+                    live.append(logfile.pack(entry))
+                if kind in (logfile.DELETED, logfile.FLOOR):
                     continue
                 newest = self.newest(Key(entry.resource, entry.namespace, entry.name))
                 if newest is not None and newest.version == entry.version:
@@ -192,6 +205,10 @@ class DurableStore(StoreCore):
             self._next_row = row.number + 1
             self._log_bytes += len(row.entries)
             for entry in logfile.unpack(row.entries):
+                if entry.kind == logfile.FLOOR:
+                    self._floor = max(self._floor, entry.version)
+                    events = [event for event in events if event.version > entry.version]
+                    continue
                 event = self._replay(entry, current)
                 if event is None or not in_history:
                     continue
@@ -235,26 +252,32 @@ class DurableStore(StoreCore):
 
     # -- the writer's side
 
-    def _write_groups(self) -> None:
-        """The writer thread: everything that waits is one commit, up to a bounded size."""
-        failed_epoch = -1
+    def _start_writer(self) -> None:
+        threading.Thread(target=self._write_all, name="store-writer", daemon=True).start()
+
+    def _write_all(self) -> None:
+        """The writer thread."""
         item: _Group | _Compact | None = self._queue.get()
         while item is not None:
-            following: _Group | _Compact | Literal["wait"] | None = "wait"
-            if item.epoch <= failed_epoch:
-                pass  # failed with the one before it
-            elif isinstance(item, _Compact):
-                self._tell(self._relocate, self._oldest(), item.epoch)
-            else:
-                groups, following = self._gather(item)
-                error = self._commit(groups)
-                if error is None:
-                    self._tell(self._committed, groups)
-                else:
-                    failed_epoch = item.epoch
-                    self._tell(self._failed, error)
+            following = self._write_next(item)
             item = self._queue.get() if following == "wait" else following
         self._tell(self._ended)
+
+    def _write_next(self, item: _Group | _Compact) -> _Group | _Compact | Literal["wait"] | None:
+        """Everything that waits with it is one commit, up to a bounded size; what else was taken from the queue."""
+        if item.epoch <= self._failed_epoch:
+            return "wait"  # failed with the one before it
+        if isinstance(item, _Compact):
+            self._tell(self._relocate, self._oldest(), item.epoch)
+            return "wait"
+        groups, following = self._gather(item)
+        error = self._commit(groups)
+        if error is None:
+            self._tell(self._committed, groups)
+        else:
+            self._failed_epoch = item.epoch
+            self._tell(self._failed, error)
+        return following
 
     def _gather(self, first: _Group) -> tuple[list[_Group], _Group | _Compact | Literal["wait"] | None]:
         groups, size = [first], first.size
@@ -281,11 +304,14 @@ class DurableStore(StoreCore):
         self._next_row += 1
         return None
 
-    def _oldest(self) -> list[Row]:
+    def _oldest(self) -> list[Row] | None:
         try:
             return self._file.oldest(self._next_row - 1, _ROW_BYTES)
         except sqlite3.Error:
             return []
+        except LogDamaged as damage:  # all is in memory still: a snapshot taken now is whole
+            log.error("%s; it is not compacted: take a snapshot, then restore it", damage.message)
+            return None
 
     def _ended(self) -> None:
         if not self._writer_ended.done():
