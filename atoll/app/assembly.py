@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import orjson
 
@@ -18,18 +19,22 @@ from atoll.base.errors import AlreadyExists
 from atoll.base.names import FLEET_GROUP, LABEL_PREFIX
 from atoll.client.port import Object
 from atoll.cluster.apiserver import components
-from atoll.cluster.apiserver.access.authentication import Authenticator, impersonate
+from atoll.cluster.apiserver.access.authentication import Authenticator
+from atoll.cluster.apiserver.access.authorizers import AuthorizerChain
 from atoll.cluster.apiserver.access.bootstrap import default_objects, legacy_token_tracking
+from atoll.cluster.apiserver.access.impersonation import asks, impersonate, impersonate_slowly
+from atoll.cluster.apiserver.access.nodes import NodeAuthorizer
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.access.reviews import Reviews
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens, service_account_user
+from atoll.cluster.apiserver.access.tokens import AccountTokens, StaticTokens, TokenAuthenticator, TokenChain
 from atoll.cluster.apiserver.admission.chain import Validating
 from atoll.cluster.apiserver.admission.default import default_chain
 from atoll.cluster.apiserver.api import Api, Hooks
 from atoll.cluster.apiserver.builtins import builtin_registry
 from atoll.cluster.apiserver.extensions import install
 from atoll.cluster.apiserver.local import LocalClient
-from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, MustWait, User
 from atoll.cluster.store.port import Store
 from atoll.wire.messages import HttpRequest
 
@@ -42,6 +47,7 @@ class ApiOptions:
 
     service_cidr: str = "10.96.0.0/16"
     signing_key: bytes | None = None
+    client_ca_pem: bytes | None = None  # who may sign client certificates; None: TLS has looked at that
     static_tokens: Mapping[str, User] = field(default_factory=dict)
     process_nodes_tainted: bool = True
     runs_pods: bool = True
@@ -56,7 +62,7 @@ class Assembly:
     store: Store
     clock: Clock
     chance: Chance
-    authorizer: RbacAuthorizer
+    authorizer: AuthorizerChain
     authenticator: Authenticator
     tokens: ServiceAccountTokens | None
 
@@ -69,27 +75,36 @@ class Assembly:
         return LocalClient(self.api, service_account_user("kube-system", name, "", {}), name)
 
     def identify(self, request: HttpRequest) -> User:
-        """Who asks, impersonation included. Raises Unauthorized, Forbidden, BadRequest."""
-        user = self.authenticator.authenticate(request)
-        for header in request.headers:
-            if header.startswith("impersonate-"):
-                return impersonate(request, user, self.authorizer)
-        return user
+        """Who asks, impersonation included. Raises Unauthorized, Forbidden, BadRequest, MustWait."""
+        try:
+            user = self.authenticator.authenticate(request)
+        except MustWait as waiting:
+            raise MustWait(partial(self._identify_slowly, request, waiting)) from None
+        return impersonate(request, user, self.authorizer) if asks(request) else user
+
+    async def _identify_slowly(self, request: HttpRequest, waiting: MustWait) -> User:
+        user: User = await waiting.finish()
+        return await impersonate_slowly(request, user, self.authorizer)
 
 
 def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) -> Assembly:
     """Wire an API over `store`; call `bootstrap` next."""
-    authorizer = RbacAuthorizer(store)
+    rbac = RbacAuthorizer(store)
+    authorizer = AuthorizerChain([NodeAuthorizer(store), rbac])
     tokens = None
     if options.signing_key is not None:
         tokens = ServiceAccountTokens(options.signing_key, store, clock, chance.stream("tokens"))
-    authenticator = Authenticator(tokens, options.static_tokens, clock)
-    reviews = Reviews(authorizer, authenticator, tokens, store, clock)
+    kinds: list[TokenAuthenticator] = [StaticTokens(options.static_tokens)]
+    if tokens is not None:
+        kinds.append(AccountTokens(tokens))
+    authenticator = Authenticator(TokenChain(kinds), clock, client_ca_pem=options.client_ca_pem)
+    reviews = Reviews(authorizer, rbac, authenticator, tokens, store, clock)
     admission = default_chain(
         store,
         clock,
         chance,
         authorizer,
+        rbac,
         service_cidr=options.service_cidr,
         process_nodes_tainted=options.process_nodes_tainted,
         runs_pods=options.runs_pods,

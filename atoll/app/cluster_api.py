@@ -23,7 +23,7 @@ from atoll.base.errors import ApiError, AtollError, BadRequest, ServerError, Una
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access
 from atoll.cluster.apiserver import paths, problems
-from atoll.cluster.apiserver.access.authentication import user_of_certificate
+from atoll.cluster.apiserver.access.client_certificates import user_of_certificate
 from atoll.cluster.apiserver.ports import Attributes, User
 from atoll.cluster.apiserver.refusals import LIMITS, refusal
 from atoll.fleet import names

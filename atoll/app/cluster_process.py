@@ -78,6 +78,7 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys) -> ApiOptions:
     return ApiOptions(
         service_cidr=spec.service_cidr,
         signing_key=keys.service_account_key,
+        client_ca_pem=keys.ca_pem,
         static_tokens={keys.admin_token: SYSTEM_ADMIN},
         process_nodes_tainted=spec.process_nodes_tainted,
     )

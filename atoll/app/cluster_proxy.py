@@ -6,7 +6,7 @@ from atoll.app.assembly import Assembly
 from atoll.base.errors import ApiError
 from atoll.client.kubeconfig import Access
 from atoll.cluster.apiserver import problems
-from atoll.cluster.apiserver.ports import Attributes
+from atoll.cluster.apiserver.ports import Attributes, MustWait, decide
 from atoll.cluster.apiserver.refusals import refusal
 from atoll.fleet.registry.join import access_of
 from atoll.fleet.registry.proxy import Person, with_cluster_proxy
@@ -22,12 +22,15 @@ def cluster_proxy(inner: Handler, assembly: Assembly) -> Handler:
     client = assembly.client()
 
     async def authorize(request: HttpRequest, cluster: str) -> Person:
-        user = assembly.identify(request)
+        try:
+            user = assembly.identify(request)
+        except MustWait as waiting:
+            user = await waiting.finish()
         asked = Attributes(
             user, _VERBS.get(request.method, request.method.lower()), CLUSTERS.group, CLUSTERS.version,
             CLUSTERS.plural, "proxy", "", cluster,
         )  # fmt: skip
-        decision = assembly.authorizer.authorize(asked)
+        decision = await decide(assembly.authorizer, asked)
         if not decision.allowed:
             raise problems.denied(asked, decision.reason)
         return Person(user.name, user.groups, user.extra)

@@ -52,6 +52,7 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
         options = ApiOptions(
             service_cidr=_SERVICE_CIDR,
             signing_key=keys.service_account_key,
+            client_ca_pem=keys.ca_pem,
             static_tokens={keys.admin_token: SYSTEM_ADMIN},
             runs_pods=False,
             validating=(PolicyWarnings(),),

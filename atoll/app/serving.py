@@ -35,7 +35,7 @@ async def serve_api(
     immediate: Immediate | None = None,
 ) -> int:
     """Listen, on the port of the last run where none is asked for; writes admin.kubeconfig; returns the port."""
-    context = server_context(keys.server_pem, keys.server_key_pem, keys.ca_pem, expired_too=True)
+    context = server_context(keys.server_pem, keys.server_key_pem, keys.ca_pem, unverified=True)
     remembered = folder / "port"
     wanted = port or (int(remembered.read_text()) if remembered.exists() else 0)
     try:

@@ -5,6 +5,8 @@ Time is a parameter. Serial numbers and keys come from the system's generator, a
 
 from __future__ import annotations
 
+import base64
+import binascii
 import datetime
 import ipaddress
 from collections.abc import Sequence
@@ -217,6 +219,14 @@ def subject_of(der: bytes) -> Subject:
         tuple(str(item.value) for item in organizations),
         certificate.not_valid_after_utc.timestamp(),
     )
+
+
+def certificate_end(encoded: str) -> float | None:
+    """Wall seconds at which a certificate (base64 of PEM, as the API has it) ends; None for what can't be read."""
+    try:
+        return x509.load_pem_x509_certificate(base64.b64decode(encoded)).not_valid_after_utc.timestamp()
+    except (ValueError, binascii.Error):
+        return None
 
 
 def is_signed_by(der: bytes, ca_pem: bytes) -> bool:

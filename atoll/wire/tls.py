@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from atoll.base.errors import UserError
 
 _NO_CHECK_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python does not name
+_VERIFY_PEER = 1  # OpenSSL's SSL_VERIFY_PEER
 
 
 def server_context(
-    certificate_pem: bytes, key_pem: bytes, client_ca_pem: bytes | None = None, *, expired_too: bool = False
+    certificate_pem: bytes, key_pem: bytes, client_ca_pem: bytes | None = None, *, unverified: bool = False
 ) -> ssl.SSLContext:
     """A server's context. With `client_ca_pem` a client may show a certificate, which must be signed by one of those.
 
-    `expired_too` lets in certificates whose time is over or has not come: the handler must look, and can say so,
+    `unverified` lets in certificates whose time is over and of any other CA: the handler MUST look, and can say so
     where a broken handshake tells the client nothing. Raises UserError when the certificate and key don't fit.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -27,9 +31,44 @@ def server_context(
     if client_ca_pem:
         _load_ca(context, client_ca_pem)
         context.verify_mode = ssl.CERT_OPTIONAL
-        if expired_too:
+        if unverified:
             context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+            accept_any_signer(context)
     return context
+
+
+def accept_any_signer(context: ssl.SSLContext) -> bool:
+    """Let OpenSSL ask for a client's certificate and take any, as Go's RequestClientCert does.
+
+    Python has no name for that: OpenSSL's callback is set through the pointer that CPython keeps first in its context.
+    Where that can't be done (another Python, an OpenSSL without symbols) nothing changes, and a foreign certificate
+    breaks the handshake.
+    """
+    if sys.implementation.name != "cpython" or not (3, 11) <= sys.version_info[:2] <= (3, 14):
+        return False
+    import _ssl
+    import ctypes
+
+    try:
+        library = ctypes.CDLL(getattr(_ssl, "__file__", None))
+        set_verify, get_mode = library.SSL_CTX_set_verify, library.SSL_CTX_get_verify_mode
+    except (AttributeError, OSError):
+        return False
+    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+    get_mode.argtypes, get_mode.restype = [ctypes.c_void_p], ctypes.c_int
+    if not pointer.value or get_mode(pointer) != _VERIFY_PEER:
+        return False
+    set_verify.argtypes, set_verify.restype = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p], None
+    set_verify(pointer, _VERIFY_PEER, ctypes.cast(_accept_callback(), ctypes.c_void_p))
+    return True
+
+
+@functools.cache
+def _accept_callback() -> Any:
+    """int (*)(int, X509_STORE_CTX *), kept for as long as the process."""
+    import ctypes
+
+    return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)(lambda good, store: 1)
 
 
 def client_context(

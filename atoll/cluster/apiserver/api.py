@@ -34,7 +34,7 @@ class Overlay(Protocol):
         """What a watch follows."""
 
 
-VirtualHandler = Callable[[User, Object, str], Object]
+VirtualHandler = Callable[[User, Object, str], Awaitable[Object]]
 """(user, object as sent, namespace) → the answer of a create-only virtual resource (SubjectAccessReview …)."""
 
 TokenRequest = Callable[[User, str, str, Object, bool], Object]

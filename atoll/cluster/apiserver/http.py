@@ -22,7 +22,7 @@ from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.encode import Encoder, Form
 from atoll.cluster.apiserver.nonresource import NonResource
 from atoll.cluster.apiserver.paths import Path
-from atoll.cluster.apiserver.ports import Attributes, Authorizer, User
+from atoll.cluster.apiserver.ports import Attributes, Authorizer, Decision, MustWait, User, decide
 from atoll.cluster.apiserver.refusals import MAX_BODY_BYTES, NO_CACHE, error_frame, refusal, warning_header
 from atoll.cluster.apiserver.request import (
     Context,
@@ -59,7 +59,7 @@ _CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 Identify = Callable[[HttpRequest], User]
-"""Raises Unauthorized; impersonation included."""
+"""Raises Unauthorized, or MustWait where another program knows; impersonation included."""
 
 Streaming = Callable[[HttpRequest, User, Served, Path], Awaitable[HttpResponse]]
 """pods/log, exec, attach, portforward, proxy; services/proxy, nodes/proxy: (request, user, served, path)."""
@@ -98,12 +98,18 @@ class Translator:
         context: Context | None = None
         path = paths.parse(request.path)
         try:
-            user = self.identify(request)
+            try:
+                user = self.identify(request)
+            except MustWait as waiting:
+                user = await waiting.finish()
             if path is None:
-                self._authorize_path(request, user)
+                await self._authorize_path(request, user)
                 response = await self.nonresource(request, user)
             else:
-                asked = self._take_apart(request, path, user)
+                try:
+                    asked = self._take_apart(request, path, user)
+                except MustWait as waiting:
+                    asked = self._take_apart(request, path, user, await waiting.finish())
                 context = asked.context
                 response = await self._resource(asked)
         except Exception as error:
@@ -122,6 +128,8 @@ class Translator:
                 return None
             context = asked.context
             response = self._object(asked)
+        except MustWait:
+            return None
         except Exception as error:
             response = _refused(request, error)
         return self._finished(request, path, context, response)
@@ -144,15 +152,17 @@ class Translator:
         key = (request.method, path.group if path is not None else "", resource, status)
         self.counts[key] = self.counts.get(key, 0) + 1
 
-    def _authorize_path(self, request: HttpRequest, user: User) -> None:
+    async def _authorize_path(self, request: HttpRequest, user: User) -> None:
         asked = Attributes(user, request.method.lower(), path=request.path)
-        decision = self.authorizer.authorize(asked)
+        decision = await decide(self.authorizer, asked)
         if not decision.allowed:
             raise problems.denied(asked, decision.reason)
 
-    def _take_apart(self, request: HttpRequest, path: Path, user: User) -> Asked:
+    def _take_apart(self, request: HttpRequest, path: Path, user: User, decision: Decision | None = None) -> Asked:
+        """`decision`: where it had to be waited for. Raises MustWait, Forbidden, NotFound."""
         attributes = self._attributes(request, path, user)
-        decision = self.authorizer.authorize(attributes)
+        if decision is None:
+            decision = self.authorizer.authorize(attributes)
         if not decision.allowed:
             raise problems.denied(attributes, decision.reason)
         if not self.api.registry.has_group(path.group):

@@ -5,7 +5,7 @@ The API core (`api.Api`) knows only these; `atoll.app` wires the concrete parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,9 +52,33 @@ class Decision:
     denied: bool = False  # an explicit no, rather than no opinion
 
 
+NO_OPINION = Decision(False, "")
+
+
+class MustWait(Exception):
+    """Raised where an answer is not at hand and another program must be asked: `await finish()` gives it.
+
+    Who asks and whether he may are questions of every request, answered without a task; only clusters that ask
+    webhooks or fetch keys ever see this.
+    """
+
+    def __init__(self, finish: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__("the answer must be waited for")
+        self.finish = finish
+
+
 class Authorizer(Protocol):
     def authorize(self, attributes: Attributes) -> Decision:
-        """Pure over the authorizer's own synced view of RBAC objects; no await (it is on every request)."""
+        """No await (it is on every request). Raises MustWait where a webhook must be asked; see `decide`."""
+
+
+async def decide(authorizer: Authorizer, attributes: Attributes) -> Decision:
+    """The decision, waited for where it must be."""
+    try:
+        return authorizer.authorize(attributes)
+    except MustWait as waiting:
+        decision: Decision = await waiting.finish()
+        return decision
 
 
 @dataclass(slots=True)

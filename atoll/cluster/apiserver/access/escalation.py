@@ -13,7 +13,7 @@ from typing import Any
 
 from atoll.base.errors import Forbidden, NotFound
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer, Rule
-from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, User
+from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, User, decide
 
 Object = dict[str, Any]
 _GROUP = "rbac.authorization.k8s.io"
@@ -23,8 +23,8 @@ _EVERYTHING: list[Object] = [
 ]
 
 
-def check(authorizer: RbacAuthorizer, request: AdmissionRequest) -> None:
-    """Raises Forbidden if the write would grant more than the user holds."""
+async def check(rbac: RbacAuthorizer, authorizer: Authorizer, request: AdmissionRequest) -> None:
+    """Raises Forbidden if the write would grant more than the user holds. `authorizer`: who may escalate and bind."""
     obj = request.obj
     if request.resource.group != _GROUP or request.operation == "DELETE" or obj is None or request.subresource:
         return
@@ -32,45 +32,45 @@ def check(authorizer: RbacAuthorizer, request: AdmissionRequest) -> None:
     if "system:masters" in user.groups:
         return
     if request.resource.plural in ("roles", "clusterroles"):
-        _check_role(authorizer, request, obj)
+        await _check_role(rbac, authorizer, request, obj)
     else:
-        _check_binding(authorizer, request, obj)
+        await _check_binding(rbac, authorizer, request, obj)
 
 
-def _may(authorizer: RbacAuthorizer, request: AdmissionRequest, verb: str, plural: str, name: str) -> bool:
+async def _may(authorizer: Authorizer, request: AdmissionRequest, verb: str, plural: str, name: str) -> bool:
     asked = Attributes(
         request.user, verb, _GROUP, request.resource.version, plural, namespace=request.namespace, name=name
     )
-    return authorizer.authorize(asked).allowed
+    return (await decide(authorizer, asked)).allowed
 
 
-def _check_role(authorizer: RbacAuthorizer, request: AdmissionRequest, obj: Object) -> None:
+async def _check_role(rbac: RbacAuthorizer, authorizer: Authorizer, request: AdmissionRequest, obj: Object) -> None:
     old = request.old or {}
     same_rules = (obj.get("rules") or []) == (old.get("rules") or [])
     if request.old and same_rules and obj.get("aggregationRule") == old.get("aggregationRule"):
         return
-    if _may(authorizer, request, "escalate", request.resource.plural, request.name):
+    if await _may(authorizer, request, "escalate", request.resource.plural, request.name):
         return
-    missing = _missing(authorizer, request.user, request.namespace, obj.get("rules") or [])
+    missing = _missing(rbac, request.user, request.namespace, obj.get("rules") or [])
     if missing:
         raise _forbidden(request, _grant_message(request.user, missing))
-    if obj.get("aggregationRule") and _missing(authorizer, request.user, request.namespace, _EVERYTHING):
+    if obj.get("aggregationRule") and _missing(rbac, request.user, request.namespace, _EVERYTHING):
         raise _forbidden(request, "must have cluster-admin privileges to use the aggregationRule")
 
 
-def _check_binding(authorizer: RbacAuthorizer, request: AdmissionRequest, obj: Object) -> None:
+async def _check_binding(rbac: RbacAuthorizer, authorizer: Authorizer, request: AdmissionRequest, obj: Object) -> None:
     old = request.old or {}
     if request.old and obj.get("subjects") == old.get("subjects") and obj.get("roleRef") == old.get("roleRef"):
         return
     ref = obj.get("roleRef") or {}
     kind, name = str(ref.get("kind")), str(ref.get("name"))
     plural = "clusterroles" if kind == "ClusterRole" else "roles"
-    if _may(authorizer, request, "bind", plural, name):
+    if await _may(authorizer, request, "bind", plural, name):
         return
-    rules = authorizer.role_rules(kind, name, request.namespace)
+    rules = rbac.role_rules(kind, name, request.namespace)
     if rules is None:
         raise NotFound(f'{plural}.{_GROUP} "{name}" not found', details={"name": name, "group": _GROUP, "kind": plural})
-    missing = _missing(authorizer, request.user, request.namespace, rules)
+    missing = _missing(rbac, request.user, request.namespace, rules)
     if missing:
         raise _forbidden(request, _grant_message(request.user, missing))
 
@@ -92,9 +92,9 @@ def _grant_message(user: User, missing: list[Object]) -> str:
     )
 
 
-def _missing(authorizer: RbacAuthorizer, user: User, namespace: str, wanted: list[Object]) -> list[Object]:
+def _missing(rbac: RbacAuthorizer, user: User, namespace: str, wanted: list[Object]) -> list[Object]:
     """The parts of `wanted` that no rule of the user covers, merged back per rule."""
-    held = [rule for rule, _ in authorizer.rules_for(user, namespace)]
+    held = [rule for rule, _ in rbac.rules_for(user, namespace)]
     missing: list[Object] = []
     for rule in wanted:
         atoms = [atom for atom in _atoms(rule) if not any(_covers(own, atom) for own in held)]

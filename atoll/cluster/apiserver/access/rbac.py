@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.cluster.apiserver.access import nodes
-from atoll.cluster.apiserver.ports import Attributes, Decision, User
+from atoll.cluster.apiserver.ports import NO_OPINION, Attributes, Decision, User
 from atoll.cluster.store.port import Key, Store
 
 Object = dict[str, Any]
@@ -99,8 +98,6 @@ class RbacAuthorizer:
             if len(self._decisions) >= _CACHE_LIMIT:
                 self._decisions.clear()
             self._decisions[key] = decision
-        if decision.reason == _NODE and (why := nodes.unrelated(self._store, attributes)):
-            return Decision(False, why)
         return decision
 
     def rules_for(self, user: User, namespace: str) -> list[tuple[Rule, str]]:
@@ -109,7 +106,7 @@ class RbacAuthorizer:
         key = (user.name, user.groups, namespace)
         found = self._rules.get(key)
         if found is None:
-            found = list(self._collect(user, namespace))
+            found = list(self._bound(user, namespace))
             if len(self._rules) >= _CACHE_LIMIT:
                 self._rules.clear()
             self._rules[key] = found
@@ -119,7 +116,7 @@ class RbacAuthorizer:
         for rule, why in self.rules_for(attributes.user, attributes.namespace):
             if rule.allows(attributes):
                 return Decision(True, why)
-        return _NO_OPINION
+        return NO_OPINION
 
     def _refresh(self) -> None:
         store = self._store
@@ -132,11 +129,6 @@ class RbacAuthorizer:
             self._seen = seen
             self._rules.clear()
             self._decisions.clear()
-
-    def _collect(self, user: User, namespace: str) -> Iterable[tuple[Rule, str]]:
-        yield from self._bound(user, namespace)
-        if "system:nodes" in user.groups:
-            yield from self._grant("ClusterRole", "system:node", "", _NODE)
 
     def _bound(self, user: User, namespace: str) -> Iterable[tuple[Rule, str]]:
         for record in self._store.scan(f"clusterrolebindings{_GROUP}"):
@@ -171,8 +163,6 @@ class RbacAuthorizer:
 
 
 _MASTER = Decision(True, "")
-_NO_OPINION = Decision(False, "")
-_NODE = "Node"  # why, for what nodes may as such
 
 
 def _role(ref: Object) -> str:

@@ -6,19 +6,21 @@ Each handler takes (user, object as sent, namespace) and returns the object with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from atoll.base.clock import Clock, rfc3339
-from atoll.base.errors import BadRequest, Conflict, Invalid, NotFound
+from atoll.base.errors import BadRequest, Conflict, InternalError, Invalid, NotFound
 from atoll.cluster.apiserver.access.authentication import Authenticator
+from atoll.cluster.apiserver.access.nodes import node_of
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
-from atoll.cluster.apiserver.ports import Attributes, Authorizer, User
-from atoll.cluster.store.port import Key, Store
+from atoll.cluster.apiserver.access.tokens import Known, TokenRefused
+from atoll.cluster.apiserver.ports import Attributes, Authorizer, MustWait, User, decide
+from atoll.cluster.store.port import Key, Record, Store
 
 Object = dict[str, Any]
-Review = Callable[[User, Object, str], Object]
+Review = Callable[[User, Object, str], Awaitable[Object]]
 _AUTHORIZATION = "authorization.k8s.io"
 _AUTHENTICATION = "authentication.k8s.io"
 _MIN_TOKEN_SECONDS = 600
@@ -32,16 +34,19 @@ class Reviews:
     def __init__(
         self,
         authorizer: Authorizer,
+        rbac: RbacAuthorizer,
         authenticator: Authenticator,
         tokens: ServiceAccountTokens | None,
         store: Store,
         clock: Clock,
     ) -> None:
         self._authorizer = authorizer
+        self._rbac = rbac
         self._authenticator = authenticator
         self._tokens = tokens
         self._store = store
         self._clock = clock
+        self.asks_webhooks = False
 
     @property
     def handlers(self) -> dict[tuple[str, str], Review]:
@@ -54,12 +59,12 @@ class Reviews:
             (_AUTHENTICATION, "tokenreviews"): self.token_review,
         }
 
-    def self_access(self, user: User, obj: Object, namespace: str) -> Object:
+    async def self_access(self, user: User, obj: Object, namespace: str) -> Object:
         spec = obj.get("spec") or {}
         _refuse(obj, _attribute_problems(spec))
-        return {**obj, "status": self._decide(_attributes(user, spec))}
+        return {**obj, "status": await self._decide(_attributes(user, spec))}
 
-    def access(self, user: User, obj: Object, namespace: str) -> Object:
+    async def access(self, user: User, obj: Object, namespace: str) -> Object:
         spec = obj.get("spec") or {}
         problems = _attribute_problems(spec)
         if not spec.get("user") and not spec.get("groups"):
@@ -67,53 +72,68 @@ class Reviews:
         _refuse(obj, problems)
         extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
         subject = User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra)
-        return {**obj, "status": self._decide(_attributes(subject, spec))}
+        return {**obj, "status": await self._decide(_attributes(subject, spec))}
 
-    def local_access(self, user: User, obj: Object, namespace: str) -> Object:
+    async def local_access(self, user: User, obj: Object, namespace: str) -> Object:
         asked = ((obj.get("spec") or {}).get("resourceAttributes") or {}).get("namespace")
         if asked != namespace:
             raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {namespace}")
-        return self.access(user, obj, namespace)
+        return await self.access(user, obj, namespace)
 
-    def self_rules(self, user: User, obj: Object, namespace: str) -> Object:
+    async def self_rules(self, user: User, obj: Object, namespace: str) -> Object:
         asked = (obj.get("spec") or {}).get("namespace")
         if not asked:
             raise BadRequest("no namespace on request")
         resources: list[Object] = []
         paths: list[Object] = []
-        for rule in self._rules(user, asked):
+        for rule in [found.source for found, _ in self._rbac.rules_for(user, asked)]:
             if rule.get("nonResourceURLs"):
                 paths.append({"verbs": rule["verbs"], "nonResourceURLs": rule["nonResourceURLs"]})
             else:
                 kept = ("verbs", "apiGroups", "resources", "resourceNames")
                 resources.append({key: rule[key] for key in kept if rule.get(key)})
         status = {"resourceRules": resources, "nonResourceRules": paths, "incomplete": False}
+        unknown = self._unknown_rules(user)
+        if unknown:
+            status |= {"incomplete": True, "evaluationError": ", ".join(unknown)}
         metadata = {key: value for key, value in (obj.get("metadata") or {}).items() if key != "managedFields"}
         return {**obj, "metadata": metadata, "spec": {}, "status": status}
 
-    def _rules(self, user: User, namespace: str) -> list[Object]:
-        if not isinstance(self._authorizer, RbacAuthorizer):
-            return []
-        return [rule.source for rule, _ in self._authorizer.rules_for(user, namespace)]
+    def _unknown_rules(self, user: User) -> list[str]:
+        """Why the rules above are not all."""
+        why = ["node authorizer does not support user rule resolution"] if node_of(user) is not None else []
+        if self.asks_webhooks:
+            why.append("webhook authorizer does not support user rule resolution")
+        return why
 
-    def self_review(self, user: User, obj: Object, namespace: str) -> Object:
+    async def self_review(self, user: User, obj: Object, namespace: str) -> Object:
         metadata = {**(obj.get("metadata") or {}), "creationTimestamp": rfc3339(self._clock.wall())}
         return {**obj, "metadata": metadata, "status": {"userInfo": user_info(user)}}
 
-    def token_review(self, user: User, obj: Object, namespace: str) -> Object:
+    async def token_review(self, user: User, obj: Object, namespace: str) -> Object:
         spec = obj.get("spec") or {}
         token = spec.get("token") or ""
         if not token:
             raise BadRequest("token is required for TokenReview in authentication")
-        audiences = spec.get("audiences") or []
-        found = self._tokens.verify(token, audiences) if self._tokens else None
-        if found is not None:
-            subject, matching = found
-            return {**obj, "status": {"authenticated": True, "user": user_info(subject), "audiences": matching}}
-        static = self._authenticator.authenticate_token(token)
-        if static is None:
-            return {**obj, "status": {"user": {}, "error": "invalid bearer token"}}
-        return {**obj, "status": {"authenticated": True, "user": user_info(static)}}
+        audiences = spec.get("audiences") or ([self._tokens.issuer] if self._tokens is not None else [])
+        try:
+            known = await self._whose(token, audiences)
+        except TokenRefused as refused:
+            return {**obj, "status": {"user": {}, "error": str(refused)}}
+        status: Object = {"authenticated": True, "user": user_info(known.user)}
+        if known.audiences:
+            status["audiences"] = list(known.audiences)
+            if not set(known.audiences).intersection(audiences):
+                raise InternalError("Internal error occurred: error validating audiences")
+        return {**obj, "status": status}
+
+    async def _whose(self, token: str, audiences: list[str]) -> Known:
+        """Raises TokenRefused."""
+        try:
+            return self._authenticator.tokens.authenticate(token, audiences)
+        except MustWait as waiting:
+            known: Known = await waiting.finish()
+            return known
 
     def token_request(self, user: User, name: str, namespace: str, obj: Object, dry_run: bool) -> Object:
         """POST serviceaccounts/NAME/token (authentication.k8s.io/v1 TokenRequest)."""
@@ -167,10 +187,15 @@ class Reviews:
                 "recreated",
                 details={"name": name, "kind": kind.lower()},
             )
-        return {"kind": kind, "name": name, "uid": record.uid}
+        return {"kind": kind, "name": name, "uid": record.uid, "node": self._node_of(record) if kind == "Pod" else None}
 
-    def _decide(self, asked: Attributes) -> Object:
-        decision = self._authorizer.authorize(asked)
+    def _node_of(self, pod: Record) -> Object | None:
+        """A pod's token is bound to its node too (KEP-4193)."""
+        node = self._store.get(Key("nodes", "", pod.node_name)) if pod.node_name else None
+        return None if node is None else {"name": pod.node_name, "uid": node.uid}
+
+    async def _decide(self, asked: Attributes) -> Object:
+        decision = await decide(self._authorizer, asked)
         status: Object = {"allowed": decision.allowed}
         if decision.denied:
             status["denied"] = True
@@ -205,7 +230,29 @@ def _attributes(user: User, spec: Object) -> Attributes:
         asked.get("subresource") or "",
         asked.get("namespace") or "",
         asked.get("name") or "",
+        "",
+        _selector(asked.get("fieldSelector")),
+        _selector(asked.get("labelSelector")),
     )
+
+
+def _selector(given: Object | None) -> str:
+    """A selector of a review as a request would carry it."""
+    if not given:
+        return ""
+    if given.get("rawSelector"):
+        return str(given["rawSelector"])
+    parts = []
+    for item in given.get("requirements") or ():
+        key, values = item.get("key") or "", item.get("values") or []
+        operator = item.get("operator")
+        if operator in ("In", "NotIn") and len(values) == 1:
+            parts.append(f"{key}{'=' if operator == 'In' else '!='}{values[0]}")
+        elif operator in ("In", "NotIn"):
+            parts.append(f"{key} {operator.lower()} ({','.join(values)})")
+        elif operator in ("Exists", "DoesNotExist"):
+            parts.append(key if operator == "Exists" else f"!{key}")
+    return ",".join(parts)
 
 
 def _attribute_problems(spec: Object) -> list[tuple[str, str]]:

@@ -70,6 +70,8 @@ class ServiceAccountTokens:
         }
         if bound is not None:
             private[bound["kind"].lower()] = {"name": bound["name"], "uid": bound["uid"]}
+            if bound.get("node"):
+                private["node"] = bound["node"]
         claims: Object = {
             "aud": audiences or [self.issuer],
             "exp": now + seconds,

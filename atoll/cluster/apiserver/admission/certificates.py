@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Awaitable
 from typing import Any
 
 from atoll.base.clock import Clock, rfc3339
 from atoll.cluster.apiserver.admission.errors import forbidden
-from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, User
+from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, User, decide
 
 Object = dict[str, Any]
 _GROUP = "certificates.k8s.io"
@@ -36,18 +37,19 @@ class SigningRequests:
         elif request.subresource in ("approval", "status"):
             self._stamp(obj, request.old or {})
 
-    def validate(self, request: AdmissionRequest) -> None:
+    def validate(self, request: AdmissionRequest) -> Awaitable[None] | None:
         obj, old = request.obj, request.old
         if obj is None:
-            return
+            return None
         if request.operation == "CREATE" and not request.subresource:
             _refuse_masters(request, obj.get("spec") or {})
         elif request.operation == "UPDATE" and old is not None:
             signer = (old.get("spec") or {}).get("signerName", "")
             if request.subresource == "approval":
-                self._need(request, "approve", signer)
+                return self._need(request, "approve", signer)
             elif request.subresource == "status" and _signed(obj) != _signed(old):
-                self._need(request, "sign", signer)
+                return self._need(request, "sign", signer)
+        return None
 
     def _stamp(self, obj: Object, old: Object) -> None:
         """Conditions without times get them; one that stood with the same status keeps its transition."""
@@ -62,12 +64,12 @@ class SigningRequests:
             if not item.get("lastTransitionTime"):
                 item["lastTransitionTime"] = stood.get((item.get("type"), item.get("status"))) or now
 
-    def _need(self, request: AdmissionRequest, verb: str, signer: str) -> None:
+    async def _need(self, request: AdmissionRequest, verb: str, signer: str) -> None:
         if self._authorizer is None:
             return
         for name in (signer, signer.partition("/")[0] + "/*"):
             asked = Attributes(request.user, verb, _GROUP, "v1", "signers", name=name)
-            if self._authorizer.authorize(asked).allowed:
+            if (await decide(self._authorizer, asked)).allowed:
                 return
         raise forbidden(request, f'user not permitted to {verb} requests with signerName "{signer}"')
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
@@ -12,6 +12,7 @@ from atoll.cluster.apiserver.admission.certificates import SigningRequests
 from atoll.cluster.apiserver.admission.chain import AdmissionChain, Mutating, Validating
 from atoll.cluster.apiserver.admission.limit_ranger import LimitRanger
 from atoll.cluster.apiserver.admission.namespaces import NamespaceLifecycle
+from atoll.cluster.apiserver.admission.node_restriction import NodeRestriction
 from atoll.cluster.apiserver.admission.pods import (
     DefaultTolerationSeconds,
     Priority,
@@ -28,7 +29,7 @@ from atoll.cluster.apiserver.admission.storage import (
     default_ingress_class,
     default_storage_class,
 )
-from atoll.cluster.apiserver.ports import AdmissionRequest
+from atoll.cluster.apiserver.ports import AdmissionRequest, Authorizer
 from atoll.cluster.store.port import Store
 
 _RBAC = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
@@ -39,18 +40,20 @@ class RbacEscalation:
 
     resources = frozenset(f"{plural}.rbac.authorization.k8s.io" for plural in _RBAC)
 
-    def __init__(self, authorizer: RbacAuthorizer) -> None:
+    def __init__(self, rbac: RbacAuthorizer, authorizer: Authorizer) -> None:
+        self._rbac = rbac
         self._authorizer = authorizer
 
-    def validate(self, request: AdmissionRequest) -> None:
-        escalation.check(self._authorizer, request)
+    def validate(self, request: AdmissionRequest) -> Awaitable[None]:
+        return escalation.check(self._rbac, self._authorizer, request)
 
 
 def default_chain(
     store: Store,
     clock: Clock,
     chance: Chance,
-    authorizer: RbacAuthorizer | None,
+    authorizer: Authorizer | None,
+    rbac: RbacAuthorizer | None = None,
     *,
     service_cidr: str = "10.96.0.0/16",
     process_nodes_tainted: bool = True,
@@ -80,7 +83,14 @@ def default_chain(
         signing,
         services,
     ]
-    validating: list[Validating] = [priority, limits, ClaimResize(store), signing, ResourceQuotas(store, clock)]
-    if authorizer is not None:
-        validating.insert(0, RbacEscalation(authorizer))
+    validating: list[Validating] = [
+        NodeRestriction(store, authorizer),
+        priority,
+        limits,
+        ClaimResize(store),
+        signing,
+        ResourceQuotas(store, clock),
+    ]
+    if authorizer is not None and rbac is not None:
+        validating.insert(0, RbacEscalation(rbac, authorizer))
     return AdmissionChain(mutating, [*validating, *more_validating])

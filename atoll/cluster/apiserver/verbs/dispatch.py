@@ -33,7 +33,7 @@ async def create(
         return await subresources.bind_legacy(api, context, pods, namespace, obj)
     if virtual is not None:
         ownership.on_create(api, context, served, obj)
-        return Answer(None, None, virtual(context.user, obj, namespace), created=True)
+        return Answer(None, None, await virtual(context.user, obj, namespace), created=True)
     return Answer(served, await create_object(api, context, served, namespace, obj), created=True)
 
 

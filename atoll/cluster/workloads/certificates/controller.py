@@ -1,4 +1,6 @@
-"""Certificate signing requests: what is approved is signed with the cluster's CA; what is done or forgotten goes."""
+"""Certificate signing requests: kubelets' own are approved where they may be, what is approved is signed with the
+cluster's CA, what is done or forgotten goes. `rules` says what is fit for which signer.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +11,19 @@ from collections.abc import Callable, Sequence
 from atoll.base.clock import parse_rfc3339, rfc3339
 from atoll.base.errors import NotFound, UserError
 from atoll.client.port import DeleteOptions, Object
+from atoll.cluster.workloads.certificates.rules import SIGNERS, recognised, to_approve, unfit
 from atoll.cluster.workloads.common.context import Context
 from atoll.kinds.builtin import CERTIFICATE_SIGNING_REQUESTS
+from atoll.kinds.resource import Resource
 from atoll.runtime.controller import Controller
 
 Signer = Callable[[bytes, Sequence[str], float], bytes]
 """(a request's PEM, its usages, seconds it shall last) → the certificate's PEM. Raises UserError for a bad request."""
 
-CLIENT = "kubernetes.io/kube-apiserver-client"
-KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
-KUBELET_SERVING = "kubernetes.io/kubelet-serving"
-_CLIENT_USAGES = frozenset(("digital signature", "key encipherment", "client auth"))
-_SERVING_USAGES = frozenset(("digital signature", "key encipherment", "server auth"))
-_SIGNERS = {
-    CLIENT: (_CLIENT_USAGES, "client auth"),
-    KUBELET_CLIENT: (_CLIENT_USAGES, "client auth"),
-    KUBELET_SERVING: (_SERVING_USAGES, "server auth"),
-}
+_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", False)
 _LONGEST = 365 * 86400.0
 _SHORTEST = 600.0
-_DECIDED_SECONDS = 3600.0  # approved or denied: upstream's cleaner keeps them for an hour
+_DECIDED_SECONDS = 3600.0  # issued, denied or failed: upstream's cleaner keeps them for an hour
 _PENDING_SECONDS = 86400.0
 
 
@@ -59,11 +54,14 @@ class CertificateSigner:
         if left <= 0:
             await self._remove(request)
             return None
+        if to_approve(request):
+            await self._approve(request)
+            return left  # a write brings us here again
         if not _to_sign(request):
             return left
         spec = request["spec"]
         status = dict(request.get("status") or {})
-        wrong = usages_wrong(spec["signerName"], spec.get("usages") or ())
+        wrong = unfit(spec)
         try:
             if wrong:
                 raise UserError(wrong)
@@ -78,15 +76,43 @@ class CertificateSigner:
         await self._client.update(CERTIFICATE_SIGNING_REQUESTS, {**request, "status": status}, subresource="status")
         return left
 
+    async def _approve(self, request: Object) -> None:
+        """Approve what the one who asks may have approved (a SubjectAccessReview says so)."""
+        spec = request["spec"]
+        for subresource, message in recognised(spec):
+            attributes = {"group": CERTIFICATE_SIGNING_REQUESTS.group, "resource": CERTIFICATE_SIGNING_REQUESTS.plural,
+                          "verb": "create", "subresource": subresource, "version": "*"}  # fmt: skip
+            asked = {"user": spec.get("username") or "", "uid": spec.get("uid") or "",
+                     "groups": spec.get("groups") or [], "extra": spec.get("extra") or {},
+                     "resourceAttributes": attributes}  # fmt: skip
+            review = {"apiVersion": _REVIEWS.api_version, "kind": _REVIEWS.kind, "metadata": {}, "spec": asked}
+            answer = await self._client.create(_REVIEWS, review)
+            if (answer.get("status") or {}).get("allowed"):
+                approved = {"type": "Approved", "status": "True", "reason": "AutoApproved", "message": message}
+                status = dict(request.get("status") or {})
+                status["conditions"] = [*(status.get("conditions") or ()), approved]
+                await self._client.update(
+                    CERTIFICATE_SIGNING_REQUESTS, {**request, "status": status}, subresource="approval"
+                )
+                return
+
     def _left(self, request: Object) -> float:
-        """Seconds until nobody needs this request any more."""
-        decided = [
-            item.get("lastUpdateTime")
-            for item in (request.get("status") or {}).get("conditions") or ()
-            if item.get("type") in ("Approved", "Denied", "Failed")
-        ]
+        """Seconds until nobody needs this request any more; none that waits for another signer is forgotten."""
+        status = request.get("status") or {}
+        issued = bool(status.get("certificate"))
+        conditions = status.get("conditions") or ()
+        final = ("Approved", "Denied", "Failed") if issued else ("Denied", "Failed")
+        decided = [item.get("lastUpdateTime") for item in conditions if item.get("type") in final]
+        if not decided and conditions:
+            return _PENDING_SECONDS
         since, kept = (decided[0], _DECIDED_SECONDS) if decided else (None, _PENDING_SECONDS)
-        return parse_rfc3339(since or request["metadata"]["creationTimestamp"]) + kept - self._clock.wall()
+        left = parse_rfc3339(since or request["metadata"]["creationTimestamp"]) + kept - self._clock.wall()
+        if issued:
+            from atoll.wire.ca import certificate_end  # with cryptography, only where there are requests
+
+            ends = certificate_end(status["certificate"])
+            left = min(left, ends - self._clock.wall()) if ends is not None else left
+        return left
 
     async def _remove(self, request: Object) -> None:
         metadata = request["metadata"]
@@ -95,16 +121,6 @@ class CertificateSigner:
             await self._client.delete(CERTIFICATE_SIGNING_REQUESTS, metadata["name"], None, options=options)
         except NotFound:
             return
-
-
-def usages_wrong(signer: str, usages: Sequence[str]) -> str:
-    """Why the signer may not give a certificate for these usages; "" if it may."""
-    allowed, needed = _SIGNERS[signer]
-    kind = needed.partition(" ")[0]
-    for usage in usages:
-        if usage not in allowed:
-            return f"invalid usage for {kind} certificate: {usage}"
-    return "" if needed in usages else f"missing required usage for {kind} certificate: {needed}"
 
 
 def lifetime(asked: int | None) -> float:
@@ -116,4 +132,4 @@ def _to_sign(request: Object) -> bool:
     status = request.get("status") or {}
     true = {item["type"] for item in status.get("conditions") or () if item.get("status") == "True"}
     signed = bool(status.get("certificate"))
-    return request["spec"].get("signerName") in _SIGNERS and "Approved" in true and "Failed" not in true and not signed
+    return request["spec"].get("signerName") in SIGNERS and "Approved" in true and "Failed" not in true and not signed
