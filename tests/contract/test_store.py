@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from atoll.base.clock import ManualClock, SystemClock
 from atoll.cluster.store.durable import DurableStore
 from atoll.cluster.store.history import HistoryLimits
 from atoll.cluster.store.memory import MemoryStore
-from atoll.cluster.store.port import Store
+from atoll.cluster.store.port import Key, Store, TooOld
 from atoll.runtime.virtual import run_virtual
-from atoll.testing.contracts.store import BoundedHistoryContract, Scenario, StoreContract
+from atoll.testing.contracts.store import POD, BoundedHistoryContract, Scenario, StoreContract, put
 
 
 class _TickingClock(ManualClock):
@@ -68,3 +70,23 @@ class TestDurableStore(StoreContract, BoundedHistoryContract):
             store = DurableStore(Path(folder) / "log.db", _TickingClock(), limits)
             yield store
             await store.close()
+
+
+def test_a_version_can_be_listed_for_five_minutes_though_its_resource_rests() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        store = MemoryStore(clock)
+        first = await put(store, POD, n=0)
+        token = (await put(store, Key("nodes", "", "n"))).version
+        clock.advance(2)
+        await put(store, Key("nodes", "", "m"))
+        clock.advance(299)
+        assert [record.version for record in store.scan("pods", at=token)] == [first.version]
+        clock.advance(2)
+        with pytest.raises(TooOld):
+            store.scan("pods", at=token)
+        assert [record.version for record in store.scan("pods", at=store.version)] == [first.version]
+        clock.advance(1e6)
+        assert [record.version for record in store.scan("pods", at=store.version)] == [first.version]
+
+    asyncio.run(main())

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from atoll.client.port import Object
+from atoll.cluster.apiserver.openapi_schemas import custom_v2, custom_v3
 from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS
 from atoll.kinds.resource import Resource
 from atoll.runtime.virtual import LoopClock, run_virtual
@@ -65,3 +66,11 @@ def test_defaults_reach_what_was_stored_before_them() -> None:
         assert (await client.get(THINGS, "other"))["spec"] == {"a": "x", "b": "new"}
 
     run_virtual(main())
+
+
+def test_a_kind_that_keeps_unknown_fields_is_an_open_object_in_openapi_v2() -> None:
+    gvk = {"group": GROUP, "version": "v2", "kind": "Thing"}
+    shown = custom_v2(custom_v3({"type": "object", "x-kubernetes-preserve-unknown-fields": True}, gvk))
+    assert shown == {"type": "object", "x-kubernetes-group-version-kind": [gvk]}
+    typed = custom_v2(custom_v3({"type": "object", "properties": {"spec": {"type": "string"}}}, gvk))
+    assert sorted(typed["properties"]) == ["apiVersion", "kind", "metadata", "spec"]

@@ -21,11 +21,11 @@ from atoll.cluster.apiserver.openapi_schemas import (
     bytes_v2,
     bytes_v3,
     closure,
+    custom_v2,
     custom_v3,
     delete_options,
     list_v3,
     references,
-    to_v2,
 )
 from atoll.kinds.catalog import ApiResource
 from atoll.kinds.schemas import builtin
@@ -168,7 +168,7 @@ class OpenApi:
         for group, version in self._versions():
             paths, definitions = self._contents(group, version)
             all_paths |= {path: path_to_v2(item) for path, item in paths.items()}
-            schemas |= {name: to_v2(schema) for name, schema in definitions.items()}
+            schemas |= {name: custom_v2(schema) for name, schema in definitions.items()}
             for name in _needed(paths, definitions):
                 if name not in schemas:
                     schemas[name] = orjson.Fragment(bytes_v2(name))

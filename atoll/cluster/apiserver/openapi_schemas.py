@@ -210,6 +210,17 @@ def custom_v3(schema: dict[str, Any] | None, gvk: dict[str, str]) -> dict[str, A
     return result
 
 
+def custom_v2(v3: dict[str, Any]) -> dict[str, Any]:
+    """The same as v2: one that keeps unknown fields says no more than that it is an object.
+
+    kubectl takes any property that is listed there for all that may be.
+    """
+    if v3.get("x-kubernetes-preserve-unknown-fields"):
+        gvk = "x-kubernetes-group-version-kind"
+        return {"type": "object", gvk: v3[gvk]}
+    return to_v2(v3)
+
+
 def _published(schema: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in schema.items():

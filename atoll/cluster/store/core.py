@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -16,7 +17,7 @@ import orjson
 
 from atoll.base.clock import Clock
 from atoll.cluster.store.history import History, HistoryLimits, HistoryWatcher
-from atoll.cluster.store.port import Event, Key, Object, Record, StaleVersion, TooNew
+from atoll.cluster.store.port import Event, Key, Object, Record, StaleVersion, TooNew, TooOld
 from atoll.cluster.store.records import ParsedObjects, StoredRecord
 
 _PARSED_OBJECTS = 1024
@@ -67,6 +68,8 @@ class StoreCore:
         self._live_bytes = 0
         self._parsed = ParsedObjects(_PARSED_OBJECTS)
         self._next_prune = 0.0
+        self._compacted = 0  # older versions than this one can't be listed any more
+        self._marks: deque[tuple[float, int]] = deque()  # (time, the version then), one a second at most
         self._closed = False
 
     @property
@@ -86,6 +89,8 @@ class StoreCore:
     def scan(self, resource: str, namespace: str | None = None, at: int | None = None) -> list[Record]:
         if at is not None and at > self._version:
             raise TooNew(f"version {at} has not happened yet, the newest is {self._version}")
+        if at is not None and at < self._compact():
+            raise TooOld(f"version {at} is older than {self._compacted}")
         objects = self._resources.get(resource)
         if objects is None:
             return []
@@ -98,6 +103,13 @@ class StoreCore:
             ]
         by_key = objects.by_key
         return [by_key[key] for key in keys]
+
+    def _compact(self) -> int:
+        """The oldest version that can be listed: the newest one that is compact_seconds old."""
+        before = self._clock.monotonic() - self._limits.compact_seconds
+        while self._marks and self._marks[0][0] <= before:
+            self._compacted = self._marks.popleft()[1]
+        return self._compacted
 
     def _scan_past(self, objects: _Objects, namespace: str | None, at: int) -> list[Record]:
         """The state at a version: the changes since then, undone."""
@@ -182,6 +194,8 @@ class StoreCore:
             history.wake(namespaces)
         if now >= self._next_prune:
             self._next_prune = now + _PRUNE_SECONDS
+            self._compact()
+            self._marks.append((now, self._version))
             for objects in self._resources.values():
                 objects.history.prune(now)
 

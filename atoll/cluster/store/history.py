@@ -20,11 +20,15 @@ _MARK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HistoryLimits:
-    """kube-apiserver keeps about 75 s; the other two bound memory in a burst, for each resource."""
+    """kube-apiserver keeps about 75 s; the next two bound memory in a burst, for each resource.
+
+    `compact_seconds`: how long a version can be listed exactly (continue tokens), as etcd is compacted each 5 minutes.
+    """
 
     seconds: float = 75.0
     events: int = 65536
     data_bytes: int = 96 << 20
+    compact_seconds: float = 300.0
 
 
 class History:
