@@ -11,9 +11,10 @@ from atoll.app.assembly import ApiOptions, assemble, bootstrap, default_storage_
 from atoll.app.channel import Channel
 from atoll.app.fleetspec import ClusterSpec, service_addresses
 from atoll.app.pki import ClusterKeys, open_keys
-from atoll.app.serving import handler_of, serve_api
+from atoll.app.serving import guarded_handler, serve_api
 from atoll.app.snapshots import about, answer_snapshot
 from atoll.app.state import FleetState
+from atoll.app.tasks import Tasks
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
 from atoll.cluster.apiserver.api import Api
@@ -41,7 +42,9 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         stack.push_async_callback(store.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys))
         await bootstrap(assembly, [] if spec.api_only else [default_storage_class()])
-        handler = handler_of(assembly, _streaming(assembly.api, keys))
+        tasks = Tasks()
+        stack.push_async_callback(tasks.stop)
+        handler = guarded_handler(assembly, tasks, _streaming(assembly.api, keys))
         port = await serve_api(stack, handler, keys, spec.name, folder, spec.port, handler.immediate)
         inner = service_addresses(spec.service_cidr, spec.pod_cidr)
         await publish(assembly.client(), cluster_ip=inner[0], address=inner[1], port=port)

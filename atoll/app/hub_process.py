@@ -15,9 +15,10 @@ from atoll.app.controllers import running_hub
 from atoll.app.fleetspec import FleetSpec
 from atoll.app.partitions import PartitionedClient, Partitions
 from atoll.app.pki import open_keys
-from atoll.app.serving import handler_of, serve_api
+from atoll.app.serving import guarded_handler, serve_api
 from atoll.app.snapshots import answer_snapshot
 from atoll.app.state import FleetState
+from atoll.app.tasks import Tasks
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, SystemClock
 from atoll.base.errors import AtollError
@@ -59,7 +60,9 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
         )
         assembly = assemble(store, clock, Chance.from_system(), options)
         await bootstrap(assembly, custom_resource_definitions())
-        handler = cluster_proxy(handler_of(assembly), assembly)
+        tasks = Tasks()
+        stack.push_async_callback(tasks.stop)
+        handler = cluster_proxy(guarded_handler(assembly, tasks), assembly)
         port = await serve_api(stack, handler, keys, "hub", folder, fleet.hub_port)
         await stack.enter_async_context(running_hub(assembly))
         channel.report(phase="serving", port=port)

@@ -7,10 +7,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from atoll.app.assembly import Assembly
+from atoll.app.flow_control import debug_pages, flow_control
 from atoll.app.pki import ClusterKeys
+from atoll.app.tasks import Tasks
 from atoll.base.errors import UserError
 from atoll.client import kubeconfig
 from atoll.client.kubeconfig import Access
+from atoll.cluster.apiserver.gate import Gate
 from atoll.cluster.apiserver.http import Streaming, Translator, http_handler
 from atoll.cluster.apiserver.refusals import LIMITS
 from atoll.wire.messages import Handler, Immediate
@@ -21,8 +24,19 @@ HOST = "127.0.0.1"
 
 
 def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Translator:
-    """The HTTP form of an assembled API."""
+    """The HTTP form of an assembled API, with nothing in front."""
     return http_handler(assembly.api, assembly.identify, assembly.authorizer, streaming=streaming)
+
+
+def guarded_handler(assembly: Assembly, tasks: Tasks, streaming: Streaming | None = None) -> Translator:
+    """The same behind priority and fairness and deadlines; who keeps their configuration runs among the tasks."""
+    flow = flow_control(assembly)
+    tasks.start("flow-control", flow.keeper.run())
+    handler = http_handler(
+        assembly.api, assembly.identify, assembly.authorizer, streaming=streaming, gate=Gate(flow.filter)
+    )
+    handler.nonresource.more.update(debug_pages(assembly, flow))
+    return handler
 
 
 async def serve_api(

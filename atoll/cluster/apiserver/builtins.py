@@ -31,8 +31,6 @@ _NOT_ACTED_UPON = {
     "csidrivers.storage.k8s.io": "CSI drivers are stored but not called",
     "volumeattachments.storage.k8s.io": "volume attachments are stored but nothing is attached",
     "volumeattributesclasses.storage.k8s.io": "volume attributes are stored but not applied",
-    "flowschemas.flowcontrol.apiserver.k8s.io": "flow schemas are stored but requests are not queued by them",
-    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": "priority levels are stored but not enforced",
 }
 
 

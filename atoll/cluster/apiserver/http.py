@@ -7,6 +7,7 @@ Status in upstream's words; nothing else leaves here.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -19,11 +20,22 @@ from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalEr
 from atoll.client.port import APPLY_PATCH
 from atoll.cluster.apiserver import bodies, encode, paths, problems
 from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.deadlines import timed_out
 from atoll.cluster.apiserver.encode import Encoder, Form
+from atoll.cluster.apiserver.flowcontrol.filter import TooManyRequests
+from atoll.cluster.apiserver.flowcontrol.levels import Lane
+from atoll.cluster.apiserver.gate import Gate, Passage
 from atoll.cluster.apiserver.nonresource import NonResource
 from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import Attributes, Authorizer, Decision, MustWait, User, decide
-from atoll.cluster.apiserver.refusals import MAX_BODY_BYTES, NO_CACHE, error_frame, refusal, warning_header
+from atoll.cluster.apiserver.refusals import (
+    MAX_BODY_BYTES,
+    NO_CACHE,
+    error_frame,
+    refusal,
+    too_many_requests,
+    warning_header,
+)
 from atoll.cluster.apiserver.request import (
     Context,
     ListOptions,
@@ -93,28 +105,40 @@ class Translator:
     streaming: Streaming | None = None
     connect: Mapping[tuple[str, str, str], Streaming] = field(default_factory=dict)
     counts: dict[tuple[str, str, str, int], int] = field(default_factory=dict)
+    gate: Gate | None = None
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         context: Context | None = None
+        passage: Passage | None = None
+        gate = self.gate
         path = paths.parse(request.path)
         try:
             try:
                 user = self.identify(request)
             except MustWait as waiting:
                 user = await waiting.finish()
+            attributes = self._attributes(request, path, user)
+            if gate is not None:
+                passage = gate.arrive(request, attributes)
+                await gate.enter(passage)
             if path is None:
-                await self._authorize_path(request, user)
+                await self._authorize_path(attributes)
                 response = await self.nonresource(request, user)
             else:
                 try:
-                    asked = self._take_apart(request, path, user)
+                    asked = self._take_apart(request, path, attributes)
                 except MustWait as waiting:
-                    asked = self._take_apart(request, path, user, await waiting.finish())
+                    asked = self._take_apart(request, path, attributes, await waiting.finish())
                 context = asked.context
                 response = await self._resource(asked)
+        except asyncio.CancelledError:
+            if gate is None or passage is None or not gate.is_late(passage):
+                raise
+            response = _refused(request, timed_out())
         except Exception as error:
             response = _refused(request, error)
-        return self._finished(request, path, context, response)
+        response = self._finished(request, path, context, response)
+        return response if gate is None or passage is None else gate.leave(passage, response)
 
     def immediate(self, request: HttpRequest) -> HttpResponse | None:
         """The answer to the GET of one object, which needs no waiting; None for anything else."""
@@ -122,8 +146,15 @@ class Translator:
         if path is None or not path.name or path.subresource or path.watch or request.method != "GET":
             return None
         context: Context | None = None
+        lane: Lane | None = None
+        gate = self.gate
         try:
-            asked = self._take_apart(request, path, self.identify(request))
+            attributes = self._attributes(request, path, self.identify(request))
+            if gate is not None:
+                lane = gate.at_once(attributes)
+                if lane is None:
+                    return None
+            asked = self._take_apart(request, path, attributes)
             if "get" not in asked.served.entry.verbs:
                 return None
             context = asked.context
@@ -132,6 +163,8 @@ class Translator:
             return None
         except Exception as error:
             response = _refused(request, error)
+        if lane is not None:
+            response.headers.extend(lane.headers)
         return self._finished(request, path, context, response)
 
     def _finished(
@@ -152,15 +185,16 @@ class Translator:
         key = (request.method, path.group if path is not None else "", resource, status)
         self.counts[key] = self.counts.get(key, 0) + 1
 
-    async def _authorize_path(self, request: HttpRequest, user: User) -> None:
-        asked = Attributes(user, request.method.lower(), path=request.path)
+    async def _authorize_path(self, asked: Attributes) -> None:
         decision = await decide(self.authorizer, asked)
         if not decision.allowed:
             raise problems.denied(asked, decision.reason)
 
-    def _take_apart(self, request: HttpRequest, path: Path, user: User, decision: Decision | None = None) -> Asked:
+    def _take_apart(
+        self, request: HttpRequest, path: Path, attributes: Attributes, decision: Decision | None = None
+    ) -> Asked:
         """`decision`: where it had to be waited for. Raises MustWait, Forbidden, NotFound."""
-        attributes = self._attributes(request, path, user)
+        user = attributes.user
         if decision is None:
             decision = self.authorizer.authorize(attributes)
         if not decision.allowed:
@@ -192,7 +226,9 @@ class Translator:
             context.warn(served.deprecation)
         return Asked(request, path, served, user, form, context)
 
-    def _attributes(self, request: HttpRequest, path: Path, user: User) -> Attributes:
+    def _attributes(self, request: HttpRequest, path: Path | None, user: User) -> Attributes:
+        if path is None:
+            return Attributes(user, request.method.lower(), path=request.path)
         verb = _VERBS.get(request.method, request.method.lower())
         name = path.name
         field_selector = label_selector = ""
@@ -424,6 +460,8 @@ class Translator:
 
 
 def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
+    if isinstance(error, TooManyRequests):
+        return too_many_requests(error)
     if isinstance(error, ApiError):
         return refusal(error, request.headers.get("accept", ""))
     if isinstance(error, AtollError):
@@ -460,6 +498,7 @@ def http_handler(
     *,
     streaming: Streaming | None = None,
     connect: Mapping[tuple[str, str, str], Streaming] | None = None,
+    gate: Gate | None = None,
 ) -> Translator:
     """The handler for a server, and its `immediate`; also makes `LocalClient.raw` work.
 
@@ -467,7 +506,9 @@ def http_handler(
     "clusters", "proxy") of a hub. They are authorized here like any other.
     """
     nonresource = NonResource(api)
-    translator = Translator(api, identify, authorizer, Encoder(api.clock), nonresource, streaming, connect or {})
+    translator = Translator(
+        api, identify, authorizer, Encoder(api.clock), nonresource, streaming, connect or {}, gate=gate
+    )
     nonresource.counts = translator.counts
     api.raw = _raw(translator)
     return translator
@@ -477,7 +518,7 @@ def _raw(translator: Translator) -> Any:
     async def raw(
         user: User, method: str, path: str, query: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        inner = dataclasses.replace(translator, identify=lambda _: user)
+        inner = dataclasses.replace(translator, identify=lambda _: user, gate=None)
         lowered = {key.lower(): value for key, value in headers.items()}
         response = await inner(HttpRequest(method, path, query, lowered, body))
         data = response.body

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import orjson
 
 from atoll.cluster.apiserver.api import Api
@@ -23,13 +25,20 @@ _CHECKS = (
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 
+Answerer = Callable[[HttpRequest], HttpResponse]
+
+
 class NonResource:
-    """`counts` is what the translation counts for /metrics: (method, group, resource, status) → requests."""
+    """`more`: further paths, by the part that answers them.
+
+    `counts` is what the translation counts for /metrics: (method, group, resource, status) → requests.
+    """
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._documents = Documents(lambda body: openapi_v2_protobuf(orjson.loads(body)))
         self._generation = -1
+        self.more: dict[str, Answerer] = {}
         self.counts: dict[tuple[str, str, str, int], int] = {}
 
     async def __call__(self, request: HttpRequest, user: User) -> HttpResponse:
@@ -41,6 +50,9 @@ class NonResource:
             return self._metrics()
         if path == "/":
             return self._root()
+        answerer = self.more.get(path)
+        if answerer is not None:
+            return answerer(request)
         self._follow_custom()
         found = self._documents(request)
         if found is not None:

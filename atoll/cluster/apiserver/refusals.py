@@ -6,6 +6,7 @@ import orjson
 
 from atoll.base.errors import ApiError, ServerError
 from atoll.cluster.apiserver import encode, problems
+from atoll.cluster.apiserver.flowcontrol.filter import TooManyRequests
 from atoll.wire.limits import Limits
 from atoll.wire.messages import HttpRequest, HttpResponse
 
@@ -34,6 +35,13 @@ def refusal(error: ApiError, accept: str = "") -> HttpResponse:
         headers[0] = ("Content-Type", "application/yaml")
         return HttpResponse(error.code, headers, encode.yaml_bytes(error.to_status()))
     return HttpResponse(error.code, headers, orjson.dumps(error.to_status()))
+
+
+def too_many_requests(error: TooManyRequests) -> HttpResponse:
+    """As upstream's filter for priority and fairness says it, in plain text."""
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
+    headers += [("Retry-After", str(error.retry_after_seconds)), *error.headers]
+    return HttpResponse(429, headers, f"{error.message}\n".encode())
 
 
 def _body_too_large(_: HttpRequest) -> HttpResponse:

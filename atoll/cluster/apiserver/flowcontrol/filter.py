@@ -169,7 +169,7 @@ class Filter:
         lane.state.queues.release(self._clock.monotonic(), request)
 
     def watching(self, asked: Attributes, seat: Seat, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The watch's stream, which gives the seat back once its initial events are made and is counted till it ends."""
+        """The watch's stream, which gives the seat back once its initial events are made; counted till it ends."""
         return _Watching(self, asked, seat, stream)
 
     def _refused(self, lane: Lane, reason: str, waited: float) -> TooManyRequests:

@@ -52,13 +52,13 @@ class Keeper:
     """See the module."""
 
     def __init__(self, api: Api, levels: Levels, clock: Clock) -> None:
-        self.synced = False  # the defaults are there
+        self.ready = asyncio.Event()  # the defaults are there, and their status says so
         self._api = api
         self._levels = levels
         self._clock = clock
         self._client = LocalClient(api, User("system:apiserver", ("system:masters",)), PRODUCER)
         self._dirty = asyncio.Event()
-        self._digesting = False
+        self._digesting = self._ensured = False
         self._updates: dict[str, list[float]] = {}
         for resource in (FLOW_SCHEMAS, LEVELS):
             api.followers[resource.group_resource] = self._changed
@@ -106,7 +106,8 @@ class Keeper:
                 await self._client.delete(_RESOURCES[obj["kind"]], obj["metadata"]["name"])
             except NotFound:
                 continue
-        self.synced = True
+        self._ensured = True
+        self._dirty.set()
 
     async def _ensure(self, default: Object) -> None:
         resource = _RESOURCES[default["kind"]]
@@ -132,6 +133,8 @@ class Keeper:
                 if (condition := dangling(obj, names, self._clock.wall())) is not None
             ]
             await asyncio.gather(*(self._write_status(name, condition) for name, condition in due))
+            if self._ensured:
+                self.ready.set()
 
     async def _write_status(self, name: str, condition: Object) -> None:
         now = self._clock.monotonic()

@@ -43,7 +43,8 @@ class Request:
     """One request on its way through a level. `note` is whatever the caller wants to find again in dumps."""
 
     __slots__ = (
-        "arrival", "arrived", "dispatched", "flow", "note", "on_dispatch", "queue", "schema", "started", "total", "work",
+        "arrival", "arrived", "dispatched", "flow", "note", "on_dispatch", "queue", "schema", "started", "total",
+        "work",
     )  # fmt: skip
 
     def __init__(
