@@ -12,8 +12,9 @@ from typing import Protocol
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
-from atoll.cluster.apiserver.ports import Admission, AdmissionRequest, Object, User
+from atoll.cluster.apiserver.ports import Admission, AdmissionRequest, Object, Repeatability, User
 from atoll.cluster.apiserver.served import Registry, Served
+from atoll.cluster.apiserver.verbs.molds import Molds
 from atoll.cluster.store.port import Key, Record, Store, Watcher
 
 
@@ -58,6 +59,9 @@ class NoAdmission:
     async def validate(self, request: AdmissionRequest) -> None:
         return None
 
+    def repeats(self, group_resource: str) -> Repeatability | None:
+        return Repeatability(())
+
 
 @dataclass(slots=True)
 class Hooks:
@@ -86,6 +90,7 @@ class Api:
         self.registry = registry
         self.hooks = hooks or Hooks()
         self.raw: RawHandler | None = None
+        self.molds = Molds(store)
         self.followers: dict[str, Follower] = {}
         self.uids = chance.stream("uids")
         self.names = chance.stream("names")

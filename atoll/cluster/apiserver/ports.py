@@ -108,6 +108,15 @@ class AdmissionRequest:
             self.annotations.setdefault(key, value)
 
 
+@dataclass(frozen=True, slots=True)
+class Repeatability:
+    """What admission's treatment of equal creates depends on, and what it draws by chance for each."""
+
+    resources: tuple[str, ...]
+    drawn: Callable[[Object], str] | None = None  # finds the drawn string in an admitted object, "" if none
+    draw: Callable[[], str] | None = None  # another one
+
+
 class Admission(Protocol):
     """The chain: mutate all, then (after schema and behaviour validation) validate all."""
 
@@ -116,6 +125,9 @@ class Admission(Protocol):
 
     async def validate(self, request: AdmissionRequest) -> None:
         """Raises Forbidden/…; quota is charged here by a compare-and-swap of its own."""
+
+    def repeats(self, group_resource: str) -> Repeatability | None:
+        """Whether equal creates of this resource are treated alike; None: each must be asked about."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import orjson
 
 from atoll.base.clock import Clock
 from atoll.cluster.store.history import History, HistoryLimits, HistoryWatcher
-from atoll.cluster.store.port import Event, Key, Object, Record, StaleVersion, TooNew, TooOld
+from atoll.cluster.store.port import Encoded, Event, Key, Object, Record, StaleVersion, TooNew, TooOld
 from atoll.cluster.store.records import ParsedObjects, StoredRecord
 
 _PARSED_OBJECTS = 1024
@@ -148,7 +148,7 @@ class StoreCore:
             self._resources[sys.intern(resource)] = objects
         return objects
 
-    def _check(self, key: Key, expected: int, obj: Object | None) -> Change:
+    def _check(self, key: Key, expected: int, obj: Object | Encoded | None) -> Change:
         """Compare with the newest pending state and give the write its version. Raises StaleVersion."""
         current = self.newest(key)
         if (0 if current is None else current.version) != expected or (obj is None and current is None):
@@ -161,16 +161,20 @@ class StoreCore:
             obj = {**last, "metadata": {**last["metadata"], "resourceVersion": text}}
             kind: Literal["ADDED", "MODIFIED", "DELETED"] = "DELETED"
         else:
-            obj["metadata"]["resourceVersion"] = text
             kind = "ADDED" if current is None else "MODIFIED"
-        data = bytes(memoryview(orjson.dumps(obj)))  # a copy: orjson's own keeps the room that it wrote in
+        if isinstance(obj, Encoded):
+            data = b"".join((obj.head, text.encode(), obj.tail))
+        else:
+            obj["metadata"]["resourceVersion"] = text
+            data = bytes(memoryview(orjson.dumps(obj)))  # a copy: orjson's own keeps the room that it wrote in
         self._assigned = version
         if current is not None:
             key = current.key
         else:
             key = Key(sys.intern(key.resource), sys.intern(key.namespace), key.name)
         record = StoredRecord(key, version, data, self._parsed)
-        self._parsed.put(version, obj)
+        if not isinstance(obj, Encoded):
+            self._parsed.put(version, obj)
         return Change(kind, record, asyncio.get_running_loop().create_future())
 
     def _apply(self, changes: Iterable[Change]) -> None:

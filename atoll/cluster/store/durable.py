@@ -29,7 +29,7 @@ from atoll.cluster.store import log as logfile
 from atoll.cluster.store.core import Change, StoreCore
 from atoll.cluster.store.history import HistoryLimits
 from atoll.cluster.store.log import Entry, Log, LogDamaged, LogFile, Row
-from atoll.cluster.store.port import Event, Key, Object, Record, StorageFailed
+from atoll.cluster.store.port import Encoded, Event, Key, Object, Record, StorageFailed
 from atoll.cluster.store.records import StoredRecord
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class DurableStore(StoreCore):
         self._writer_ended: asyncio.Future[None] = self._loop.create_future()
         self._start_writer()
 
-    def write(self, key: Key, expected: int, obj: Object | None) -> asyncio.Future[Record]:
+    def write(self, key: Key, expected: int, obj: Object | Encoded | None) -> asyncio.Future[Record]:
         if self._closed:
             raise StorageFailed("the store is closed")
         change = self._check(key, expected, obj)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 
 from atoll.cluster.store.core import StoreCore
-from atoll.cluster.store.port import Key, Object, Record, StorageFailed
+from atoll.cluster.store.port import Encoded, Key, Object, Record, StorageFailed
 
 
 class MemoryStore(StoreCore):
     """See `atoll.cluster.store.port.Store`."""
 
-    def write(self, key: Key, expected: int, obj: Object | None) -> asyncio.Future[Record]:
+    def write(self, key: Key, expected: int, obj: Object | Encoded | None) -> asyncio.Future[Record]:
         if self._closed:
             raise StorageFailed("the store is closed")
         change = self._check(key, expected, obj)

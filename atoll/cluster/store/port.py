@@ -20,6 +20,13 @@ ABSENT = 0
 """`expected` of a write that must create."""
 
 
+class Encoded(NamedTuple):
+    """An object that is JSON already: its resourceVersion is written between the two parts."""
+
+    head: bytes
+    tail: bytes
+
+
 class Key(NamedTuple):
     """resource is "pods" or "deployments.apps" (any served version); namespace "" for cluster-scoped ones."""
 
@@ -105,7 +112,7 @@ class Store(Protocol):
     def newest(self, key: Key) -> Record | None:
         """The newest record, pending ones included: what writers compare with."""
 
-    def write(self, key: Key, expected: int, obj: Object | None) -> asyncio.Future[Record]:
+    def write(self, key: Key, expected: int, obj: Object | Encoded | None) -> asyncio.Future[Record]:
         """Create (expected=ABSENT), replace, or delete (obj=None; the record is then the DELETED one).
 
         `obj` becomes the store's; its metadata.resourceVersion is set here. Raises StaleVersion at once; the

@@ -20,7 +20,19 @@ from typing import Any
 import orjson
 import pytest
 
-from atoll.cluster.store.port import ABSENT, Event, Key, Object, Record, StaleVersion, Store, TooNew, TooOld, Watcher
+from atoll.cluster.store.port import (
+    ABSENT,
+    Encoded,
+    Event,
+    Key,
+    Object,
+    Record,
+    StaleVersion,
+    Store,
+    TooNew,
+    TooOld,
+    Watcher,
+)
 
 Scenario = Callable[[Store], Awaitable[None]]
 POD = Key("pods", "default", "a")
@@ -82,6 +94,18 @@ class StoreContract:
             assert found.object["metadata"]["resourceVersion"] == str(record.version)
             assert orjson.loads(found.data) == found.object
             assert store.count("pods") == 1 and list(store.resources()) == ["pods"]
+
+        self.run(scenario)
+
+    def test_an_object_that_is_encoded_already(self) -> None:
+        async def scenario(store: Store) -> None:
+            head = b'{"metadata":{"uid":"u","labels":{"app":"a"},"resourceVersion":"'
+            record = await store.write(POD, ABSENT, Encoded(head, b'"},"spec":{"n":1}}'))
+            assert record.data == b'%b%d"},"spec":{"n":1}}' % (head, record.version)
+            assert record.uid == "u" and record.labels == {"app": "a"}
+            assert record.object["metadata"]["resourceVersion"] == str(record.version)
+            with pytest.raises(StaleVersion):
+                store.write(POD, ABSENT, Encoded(head, b'"}}'))
 
         self.run(scenario)
 

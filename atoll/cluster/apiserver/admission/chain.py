@@ -7,9 +7,9 @@ the store directly, so it sees the newest durable state.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
-from atoll.cluster.apiserver.ports import AdmissionRequest
+from atoll.cluster.apiserver.ports import AdmissionRequest, Object, Repeatability
 
 
 class Mutating(Protocol):
@@ -27,6 +27,22 @@ class Validating(Protocol):
     def validate(self, request: AdmissionRequest) -> Awaitable[None] | None: ...
 
 
+class Repeating(Protocol):
+    """A plugin may say so, of either kind: on equal creates it does the same, as long as some resources stay."""
+
+    def depends_on(self) -> tuple[str, ...] | None:
+        """Those resources; None: at present it must be asked each time (as is one that does not say)."""
+
+
+class Drawing(Protocol):
+    """A plugin that draws a string by chance for each object."""
+
+    def drawn(self, obj: Object) -> str:
+        """The string in an admitted object, "" if none."""
+
+    def draw(self) -> str: ...
+
+
 class AdmissionChain:
     """Implements `ports.Admission` over a list of plugins."""
 
@@ -35,6 +51,26 @@ class AdmissionChain:
         self._validating = list(validating)
         self._mutating_for: dict[str, list[Mutating]] = {}
         self._validating_for: dict[str, list[Validating]] = {}
+
+    def repeats(self, group_resource: str) -> Repeatability | None:
+        resources: list[str] = []
+        drawing: list[Any] = []
+        plugins: list[Mutating | Validating] = [*self._mutating, *self._validating]
+        for plugin in plugins:
+            if plugin.resources is not None and group_resource not in plugin.resources:
+                continue
+            depends_on = getattr(plugin, "depends_on", None)
+            found = None if depends_on is None else depends_on()
+            if found is None:
+                return None
+            resources += found
+            if hasattr(plugin, "draw"):
+                drawing.append(plugin)
+        if len(drawing) > 1:
+            return None
+        chosen = drawing[0] if drawing else None
+        names = tuple(dict.fromkeys(resources))
+        return Repeatability(names) if chosen is None else Repeatability(names, chosen.drawn, chosen.draw)
 
     async def mutate(self, request: AdmissionRequest) -> None:
         name = request.resource.group_resource

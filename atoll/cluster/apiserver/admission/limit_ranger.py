@@ -21,6 +21,9 @@ class LimitRanger:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def depends_on(self) -> tuple[str, ...]:
+        return ("limitranges",)
+
     def mutate(self, request: AdmissionRequest) -> None:
         if request.operation != "CREATE" or request.subresource or request.obj is None:
             return

@@ -17,6 +17,9 @@ class NamespaceLifecycle:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def depends_on(self) -> tuple[str, ...]:
+        return ("namespaces",)
+
     def mutate(self, request: AdmissionRequest) -> None:
         if request.resource.plural == "namespaces" and not request.resource.group:
             if request.operation == "DELETE" and request.name in _IMMORTAL and not request.subresource:

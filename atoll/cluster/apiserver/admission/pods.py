@@ -14,6 +14,7 @@ Object = dict[str, Any]
 _PODS = frozenset(("pods",))
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TOKEN_SECONDS = 3607
+_TOKEN_VOLUME = "kube-api-access-"
 _MIRROR = "kubernetes.io/config.mirror"
 
 
@@ -29,6 +30,9 @@ class ServiceAccounts:
     def __init__(self, store: Store, chance: Chance) -> None:
         self._store = store
         self._chance = chance
+
+    def depends_on(self) -> tuple[str, ...]:
+        return ("serviceaccounts",)
 
     def mutate(self, request: AdmissionRequest) -> None:
         if not _is_pod_create(request):
@@ -54,10 +58,18 @@ class ServiceAccounts:
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [{"name": item["name"]} for item in account["imagePullSecrets"]]
 
+    def drawn(self, obj: Object) -> str:
+        """The name of the token's volume."""
+        volumes = obj["spec"].get("volumes") or ()
+        return next((volume["name"] for volume in volumes if volume["name"].startswith(_TOKEN_VOLUME)), "")
+
+    def draw(self) -> str:
+        return _TOKEN_VOLUME + self._chance.name_suffix()
+
     def _mount_token(self, spec: Object) -> None:
-        prefix = "kube-api-access-"
-        existing = next((v["name"] for v in spec.get("volumes") or () if v.get("name", "").startswith(prefix)), None)
-        volume = existing or prefix + self._chance.name_suffix()
+        volumes = spec.get("volumes") or ()
+        existing = next((v["name"] for v in volumes if v.get("name", "").startswith(_TOKEN_VOLUME)), None)
+        volume = existing or self.draw()
         used = False
         for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
             mounts = container.get("volumeMounts") or []
@@ -65,7 +77,7 @@ class ServiceAccounts:
                 container["volumeMounts"] = [*mounts, {"name": volume, "readOnly": True, "mountPath": _TOKEN_PATH}]
                 used = True
         if used and not existing:
-            spec["volumes"] = [*(spec.get("volumes") or ()), {"name": volume, "projected": _token_sources()}]
+            spec["volumes"] = [*volumes, {"name": volume, "projected": _token_sources()}]
 
 
 def _token_sources() -> Object:
@@ -88,6 +100,9 @@ class Priority:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: tuple[int, Object | None] = (-1, None)  # the default as of a change of the classes
+
+    def depends_on(self) -> tuple[str, ...]:
+        return ("priorityclasses.scheduling.k8s.io",)
 
     def mutate(self, request: AdmissionRequest) -> None:
         if request.resource.plural != "pods" or request.subresource or request.obj is None:
@@ -152,6 +167,9 @@ class DefaultTolerationSeconds:
 
     resources = _PODS
 
+    def depends_on(self) -> tuple[str, ...]:
+        return ()
+
     def mutate(self, request: AdmissionRequest) -> None:
         if request.operation == "DELETE" or request.subresource or request.obj is None:
             return
@@ -172,6 +190,9 @@ class ProcessNodes:
     label means to run there, and gets the toleration."""
 
     resources = _PODS
+
+    def depends_on(self) -> tuple[str, ...]:
+        return ()
 
     def mutate(self, request: AdmissionRequest) -> None:
         if not _is_pod_create(request):
@@ -206,6 +227,9 @@ class RuntimeClasses:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    def depends_on(self) -> tuple[str, ...]:
+        return ("runtimeclasses.node.k8s.io",)
 
     def mutate(self, request: AdmissionRequest) -> None:
         if not _is_pod_create(request):

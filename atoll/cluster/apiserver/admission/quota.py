@@ -31,6 +31,9 @@ class ResourceQuotas:
         self._store = store
         self._clock = clock
 
+    def depends_on(self) -> tuple[str, ...] | None:
+        return None if self._store.count("resourcequotas") else ("resourcequotas",)
+
     async def validate(self, request: AdmissionRequest) -> None:
         if not self._store.count("resourcequotas") or not request.namespace or request.obj is None:
             return

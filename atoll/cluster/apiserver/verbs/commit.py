@@ -9,7 +9,7 @@ from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.request import Context
-from atoll.cluster.store.port import Key, Record, StorageFailed
+from atoll.cluster.store.port import Encoded, Key, Record, StorageFailed
 
 LARGE_BYTES = 1_000_000
 _MOST_BYTES = 1_572_864 - 1024  # etcd's limit of a request, and what else is in one
@@ -22,7 +22,7 @@ def check_size(context: Context, obj: Object, standing: Record | None = None) ->
         raise problems.too_large_for_etcd()
 
 
-async def put(api: Api, key: Key, expected: int, obj: Object | None) -> Record:
+async def put(api: Api, key: Key, expected: int, obj: Object | Encoded | None) -> Record:
     """Write and wait until durable. Raises StaleVersion at once, ServerError where storage fails.
 
     A caller that is cancelled while waiting does not undo the write: its outcome is unknown to it, as over HTTP.

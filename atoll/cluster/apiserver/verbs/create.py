@@ -11,6 +11,7 @@ from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
 from atoll.cluster.apiserver.verbs.commit import check_size, put
 from atoll.cluster.apiserver.verbs.loose import Loose
+from atoll.cluster.apiserver.verbs.molds import Mold
 from atoll.cluster.store.port import ABSENT, Record, StaleVersion
 
 _NAME_ATTEMPTS = 8
@@ -81,6 +82,27 @@ def check_create(served: Served, obj: Object) -> None:
     causes += served.behaviour.validate_create(obj)
     if causes:
         raise problems.invalid(served.storage.group, resource.kind, metadata.get("name", ""), causes)
+
+
+async def cast(
+    api: Api, context: Context, served: Served, namespace: str, mold: Mold, name: str, metadata: Object
+) -> Record:
+    """A create whose equals were decided before. Raises AlreadyExists."""
+    for warning in mold.warnings:
+        context.warn(warning)
+    if context.annotations is not None:
+        for key, value in mold.annotations:
+            context.annotations.setdefault(key, value)
+    for _ in range(_NAME_ATTEMPTS):
+        own = name or _generate(api, metadata)
+        try:
+            encoded = mold.cast(own, api.uids.uuid(), api.clock.wall())
+            return await put(api, served.key(namespace, own), ABSENT, encoded)
+        except StaleVersion:
+            if name and not metadata.get("generateName"):
+                raise problems.already_exists(served.resource, own) from None
+            name = ""
+    raise problems.generated_name_taken(served.resource, own)
 
 
 async def _insert(api: Api, context: Context, served: Served, obj: Object) -> Record:

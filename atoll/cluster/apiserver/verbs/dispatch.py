@@ -17,6 +17,7 @@ from atoll.cluster.apiserver.verbs import patch as patching
 from atoll.cluster.apiserver.verbs import update as updating
 from atoll.cluster.apiserver.verbs.accept import accept, accept_status
 from atoll.cluster.apiserver.verbs.answer import Answer
+from atoll.cluster.apiserver.verbs.create import cast
 from atoll.cluster.apiserver.verbs.create import create as create_object
 from atoll.objects.meta import copy
 
@@ -25,6 +26,16 @@ async def create(
     api: Api, context: Context, served: Served, namespace: str, raw: Any, repeated: Sequence[str] = ()
 ) -> Answer:
     """POST to the collection. `raw` is private to the call."""
+    molds = api.molds
+    equal = molds.equal(context, served, namespace, raw, repeated)
+    watched = None
+    if equal is not None:
+        mold = molds.find(equal)
+        name = raw["metadata"].get("name") or ""
+        if mold is not None and not (name and served.check_name(name)):
+            record = await cast(api, context, served, namespace, mold, name, raw["metadata"])
+            return Answer(served, record, created=True)
+        watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource))
     virtual = api.hooks.virtual.get((served.resource.group, served.resource.plural))
     obj = accept(context, served, raw, repeated)
     if (served.resource.group, served.resource.plural) == ("", "bindings"):
@@ -34,7 +45,10 @@ async def create(
     if virtual is not None:
         ownership.on_create(api, context, served, obj)
         return Answer(None, None, await virtual(context.user, obj, namespace), created=True)
-    return Answer(served, await create_object(api, context, served, namespace, obj), created=True)
+    record = await create_object(api, context, served, namespace, obj)
+    if equal is not None and watched is not None:
+        molds.learn(equal, watched, record, context)
+    return Answer(served, record, created=True)
 
 
 async def get_subresource(

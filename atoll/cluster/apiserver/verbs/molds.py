@@ -1,0 +1,184 @@
+"""Creates of pods that are equal but for their names: decided once, then only stamped.
+
+Controllers and loads create pods by the hundred from one template. What the API server makes of such a request
+depends on the request without its name, on who asks and how, and on the few resources that admission reads. The
+second equal request therefore leaves a *mold*: the stored bytes with holes for name, uid, times, version and what
+admission draws by chance. The next ones only fill the holes.
+
+Guarantees: the result is the one that the whole way gives (a mold is only made from it, and `tests/unit/test_molds`
+compares the two). A mold holds only while no resource that admission read has changed, and none is made where an
+admission plugin does not say what it depends on (`depends_on`; webhooks and quotas with work to do don't).
+Refuses, i.e. leaves to the whole way: other kinds than pods, dry runs, repeated fields, large bodies, ephemeral
+volumes (their claims' names hold the pod's), and names that are not valid.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from atoll.base.clock import rfc3339
+from atoll.cluster.apiserver.ports import Object, Repeatability
+from atoll.cluster.apiserver.request import Context
+from atoll.cluster.apiserver.served import Served
+from atoll.cluster.store.port import Encoded, Record, Store
+
+_MOST_MOLDS = 256
+_MOST_BYTES = 16 * 1024
+_MARK = "@hole@"
+_HOLE = re.compile(rb'"@(\d)@hole@"')
+_NAME, _UID, _TIME, _VERSION, _DRAWN = range(5)
+_OWN = frozenset(("name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers"))
+
+Equal = tuple[Any, ...]
+"""What makes two requests equal but for their names."""
+
+
+class Watched(NamedTuple):
+    """The resources that admission depends on, and their last changes when it was looked."""
+
+    resources: tuple[str, ...]
+    changes: tuple[int, ...]
+    repeat: Repeatability
+
+
+@dataclass(slots=True)
+class Mold:
+    """`head` and `tail` are %-formats around the version; `holes` says what fills each of them."""
+
+    head: bytes
+    tail: bytes
+    head_holes: tuple[int, ...]
+    tail_holes: tuple[int, ...]
+    watched: Watched
+    draw: Callable[[], str] | None
+    warnings: tuple[str, ...]
+    annotations: tuple[tuple[str, str], ...]
+    checked: int  # the store's version at which `watched` was compared last
+
+    def cast(self, name: str, uid: str, now: float) -> Encoded:
+        """The new object's bytes. `name` must be a valid one (it is not escaped)."""
+        drawn = b"" if self.draw is None else self.draw().encode()
+        values = (name.encode(), uid.encode(), rfc3339(now).encode(), b"", drawn)
+        head = self.head % tuple([values[hole] for hole in self.head_holes])
+        return Encoded(head, self.tail % tuple([values[hole] for hole in self.tail_holes]))
+
+
+class Molds:
+    """The molds of one API, the ones used last; a mold is made for what was asked twice."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._molds: dict[Equal, Mold | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._molds)
+
+    def equal(
+        self, context: Context, served: Served, namespace: str, raw: Any, repeated: Sequence[str]
+    ) -> Equal | None:
+        """What the request is but for its name; None where it can't be remembered."""
+        if served.store_resource != "pods" or repeated or context.dry_run or context.large or raw.__class__ is not dict:
+            return None
+        metadata = raw.get("metadata")
+        if metadata.__class__ is not dict or not metadata.keys() <= _OWN:
+            return None
+        rest = dict(metadata)
+        name = rest.pop("name", "")
+        if name.__class__ is not str:
+            return None
+        try:
+            encoded = orjson.dumps({**raw, "metadata": rest})
+        except TypeError:  # an object of this process that is not JSON
+            return None
+        if len(encoded) > _MOST_BYTES:
+            return None
+        user = context.user
+        return (
+            encoded, bool(name), namespace, user.name, user.groups, user.uid, *user.extra.items(),
+            context.field_manager, context.field_validation, context.annotations is None,
+        )  # fmt: skip
+
+    def find(self, equal: Equal) -> Mold | None:
+        """The mold, if it still holds."""
+        mold = self._molds.get(equal)
+        if mold is None:
+            return None
+        version = self._store.version
+        if mold.checked != version:
+            last_change = self._store.last_change
+            watched = mold.watched
+            if tuple([last_change(resource) for resource in watched.resources]) != watched.changes:
+                del self._molds[equal]
+                return None
+            mold.checked = version
+        return mold
+
+    def watch(self, equal: Equal, repeat: Repeatability | None) -> Watched | None:
+        """To be called before the whole way is gone: None where no mold can come of it, or not yet."""
+        if equal not in self._molds:
+            if len(self._molds) >= _MOST_MOLDS:
+                del self._molds[next(iter(self._molds))]
+            self._molds[equal] = None  # asked once
+            return None
+        if repeat is None:
+            return None
+        changes = tuple([self._store.last_change(resource) for resource in repeat.resources])
+        return Watched(repeat.resources, changes, repeat)
+
+    def learn(self, equal: Equal, watched: Watched, record: Record, context: Context) -> None:
+        """Make the mold of what the whole way has come to."""
+        mold = _mold(equal[0], watched, record, context)
+        if mold is not None and equal in self._molds:
+            self._molds[equal] = mold
+
+
+def _mold(sent: bytes, watched: Watched, record: Record, context: Context) -> Mold | None:
+    obj = orjson.loads(record.data)
+    spec: Object = obj["spec"]
+    if any("ephemeral" in volume for volume in spec.get("volumes") or ()) or _MARK.encode() in record.data:
+        return None
+    drawn, draw = "", watched.repeat.draw
+    if watched.repeat.drawn is not None:
+        drawn = watched.repeat.drawn(obj)
+        if drawn.encode() in sent:
+            drawn = ""  # it is the client's
+    metadata = obj["metadata"]
+    metadata |= {"name": _hole(_NAME), "uid": _hole(_UID), "creationTimestamp": _hole(_TIME)}
+    metadata["resourceVersion"] = _hole(_VERSION)
+    for entry in metadata.get("managedFields") or ():
+        entry["time"] = _hole(_TIME)
+    if drawn:
+        obj["spec"] = _with_holes(spec, drawn)
+    parts = _HOLE.split(orjson.dumps(obj))
+    texts = [part.replace(b"%", b"%%") for part in parts[::2]]
+    holes = [int(part) for part in parts[1::2]]
+    at = holes.index(_VERSION)
+    return Mold(
+        b'"%b"'.join(texts[: at + 1]) + b'"',
+        b'"' + b'"%b"'.join(texts[at + 1 :]),
+        tuple(holes[:at]),
+        tuple(holes[at + 1 :]),
+        watched,
+        draw if drawn else None,
+        tuple(context.warnings),
+        tuple((context.annotations or {}).items()),
+        -1,
+    )
+
+
+def _hole(kind: int) -> str:
+    return f"@{kind}{_MARK}"
+
+
+def _with_holes(value: Any, drawn: str) -> Any:
+    """A copy in which the drawn string is a hole."""
+    if value.__class__ is dict:
+        return {name: _with_holes(item, drawn) for name, item in value.items()}
+    if value.__class__ is list:
+        return [_with_holes(item, drawn) for item in value]
+    return _hole(_DRAWN) if value == drawn else value
