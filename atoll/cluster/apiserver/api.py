@@ -59,7 +59,7 @@ class NoAdmission:
     async def validate(self, request: AdmissionRequest) -> None:
         return None
 
-    def repeats(self, group_resource: str) -> Repeatability | None:
+    def repeats(self, group_resource: str, user: User) -> Repeatability | None:
         return Repeatability(())
 
 

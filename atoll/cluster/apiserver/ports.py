@@ -126,7 +126,7 @@ class Admission(Protocol):
     async def validate(self, request: AdmissionRequest) -> None:
         """Raises Forbidden/…; quota is charged here by a compare-and-swap of its own."""
 
-    def repeats(self, group_resource: str) -> Repeatability | None:
+    def repeats(self, group_resource: str, user: User) -> Repeatability | None:
         """Whether equal creates of this resource are treated alike; None: each must be asked about."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any, Protocol
 
-from atoll.cluster.apiserver.ports import AdmissionRequest, Object, Repeatability
+from atoll.cluster.apiserver.ports import AdmissionRequest, Object, Repeatability, User
 
 
 class Mutating(Protocol):
@@ -30,7 +30,7 @@ class Validating(Protocol):
 class Repeating(Protocol):
     """A plugin may say so, of either kind: on equal creates it does the same, as long as some resources stay."""
 
-    def depends_on(self) -> tuple[str, ...] | None:
+    def depends_on(self, user: User) -> tuple[str, ...] | None:
         """Those resources; None: at present it must be asked each time (as is one that does not say)."""
 
 
@@ -52,7 +52,7 @@ class AdmissionChain:
         self._mutating_for: dict[str, list[Mutating]] = {}
         self._validating_for: dict[str, list[Validating]] = {}
 
-    def repeats(self, group_resource: str) -> Repeatability | None:
+    def repeats(self, group_resource: str, user: User) -> Repeatability | None:
         resources: list[str] = []
         drawing: list[Any] = []
         plugins: list[Mutating | Validating] = [*self._mutating, *self._validating]
@@ -60,7 +60,7 @@ class AdmissionChain:
             if plugin.resources is not None and group_resource not in plugin.resources:
                 continue
             depends_on = getattr(plugin, "depends_on", None)
-            found = None if depends_on is None else depends_on()
+            found = None if depends_on is None else depends_on(user)
             if found is None:
                 return None
             resources += found

@@ -7,7 +7,7 @@ from typing import Any
 
 from atoll.base import quantity
 from atoll.cluster.apiserver.admission.errors import forbidden
-from atoll.cluster.apiserver.ports import AdmissionRequest
+from atoll.cluster.apiserver.ports import AdmissionRequest, User
 from atoll.cluster.store.port import Store
 from atoll.objects.pod_resources import pod_limits, pod_requests
 
@@ -21,7 +21,7 @@ class LimitRanger:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def depends_on(self) -> tuple[str, ...]:
+    def depends_on(self, user: User) -> tuple[str, ...]:
         return ("limitranges",)
 
     def mutate(self, request: AdmissionRequest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atoll.base.errors import Forbidden, NotFound
 from atoll.cluster.apiserver.admission.errors import forbidden
-from atoll.cluster.apiserver.ports import AdmissionRequest
+from atoll.cluster.apiserver.ports import AdmissionRequest, User
 from atoll.cluster.store.port import Key, Store
 
 _IMMORTAL = ("default", "kube-system", "kube-public")
@@ -17,7 +17,7 @@ class NamespaceLifecycle:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def depends_on(self) -> tuple[str, ...]:
+    def depends_on(self, user: User) -> tuple[str, ...]:
         return ("namespaces",)
 
     def mutate(self, request: AdmissionRequest) -> None:

@@ -13,7 +13,7 @@ from atoll.base.errors import ApiError, NotFound
 from atoll.cluster.apiserver.access.nodes import LEASE_NAMESPACE, USER_PREFIX, named, node_of
 from atoll.cluster.apiserver.admission.errors import forbidden
 from atoll.cluster.apiserver.gojson import quote
-from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, decide
+from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, User, decide
 from atoll.cluster.store.port import Key, Record, Store
 
 Object = dict[str, Any]
@@ -71,6 +71,9 @@ class NodeRestriction:
             "certificatesigningrequests": _signing_request,
             "podcertificaterequests": self._certificate_request,
         }
+
+    def depends_on(self, user: User) -> tuple[str, ...] | None:
+        return None if user.name.startswith(USER_PREFIX) else ()
 
     def validate(self, request: AdmissionRequest) -> Awaitable[None] | None:
         if not request.user.name.startswith(USER_PREFIX):

@@ -7,7 +7,7 @@ from typing import Any
 from atoll.base.chance import Chance
 from atoll.base.names import PROCESS_LABEL
 from atoll.cluster.apiserver.admission.errors import forbidden
-from atoll.cluster.apiserver.ports import AdmissionRequest
+from atoll.cluster.apiserver.ports import AdmissionRequest, User
 from atoll.cluster.store.port import Key, Store
 
 Object = dict[str, Any]
@@ -31,7 +31,7 @@ class ServiceAccounts:
         self._store = store
         self._chance = chance
 
-    def depends_on(self) -> tuple[str, ...]:
+    def depends_on(self, user: User) -> tuple[str, ...]:
         return ("serviceaccounts",)
 
     def mutate(self, request: AdmissionRequest) -> None:
@@ -101,7 +101,7 @@ class Priority:
         self._store = store
         self._known: tuple[int, Object | None] = (-1, None)  # the default as of a change of the classes
 
-    def depends_on(self) -> tuple[str, ...]:
+    def depends_on(self, user: User) -> tuple[str, ...]:
         return ("priorityclasses.scheduling.k8s.io",)
 
     def mutate(self, request: AdmissionRequest) -> None:
@@ -167,7 +167,7 @@ class DefaultTolerationSeconds:
 
     resources = _PODS
 
-    def depends_on(self) -> tuple[str, ...]:
+    def depends_on(self, user: User) -> tuple[str, ...]:
         return ()
 
     def mutate(self, request: AdmissionRequest) -> None:
@@ -191,7 +191,7 @@ class ProcessNodes:
 
     resources = _PODS
 
-    def depends_on(self) -> tuple[str, ...]:
+    def depends_on(self, user: User) -> tuple[str, ...]:
         return ()
 
     def mutate(self, request: AdmissionRequest) -> None:
@@ -228,7 +228,7 @@ class RuntimeClasses:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def depends_on(self) -> tuple[str, ...]:
+    def depends_on(self, user: User) -> tuple[str, ...]:
         return ("runtimeclasses.node.k8s.io",)
 
     def mutate(self, request: AdmissionRequest) -> None:

@@ -12,7 +12,7 @@ from atoll.base import quantity
 from atoll.base.clock import Clock, rfc3339
 from atoll.base.errors import Conflict
 from atoll.cluster.apiserver.admission.errors import forbidden
-from atoll.cluster.apiserver.ports import AdmissionRequest
+from atoll.cluster.apiserver.ports import AdmissionRequest, User
 from atoll.cluster.store.port import Record, StaleVersion, Store
 from atoll.kinds.schemas import schema_for
 from atoll.objects import managed
@@ -31,7 +31,7 @@ class ResourceQuotas:
         self._store = store
         self._clock = clock
 
-    def depends_on(self) -> tuple[str, ...] | None:
+    def depends_on(self, user: User) -> tuple[str, ...] | None:
         return None if self._store.count("resourcequotas") else ("resourcequotas",)
 
     async def validate(self, request: AdmissionRequest) -> None:

@@ -35,7 +35,7 @@ async def create(
         if mold is not None and not (name and served.check_name(name)):
             record = await cast(api, context, served, namespace, mold, name, raw["metadata"])
             return Answer(served, record, created=True)
-        watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource))
+        watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource, context.user))
     virtual = api.hooks.virtual.get((served.resource.group, served.resource.plural))
     obj = accept(context, served, raw, repeated)
     if (served.resource.group, served.resource.plural) == ("", "bindings"):
