@@ -15,6 +15,7 @@ from atoll.base.errors import UserError
 from atoll.base.names import PROCESS_LABEL
 from atoll.cluster.apiserver.ports import User
 from atoll.cluster.network.controller import ClusterNetwork, NetworkConfig, process_node_cidr
+from atoll.cluster.nodes.process.cgroups import find_hierarchy
 from atoll.cluster.nodes.process.doctor import diagnose
 from atoll.cluster.nodes.process.model import NodeConfig
 from atoll.cluster.nodes.process.node import ProcessNode
@@ -86,6 +87,7 @@ async def start_process_nodes(
             taints=[_TAINT] if spec.process_nodes_tainted else [],
             images=images,
             overlays=found.overlays,
+            hierarchy=find_hierarchy() if mode == "bridge" else None,
         )
         certificate = authority.server(name, names=[name], addresses=[address or host_address()])
         context = server_context(certificate.certificate_pem, certificate.key_pem, keys.ca_pem)

@@ -134,9 +134,12 @@ def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
 
 
 def clean_cluster(state: FleetState, cluster: str) -> None:
-    """Remove what a killed cluster may have left on this machine: processes, namespaces, a bridge."""
+    """Remove what a killed cluster may have left on this machine: a bridge, control groups."""
     if sys.platform != "linux":
         return
     from atoll.cluster.network.controller import clean
+    from atoll.cluster.nodes.process import cgroups
 
-    clean(state.cluster_folder(cluster))
+    name = clean(state.cluster_folder(cluster))
+    if name is not None:
+        cgroups.clean(name)

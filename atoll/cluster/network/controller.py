@@ -226,12 +226,14 @@ def _special_ports(pod: Object) -> list[str]:
     return out
 
 
-def clean(folder: Path) -> None:
-    """Remove from this machine what a killed cluster with that state folder left: its bridge and all on it."""
+def clean(folder: Path) -> str | None:
+    """Remove from this machine what a killed cluster with that state folder left: its bridge and all on it. The name
+    of its machine-wide parts, where there were some."""
     marker = folder / MARKER
     try:
         cluster = json.loads(marker.read_text())["cluster"]
     except (OSError, ValueError, KeyError):
-        return
+        return None
     cleanup(cluster)
     marker.unlink(missing_ok=True)
+    return str(cluster)

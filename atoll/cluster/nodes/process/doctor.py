@@ -47,6 +47,8 @@ def diagnose() -> Diagnosis:
         overlays = overlay.ok
     network = _network()
     findings.append(network)
+    if network.ok:
+        findings.append(_control_groups())
     if not all(item.ok for item in findings[:2]):
         broken = next(item for item in findings if not item.ok)
         return Diagnosis("none", broken.detail, False, tuple(findings))
@@ -99,6 +101,17 @@ def _overlay() -> Finding:
     if tried.ok:
         return Finding("overlay", True, "containers get a writable root that vanishes with them")
     return Finding("overlay", False, f"no overlay mounts, containers' programs are read-only: {tried.detail}")
+
+
+def _control_groups() -> Finding:
+    from atoll.cluster.nodes.process.cgroups import find_hierarchy
+
+    hierarchy = find_hierarchy()
+    if hierarchy is None:
+        hint = "mount /sys/fs/cgroup so that root may write there"
+        return Finding("limits", False, "control groups can't be made: resource limits are not enforced", hint)
+    version = "version 2" if hierarchy.unified else "version 1"
+    return Finding("limits", True, f"resource limits are enforced by control groups, {version}")
 
 
 def _network() -> Finding:

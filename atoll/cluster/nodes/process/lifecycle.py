@@ -65,9 +65,14 @@ class ContainerLifecycle:
             slot.spec = container
             slot.crash_delay = slot.image_delay = slot.retry_at = 0.0
             slot.backing_off = False
-            if slot.running and slot.kind != "init":
-                because = f"Container {slot.name} definition changed, will be restarted"
-                slot.operation = self._task(self._stop_alone(slot, because, None), f"stop-{slot.name}")
+            self.restart(slot, f"Container {slot.name} definition changed, will be restarted")
+
+    def restart(self, slot: Slot, because: str) -> None:
+        """Stop a running container, to start it anew at once, whatever the restart policy."""
+        if slot.running and slot.kind != "init" and slot.operation is None:
+            slot.crash_delay = slot.retry_at = 0.0
+            slot.state.restart = True
+            slot.operation = self._task(self._stop_alone(slot, because, None), f"stop-{slot.name}")
 
     def _backoff_left(self, slot: Slot) -> float:
         now = self._context.clock.monotonic()
@@ -161,7 +166,9 @@ class ContainerLifecycle:
     async def _start_container(self, slot: Slot, image: Image) -> None:
         worker, state, config = self._worker, slot.state, self._context.config
         assert worker.address is not None
-        plan = await plan_container(self._context, worker.shown_pod(), slot, image, worker.files, worker.address)
+        self._aim(slot)
+        pod = worker.shown_pod()
+        plan = await plan_container(self._context, pod, slot, image, worker.files, worker.address, worker.space)
         if self._stopped:
             return
         worker.event(slot, "Normal", "Created", "Container created")
@@ -173,7 +180,8 @@ class ContainerLifecycle:
             state.last = state.ended
             state.restart_count += 1
         state.ended, state.waiting, state.container_id = None, None, plan.container_id
-        state.started = state.ready = False
+        state.started = state.ready = state.restart = False
+        state.actual = slot.resources
         slot.attempt += 1
         slot.container, slot.killed_because = container, ""
         state.running_since = container.started_at
@@ -181,6 +189,13 @@ class ContainerLifecycle:
         worker.event(slot, "Normal", "Started", "Container started")
         worker.wake()
         await self._after_start(slot, container)
+
+    def _aim(self, slot: Slot) -> None:
+        """An ephemeral container may be in the pid namespace of the container that it is to look at."""
+        target = self._worker.slots.get(slot.spec.get("targetContainerName") or "")
+        slot.close_target()
+        if target is not None and target.container is not None and self._context.config.rootful:
+            slot.open_target(target.container.main_pid())
 
     async def _after_start(self, slot: Slot, container: Container) -> None:
         assert self._worker.address is not None
@@ -225,6 +240,8 @@ class ContainerLifecycle:
             slot.probes = None
         state = slot.state
         reason = "Completed" if code == 0 else "Error"
+        if code != 0 and container.plan.out_of_memory():
+            reason = "OOMKilled"
         message = termination_message(slot, code, lambda: _log_tail(container.plan.log))
         if container.start_error is not None:
             reason, message = "StartError", _start_error(container.start_error)
@@ -234,6 +251,9 @@ class ContainerLifecycle:
         state.running_since = None
         state.started = state.ready = False
         slot.container = None
+        if slot.group is not None:
+            slot.group.remove()
+            slot.group = None
         self._worker.wake()
 
     async def _stop_alone(self, slot: Slot, because: str, grace: float | None) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from atoll.base import quantity
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.client.port import Client
 from atoll.cluster.network.namespaces import NetworkNamespace
+from atoll.cluster.nodes.process.cgroups import Group, Hierarchy
 from atoll.cluster.nodes.process.container import Container
 from atoll.cluster.nodes.process.images import Catalogue
 from atoll.cluster.nodes.process.status import ContainerState
@@ -40,6 +43,7 @@ class NodeConfig:
     annotations: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Object] = ()
     capacity: Mapping[str, str] = field(default_factory=dict)  # over what the machine has
+    hierarchy: Hierarchy | None = None  # control groups, where the kernel is to enforce resources
     images: Sequence[Mapping[str, Any]] = ()
     overlays: bool = True  # whether writable overlays work here (doctor)
     max_pods: int = 110
@@ -49,6 +53,11 @@ class NodeConfig:
     log_max_bytes: int = 10 << 20
     log_max_files: int = 5
     refresh_seconds: float = 5.0  # ConfigMaps, Secrets and tokens in volumes
+
+    @property
+    def rootful(self) -> bool:
+        """Containers are closed in by root: real users, shared namespaces, control groups."""
+        return self.mode == "bridge"
 
 
 @dataclass(slots=True)
@@ -86,6 +95,11 @@ class NodeContext:
     network: PodNetwork
     services: Informer
     allocatable: Mapping[str, str]
+    granted: dict[str, Mapping[str, str]] = field(default_factory=dict)  # pod uid → requests
+
+    @property
+    def memory_bytes(self) -> int:
+        return quantity.units(self.allocatable.get("memory", "0"))
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +122,25 @@ class Slot:
     retry_at: float = 0.0  # monotonic: after an error in making it
     backing_off: bool = False
     killed_because: str = ""
+    group: Group | None = None
+    target_pid_namespace: int = -1  # an ephemeral container's: that of the container that it looks at
+
+    @property
+    def resources(self) -> Object:
+        """What the node has granted: what the spec said first, until a resize is granted."""
+        if self.state.allocated is None:
+            self.state.allocated = self.spec.get("resources") or {}
+        return self.state.allocated
+
+    def open_target(self, pid: int | None) -> None:
+        if pid is not None:
+            with suppress(OSError):
+                self.target_pid_namespace = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close_target(self) -> None:
+        if self.target_pid_namespace >= 0:
+            os.close(self.target_pid_namespace)
+            self.target_pid_namespace = -1
 
     @property
     def name(self) -> str:

@@ -86,6 +86,9 @@ class ProcessNode:
         finally:
             if server is not None:
                 await server.close(0.2)
+            config = self.context.config
+            if config.hierarchy is not None:
+                config.hierarchy.group(config.cluster).drop()
 
     async def _serve(self) -> Server | None:
         """The kubelet's port; without a certificate there is none. Raises OSError where the port is in use."""

@@ -56,7 +56,7 @@ def plan_containers(spec: Object, states: Mapping[str, ContainerState], *, initi
 
 
 def _wants_run(container: Object, state: ContainerState, policy: str) -> bool:
-    if state.ended is None:
+    if state.ended is None or state.restart:
         return True
     policy = container.get("restartPolicy") or policy
     return policy == "Always" or (policy == "OnFailure" and state.ended.exit_code != 0)

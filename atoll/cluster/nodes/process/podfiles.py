@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from atoll.base.errors import NotFound
 from atoll.client.port import Client
 from atoll.cluster.nodes.process.environment import ConfigError, References, expand
 from atoll.cluster.nodes.process.model import NodeConfig, NodeContext, PodAddress
+from atoll.cluster.nodes.process.podspace import PodSpace
 from atoll.cluster.nodes.process.references import ReferenceCache
 from atoll.cluster.nodes.process.sandbox import Mount
 from atoll.cluster.nodes.process.volumes import (
     FILE_KINDS,
     file_payload,
+    make_empty,
+    owner_of,
     prepare_host_path,
     references_of,
     write_payload,
@@ -22,27 +26,43 @@ from atoll.cluster.nodes.process.volumes import (
 from atoll.kinds.builtin import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES
 
 Object = dict[str, Any]
+_ETC = ("resolv.conf", "hosts", "hostname")
 
 
 def hostname(pod: Object) -> str:
     return str(pod["spec"].get("hostname") or pod["metadata"]["name"])[:63].rstrip("-.")
 
 
-def hosts_file(pod: Object, ip: str, domain: str) -> str:
-    """As kubelet writes it."""
+def fqdn(pod: Object, domain: str) -> str:
+    """The pod's full name, where it has a subdomain."""
+    subdomain = pod["spec"].get("subdomain")
+    if not subdomain:
+        return hostname(pod)
+    return f"{hostname(pod)}.{subdomain}.{pod['metadata']['namespace']}.svc.{domain}"
+
+
+def hosts_file(pod: Object, ip: str, domain: str, host_file: str = "") -> str:
+    """As kubelet writes it. On the host's network it is the host's, with the pod's aliases."""
     spec = pod["spec"]
+    if spec.get("hostNetwork"):
+        return "# Kubernetes-managed hosts file (host network).\n" + host_file + _aliases(spec)
     names = hostname(pod)
     if spec.get("subdomain"):
-        names = f"{names}.{spec['subdomain']}.{pod['metadata']['namespace']}.svc.{domain}\t{names}"
+        names = f"{fqdn(pod, domain)}\t{names}"
     lines = [
         "# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback",
         "fe00::0\tip6-localnet", "fe00::0\tip6-mcastprefix", "fe00::1\tip6-allnodes", "fe00::2\tip6-allrouters",
         f"{ip}\t{names}",
     ]  # fmt: skip
+    return "\n".join(lines) + "\n" + _aliases(spec)
+
+
+def _aliases(spec: Object) -> str:
     aliases = spec.get("hostAliases") or []
-    if aliases:
-        lines += ["", "# Entries added by HostAliases."]
-        lines += ["\t".join([alias["ip"], *alias.get("hostnames", [])]) for alias in aliases]
+    if not aliases:
+        return ""
+    lines = ["", "# Entries added by HostAliases."]
+    lines += ["\t".join([alias["ip"], *alias.get("hostnames", [])]) for alias in aliases]
     return "\n".join(lines) + "\n"
 
 
@@ -88,14 +108,14 @@ class PodFiles:
         self._pod = pod
         self._cache = ReferenceCache(context.client, context.clock)
         self._sources: dict[str, str] = {}
+        self._owner = owner_of(pod, rootful=context.config.rootful)
 
     def write_network(self, pod: Object, address: PodAddress) -> None:
         config = self._context.config
         etc = self.folder / "etc"
         etc.mkdir(parents=True, exist_ok=True)
-        host = Path("/etc/resolv.conf")
-        resolver = host.read_text() if host.exists() else ""
-        (etc / "hosts").write_text(hosts_file(pod, address.ip, config.cluster_domain))
+        resolver, hosts = _host_file("/etc/resolv.conf"), _host_file("/etc/hosts")
+        (etc / "hosts").write_text(hosts_file(pod, address.ip, config.cluster_domain, hosts))
         (etc / "resolv.conf").write_text(resolv_conf(pod, config.cluster_dns, config.cluster_domain, resolver))
         (etc / "hostname").write_text(hostname(pod) + "\n")
 
@@ -123,8 +143,7 @@ class PodFiles:
             elif "persistentVolumeClaim" in volume or "ephemeral" in volume:
                 self._sources[name] = await self._claim(volume, pod)
             elif "emptyDir" in volume:
-                folder.mkdir(parents=True, exist_ok=True)
-                folder.chmod(0o777)
+                make_empty(folder, self._owner.group)
                 self._sources[name] = str(folder)
             else:
                 kind = next((key for key in volume if key != "name"), "unknown")
@@ -144,36 +163,57 @@ class PodFiles:
         for source in (volume.get("projected") or {}).get("sources") or []:
             if wanted := source.get("serviceAccountToken"):
                 tokens[wanted["path"]] = await self._cache.token(wanted, pod)
-        payload = file_payload(volume, pod, references, tokens)
-        write_payload(folder, payload, f"{self._context.clock.wall():.6f}")
+        payload = file_payload(volume, pod, references, tokens, self._owner)
+        write_payload(folder, payload, f"{self._context.clock.wall():.6f}", self._owner)
 
     async def _claim(self, volume: Object, pod: Object) -> str:
         namespace = pod["metadata"]["namespace"]
         source = volume.get("persistentVolumeClaim") or {"claimName": f"{pod['metadata']['name']}-{volume['name']}"}
         return await claim_folder(self._context.client, self._context.config, namespace, source["claimName"])
 
-    def mounts(self, container: Object, env: Mapping[str, str], *, host_network: bool) -> list[Mount]:
+    def mounts(self, container: Object, env: Mapping[str, str], space: PodSpace | None) -> list[Mount]:
         """What of the pod's files the container sees. Raises ConfigError."""
         etc = self.folder / "etc"
-        out = [Mount(str(etc / "resolv.conf"), "/etc/resolv.conf")]
-        if not host_network:
-            out += [Mount(str(etc / "hosts"), "/etc/hosts"), Mount(str(etc / "hostname"), "/etc/hostname")]
+        asked = {wanted["mountPath"].rstrip("/") for wanted in container.get("volumeMounts") or []}
+        out = [Mount(str(etc / name), f"/etc/{name}") for name in _ETC if f"/etc/{name}" not in asked]
         for wanted in container.get("volumeMounts") or []:
             source = self._sources.get(wanted["name"])
+            if space is not None and wanted["name"] in space.memory_volumes:
+                source = space.memory_volumes[wanted["name"]]
             if source is None:
                 raise ConfigError(f'volume "{wanted["name"]}" not found')
-            inner = wanted.get("subPath") or expand(wanted.get("subPathExpr") or "", env)
-            if inner:
-                source = _sub_path(source, inner)
+            inner = checked_sub_path(wanted, env)
+            if inner and space is None:
+                source, inner = _sub_path(source, inner), ""
             read_only = bool(wanted.get("readOnly"))
             if source.startswith(str(self.folder / "volumes")) and not self._writable(wanted["name"]):
                 read_only = True
-            out.append(Mount(source, wanted["mountPath"].rstrip("/") or "/", read_only))
+            out.append(Mount(source, wanted["mountPath"].rstrip("/") or "/", read_only, inner))
         return out
 
     def _writable(self, name: str) -> bool:
         volume = next(item for item in self._pod["spec"]["volumes"] if item["name"] == name)
         return not any(kind in volume for kind in FILE_KINDS)
+
+
+def checked_sub_path(mount: Object, env: Mapping[str, str]) -> str:
+    """A mount's subPath, or subPathExpr by the container's variables. Raises ConfigError with kubelet's words."""
+    path = str(mount.get("subPath") or "")
+    if expression := mount.get("subPathExpr"):
+        path = expand(expression, env)
+        if "$(" in path:
+            raise ConfigError(f"missing value for {path.partition('$(')[2].partition(')')[0]!r}")
+    if path.startswith("/"):
+        raise ConfigError(f"error SubPath `{path}` must not be an absolute path")
+    if ".." in path.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{path}`: must not contain '..'")
+    return path
+
+
+def _host_file(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text()
+    return ""
 
 
 def _sub_path(source: str, inner: str) -> str:

@@ -1,4 +1,4 @@
-"""bubblewrap's arguments for a container: pure.
+"""How a container is closed in, and bubblewrap's arguments for it (where there is no root): pure.
 
 The root is either the host's programs (its /usr and friends under an overlay whose writes vanish with the container,
 an empty writable rest) or an unpacked root folder under such an overlay. Where overlays can't be had, both are
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 # What containerd grants a container by default.
@@ -17,16 +17,20 @@ DEFAULT_CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
     "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 )  # fmt: skip
-_HOST_PROGRAMS = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "nix")
+EMPTY_FOLDERS = (
+    "/tmp", "/var/tmp", "/var/log", "/var/run", "/var/cache", "/var/lib", "/run", "/root", "/home", "/srv",
+)  # fmt: skip
+HOST_PROGRAMS = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "nix")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A host file or folder at a place in the container."""
+    """A host file or folder at a place in the container. `inner`: a path in it, made where it isn't there (subPath)."""
 
     source: str
     target: str
     read_only: bool = False
+    inner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,16 @@ class Sandbox:
     privileged: bool = False
     add_capabilities: Sequence[str] = ()
     drop_capabilities: Sequence[str] = ()
-    links: Sequence[tuple[str, str]] = field(default=())
+    # what follows needs root (see isolation.py)
+    stage: str = ""  # an empty folder on which the new root is put together
+    groups: Sequence[int] = ()
+    no_new_privileges: bool = False
+    default_seccomp: bool = False
+    unmasked: bool = False  # procMount
+    shared_memory: str = ""  # the pod's /dev/shm
+    mount_namespace: int = -1  # holds what the pod's containers share besides folders
+    control_groups: Sequence[tuple[str, str]] = ()  # controller → folder; "" with the unified hierarchy
+    oom_score_adjust: int = 0
 
 
 def arguments(sandbox: Sandbox) -> list[str]:
@@ -59,7 +72,8 @@ def arguments(sandbox: Sandbox) -> list[str]:
     args += ["--dev-bind", "/dev", "/dev"] if sandbox.privileged else ["--dev", "/dev"]
     args += ["--ro-bind-try", "/sys", "/sys"]
     for mount in sorted(sandbox.mounts, key=lambda item: item.target.count("/")):
-        args += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+        source = f"{mount.source}/{mount.inner}" if mount.inner else mount.source
+        args += ["--ro-bind" if mount.read_only else "--bind", source, mount.target]
     if sandbox.read_only_root and sandbox.root is None:
         args += ["--remount-ro", "/"]
     working_dir = sandbox.working_dir or "/"
@@ -68,17 +82,24 @@ def arguments(sandbox: Sandbox) -> list[str]:
     return [*args, "--chdir", working_dir]
 
 
-def _capabilities(sandbox: Sandbox) -> list[str]:
+def granted_capabilities(sandbox: Sandbox) -> list[str] | None:
+    """Names without CAP_; None is all of them."""
     if sandbox.privileged:
-        return ["--cap-add", "ALL"]
+        return None
     wanted = dict.fromkeys(DEFAULT_CAPABILITIES)
     if "ALL" in sandbox.drop_capabilities:
         wanted.clear()
     for name in sandbox.drop_capabilities:
         wanted.pop(name.removeprefix("CAP_"), None)
     if "ALL" in sandbox.add_capabilities:
+        return None
+    return [*(wanted | dict.fromkeys(name.removeprefix("CAP_") for name in sandbox.add_capabilities))]
+
+
+def _capabilities(sandbox: Sandbox) -> list[str]:
+    wanted = granted_capabilities(sandbox)
+    if wanted is None:
         return ["--cap-add", "ALL"]
-    wanted |= dict.fromkeys(name.removeprefix("CAP_") for name in sandbox.add_capabilities)
     args = ["--cap-drop", "ALL"]
     for name in wanted:
         args += ["--cap-add", f"CAP_{name}"]
@@ -92,7 +113,7 @@ def _root(sandbox: Sandbox) -> list[str]:
             return ["--overlay-src", sandbox.root, "--tmp-overlay", "/"]
         return ["--ro-bind", sandbox.root, "/", "--tmpfs", "/tmp"]
     args: list[str] = []
-    for name in _HOST_PROGRAMS:
+    for name in HOST_PROGRAMS:
         path = Path("/") / name
         try:
             found = path.lstat()
@@ -104,18 +125,7 @@ def _root(sandbox: Sandbox) -> list[str]:
             args += ["--overlay-src", str(path), "--tmp-overlay", str(path)]
         else:
             args += ["--ro-bind", str(path), str(path)]
-    for folder in (
-        "/tmp",
-        "/var/tmp",
-        "/var/log",
-        "/var/run",
-        "/var/cache",
-        "/var/lib",
-        "/run",
-        "/root",
-        "/home",
-        "/srv",
-    ):
+    for folder in EMPTY_FOLDERS:
         mode = "1777" if folder.endswith("tmp") else "0755"
         args += ["--perms", mode, "--dir", folder]
     return args

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CHUNK = 65536
-CONTROL_TERMINAL = Path(__file__).parent / "terminal.py"
+CONTROL_TERMINAL = Path(__file__).parent / "inside" / "terminal.py"
 
 
 class FdReader:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 from atoll.base.errors import AtollError
+from atoll.cluster.nodes.process.cgroups import Group, container_group_name, limits, oom_score_adjust
 from atoll.cluster.nodes.process.container import Container, ContainerPlan
 from atoll.cluster.nodes.process.environment import ConfigError, command_line, container_environment
 from atoll.cluster.nodes.process.images import Image
 from atoll.cluster.nodes.process.model import NodeContext, PodAddress, Slot
-from atoll.cluster.nodes.process.podfiles import PodFiles, hostname
+from atoll.cluster.nodes.process.podfiles import PodFiles, fqdn, hostname
+from atoll.cluster.nodes.process.podspace import SHARED_MEMORY, PodSpace
 from atoll.cluster.nodes.process.probes import ProbeTarget, http_get
 from atoll.cluster.nodes.process.sandbox import Mount, Sandbox
 
@@ -28,14 +30,20 @@ class HookError(AtollError):
 
 
 async def plan_container(
-    context: NodeContext, pod: Object, slot: Slot, image: Image, files: PodFiles, address: PodAddress
+    context: NodeContext,
+    pod: Object,
+    slot: Slot,
+    image: Image,
+    files: PodFiles,
+    address: PodAddress,
+    space: PodSpace | None,
 ) -> ContainerPlan:
     """All that the start needs. Raises ConfigError, AtollError."""
     spec = slot.spec
-    user = run_as(pod, spec, image, host_mode=context.config.mode != "bridge")
-    references = await files.references(pod)
-    env = {"PATH": image.path, "HOSTNAME": hostname(pod), "HOME": "/root" if user in (None, (0, 0)) else "/"}
     config = context.config
+    user = run_as(pod, spec, image, rootful=config.rootful)
+    references = await files.references(pod)
+    env = {"PATH": image.path, "HOSTNAME": pod_hostname(pod, context), "HOME": "/root" if user[0] == 0 else "/"}
     facts = {"{cluster}": config.cluster_title or config.cluster, "{node}": context.name}
     env |= {key: facts.get(value, value) for key, value in image.env}
     env |= container_environment(pod, spec, references)
@@ -43,31 +51,31 @@ async def plan_container(
     argv = command_line(spec, list(image.program), list(image.args), env)
     if not argv:
         raise ConfigError(f'image "{image.reference}" has no program of its own: the container needs a `command`')
-    host_network = bool(pod["spec"].get("hostNetwork"))
     mounts = [Mount(source, target, True) for source, target in image.mounts]
-    mounts += files.mounts(spec, env, host_network=host_network)
-    message = slot.folder / "termination-log"
-    slot.folder.mkdir(parents=True, exist_ok=True)
-    message.write_bytes(b"")
-    message.chmod(0o666)
-    mounts.append(Mount(str(message), spec.get("terminationMessagePath") or "/dev/termination-log"))
-    security = spec.get("securityContext") or {}
-    capabilities = security.get("capabilities") or {}
+    mounts += files.mounts(spec, env, space)
+    mounts.append(_message_file(slot, user))
+    container_id = context.chance.uuid().replace("-", "") + context.chance.uuid().replace("-", "")
+    stage = slot.folder / "root"
+    stage.mkdir(exist_ok=True)
+    group = _group(context, pod, slot, space, container_id)
     sandbox = Sandbox(
-        hostname=hostname(pod),
+        hostname=env["HOSTNAME"],
         root=image.root,
         mounts=mounts,
         working_dir=spec.get("workingDir") or image.working_dir or "/",
-        user=user,
-        overlays=context.config.overlays,
-        read_only_root=bool(security.get("readOnlyRootFilesystem")),
-        privileged=bool(security.get("privileged")),
-        add_capabilities=tuple(capabilities.get("add") or ()),
-        drop_capabilities=tuple(capabilities.get("drop") or ()),
+        user=user if user != (0, 0) or not config.rootful else None,
+        overlays=config.overlays,
+        stage=str(stage),
+        groups=supplementary_groups(pod),
+        mount_namespace=space.mounts if space is not None else -1,
+        shared_memory=space.memory_volumes.get(SHARED_MEMORY, "") if space is not None else "",
+        control_groups=[(key, str(folder)) for key, folder in group.folders.items()] if group is not None else (),
+        oom_score_adjust=oom_score_adjust(pod, spec, context.memory_bytes) if group is not None else 0,
+        **_security(pod, spec),
     )
     return ContainerPlan(
         name=slot.name,
-        container_id="process://" + context.chance.uuid().replace("-", "") + context.chance.uuid().replace("-", ""),
+        container_id="process://" + container_id,
         argv=argv,
         env=env,
         sandbox=sandbox,
@@ -75,14 +83,76 @@ async def plan_container(
         stdin=bool(spec.get("stdin")),
         stdin_once=bool(spec.get("stdinOnce")),
         tty=bool(spec.get("tty")),
-        inside=_inside(context, address),
+        inside=_inside(context, address, slot, space),
+        rootful=config.rootful,
+        handles=(sandbox.mount_namespace,) if sandbox.mount_namespace >= 0 else (),
+        out_of_memory=(lambda: group.out_of_memory_kills() > 0) if group is not None else lambda: False,
     )
 
 
-def _inside(context: NodeContext, address: PodAddress) -> Callable[[], AbstractContextManager[None]]:
-    if address.namespace is None:
-        return contextlib.nullcontext
-    return lambda: context.network.entered(address)
+def _security(pod: Object, container: Object) -> dict[str, Any]:
+    """The container's security context, with the pod's where it has its own word."""
+    security, whole = container.get("securityContext") or {}, pod["spec"].get("securityContext") or {}
+    capabilities = security.get("capabilities") or {}
+    profile = security.get("seccompProfile") or whole.get("seccompProfile") or {}
+    return {
+        "read_only_root": bool(security.get("readOnlyRootFilesystem")),
+        "privileged": bool(security.get("privileged")),
+        "add_capabilities": tuple(capabilities.get("add") or ()),
+        "drop_capabilities": tuple(capabilities.get("drop") or ()),
+        "no_new_privileges": security.get("allowPrivilegeEscalation") is False,
+        "default_seccomp": profile.get("type") == "RuntimeDefault",
+        "unmasked": security.get("procMount") == "Unmasked",
+    }
+
+
+def pod_hostname(pod: Object, context: NodeContext) -> str:
+    """What the pod's containers are called: on the host's network the node, else the pod."""
+    if pod["spec"].get("hostNetwork"):
+        return context.name
+    return fqdn(pod, context.config.cluster_domain) if pod["spec"].get("setHostnameAsFQDN") else hostname(pod)
+
+
+def _message_file(slot: Slot, user: tuple[int, int]) -> Mount:
+    message = slot.folder / "termination-log"
+    slot.folder.mkdir(parents=True, exist_ok=True)
+    message.write_bytes(b"")
+    message.chmod(0o666)
+    return Mount(str(message), slot.spec.get("terminationMessagePath") or "/dev/termination-log")
+
+
+def _group(context: NodeContext, pod: Object, slot: Slot, space: PodSpace | None, container_id: str) -> Group | None:
+    if space is None or space.group is None:
+        return None
+    if slot.group is not None:
+        slot.group.remove()
+    slot.group = space.group.inner(container_group_name(container_id))
+    slot.group.make()
+    slot.group.apply(limits(slot.resources))
+    return slot.group
+
+
+def _inside(
+    context: NodeContext, address: PodAddress, slot: Slot, space: PodSpace | None
+) -> Callable[[], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def entered() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if address.namespace is not None:
+                stack.enter_context(context.network.entered(address))
+            if space is not None:
+                stack.enter_context(space.entered(own_pid=slot.target_pid_namespace))
+            yield
+
+    return entered
+
+
+def supplementary_groups(pod: Object) -> tuple[int, ...]:
+    security = pod["spec"].get("securityContext") or {}
+    groups = list(security.get("supplementalGroups") or ())
+    if security.get("fsGroup") is not None:
+        groups.append(security["fsGroup"])
+    return tuple(sorted(set(groups)))
 
 
 def chosen_ports(container: Object, address: PodAddress) -> dict[str, str]:
@@ -99,8 +169,8 @@ def chosen_ports(container: Object, address: PodAddress) -> dict[str, str]:
     return out
 
 
-def run_as(pod: Object, container: Object, image: Image, *, host_mode: bool) -> tuple[int, int] | None:
-    """(uid, gid) where a user namespace is to give them; None: the node's root. Raises ConfigError."""
+def run_as(pod: Object, container: Object, image: Image, *, rootful: bool) -> tuple[int, int]:
+    """(uid, gid) of the container's processes. Raises ConfigError."""
     security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
     uid = security.get("runAsUser")
     if uid is None:
@@ -112,9 +182,10 @@ def run_as(pod: Object, container: Object, image: Image, *, host_mode: bool) -> 
             raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
         raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
     gid = security.get("runAsGroup")
-    if not uid and not gid:
-        return (0, 0) if host_mode else None
-    return uid or 0, gid if gid is not None else (uid or 0)
+    if gid is None:
+        # the image has no word on it: its group is root's, as a runtime has it for a user without a name
+        gid = 0 if rootful else uid or 0
+    return uid or 0, gid
 
 
 def port_names(container: Object) -> dict[str, int]:

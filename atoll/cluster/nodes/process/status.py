@@ -9,7 +9,10 @@ from typing import Any
 from atoll.base.clock import rfc3339
 
 Object = dict[str, Any]
-OWNED_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+RESIZE_CONDITIONS = ("PodResizePending", "PodResizeInProgress")
+OWNED_CONDITIONS = (
+    "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", *RESIZE_CONDITIONS,
+)  # fmt: skip
 UNKNOWN_TERMINATED = {
     "exitCode": 137,
     "reason": "ContainerStatusUnknown",
@@ -52,6 +55,9 @@ class ContainerState:
     last: Ended | None = None
     started: bool = False  # runs, postStart is done and the startup probe has succeeded
     ready: bool = False
+    restart: bool = False  # stopped to be started anew, whatever the restart policy says
+    allocated: Object | None = None  # resources granted to it
+    actual: Object | None = None  # resources of the present run
 
 
 @dataclass(slots=True)
@@ -67,6 +73,7 @@ class PodFacts:
     message: str = ""
     failed: bool = False  # evicted, over its deadline, or rejected
     states: Mapping[str, ContainerState] = field(default_factory=dict)
+    resize: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # condition → reason, message
 
 
 def is_sidecar(container: Object) -> bool:
@@ -92,7 +99,7 @@ def container_status(container: Object, state: ContainerState, *, kind: str, ter
     finished_well = "terminated" in current and current["terminated"]["exitCode"] == 0
     ready = finished_well if kind == "init" else state.running_since is not None and state.ready
     return {
-        **_as_recorded(container, running=state.running_since is not None),
+        **_as_granted(container, state),
         "name": container["name"],
         "state": current,
         "lastState": {"terminated": last.to_object()} if last else {},
@@ -105,14 +112,15 @@ def container_status(container: Object, state: ContainerState, *, kind: str, ter
     }
 
 
-def _as_recorded(container: Object, *, running: bool) -> Object:
-    """Resources (which are recorded only) and mounts, as kubelet reports them."""
+def _as_granted(container: Object, state: ContainerState) -> Object:
+    """Resources and mounts, as kubelet reports them."""
     out: Object = {}
-    resources = container.get("resources") or {}
-    if running and resources:
+    if state.running_since is not None:
+        resources = state.actual if state.actual is not None else container.get("resources") or {}
         out["resources"] = {key: resources[key] for key in ("limits", "requests") if key in resources}
-        if resources.get("requests"):
-            out["allocatedResources"] = resources["requests"]
+        granted = state.allocated if state.allocated is not None else container.get("resources") or {}
+        if granted.get("requests"):
+            out["allocatedResources"] = granted["requests"]
     mounts = []
     for mount in container.get("volumeMounts") or []:
         shown = {"name": mount["name"], "mountPath": mount["mountPath"]}
@@ -254,10 +262,13 @@ def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
         "ContainersReady": containers_ready,
         "PodScheduled": ("True", "", ""),
     }
+    resizing = {kind: ("True", *value) for kind, value in facts.resize.items()}
     generation = pod["metadata"].get("generation")
     out: Object = {
         "phase": phase,
-        "conditions": [_condition(kind, value, found.get(kind), generation, now) for kind, value in values.items()],
+        "conditions": [
+            _condition(kind, value, found.get(kind), generation, now) for kind, value in (values | resizing).items()
+        ],
         "hostIP": facts.host_ip,
         "hostIPs": [{"ip": facts.host_ip}],
         "containerStatuses": list(app.values()),

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,33 @@ def _named(source: Object, field: str) -> set[str]:
     return {reference["name"]} if reference and reference.get("name") else set()
 
 
-def file_payload(volume: Object, pod: Object, references: References, tokens: Mapping[str, str]) -> Payload:
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a volume's files are: the group of fsGroup, and, for tokens, the user that all containers run as."""
+
+    group: int | None = None
+    user: int | None = None
+
+
+NOBODY = Owner()
+
+
+def owner_of(pod: Object, *, rootful: bool) -> Owner:
+    """From the pod's security context; without root there are no owners to choose."""
+    if not rootful:
+        return NOBODY
+    spec = pod["spec"]
+    security = spec.get("securityContext") or {}
+    users = {
+        (container.get("securityContext") or {}).get("runAsUser", security.get("runAsUser"))
+        for container in [*(spec.get("initContainers") or []), *spec["containers"]]
+    }
+    return Owner(security.get("fsGroup"), users.pop() if len(users) == 1 else None)
+
+
+def file_payload(
+    volume: Object, pod: Object, references: References, tokens: Mapping[str, str], owner: Owner = NOBODY
+) -> Payload:
     """path → (content, mode) of a file volume. `tokens`: projected token path → token. Raises ConfigError."""
     if source := volume.get("configMap"):
         return _keys("configmap", source, source["name"], references.config_maps, pod, _mode(source, _DEFAULT_MODE))
@@ -74,7 +101,9 @@ def file_payload(volume: Object, pod: Object, references: References, tokens: Ma
         elif part := source.get("downwardAPI"):
             out |= _downward(part, pod, references, mode)
         elif part := source.get("serviceAccountToken"):
-            out[part["path"]] = (tokens[part["path"]].encode(), mode)
+            # a token is its user's alone, where it is known who that is
+            private = owner.user is not None or owner.group is not None
+            out[part["path"]] = (tokens[part["path"]].encode(), 0o600 if private else mode)
     return out
 
 
@@ -121,9 +150,19 @@ def _downward(source: Object, pod: Object, references: References, mode: int) ->
     return out
 
 
-def write_payload(folder: Path, payload: Payload, stamp: str) -> bool:
-    """Make `folder` show the payload, atomically. True if it changed. `stamp` names the dated folder."""
+def make_empty(folder: Path, group: int | None) -> None:
+    """An emptyDir: writable by all, its files the group's."""
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o777)
+    if group is not None:
+        os.chown(folder, -1, group)
+        folder.chmod(0o2777)
+
+
+def write_payload(folder: Path, payload: Payload, stamp: str, owner: Owner = NOBODY) -> bool:
+    """Make `folder` show the payload, atomically. True if it changed. `stamp` names the dated folder."""
+    if not folder.exists():
+        make_empty(folder, owner.group)
     data = folder / "..data"
     if data.is_symlink() and _holds(data, payload):
         return False
@@ -132,7 +171,9 @@ def write_payload(folder: Path, payload: Payload, stamp: str) -> bool:
         target = dated / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-        target.chmod(mode)
+        private = owner.user is not None and mode == 0o600
+        os.chown(target, (owner.user or 0) if private else -1, -1 if owner.group is None else owner.group)
+        target.chmod(mode if owner.group is None else mode | 0o440)
     dated.mkdir(exist_ok=True)
     old = data.readlink() if data.is_symlink() else None
     fresh = folder / "..data_tmp"

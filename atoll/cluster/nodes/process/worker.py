@@ -15,13 +15,18 @@ from typing import Any
 from atoll.base.clock import parse_rfc3339
 from atoll.base.errors import ApiError, AtollError, Conflict, NotFound
 from atoll.client.port import STRATEGIC_PATCH, DeleteOptions
+from atoll.cluster.nodes.process import resize
+from atoll.cluster.nodes.process.cgroups import group_name, pod_limits
 from atoll.cluster.nodes.process.environment import ConfigError
 from atoll.cluster.nodes.process.lifecycle import ContainerLifecycle
 from atoll.cluster.nodes.process.model import NodeContext, PodAddress, Slot
 from atoll.cluster.nodes.process.plan import Plan, plan_containers
 from atoll.cluster.nodes.process.podfiles import PodFiles
+from atoll.cluster.nodes.process.podresources import pod_totals
+from atoll.cluster.nodes.process.podspace import PodSpace, forbidden_sysctl, open_space
 from atoll.cluster.nodes.process.recovery import add_ephemeral, make_slots
-from atoll.cluster.nodes.process.status import OWNED_CONDITIONS, PodFacts, pod_status
+from atoll.cluster.nodes.process.resize import ResizeState
+from atoll.cluster.nodes.process.status import OWNED_CONDITIONS, RESIZE_CONDITIONS, PodFacts, pod_status
 from atoll.cluster.nodes.process.volumes import remove_tree
 from atoll.kinds.builtin import PODS
 
@@ -29,6 +34,7 @@ Object = dict[str, Any]
 log = logging.getLogger(__name__)
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
 HOST_PORTS = "atoll.dev/host-ports"
+_RESIZE_AGAIN_SECONDS = 3.0
 _FIELDS = {"app": "containers", "ephemeral": "ephemeralContainers"}
 
 
@@ -44,12 +50,15 @@ class PodWorker:
         self.folder = context.config.state_dir / "pods" / f"{self.namespace}_{self.name}_{self.uid}"
         self.slots: dict[str, Slot] = make_slots(pod, self.folder, context.clock)
         self.address: PodAddress | None = None
+        self.space: PodSpace | None = None  # with root: what the pod's containers share
         self.files = PodFiles(context, pod, self.folder)
         self._facts = PodFacts(host_ip=context.config.address, states={n: s.state for n, s in self.slots.items()})
         self._lifecycle = ContainerLifecycle(self)
         self._gone = False  # the API has it no more
         self._initialized = False
         self._finished = False
+        self._resize = ResizeState()
+        context.granted[self.uid] = self._requests()
         self._wake = asyncio.Event()
         self._sent: Object = {}
         self._report_failures = 0
@@ -96,11 +105,13 @@ class PodWorker:
         finally:
             self._lifecycle.kill_all()
             await self._lifecycle.wait_all()
+            self.context.granted.pop(self.uid, None)
             self._detach()
 
     async def _pass(self) -> float | None:
         """One look at everything; seconds until the next one is due."""
         self._check_deadline()
+        self._check_sysctls()
         if self._finished or self._done_before():
             self._finished = True
             await self._lifecycle.stop_everything(0 if self._facts.failed else None)
@@ -138,6 +149,13 @@ class PodWorker:
         if self._deadline_left() == 0.0 and not self._finished:
             self._fail("DeadlineExceeded", _DEADLINE)
 
+    def _check_sysctls(self) -> None:
+        if self.address is None and not self._finished:
+            refused = forbidden_sysctl(self.pod, rootful=self.context.config.rootful)
+            if refused is not None:
+                self._event("Warning", "SysctlForbidden", refused)
+                self._fail("SysctlForbidden", f"Pod was rejected: {refused}")
+
     def _fail(self, reason: str, message: str) -> None:
         self._facts.failed, self._facts.reason, self._facts.message = True, reason, message
         self._finished = True
@@ -160,7 +178,12 @@ class PodWorker:
             return False
         try:
             if self.address is None:
+                if self.context.config.rootful and self.space is None:
+                    self.space = await self._open_space()
                 self.address = self.context.network.attach(self.pod)
+                if self.space is not None:
+                    with self.context.network.entered(self.address):
+                        self.space.set_sysctls(self.pod)
                 self.files.write_network(self.pod, self.address)
                 self._facts.pod_ip = self.address.ip
                 self._facts.sandbox_ready = True
@@ -169,6 +192,14 @@ class PodWorker:
             self._event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             return False
         return True
+
+    async def _open_space(self) -> PodSpace:
+        config = self.context.config
+        group = config.hierarchy.group(config.cluster, group_name(self.uid)) if config.hierarchy is not None else None
+        space = await open_space(self.pod, group, self.folder / "memory", self.context.memory_bytes)
+        if group is not None:
+            group.apply(pod_limits(self.pod["spec"], resize.granted(self.pod, self.slots)))
+        return space
 
     async def _tell_ports(self) -> None:
         """Host mode: which ports were chosen stands in an annotation, for the service proxy and the user."""
@@ -181,13 +212,53 @@ class PodWorker:
 
     def _containers(self) -> float | None:
         self._lifecycle.restart_changed()
+        due = self._resize_containers()
         states = {name: slot.state for name, slot in self.slots.items()}
         plan = plan_containers(self.pod["spec"], states, initialized=self._initialized)
         if plan.finished and not any(slot.operation for slot in self.slots.values() if slot.kind != "sidecar"):
             self._finished = True
             return None
         self._initialized = self._initialized or plan.initialized
-        return self._lifecycle.start_due(self._known(plan))
+        started = self._lifecycle.start_due(self._known(plan))
+        return min((item for item in (due, started) if item is not None), default=None)
+
+    def _requests(self) -> dict[str, str]:
+        found: dict[str, str] = pod_totals(self.pod["spec"], resize.granted(self.pod, self.slots))["requests"]
+        return found
+
+    def _resize_containers(self) -> float | None:
+        """Grant and carry out what the spec asks anew; seconds until it is to be tried again."""
+        state, asked = self._resize, resize.asked_for(self.pod, self.slots)
+        if asked:
+            others = [item for uid, item in self.context.granted.items() if uid != self.uid]
+            refused = resize.refusal(self.pod, self.context.allocatable, others)
+            if refused is not None and refused != state.pending:
+                self._event("Warning", f"Resize{refused[0]}", f"Pod resize {refused[0]}: {refused[1]}")
+            state.pending = refused
+            if refused is None:
+                state.in_progress = ("", "")
+                self._event("Normal", "ResizeStarted", "Pod resize started")
+                self._grant(asked)
+        else:
+            state.pending = None
+        if state.in_progress is not None:
+            waits = resize.actuate(self.pod, self.slots, self.space)
+            state.in_progress = waits or ("", "")
+            if waits is None and not any(slot.state.restart for slot in self.slots.values()):
+                state.in_progress = None
+                self._event("Normal", "ResizeCompleted", "Pod resize completed")
+        self._facts.resize = state.conditions()
+        waiting = state.in_progress is not None or (state.pending is not None and state.pending[0] == "Deferred")
+        return _RESIZE_AGAIN_SECONDS if waiting else None
+
+    def _grant(self, asked: Object) -> None:
+        for name, resources in asked.items():
+            slot = self.slots[name]
+            anew = resize.needs_restart(slot.spec, slot.resources, resources)
+            slot.state.allocated = resources
+            if anew:
+                self._lifecycle.restart(slot, f"Container {name} resize requires restart")
+        self.context.granted[self.uid] = self._requests()
 
     def _known(self, plan: Plan) -> list[Slot]:
         for slot in self.slots.values():
@@ -264,7 +335,7 @@ class PodWorker:
         status = pod_status({**self.pod, "status": old}, self._facts, self.context.clock.wall())
         if status == self._sent:
             return True
-        body = {"metadata": {"uid": self.uid}, "status": _as_patch(status)}
+        body = {"metadata": {"uid": self.uid}, "status": _as_patch(status, self._sent)}
         try:
             await self.context.client.patch(
                 PODS, self.name, body, self.namespace, content_type=STRATEGIC_PATCH, subresource="status"
@@ -296,11 +367,19 @@ class PodWorker:
         if self.address is not None:
             self.context.network.detach(self.uid)
             self.address = None
+        if self.space is not None:
+            self.space.close()
+            self.space = None
 
 
-def _as_patch(status: Object) -> Object:
-    """Addresses are merged by key in a strategic patch: an earlier run's must not stay beside ours."""
+def _as_patch(status: Object, sent: Object) -> Object:
+    """Addresses and conditions are merged by key in a strategic patch: what is no more must be taken away by name."""
     out = dict(status)
+    shown = {item["type"] for item in status["conditions"]}
+    gone = [kind for kind in RESIZE_CONDITIONS if kind not in shown]
+    before = {item["type"] for item in sent.get("conditions") or []}
+    if not sent or before & set(gone):
+        out["conditions"] = [*status["conditions"], *({"type": kind, "$patch": "delete"} for kind in gone)]
     for field in ("podIPs", "hostIPs"):
         if field in out:
             out[field] = [*out[field], {"$patch": "replace"}]
