@@ -22,7 +22,7 @@ _TOOLS = (
 )  # fmt: skip
 _BUSYBOX_FOLDERS = ("bin", "dev", "etc", "home", "lib", "proc", "root", "sys", "tmp", "usr/bin", "usr/sbin", "var/run")
 _SECONDS = 600
-_VERSION = "1"  # raise it when the folders are to be made anew
+_VERSION = "2"  # raise it when the folders are to be made anew
 
 
 def make(cache: Path, kubernetes: Path, etcd: Path | None) -> None:
@@ -129,8 +129,9 @@ def _accounts(root: Path) -> None:
 
 
 def _busybox(roots: Path) -> None:
-    """busybox, statically linked, and a link for each of its programs."""
-    _unpack(roots / "packages-busybox", roots / "busybox-debian", ("busybox-static",))
+    """busybox, statically linked, and a link for each of its programs. Its sh is a static bash: Debian's busybox is
+    1.35, whose shell drops environment variables that are no identifiers, which the suite's 1.37 hands on."""
+    _unpack(roots / "packages-busybox", roots / "busybox-debian", ("busybox-static", "bash-static"))
     root = roots / "busybox"
     for folder in _BUSYBOX_FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -139,8 +140,10 @@ def _busybox(roots: Path) -> None:
     shutil.copy2(program, root / "bin/busybox")
     listed = subprocess.run([root / "bin/busybox", "--list"], check=True, capture_output=True, text=True).stdout
     for name in listed.split():
-        if name != "busybox":
+        if name not in ("busybox", "sh"):
             os.link(root / "bin/busybox", root / "bin" / name)
+    shell = next((roots / "busybox-debian").rglob("bin/bash-static"))
+    _place(shell, root / "bin/sh")
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n")
     (root / "etc/group").write_text("root:x:0:\nnobody:x:65534:\n")
     shutil.rmtree(roots / "busybox-debian")
