@@ -70,7 +70,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--ratcheted", action="store_true", help="only tests that the ratchet holds")
     add("--failed", action="store_true", help="only tests whose last result in --results is a failure")
     add("--missing", action="store_true", help="only tests without a result in --results")
-    add("--timeout", default=420.0, type=float, help="seconds for one test, then it is interrupted and failed (420)")
+    add("--timeout", default=900.0, type=float, help="seconds for one test, then it is interrupted and failed (900)")
     add("--budget", default=0.0, type=float, help="begin no test after so many seconds (0: no limit)")
     add("--rotate", metavar="KEY", help="begin at a place that KEY decides (a commit): with --budget, a part each time")
     add("--nodes", default=2, type=int, help="process nodes (2)")
