@@ -16,6 +16,7 @@ import orjson
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.errors import AlreadyExists
+from atoll.base.metrics import Metrics
 from atoll.base.names import FLEET_GROUP, LABEL_PREFIX
 from atoll.client.port import Object
 from atoll.cluster.apiserver import components
@@ -65,6 +66,7 @@ class Assembly:
     authorizer: AuthorizerChain
     authenticator: Authenticator
     tokens: ServiceAccountTokens | None
+    metrics: Metrics = field(default_factory=Metrics)
 
     def client(self, user: User = SYSTEM_ADMIN, field_manager: str = "atoll") -> LocalClient:
         """The API as a trusted identity, in process."""

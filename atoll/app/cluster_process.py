@@ -44,7 +44,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         await bootstrap(assembly, [] if spec.api_only else [default_storage_class()])
         tasks = Tasks()
         stack.push_async_callback(tasks.stop)
-        handler = guarded_handler(assembly, tasks, _streaming(assembly.api, keys))
+        handler = guarded_handler(assembly, tasks, _streaming(assembly.api, keys), store_file=folder / "store.db")
         port = await serve_api(stack, handler, keys, spec.name, folder, spec.port, handler.immediate)
         inner = service_addresses(spec.service_cidr, spec.pod_cidr)
         await publish(assembly.client(), cluster_ip=inner[0], address=inner[1], port=port)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +26,13 @@ from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
 from atoll.cluster.workloads.certificates.controller import Signer
+from atoll.cluster.workloads.common.context import Runnable
 from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS, NODES
 from atoll.objects.meta import condition
+from atoll.runtime.controller import Controller
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
+from atoll.runtime.queue_metrics import QueueMetrics
 
 Object = dict[str, Any]
 
@@ -115,15 +118,25 @@ async def running_hub(assembly: Assembly) -> AsyncIterator[Running]:
     tasks = Tasks()
     running = Running(assembly, informers, tasks)
     try:
-        for controller in hub_controllers(
+        controllers = hub_controllers(
             assembly.controller_client, informers, assembly.clock, assembly.chance, Options(), _legacy_tokens(assembly)
-        ):
+        )
+        observe_queues(assembly, controllers)
+        for controller in controllers:
             tasks.start(controller.name, controller.run())
         informers.start()
         yield running
     finally:
         await tasks.stop()
         await informers.stop()
+
+
+def observe_queues(assembly: Assembly, controllers: Iterable[Runnable]) -> None:
+    """workqueue_… of those that have a queue."""
+    for controller in controllers:
+        loop = getattr(controller, "loop", None)
+        if isinstance(loop, Controller):
+            QueueMetrics(assembly.metrics, controller.name, loop.queue, assembly.clock)
 
 
 def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signer | None) -> None:
@@ -133,9 +146,12 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
     controllers = full_controllers(
         assembly.controller_client, informers, clock, chance, options, _legacy_tokens(assembly), sign
     )
+    observe_queues(assembly, controllers)
     for controller in controllers:
         tasks.start(controller.name, controller.run())
-    scheduler = Scheduler(assembly.controller_client("kube-scheduler"), informers, clock, chance)
+    scheduler = Scheduler(
+        assembly.controller_client("kube-scheduler"), informers, clock, chance, metrics=assembly.metrics
+    )
     tasks.start("scheduler", scheduler.run())
     lifecycle = NodeLifecycleController(
         assembly.controller_client("node-controller"),

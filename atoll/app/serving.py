@@ -6,6 +6,7 @@ import errno
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from atoll.app.api_metrics import observe_api, page
 from atoll.app.assembly import Assembly
 from atoll.app.flow_control import debug_pages, flow_control
 from atoll.app.pki import ClusterKeys
@@ -28,14 +29,23 @@ def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Transl
     return http_handler(assembly.api, assembly.identify, assembly.authorizer, streaming=streaming)
 
 
-def guarded_handler(assembly: Assembly, tasks: Tasks, streaming: Streaming | None = None) -> Translator:
-    """The same behind priority and fairness and deadlines; who keeps their configuration runs among the tasks."""
+def guarded_handler(
+    assembly: Assembly, tasks: Tasks, streaming: Streaming | None = None, store_file: Path | None = None
+) -> Translator:
+    """The same behind priority and fairness and deadlines, with /metrics; who keeps their configuration runs among
+    the tasks."""
     flow = flow_control(assembly)
     tasks.start("flow-control", flow.keeper.run())
     handler = http_handler(
-        assembly.api, assembly.identify, assembly.authorizer, streaming=streaming, gate=Gate(flow.filter)
+        assembly.api,
+        assembly.identify,
+        assembly.authorizer,
+        streaming=streaming,
+        gate=Gate(flow.filter, assembly.clock, assembly.metrics),
     )
+    observe_api(assembly, assembly.metrics, store_file)
     handler.nonresource.more.update(debug_pages(assembly, flow))
+    handler.nonresource.more["/metrics"] = page(assembly.metrics)
     return handler
 
 

@@ -6,11 +6,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from atoll.base.backoff import Backoff
 
 K = TypeVar("K", bound=Hashable)
+
+
+class QueueObserver(Protocol):
+    """Told what a queue does; see `atoll.runtime.queue_metrics`."""
+
+    def added(self, key: Hashable) -> None: ...
+
+    def taken(self, key: Hashable) -> None: ...
+
+    def finished(self, key: Hashable) -> None: ...
+
+    def retried(self) -> None: ...
 
 
 class WorkQueue(Generic[K]):
@@ -25,6 +37,7 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
+        self.observer: QueueObserver | None = None
 
     def __len__(self) -> int:
         return len(self._dirty)
@@ -33,6 +46,8 @@ class WorkQueue(Generic[K]):
         if self._closed or key in self._dirty:
             return
         self._dirty.add(key)
+        if self.observer is not None:
+            self.observer.added(key)
         if key not in self._working:
             self._ready.append(key)
             self._wake()
@@ -55,6 +70,8 @@ class WorkQueue(Generic[K]):
         """Add after the back-off of this key's failures so far."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        if self.observer is not None:
+            self.observer.retried()
         self.add_after(key, self._backoff.delay(failures))
 
     def failures(self, key: K) -> int:
@@ -80,10 +97,14 @@ class WorkQueue(Generic[K]):
         key = self._ready.popleft()
         self._dirty.discard(key)
         self._working.add(key)
+        if self.observer is not None:
+            self.observer.taken(key)
         return key
 
     def done(self, key: K) -> None:
         self._working.discard(key)
+        if self.observer is not None:
+            self.observer.finished(key)
         if key in self._dirty:
             self._ready.append(key)
             self._wake()

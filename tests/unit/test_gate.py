@@ -36,7 +36,7 @@ class Server:
         self.assembly: Assembly = assemble(MemoryStore(clock), clock, Chance(1), ApiOptions())
         self.flow: FlowControl = flow_control(self.assembly, server_limit)
         self.handler: Translator = http_handler(
-            self.assembly.api, self._identify, AllowAll(), gate=Gate(self.flow.filter)
+            self.assembly.api, self._identify, AllowAll(), gate=Gate(self.flow.filter, clock, self.assembly.metrics)
         )
 
     @staticmethod

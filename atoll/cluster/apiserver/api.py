@@ -50,6 +50,10 @@ Follower = Callable[[Key, Record | None], Awaitable[None]]
 """Called after each durable write of a resource (None: deleted), before the write is answered."""
 
 
+WriteObserver = Callable[[Key, int, bool, float], None]
+"""Told of each durable write: (key, the version that it replaced, whether it deletes, seconds that it took)."""
+
+
 class NoAdmission:
     """Admits all as it is."""
 
@@ -92,6 +96,7 @@ class Api:
         self.raw: RawHandler | None = None
         self.molds = Molds(store)
         self.followers: dict[str, Follower] = {}
+        self.observe_write: WriteObserver | None = None
         self.uids = chance.stream("uids")
         self.names = chance.stream("names")
         self.jitter = chance.stream("watch")

@@ -1,16 +1,24 @@
 """What every request over HTTP passes between authentication and authorization, and on its way back.
 
-Priority and fairness gives it a seat, a deadline bounds it. The translation (`http`) calls `arrive`, `enter` and
-`leave`; for what is answered at once, `at_once`.
+Priority and fairness gives it a seat, a deadline bounds it, and it is counted. The translation (`http`) calls `arrive`,
+`enter` and `leave`; for what is answered at once, `at_once` and `answered`.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from atoll.base.clock import Clock
+from atoll.base.metrics import Cell, Metrics
 from atoll.cluster.apiserver.deadlines import MOST_SECONDS, Deadlines, Task, allotted_seconds, is_long_running
 from atoll.cluster.apiserver.flowcontrol.filter import Filter, Seat
 from atoll.cluster.apiserver.flowcontrol.levels import Lane
+from atoll.cluster.apiserver.flowcontrol.metrics import FlowMetrics
+from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import Attributes
-from atoll.wire.messages import HttpRequest, HttpResponse
+from atoll.cluster.apiserver.request_metrics import RequestMetrics
+from atoll.cluster.apiserver.served import Served
+from atoll.wire.messages import Connection, HttpRequest, HttpResponse
 
 _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
 
@@ -18,11 +26,13 @@ _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
 class Passage:
     """One request on its way."""
 
-    __slots__ = ("asked", "request", "seat", "task")
+    __slots__ = ("asked", "path", "request", "seat", "started", "task")
 
-    def __init__(self, request: HttpRequest, asked: Attributes) -> None:
+    def __init__(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> None:
         self.request = request
+        self.path = path
         self.asked = asked
+        self.started = started
         self.seat: Seat | None = None
         self.task: Task | None = None
 
@@ -30,16 +40,31 @@ class Passage:
 class Gate:
     """See the module."""
 
-    def __init__(self, flow: Filter) -> None:
+    def __init__(self, flow: Filter, clock: Clock, metrics: Metrics) -> None:
         self._flow = flow
         self._deadlines = Deadlines()
+        self._metrics = RequestMetrics(metrics)
+        self._events = metrics.counter(
+            "apiserver_watch_events_total", "[ALPHA] Events that watches sent.", ("group", "version", "resource")
+        )
+        self.now = clock.monotonic
+        flow.observer = FlowMetrics(metrics, flow.levels)
 
     def at_once(self, asked: Attributes) -> Lane | None:
         """A seat for what needs no waiting; None: it must go the long way."""
         return self._flow.at_once(asked)
 
-    def arrive(self, request: HttpRequest, asked: Attributes) -> Passage:
-        return Passage(request, asked)
+    def answered(
+        self, request: HttpRequest, path: Path, asked: Attributes, lane: Lane, started: float, response: HttpResponse
+    ) -> HttpResponse:
+        """What was answered `at_once`."""
+        response.headers.extend(lane.headers)
+        self._metrics.observe(asked, path, request, response.status, self.now() - started, len(response.body))
+        return response
+
+    def arrive(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> Passage:
+        self._metrics.begin(asked)
+        return Passage(request, path, asked, started)
 
     async def enter(self, passage: Passage) -> None:
         """Raises TooManyRequests, BadRequest (a `timeout` that is none)."""
@@ -56,22 +81,93 @@ class Gate:
         """The request's task was cancelled: whether because its time is up. Else it is given up here."""
         if passage.task is not None and self._deadlines.has_expired(passage.task):
             return True
+        self._metrics.end(passage.asked)
         self._end(passage)
         return False
 
     def leave(self, passage: Passage, response: HttpResponse) -> HttpResponse:
         """The answer as it goes out."""
+        asked, status = passage.asked, response.status
+        self._metrics.end(asked)
         seat = passage.seat
         if seat is not None:
             response.headers.extend(seat.flow.lane.headers)
-            if response.stream is not None and passage.asked.verb == "watch":
-                response.stream = self._flow.watching(passage.asked, seat, response.stream)
-                passage.seat = None
+        if response.stream is not None or response.upgrade is not None:
+            self._stay(passage, response)
+        else:
+            self._observe(passage, status, len(response.body))
+            if status in (429, 504):
+                self._metrics.terminated(asked, passage.path, passage.request, status)
         self._end(passage)
         return response
+
+    def watch_events(self, served: Served) -> Cell:
+        """Counts what a watch of that resource sends."""
+        resource = served.resource
+        return self._events.of(resource.group, resource.version, resource.plural)
+
+    def _stay(self, passage: Passage, response: HttpResponse) -> None:
+        """A watch, a log that follows, a connection: it is answered when it ends."""
+        path = passage.path
+        if path is None:
+            return
+        open_now = self._metrics.long_running(passage.asked, path, passage.request)
+        open_now.value += 1
+        status = response.status
+
+        def ended() -> None:
+            open_now.value -= 1
+            self._observe(passage, status, 0)
+
+        if response.upgrade is not None:
+            response.upgrade = _until_ended(response.upgrade, ended)
+        elif response.stream is not None and passage.seat is not None and passage.asked.verb == "watch":
+            response.stream = self._flow.watching(passage.asked, passage.seat, response.stream, ended)
+            passage.seat = None
+        elif response.stream is not None:
+            response.stream = _Ending(response.stream, ended)
+
+    def _observe(self, passage: Passage, status: int, size: int) -> None:
+        seconds = self.now() - passage.started
+        self._metrics.observe(passage.asked, passage.path, passage.request, status, seconds, size)
 
     def _end(self, passage: Passage) -> None:
         if passage.task is not None:
             self._deadlines.end(passage.task)
         if passage.seat is not None:
             self._flow.leave(passage.seat)
+
+
+Upgrade = Callable[[Connection], Awaitable[None]]
+
+
+def _until_ended(upgrade: Upgrade, ended: Callable[[], None]) -> Upgrade:
+    async def run(connection: Connection) -> None:
+        try:
+            await upgrade(connection)
+        finally:
+            ended()
+
+    return run
+
+
+class _Ending:
+    """A stream that says when it is closed."""
+
+    def __init__(self, stream: AsyncIterator[bytes], ended: Callable[[], None]) -> None:
+        self._stream = stream
+        self._ended: Callable[[], None] | None = ended
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __anext__(self) -> Awaitable[bytes]:
+        return self._stream.__anext__()
+
+    async def aclose(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+        closing = getattr(self._stream, "aclose", None)
+        if closing is not None:
+            await closing()

@@ -104,7 +104,6 @@ class Translator:
     nonresource: NonResource
     streaming: Streaming | None = None
     connect: Mapping[tuple[str, str, str], Streaming] = field(default_factory=dict)
-    counts: dict[tuple[str, str, str, int], int] = field(default_factory=dict)
     gate: Gate | None = None
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -112,6 +111,7 @@ class Translator:
         passage: Passage | None = None
         gate = self.gate
         path = paths.parse(request.path)
+        started = gate.now() if gate is not None else 0.0
         try:
             try:
                 user = self.identify(request)
@@ -119,7 +119,7 @@ class Translator:
                 user = await waiting.finish()
             attributes = self._attributes(request, path, user)
             if gate is not None:
-                passage = gate.arrive(request, attributes)
+                passage = gate.arrive(request, path, attributes, started)
                 await gate.enter(passage)
             if path is None:
                 await self._authorize_path(attributes)
@@ -148,6 +148,7 @@ class Translator:
         context: Context | None = None
         lane: Lane | None = None
         gate = self.gate
+        started = gate.now() if gate is not None else 0.0
         try:
             attributes = self._attributes(request, path, self.identify(request))
             if gate is not None:
@@ -163,9 +164,10 @@ class Translator:
             return None
         except Exception as error:
             response = _refused(request, error)
-        if lane is not None:
-            response.headers.extend(lane.headers)
-        return self._finished(request, path, context, response)
+        response = self._finished(request, path, context, response)
+        if gate is None or lane is None:
+            return response
+        return gate.answered(request, path, attributes, lane, started, response)
 
     def _finished(
         self, request: HttpRequest, path: Path | None, context: Context | None, response: HttpResponse
@@ -177,13 +179,7 @@ class Translator:
             _indent(request, response)
         if request.method == "HEAD":
             response.body = b""
-        self._count(request, path, response.status)
         return response
-
-    def _count(self, request: HttpRequest, path: Path | None, status: int) -> None:
-        resource = path.plural if path is not None else ""
-        key = (request.method, path.group if path is not None else "", resource, status)
-        self.counts[key] = self.counts.get(key, 0) + 1
 
     async def _authorize_path(self, asked: Attributes) -> None:
         decision = await decide(self.authorizer, asked)
@@ -327,9 +323,12 @@ class Translator:
 
     async def _frames(self, asked: Asked, batches: AsyncIterator[list[watching.Shown]]) -> AsyncIterator[bytes]:
         frame, served, form = self.encoder.frame, asked.served, asked.form
+        events = None if self.gate is None else self.gate.watch_events(served)
         first = True
         try:
             async for batch in batches:
+                if events is not None:
+                    events.value += len(batch)
                 if len(batch) == 1:
                     yield frame(served, batch[0], form, first)
                 else:
@@ -509,7 +508,6 @@ def http_handler(
     translator = Translator(
         api, identify, authorizer, Encoder(api.clock), nonresource, streaming, connect or {}, gate=gate
     )
-    nonresource.counts = translator.counts
     api.raw = _raw(translator)
     return translator
 

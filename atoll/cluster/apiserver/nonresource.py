@@ -29,25 +29,19 @@ Answerer = Callable[[HttpRequest], HttpResponse]
 
 
 class NonResource:
-    """`more`: further paths, by the part that answers them.
-
-    `counts` is what the translation counts for /metrics: (method, group, resource, status) → requests.
-    """
+    """`more`: further paths, by the part that answers them."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._documents = Documents(lambda body: openapi_v2_protobuf(orjson.loads(body)))
         self._generation = -1
         self.more: dict[str, Answerer] = {}
-        self.counts: dict[tuple[str, str, str, int], int] = {}
 
     async def __call__(self, request: HttpRequest, user: User) -> HttpResponse:
         path = request.path
         for health in _HEALTH:
             if path == health or path.startswith(health + "/"):
                 return self._health(request, health)
-        if path == "/metrics":
-            return self._metrics()
         if path == "/":
             return self._root()
         answerer = self.more.get(path)
@@ -90,20 +84,3 @@ class NonResource:
                 found |= {f"/apis/{resource.group}", f"/apis/{resource.group}/{resource.version}"}
         body = orjson.dumps({"paths": sorted(found)}, option=orjson.OPT_INDENT_2)
         return HttpResponse(200, [("Content-Type", "application/json")], body)
-
-    def _metrics(self) -> HttpResponse:
-        lines = [
-            "# HELP apiserver_request_total Counter of apiserver requests",
-            "# TYPE apiserver_request_total counter",
-        ]
-        for (method, group, resource, status), count in sorted(self.counts.items()):
-            labels = f'code="{status}",group="{group}",resource="{resource}",verb="{method}"'
-            lines.append(f"apiserver_request_total{{{labels}}} {count}")
-        lines += [
-            "# HELP apiserver_storage_objects Number of stored objects by resource",
-            "# TYPE apiserver_storage_objects gauge",
-        ]
-        for resource in sorted(self._api.store.resources()):
-            lines.append(f'apiserver_storage_objects{{resource="{resource}"}} {self._api.store.count(resource)}')
-        headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")]
-        return HttpResponse(200, headers, ("\n".join(lines) + "\n").encode())

@@ -49,6 +49,10 @@ class SchedulingQueue:
     def get(self, uid: str) -> Waiting | None:
         return self._pods.get(uid)
 
+    def places(self) -> Iterator[str]:
+        """Where each pod is."""
+        return (waiting.place for waiting in self._pods.values())
+
     def parked(self) -> Iterator[Waiting]:
         """Unschedulable pods."""
         return iter(list(self._parked.values()))

@@ -14,9 +14,11 @@ from typing import Any
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.errors import AtollError, Conflict, NotFound
+from atoll.base.metrics import Metrics
 from atoll.client.port import Client
 from atoll.cluster.scheduler.binding import Binder, shortened
 from atoll.cluster.scheduler.cache import SchedulerCache
+from atoll.cluster.scheduler.metrics import SchedulerMetrics
 from atoll.cluster.scheduler.queue import Waiting
 from atoll.cluster.scheduler.spreading import DefaultSelectors
 from atoll.runtime.events import WARNING, EventRecorder
@@ -46,6 +48,7 @@ class Scheduler:
         chance: Chance,
         *,
         name: str = DEFAULT_SCHEDULER,
+        metrics: Metrics | None = None,
     ) -> None:
         self.name = name
         self._clock = clock
@@ -54,6 +57,7 @@ class Scheduler:
         self._wakeup = asyncio.Event()
         self._cache = SchedulerCache(informers, self.planner, clock, name, self._wakeup.set)
         self._queue = self._cache.queue
+        self._metrics = None if metrics is None else SchedulerMetrics(metrics, name, self._queue)
         self._events = EventRecorder(client, name, clock, chance)
         self._binder = Binder(client, self._events, self._cache, clock, name)
         self._writes: set[asyncio.Task[None]] = set()
@@ -91,26 +95,32 @@ class Scheduler:
         self._wakeup.clear()
         done = 0
         while (waiting := self._queue.pop(self._clock.monotonic())) is not None:
+            started = self._clock.monotonic()
             try:
-                self._schedule(waiting)
+                result = self._schedule(waiting)
             except Exception:
                 log.exception("scheduling %s", waiting.pod.key)
                 self._queue.retry(waiting, self._clock.monotonic())
+                result = "error"
+            if self._metrics is not None:
+                self._metrics.attempted(result, self._clock.monotonic() - started)
             done += 1
             if done % _BATCH == 0:
                 await asyncio.sleep(0)
                 while len(self._writes) >= 4 * _PARALLEL_WRITES:
                     await asyncio.wait(self._writes, return_when=asyncio.FIRST_COMPLETED)
 
-    def _schedule(self, waiting: Waiting) -> None:
+    def _schedule(self, waiting: Waiting) -> str:
+        """What came of it: scheduled or unschedulable."""
         pod = waiting.pod
         decision = self.planner.decide(pod)
         if decision.node is not None:
             self._assume(pod, decision)
             self._write(self._bind(waiting, decision))
-        else:
-            assert decision.failure is not None
-            self._reject(waiting, decision.failure)
+            return "scheduled"
+        assert decision.failure is not None
+        self._reject(waiting, decision.failure)
+        return "unschedulable"
 
     def _assume(self, pod: PodInfo, decision: Decision) -> None:
         assert decision.node is not None
@@ -129,6 +139,9 @@ class Scheduler:
             await self._binder.bind(pod, decision.node, decision.volumes)
         except AtollError as error:
             self._unbind(waiting, decision, error)
+        else:
+            if self._metrics is not None:
+                self._metrics.placed(waiting, self._clock.monotonic())
 
     def _unbind(self, waiting: Waiting, decision: Decision, error: AtollError) -> None:
         pod = waiting.pod
@@ -172,6 +185,8 @@ class Scheduler:
                 state.withdraw(other.uid)
                 self._write(self._binder.withdraw(other))
         state.nominate(pod, victims.node)
+        if self._metrics is not None:
+            self._metrics.preempted(len(victims.pods))
         for victim in victims.pods:
             self._write(self._binder.preempt(pod, victim, victims.node))
 

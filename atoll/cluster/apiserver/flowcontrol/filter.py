@@ -9,7 +9,7 @@ until its initial events are made.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from atoll.base.clock import Clock
 from atoll.base.errors import ApiError
@@ -168,9 +168,11 @@ class Filter:
     def _release(self, lane: Lane, request: Request) -> None:
         lane.state.queues.release(self._clock.monotonic(), request)
 
-    def watching(self, asked: Attributes, seat: Seat, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def watching(
+        self, asked: Attributes, seat: Seat, stream: AsyncIterator[bytes], ended: Callable[[], None] | None = None
+    ) -> AsyncIterator[bytes]:
         """The watch's stream, which gives the seat back once its initial events are made; counted till it ends."""
-        return _Watching(self, asked, seat, stream)
+        return _Watching(self, asked, seat, stream, ended)
 
     def _refused(self, lane: Lane, reason: str, waited: float) -> TooManyRequests:
         self.observer.refused(lane, reason, waited)
@@ -202,8 +204,16 @@ def _sends_initial(options: dict[str, list[str]]) -> bool:
 class _Watching:
     """The first step of the stream makes the initial events, in one turn of the loop."""
 
-    def __init__(self, owner: Filter, asked: Attributes, seat: Seat, stream: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self,
+        owner: Filter,
+        asked: Attributes,
+        seat: Seat,
+        stream: AsyncIterator[bytes],
+        ended: Callable[[], None] | None,
+    ) -> None:
         self._owner = owner
+        self._ended = ended
         self._seat = seat
         self._stream = stream
         indexed = asked.resource == "pods" and not asked.group and "spec.nodeName=" in asked.field_selector
@@ -212,16 +222,19 @@ class _Watching:
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    async def __anext__(self) -> bytes:
+    def __anext__(self) -> Awaitable[bytes]:
         if not self._seat.left:
             self._owner.leave(self._seat)
-        return await self._stream.__anext__()
+        return self._stream.__anext__()
 
     async def aclose(self) -> None:
         self._owner.leave(self._seat)
         if self._counted is not None:
             self._owner.watches.remove(self._counted)
             self._counted = None
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
         closing = getattr(self._stream, "aclose", None)
         if closing is not None:
             await closing()

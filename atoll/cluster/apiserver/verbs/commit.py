@@ -27,10 +27,14 @@ async def put(api: Api, key: Key, expected: int, obj: Object | Encoded | None) -
 
     A caller that is cancelled while waiting does not undo the write: its outcome is unknown to it, as over HTTP.
     """
+    observe = api.observe_write
+    started = api.clock.monotonic() if observe is not None else 0.0
     try:
         record = await api.store.write(key, expected, obj)
     except StorageFailed as error:
         raise ServerError(f"etcdserver: {error}") from None
+    if observe is not None:
+        observe(key, expected, obj is None, api.clock.monotonic() - started)
     follower = api.followers.get(key.resource)
     if follower is not None:
         await follower(key, None if obj is None else record)
