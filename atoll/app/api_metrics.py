@@ -97,8 +97,9 @@ def _count_objects(api: Api, metrics: Metrics, store_file: Path | None) -> None:
             count = api.store.count(served.store_resource)
             objects.of(group, resource).set(count)
             older.of(served.store_resource).set(count)
-        if store_file is not None and store_file.exists():
-            size.of("store-0").set(store_file.stat().st_size)
+        if store_file is not None:
+            files = (store_file, store_file.with_name(f"{store_file.name}-wal"))
+            size.of("store-0").set(sum(file.stat().st_size for file in files if file.exists()))
 
     metrics.on_scrape(refresh)
 

@@ -34,6 +34,7 @@ from atoll.cluster.apiserver.admission.default import default_chain
 from atoll.cluster.apiserver.api import Api, Hooks
 from atoll.cluster.apiserver.builtins import builtin_registry
 from atoll.cluster.apiserver.extensions import install
+from atoll.cluster.apiserver.health import Health
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, MustWait, User
 from atoll.cluster.store.port import Store
@@ -67,6 +68,7 @@ class Assembly:
     authenticator: Authenticator
     tokens: ServiceAccountTokens | None
     metrics: Metrics = field(default_factory=Metrics)
+    health: Health = field(default_factory=Health)
 
     def client(self, user: User = SYSTEM_ADMIN, field_manager: str = "atoll") -> LocalClient:
         """The API as a trusted identity, in process."""

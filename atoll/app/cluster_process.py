@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+from atoll.app.api_health import check_published
 from atoll.app.assembly import ApiOptions, assemble, bootstrap, default_storage_class
 from atoll.app.channel import Channel
 from atoll.app.fleetspec import ClusterSpec, service_addresses
@@ -45,7 +46,9 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         tasks = Tasks()
         stack.push_async_callback(tasks.stop)
         handler = guarded_handler(assembly, tasks, _streaming(assembly.api, keys), store_file=folder / "store.db")
+        check_published(assembly.health, assembly)
         port = await serve_api(stack, handler, keys, spec.name, folder, spec.port, handler.immediate)
+        stack.callback(assembly.health.shut_down)
         inner = service_addresses(spec.service_cidr, spec.pod_cidr)
         await publish(assembly.client(), cluster_ip=inner[0], address=inner[1], port=port)
         channel.report(phase="serving", port=port)

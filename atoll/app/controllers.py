@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from atoll.app.api_health import check_informers
 from atoll.app.assembly import Assembly
 from atoll.app.fleetspec import ClusterSpec
 from atoll.app.tasks import Tasks
@@ -105,6 +106,7 @@ async def running_cluster(
         if not spec.api_only:
             _start_member(running, spec, root_ca, sign)
             informers.start()
+            check_informers(assembly.health, informers)
         yield running
     finally:
         await tasks.stop()
@@ -125,6 +127,7 @@ async def running_hub(assembly: Assembly) -> AsyncIterator[Running]:
         for controller in controllers:
             tasks.start(controller.name, controller.run())
         informers.start()
+        check_informers(assembly.health, informers)
         yield running
     finally:
         await tasks.stop()

@@ -64,6 +64,7 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
         stack.push_async_callback(tasks.stop)
         handler = cluster_proxy(guarded_handler(assembly, tasks, store_file=folder / "store.db"), assembly)
         port = await serve_api(stack, handler, keys, "hub", folder, fleet.hub_port)
+        stack.callback(assembly.health.shut_down)
         await stack.enter_async_context(running_hub(assembly))
         channel.report(phase="serving", port=port)
         partitions = Partitions()

@@ -6,6 +6,7 @@ import errno
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from atoll.app.api_health import check_start, check_store
 from atoll.app.api_metrics import observe_api, page
 from atoll.app.assembly import Assembly
 from atoll.app.flow_control import debug_pages, flow_control
@@ -26,7 +27,10 @@ HOST = "127.0.0.1"
 
 def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Translator:
     """The HTTP form of an assembled API, with nothing in front."""
-    return http_handler(assembly.api, assembly.identify, assembly.authorizer, streaming=streaming)
+    check_store(assembly.health, assembly.store)
+    handler = http_handler(assembly.api, assembly.identify, assembly.authorizer, streaming=streaming)
+    handler.nonresource.health = assembly.health
+    return handler
 
 
 def guarded_handler(
@@ -46,6 +50,9 @@ def guarded_handler(
     observe_api(assembly, assembly.metrics, store_file)
     handler.nonresource.more.update(debug_pages(assembly, flow))
     handler.nonresource.more["/metrics"] = page(assembly.metrics)
+    check_store(assembly.health, assembly.store)
+    check_start(assembly.health, assembly, flow.keeper)
+    handler.nonresource.health = assembly.health
     return handler
 
 

@@ -275,6 +275,10 @@ class Informers:
             if informer not in self._tasks:
                 self._start(informer)
 
+    def state(self) -> list[tuple[str, bool]]:
+        """Each informer's resource, and whether it has seen what there is (or that it is not served)."""
+        return [(key[0].group_resource, informer.answered.is_set()) for key, informer in self._informers.items()]
+
     async def wait_synced(self) -> None:
         for informer in list(self._informers.values()):
             await informer.synced.wait()

@@ -183,7 +183,7 @@ def test_refusals_say_who_may_not_what() -> None:
 def test_health_and_the_root() -> None:
     async def scenario(ask: Ask) -> None:
         assert (await ask("GET", "/livez")).body == b"ok"
-        assert b"[+]etcd ok\n" in (await ask("GET", "/readyz?verbose")).body
+        assert b"[+]ping ok\n" in (await ask("GET", "/readyz?verbose")).body
         assert "/apis/apps/v1" in orjson.loads((await ask("GET", "/")).body)["paths"]
 
     ask_all(scenario)

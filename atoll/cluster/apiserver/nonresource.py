@@ -9,19 +9,12 @@ import orjson
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.discovery import custom_groups
 from atoll.cluster.apiserver.documents import Documents
+from atoll.cluster.apiserver.health import Health
 from atoll.cluster.apiserver.openapi import CustomSchema
 from atoll.cluster.apiserver.ports import User
 from atoll.cluster.apiserver.protobuf import openapi_v2_protobuf
 from atoll.wire.messages import HttpRequest, HttpResponse
 
-_HEALTH = ("/healthz", "/livez", "/readyz")
-_CHECKS = (
-    "ping",
-    "log",
-    "etcd",
-    "poststarthook/start-apiextensions-controllers",
-    "poststarthook/crd-informer-synced",
-)
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 
@@ -36,12 +29,13 @@ class NonResource:
         self._documents = Documents(lambda body: openapi_v2_protobuf(orjson.loads(body)))
         self._generation = -1
         self.more: dict[str, Answerer] = {}
+        self.health = Health()
 
     async def __call__(self, request: HttpRequest, user: User) -> HttpResponse:
         path = request.path
-        for health in _HEALTH:
-            if path == health or path.startswith(health + "/"):
-                return self._health(request, health)
+        found = self.health.answer(request)
+        if found is not None:
+            return found
         if path == "/":
             return self._root()
         answerer = self.more.get(path)
@@ -52,15 +46,6 @@ class NonResource:
         if found is not None:
             return found
         return HttpResponse(404, [_TEXT, ("X-Content-Type-Options", "nosniff")], b"404 page not found\n")
-
-    def _health(self, request: HttpRequest, kind: str) -> HttpResponse:
-        if request.path != kind:
-            known = request.path.removeprefix(kind + "/") in _CHECKS
-            return HttpResponse(200, [_TEXT], b"ok") if known else HttpResponse(404, [_TEXT], b"404 page not found\n")
-        if "verbose" not in request.query:
-            return HttpResponse(200, [_TEXT], b"ok")
-        lines = "".join(f"[+]{check} ok\n" for check in _CHECKS)
-        return HttpResponse(200, [_TEXT], f"{lines}{kind[1:]} check passed\n".encode())
 
     def _follow_custom(self) -> None:
         """The documents show what CRDs serve now."""

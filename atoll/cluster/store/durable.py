@@ -34,6 +34,7 @@ from atoll.cluster.store.records import StoredRecord
 
 log = logging.getLogger(__name__)
 
+_SLOW_SECONDS = 2.0  # a write that takes longer is told by `trouble`
 _ROW_BYTES = 1 << 20
 _SLACK_BYTES = 16 << 20  # the log may hold this much that is superseded, beyond as much as is live
 _KINDS: dict[str, int] = {"ADDED": logfile.ADDED, "MODIFIED": logfile.MODIFIED, "DELETED": logfile.DELETED}
@@ -92,6 +93,7 @@ class DurableStore(StoreCore):
         self._unsent: list[Change] = []
         self._sent: deque[_Group] = deque()
         self._compacting = False
+        self._fault = ""  # why the last commit failed
         self._queue: queue.SimpleQueue[_Group | _Compact | None] = queue.SimpleQueue()
         self._failed_epoch = -1  # the writer's: what it need not try
         self._writer_ended: asyncio.Future[None] = self._loop.create_future()
@@ -106,6 +108,12 @@ class DurableStore(StoreCore):
             self._loop.call_soon(self._send)
         self._unsent.append(change)
         return change.done
+
+    def trouble(self) -> str:
+        if self._closed or self._fault:
+            return self._fault or "the store is closed"
+        slow = bool(self._sent) and self._clock.wall() - self._sent[0].at > _SLOW_SECONDS
+        return f"a write is not stored for more than {_SLOW_SECONDS:g} s" if slow else ""
 
     async def close(self) -> None:
         """Commit what is pending, end the writer, close the file."""
@@ -134,6 +142,7 @@ class DurableStore(StoreCore):
         self._queue.put(group)
 
     def _committed(self, groups: list[_Group]) -> None:
+        self._fault = ""
         changes: list[Change] = []
         for group in groups:
             self._log_bytes += group.size
@@ -155,6 +164,7 @@ class DurableStore(StoreCore):
     def _failed(self, error: str) -> None:
         """A commit failed: so do all writes that are pending."""
         self._epoch += 1
+        self._fault = error
         self._compacting = False
         lost = [change for group in self._sent for change in group.changes] + self._unsent
         self._sent.clear()

@@ -21,6 +21,9 @@ class MemoryStore(StoreCore):
         self._apply((change,))
         return change.done
 
+    def trouble(self) -> str:
+        return "the store is closed" if self._closed else ""
+
     async def close(self) -> None:
         if not self._closed:
             self._close()

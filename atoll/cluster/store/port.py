@@ -134,6 +134,9 @@ class Store(Protocol):
     def watch(self, resource: str, after: int, namespace: str | None = None) -> Watcher:
         """Changes after a version. Raises TooOld, TooNew."""
 
+    def trouble(self) -> str:
+        """Why the last writes were not stored, or that one is not stored for long; "" where all is well."""
+
     async def close(self) -> None:
         """Flush and close."""
 
