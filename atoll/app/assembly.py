@@ -36,7 +36,7 @@ from atoll.cluster.apiserver.builtins import builtin_registry
 from atoll.cluster.apiserver.extensions import install
 from atoll.cluster.apiserver.health import Health
 from atoll.cluster.apiserver.local import LocalClient
-from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, MustWait, User
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, HookCaller, MustWait, User
 from atoll.cluster.store.port import Store
 from atoll.wire.messages import HttpRequest
 
@@ -54,6 +54,7 @@ class ApiOptions:
     process_nodes_tainted: bool = True
     runs_pods: bool = True
     validating: tuple[Validating, ...] = ()  # admission of the app's own
+    hook_caller: HookCaller | None = None  # None: webhooks can't be reached (virtual time)
 
 
 @dataclass(slots=True)
@@ -103,19 +104,22 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         kinds.append(AccountTokens(tokens))
     authenticator = Authenticator(TokenChain(kinds), clock, client_ca_pem=options.client_ca_pem)
     reviews = Reviews(authorizer, rbac, authenticator, tokens, store, clock)
+    registry = builtin_registry()
     admission = default_chain(
         store,
         clock,
         chance,
         authorizer,
         rbac,
+        registry=registry,
+        hook_caller=options.hook_caller,
         service_cidr=options.service_cidr,
         process_nodes_tainted=options.process_nodes_tainted,
         runs_pods=options.runs_pods,
         more_validating=options.validating,
     )
     hooks = Hooks(admission=admission, virtual=dict(reviews.handlers), token_request=reviews.token_request)
-    api = Api(store=store, clock=clock, chance=chance, registry=builtin_registry(), hooks=hooks)
+    api = Api(store=store, clock=clock, chance=chance, registry=registry, hooks=hooks)
     install(api)
     api.overlay(components.RESOURCE, components.Components())
     return Assembly(api, store, clock, chance, authorizer, authenticator, tokens)

@@ -11,6 +11,7 @@ from atoll.app.api_health import check_published
 from atoll.app.assembly import ApiOptions, assemble, bootstrap, default_storage_class
 from atoll.app.channel import Channel
 from atoll.app.fleetspec import ClusterSpec, service_addresses
+from atoll.app.outbound import Outbound
 from atoll.app.pki import ClusterKeys, open_keys
 from atoll.app.serving import guarded_handler, serve_api
 from atoll.app.snapshots import about, answer_snapshot
@@ -22,7 +23,7 @@ from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.http import Streaming
 from atoll.cluster.apiserver.kubernetes_service import publish
 from atoll.cluster.apiserver.paths import Path
-from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, HookCaller, User
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.store.durable import DurableStore
 from atoll.cluster.store.port import Store
@@ -41,7 +42,9 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         keys = open_keys(folder / "pki", spec.name, service_addresses(spec.service_cidr, spec.pod_cidr), clock)
         store = DurableStore(folder / "store.db", clock)
         stack.push_async_callback(store.close)
-        assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys))
+        outbound = Outbound(store)
+        stack.push_async_callback(outbound.close)
+        assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys, outbound))
         await bootstrap(assembly, [] if spec.api_only else [default_storage_class()])
         tasks = Tasks()
         stack.push_async_callback(tasks.stop)
@@ -80,8 +83,9 @@ def _streaming(api: Api, keys: ClusterKeys) -> Streaming:
     return stream
 
 
-def api_options(spec: ClusterSpec, keys: ClusterKeys) -> ApiOptions:
+def api_options(spec: ClusterSpec, keys: ClusterKeys, hook_caller: HookCaller | None = None) -> ApiOptions:
     return ApiOptions(
+        hook_caller=hook_caller,
         service_cidr=spec.service_cidr,
         signing_key=keys.service_account_key,
         client_ca_pem=keys.ca_pem,

@@ -13,6 +13,7 @@ from atoll.app.channel import Channel, Message
 from atoll.app.cluster_proxy import cluster_proxy
 from atoll.app.controllers import running_hub
 from atoll.app.fleetspec import FleetSpec
+from atoll.app.outbound import Outbound
 from atoll.app.partitions import PartitionedClient, Partitions
 from atoll.app.pki import open_keys
 from atoll.app.serving import guarded_handler, serve_api
@@ -50,7 +51,10 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
         keys = open_keys(folder / "pki", "hub", [], clock)
         store = DurableStore(folder / "store.db", clock)
         stack.push_async_callback(store.close)
+        outbound = Outbound(store)
+        stack.push_async_callback(outbound.close)
         options = ApiOptions(
+            hook_caller=outbound,
             service_cidr=_SERVICE_CIDR,
             signing_key=keys.service_account_key,
             client_ca_pem=keys.ca_pem,

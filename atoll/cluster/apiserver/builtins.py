@@ -13,8 +13,6 @@ from atoll.kinds.resource import Resource
 
 _CRD = "CustomResourceDefinition"
 _NOT_ACTED_UPON = {
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io": "webhooks are stored but not called",
-    "validatingwebhookconfigurations.admissionregistration.k8s.io": "webhooks are stored but not called",
     "validatingadmissionpolicies.admissionregistration.k8s.io": "admission policies are stored but not enforced",
     "validatingadmissionpolicybindings.admissionregistration.k8s.io": "admission policies are stored but not enforced",
     "mutatingadmissionpolicies.admissionregistration.k8s.io": "admission policies are stored but not enforced",

@@ -53,6 +53,7 @@ from atoll.cluster.apiserver.verbs import watch as watching
 from atoll.cluster.apiserver.verbs.accept import unregistered
 from atoll.cluster.apiserver.verbs.answer import Answer
 from atoll.cluster.apiserver.verbs.commit import LARGE_BYTES
+from atoll.cluster.apiserver.verbs.connect import admit as admit_connect
 from atoll.cluster.apiserver.verbs.get import get
 from atoll.cluster.apiserver.verbs.list import list_page
 from atoll.cluster.apiserver.verbs.patch import CONTENT_TYPES as PATCH_TYPES
@@ -252,6 +253,9 @@ class Translator:
         if path.subresource in _CONNECTING:
             if self.streaming is None:
                 raise problems.no_such_path()
+            if path.subresource != "log":
+                request = asked.request
+                request.query = await admit_connect(self.api, asked.context, asked.served, path, request.query)
             return await self.streaming(asked.request, asked.user, asked.served, path)
         if path.watch and method == "GET":
             return self._watch(asked, list_options(asked.request.query), path.name)
@@ -413,6 +417,8 @@ class Translator:
         context.field_manager = manager or context.field_manager
         context.field_validation = validation or context.field_validation
         context.dry_run = dry_run
+        given = {"dryRun": ["All"] if dry_run else None, "fieldManager": manager, "fieldValidation": validation}
+        context.options = {name: value for name, value in given.items() if value}
 
     def _body(self, asked: Asked) -> tuple[Any, bodies.Repeated]:
         request = asked.request

@@ -98,6 +98,10 @@ class AdmissionRequest:
     warnings: list[str]
     kind: str = ""  # the object's kind where it differs from the resource's (Binding, Eviction, Scale …)
     annotations: dict[str, str] | None = None  # the audit event's; None: this request is not audited
+    sent: Object | None = None  # of a write of /scale: the Scale, while `obj` is the whole object
+    reinvoke: bool = False  # a plugin that asks others' opinion changed the object: the mutating ones run once more
+    is_again: bool = False  # this is that second run
+    memory: dict[str, Any] | None = None  # what a plugin must know of its first run, by its name
 
     def annotate(self, key: str, value: str) -> None:
         """Say something in the request's audit event (`PLUGIN/KEY`, as upstream names it); the first value stays.
@@ -115,6 +119,22 @@ class Repeatability:
     resources: tuple[str, ...]
     drawn: Callable[[Object], str] | None = None  # finds the drawn string in an admitted object, "" if none
     draw: Callable[[], str] | None = None  # another one
+
+
+@dataclass(frozen=True, slots=True)
+class HookTarget:
+    """Where a webhook is: `url` names it, `service` (namespace, name, port) says where that name leads."""
+
+    url: str
+    ca_pem: bytes = b""  # trusted for this webhook; empty: the system's
+    service: tuple[str, str, int] | None = None
+
+
+class HookCaller(Protocol):
+    """The one way out of the API server to webhooks: `atoll.app` wires HTTPS; virtual time has none."""
+
+    async def post(self, target: HookTarget, body: bytes, timeout_seconds: float) -> tuple[int, str, bytes]:
+        """(status, content type, body) of the answer to a JSON body. Raises Unreachable in Go's words."""
 
 
 class Admission(Protocol):

@@ -31,11 +31,18 @@ class Context:
     dry_run: bool = False
     warnings: list[str] = field(default_factory=list)
     large: bool = False  # the body was: the object must be measured
+    options: Object | None = None  # CreateOptions, UpdateOptions, as sent
     annotations: dict[str, str] | None = None  # the audit event's, as in ports.AdmissionRequest; None: not audited
 
     def warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def operation_options(self) -> Object:
+        """For admission: what the client asked of the write beside the object."""
+        if self.options is not None:
+            return self.options
+        return {"dryRun": ["All"]} if self.dry_run else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,18 @@ class DeleteRequest:
     orphan_dependents: bool | None = None
     uid: str | None = None
     resource_version: str | None = None
+
+    def to_object(self, dry_run: bool) -> Object:
+        """The DeleteOptions that admission sees."""
+        preconditions = {"uid": self.uid, "resourceVersion": self.resource_version}
+        given: Object = {
+            "gracePeriodSeconds": self.grace_period_seconds,
+            "preconditions": {name: value for name, value in preconditions.items() if value is not None} or None,
+            "orphanDependents": self.orphan_dependents,
+            "propagationPolicy": self.propagation,
+            "dryRun": ["All"] if dry_run else None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @functools.lru_cache(2048)

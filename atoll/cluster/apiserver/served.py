@@ -97,7 +97,10 @@ class Served:
 
     def present(self, record: Record) -> Object:
         """The object in this version; shared, never to be changed."""
-        obj = record.object
+        return self.present_object(record.object)
+
+    def present_object(self, obj: Object) -> Object:
+        """A stored object in this version; shared with it."""
         if self.from_storage is not None:
             return self.from_storage(obj)
         if obj.get("apiVersion") != self.resource.api_version:  # custom resources: any stored version, None conversion
@@ -135,6 +138,8 @@ class Registry:
         self._by_path: dict[tuple[str, str, str], Served] = {}
         self._by_kind: dict[tuple[str, str], Served] = {}
         self._by_storage: dict[str, Served] = {}
+        self._equivalents: dict[str, list[Served]] = {}
+        self._equivalents_at = -1
 
     def add(self, served: Served) -> None:
         resource = served.resource
@@ -172,6 +177,14 @@ class Registry:
     def of_group_resource(self, group_resource: str) -> Served | None:
         """The version in which it is stored, or any."""
         return self._by_storage.get(group_resource)
+
+    def stored_as(self, store_resource: str) -> list[Served]:
+        """All that is served of one stored resource: its versions, and the groups that share it."""
+        if self._equivalents_at != self.generation:
+            self._equivalents, self._equivalents_at = {}, self.generation
+            for served in self._by_path.values():
+                self._equivalents.setdefault(served.store_resource, []).append(served)
+        return self._equivalents.get(store_resource, [])
 
     def __iter__(self) -> Iterator[Served]:
         return iter(list(self._by_path.values()))

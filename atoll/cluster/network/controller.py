@@ -17,14 +17,13 @@ from typing import Any
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
-from atoll.base.names import PROCESS_LABEL
+from atoll.base.names import HOST_PORTS, PROCESS_LABEL
 from atoll.client.port import Client
 from atoll.cluster.network.bridge import ClusterBridge, cleanup
 from atoll.cluster.network.dns import DnsServer
 from atoll.cluster.network.proxy import ServiceProxy
 from atoll.cluster.network.records import build_zone
 from atoll.cluster.network.services import (
-    HOST_PORTS,
     SERVICE_LABEL,
     Forward,
     Key,

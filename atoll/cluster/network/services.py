@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atoll.base.names import HOST_PORTS
+
 Object = dict[str, Any]
 Key = tuple[str | None, str]
 SERVICE_LABEL = "kubernetes.io/service-name"
-HOST_PORTS = "atoll.dev/host-ports"
 _DEFAULT_AFFINITY_SECONDS = 10800
 
 

@@ -1,5 +1,8 @@
 """The admission chain: plugins in upstream's order, mutating first, then validating, quota last.
 
+Where a webhook or a mutating policy changed the object, the mutating plugins run once more (reinvocation). `allocating`
+ones come after all of them, once: they give what the object asks for in the end.
+
 A plugin is an object with `mutate` or `validate` (or both) and the plurals it looks at; it reads other objects from
 the store directly, so it sees the newest durable state.
 """
@@ -17,7 +20,7 @@ class Mutating(Protocol):
     def resources(self) -> frozenset[str] | None:
         """The group resources it looks at, None for all."""
 
-    def mutate(self, request: AdmissionRequest) -> None: ...
+    def mutate(self, request: AdmissionRequest) -> Awaitable[None] | None: ...
 
 
 class Validating(Protocol):
@@ -46,8 +49,11 @@ class Drawing(Protocol):
 class AdmissionChain:
     """Implements `ports.Admission` over a list of plugins."""
 
-    def __init__(self, mutating: Iterable[Mutating], validating: Iterable[Validating]) -> None:
+    def __init__(
+        self, mutating: Iterable[Mutating], validating: Iterable[Validating], allocating: Iterable[Mutating] = ()
+    ) -> None:
         self._mutating = list(mutating)
+        self._allocating = list(allocating)
         self._validating = list(validating)
         self._mutating_for: dict[str, list[Mutating]] = {}
         self._validating_for: dict[str, list[Validating]] = {}
@@ -55,7 +61,7 @@ class AdmissionChain:
     def repeats(self, group_resource: str, user: User) -> Repeatability | None:
         resources: list[str] = []
         drawing: list[Any] = []
-        plugins: list[Mutating | Validating] = [*self._mutating, *self._validating]
+        plugins: list[Mutating | Validating] = [*self._mutating, *self._allocating, *self._validating]
         for plugin in plugins:
             if plugin.resources is not None and group_resource not in plugin.resources:
                 continue
@@ -79,7 +85,16 @@ class AdmissionChain:
             plugins = [plugin for plugin in self._mutating if plugin.resources is None or name in plugin.resources]
             self._mutating_for[name] = plugins
         for plugin in plugins:
-            plugin.mutate(request)
+            waiting = plugin.mutate(request)
+            if waiting is not None:
+                await waiting
+        if request.reinvoke and not request.is_again:
+            request.is_again = True
+            await self.mutate(request)
+            return
+        for plugin in self._allocating:
+            if plugin.resources is None or name in plugin.resources:
+                plugin.mutate(request)
 
     async def validate(self, request: AdmissionRequest) -> None:
         name = request.resource.group_resource

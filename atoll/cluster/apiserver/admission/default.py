@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
+from atoll.base.errors import Unreachable
 from atoll.cluster.apiserver.access import escalation
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.admission.certificates import SigningRequests
@@ -29,10 +30,22 @@ from atoll.cluster.apiserver.admission.storage import (
     default_ingress_class,
     default_storage_class,
 )
-from atoll.cluster.apiserver.ports import AdmissionRequest, Authorizer
+from atoll.cluster.apiserver.admission.versions import Versions
+from atoll.cluster.apiserver.admission.webhooks.calls import Calls
+from atoll.cluster.apiserver.admission.webhooks.model import MUTATING, VALIDATING, Configured
+from atoll.cluster.apiserver.admission.webhooks.plugins import MutatingWebhooks, ValidatingWebhooks
+from atoll.cluster.apiserver.ports import AdmissionRequest, Authorizer, HookCaller, HookTarget
+from atoll.cluster.apiserver.served import Registry
 from atoll.cluster.store.port import Store
 
 _RBAC = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
+
+
+class NoWayOut:
+    """The `HookCaller` of an API server without a network (virtual time): every webhook fails to be called."""
+
+    async def post(self, target: HookTarget, body: bytes, timeout_seconds: float) -> tuple[int, str, bytes]:
+        raise Unreachable("dial tcp: this API server has no network")
 
 
 class RbacEscalation:
@@ -55,6 +68,8 @@ def default_chain(
     authorizer: Authorizer | None,
     rbac: RbacAuthorizer | None = None,
     *,
+    registry: Registry,
+    hook_caller: HookCaller | None = None,
     service_cidr: str = "10.96.0.0/16",
     process_nodes_tainted: bool = True,
     runs_pods: bool = True,
@@ -64,6 +79,7 @@ def default_chain(
 
     Without `runs_pods` (a hub) claims and volumes are not protected: nothing uses them there, and nobody would let go.
     """
+    calls = Calls(store, Versions(registry), hook_caller or NoWayOut(), chance.stream("admission-reviews"), authorizer)
     priority = Priority(store)
     limits = LimitRanger(store)
     signing = SigningRequests(clock, authorizer)
@@ -81,7 +97,7 @@ def default_chain(
         RuntimeClasses(store),
         default_ingress_class(store),
         signing,
-        services,
+        MutatingWebhooks(Configured(store, MUTATING), calls),
     ]
     validating: list[Validating] = [
         NodeRestriction(store, authorizer),
@@ -89,8 +105,9 @@ def default_chain(
         limits,
         ClaimResize(store),
         signing,
+        ValidatingWebhooks(Configured(store, VALIDATING), calls),
         ResourceQuotas(store, clock),
     ]
     if authorizer is not None and rbac is not None:
         validating.insert(0, RbacEscalation(rbac, authorizer))
-    return AdmissionChain(mutating, [*validating, *more_validating])
+    return AdmissionChain(mutating, [*validating, *more_validating], [services])

@@ -8,6 +8,7 @@ from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.behaviour import checks
 from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Object
+from atoll.cluster.apiserver.behaviour.match_conditions import match_conditions
 from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, not_supported, required
 
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
@@ -57,6 +58,8 @@ def _webhook(errors: Errors, path: str, hook: Object) -> None:
         errors.append(not_supported(f"{path}.reinvocationPolicy", again, ("IfNeeded", "Never")))
     for field in ("namespaceSelector", "objectSelector"):
         checks.label_selector(errors, f"{path}.{field}", hook.get(field))
+    if hook.get("matchConditions"):
+        match_conditions(errors, f"{path}.matchConditions", hook["matchConditions"])
     _client(errors, f"{path}.clientConfig", hook.get("clientConfig") or {})
 
 

@@ -176,7 +176,8 @@ class Definitions:
             context = self._context
             for record in self._api.store.scan(served.store_resource):
                 try:
-                    await delete(self._api, context, served, record.key.namespace, record.key.name, DeleteRequest())
+                    space, name = record.key.namespace, record.key.name
+                    await delete(self._api, context, served, space, name, DeleteRequest(), admitted=True)
                 except NotFound:
                     continue
             self._api.followers[served.store_resource] = lambda _key, _record: self._finish(key)

@@ -24,7 +24,7 @@ async def bind(api: Api, context: Context, served: Served, namespace: str, name:
     _check_target(target)
     request = AdmissionRequest(
         "CREATE", served.resource, "binding", namespace, name, binding, None, context.user,
-        context.dry_run, {}, context.warnings, "Binding", context.annotations,
+        context.dry_run, context.operation_options(), context.warnings, "Binding", context.annotations,
     )  # fmt: skip
     await api.hooks.admission.mutate(request)
     await api.hooks.admission.validate(request)

@@ -30,7 +30,7 @@ async def create(api: Api, context: Context, served: Served, namespace: str, obj
     served.behaviour.default(obj)
     request = AdmissionRequest(
         "CREATE", served.resource, "", namespace, metadata.get("name", ""), obj, None, context.user,
-        context.dry_run, {}, context.warnings, served.resource.kind, context.annotations,
+        context.dry_run, context.operation_options(), context.warnings, served.resource.kind, context.annotations,
     )  # fmt: skip
     return await admit_and_create(api, context, served, obj, request)
 

@@ -33,10 +33,22 @@ class Deleted:
 
 
 async def delete(
-    api: Api, context: Context, served: Served, namespace: str, name: str, options: DeleteRequest
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    name: str,
+    options: DeleteRequest,
+    *,
+    of_collection: bool = False,
+    admitted: bool = False,
 ) -> Deleted:
-    """Raises NotFound, Conflict (preconditions, or always beaten by other writers)."""
+    """`of_collection`: admission is told no name; `admitted`: it was asked already, of what led to this.
+
+    Raises NotFound, Conflict (preconditions, or always beaten by other writers).
+    """
     key = served.key(namespace, name)
+    admit_as = None if admitted else "" if of_collection else name
     for _ in range(_ATTEMPTS):
         current = api.store.newest(key)
         if current is None:
@@ -45,24 +57,31 @@ async def delete(
             warning = served.behaviour.extra.get("delete_warning")
             if warning:
                 context.warn(warning)
-        done = await _attempt(api, context, served, namespace, current, options)
+        done = await _attempt(api, context, served, namespace, current, options, admit_as)
         if done is not None:
             return done
     raise problems.conflict(served.resource, name)
 
 
 async def _attempt(
-    api: Api, context: Context, served: Served, namespace: str, current: Record, options: DeleteRequest
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    current: Record,
+    options: DeleteRequest,
+    admit_as: str | None,
 ) -> Deleted | None:
     _check_preconditions(served, current, options)
     old = current.object
-    request = AdmissionRequest(
-        "DELETE", served.resource, "", namespace, current.key.name, None, old, context.user,
-        context.dry_run, {"propagationPolicy": options.propagation}, context.warnings, served.resource.kind,
-        context.annotations,
-    )  # fmt: skip
-    await api.hooks.admission.mutate(request)
-    await api.hooks.admission.validate(request)
+    if admit_as is not None:
+        request = AdmissionRequest(
+            "DELETE", served.resource, "", namespace, admit_as, None, old, context.user,
+            context.dry_run, options.to_object(context.dry_run), context.warnings, served.resource.kind,
+            context.annotations,
+        )  # fmt: skip
+        await api.hooks.admission.mutate(request)
+        await api.hooks.admission.validate(request)
     metadata = dict(old["metadata"])
     grace = _grace(served, old, options)
     if grace is not None and "deletionTimestamp" in metadata and not _shorten(api, metadata, grace, options):
@@ -190,7 +209,7 @@ async def delete_collection(
     page = list_page(api, served, namespace, listing, chosen)
     for record in page.records:
         try:
-            await delete(api, context, served, record.key.namespace, record.key.name, options)
+            await delete(api, context, served, record.key.namespace, record.key.name, options, of_collection=True)
         except NotFound:
             continue
     return page

@@ -9,7 +9,7 @@ from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver import metadata as metas
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
-from atoll.cluster.apiserver.ports import Object
+from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 from atoll.cluster.apiserver.request import Context, WriteQuery
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership, scale, subresources
@@ -44,11 +44,21 @@ async def create(
         return await subresources.bind_legacy(api, context, pods, namespace, obj)
     if virtual is not None:
         ownership.on_create(api, context, served, obj)
+        await _admit_virtual(api, context, served, namespace, obj)
         return Answer(None, None, await virtual(context.user, obj, namespace), created=True)
     record = await create_object(api, context, served, namespace, obj)
     if equal is not None and watched is not None:
         molds.learn(equal, watched, record, context)
     return Answer(served, record, created=True)
+
+
+async def _admit_virtual(api: Api, context: Context, served: Served, namespace: str, obj: Object) -> None:
+    request = AdmissionRequest(
+        "CREATE", served.resource, "", namespace, obj["metadata"].get("name") or "", obj, None, context.user,
+        context.dry_run, context.operation_options(), context.warnings, served.resource.kind, context.annotations,
+    )  # fmt: skip
+    await api.hooks.admission.mutate(request)
+    await api.hooks.admission.validate(request)
 
 
 async def get_subresource(

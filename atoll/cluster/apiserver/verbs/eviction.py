@@ -206,7 +206,7 @@ async def _delete(
     wanted = DeleteRequest(
         options.grace_period_seconds, options.propagation, options.orphan_dependents, options.uid, version
     )
-    await delete(api, context, served, pod.key.namespace, pod.key.name, wanted)
+    await delete(api, context, served, pod.key.namespace, pod.key.name, wanted, admitted=True)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 

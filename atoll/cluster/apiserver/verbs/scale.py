@@ -132,7 +132,7 @@ async def _carry_out(api: Api, context: Context, served: Served, namespace: str,
     strategy = Strategy("scale", main.prepare, main.validate, defaults=False)
 
     def make(_stored: Object | None, shown: Object) -> Object:
-        scale = make_scale(scale_of(served, shown))
+        change.sent = scale = make_scale(scale_of(served, shown))
         replicas = (scale.get("spec") or {}).get("replicas") or 0
         if replicas < 0:
             cause = problems.bad_value("spec.replicas", replicas, "must be greater than or equal to 0")
@@ -146,8 +146,14 @@ async def _carry_out(api: Api, context: Context, served: Served, namespace: str,
         metadata["resourceVersion"] = version or metadata["resourceVersion"]
         return _with(({**shown, "metadata": metadata}), where.spec, replicas)
 
-    outcome = await carry_out(api, context, served, Change(namespace, name, make, strategy))
+    change = Change(namespace, name, make, strategy)
+    outcome = await carry_out(api, context, served, change)
     return Answer(None, None, scale_of(served, served.present(outcome.record)))
+
+
+def with_replicas(served: Served, obj: Object, replicas: int) -> Object:
+    """The object (in its stored version) with another number of replicas."""
+    return _with(obj, paths_of(served).spec, replicas)
 
 
 def _with(obj: Object, path: tuple[str, ...], value: Any) -> Object:

@@ -126,7 +126,7 @@ async def create(
         return Answer(None, None, await bind(api, context, served, namespace, name, obj), created=True)
     request = AdmissionRequest(
         "CREATE", served.resource, subresource, namespace, name, obj, None, context.user,
-        context.dry_run, {}, context.warnings, kind.kind, context.annotations,
+        context.dry_run, context.operation_options(), context.warnings, kind.kind, context.annotations,
     )  # fmt: skip
     await api.hooks.admission.mutate(request)
     await api.hooks.admission.validate(request)

@@ -63,7 +63,7 @@ class Change:
     may_create: bool = False
     uid: str = ""
     managed: bool = True
-    operation_options: Object | None = None
+    sent: Object | None = None  # of /scale: the Scale that `make` took last
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ async def _create(api: Api, context: Context, served: Served, change: Change) ->
     served.behaviour.default(obj)
     request = AdmissionRequest(
         "CREATE", served.resource, "", change.namespace, change.name, obj, None, context.user,
-        context.dry_run, change.operation_options or {}, context.warnings, served.resource.kind,
+        context.dry_run, context.operation_options(), context.warnings, served.resource.kind,
         context.annotations,
     )  # fmt: skip
     try:
@@ -171,8 +171,8 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
         ownership.on_update(api, context, served, old, obj, change.strategy.subresource)
     request = AdmissionRequest(
         "UPDATE", served.resource, change.strategy.subresource, change.namespace, change.name, obj, old,
-        context.user, context.dry_run, change.operation_options or {}, context.warnings, served.resource.kind,
-        context.annotations,
+        context.user, context.dry_run, context.operation_options(), context.warnings, served.resource.kind,
+        context.annotations, change.sent,
     )  # fmt: skip
     admission = api.hooks.admission
     await admission.mutate(request)

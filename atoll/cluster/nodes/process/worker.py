@@ -14,6 +14,7 @@ from typing import Any
 
 from atoll.base.clock import parse_rfc3339
 from atoll.base.errors import ApiError, AtollError, Conflict, NotFound
+from atoll.base.names import HOST_PORTS
 from atoll.client.port import STRATEGIC_PATCH, DeleteOptions
 from atoll.cluster.nodes.process import resize
 from atoll.cluster.nodes.process.cgroups import group_name, pod_limits
@@ -33,7 +34,6 @@ from atoll.kinds.builtin import PODS
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
-HOST_PORTS = "atoll.dev/host-ports"
 _RESIZE_AGAIN_SECONDS = 3.0
 _FIELDS = {"app": "containers", "ephemeral": "ephemeralContainers"}
 
