@@ -250,8 +250,8 @@ def _time(value: str, *, micro: bool) -> str:
         )
     except ValueError:
         raise _Mismatch from None
-    form = "%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ"
-    return moment.astimezone(datetime.UTC).strftime(form)
+    shown = moment.astimezone(datetime.UTC).isoformat(timespec="microseconds" if micro else "seconds")
+    return shown.removesuffix("+00:00") + "Z"  # strftime would not fill up years before 1000
 
 
 # --- the slow walks: only after a fault ---

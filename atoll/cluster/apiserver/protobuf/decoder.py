@@ -165,11 +165,11 @@ class _Decoder:
 
     def time(self, field: Field, value: bytes, depth: int) -> Any:
         moment = self._moment(value)
-        return moment if moment is _ABSENT else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return moment if moment is _ABSENT else moment.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
     def micro_time(self, field: Field, value: bytes, depth: int) -> Any:
         moment = self._moment(value)
-        return moment if moment is _ABSENT else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return moment if moment is _ABSENT else moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
     def _moment(self, value: bytes) -> Any:
         if not value:

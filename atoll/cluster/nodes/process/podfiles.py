@@ -142,12 +142,22 @@ class PodFiles:
                 self._sources[name] = prepare_host_path(volume["hostPath"])
             elif "persistentVolumeClaim" in volume or "ephemeral" in volume:
                 self._sources[name] = await self._claim(volume, pod)
+            elif "image" in volume:
+                self._sources[name] = self._image(volume)
             elif "emptyDir" in volume:
                 make_empty(folder, self._owner.group)
                 self._sources[name] = str(folder)
             else:
                 kind = next((key for key in volume if key != "name"), "unknown")
                 raise ConfigError(f'volume "{name}": a process node has no {kind} volumes')
+
+    def _image(self, volume: Object) -> str:
+        """The unpacked root folder of an image volume. Raises ConfigError, UnknownImage."""
+        reference = volume["image"].get("reference", "")
+        image = self._context.catalogue.resolve(reference)
+        if image.root is None:
+            raise ConfigError(f'volume "{volume["name"]}": image "{reference}" has no unpacked root folder here')
+        return image.root
 
     async def refresh(self, pod: Object) -> None:
         """Write again what has changed in file volumes."""
@@ -186,14 +196,13 @@ class PodFiles:
             if inner and space is None:
                 source, inner = _sub_path(source, inner), ""
             read_only = bool(wanted.get("readOnly"))
-            if source.startswith(str(self.folder / "volumes")) and not self._writable(wanted["name"]):
-                read_only = True
+            read_only = read_only or not self._writable(wanted["name"])
             out.append(Mount(source, wanted["mountPath"].rstrip("/") or "/", read_only, inner))
         return out
 
     def _writable(self, name: str) -> bool:
         volume = next(item for item in self._pod["spec"]["volumes"] if item["name"] == name)
-        return not any(kind in volume for kind in FILE_KINDS)
+        return not any(kind in volume for kind in (*FILE_KINDS, "image"))
 
 
 def checked_sub_path(mount: Object, env: Mapping[str, str]) -> str:

@@ -72,7 +72,7 @@ class KubeletServer:
         if parts == ["metrics", "resource"]:
             return _text(200, resource_metrics(self._context, self._workers))
         if parts == ["configz"]:
-            return _json({"kubeletconfig": {"containerLogMaxSize": str(self._context.config.log_max_bytes)}})
+            return _json({"kubeletconfig": self._configuration()})
         return _text(404, "404 page not found")
 
     def _worker(self, namespace: str, name: str) -> PodWorker:
@@ -90,6 +90,29 @@ class KubeletServer:
     def _pods(self) -> HttpResponse:
         items = [worker.pod for worker in self._workers.values()]
         return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+
+    def _configuration(self) -> dict[str, Any]:
+        """What of a KubeletConfiguration this node goes by."""
+        config = self._context.config
+        return {
+            "kind": "KubeletConfiguration",
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "address": config.address,
+            "port": config.kubelet_port,
+            "clusterDomain": config.cluster_domain,
+            "clusterDNS": [config.cluster_dns] if config.cluster_dns else [],
+            "podCIDR": config.pod_cidr,
+            "maxPods": config.max_pods,
+            "nodeLeaseDurationSeconds": config.lease_seconds,
+            "cgroupDriver": "cgroupfs",
+            "cgroupsPerQOS": False,
+            "cpuCFSQuota": config.hierarchy is not None,
+            "containerLogMaxSize": str(config.log_max_bytes),
+            "containerLogMaxFiles": config.log_max_files,
+            "syncFrequency": f"{config.refresh_seconds:g}s",
+            "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}},
+            "authorization": {"mode": "Webhook"},
+        }
 
     def _logs(self, rest: list[str], query: Query) -> HttpResponse:
         worker = self._worker(rest[0], rest[1])

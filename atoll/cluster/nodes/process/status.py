@@ -237,14 +237,19 @@ def _initialized(spec: Object, statuses: Mapping[str, Object], phase: str) -> tu
 def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
     """The status that this node would have the pod show, conditions of others left out."""
     spec, old = pod["spec"], pod.get("status") or {}
-    init, app = {}, {}
+    init: dict[str, Object] = {}
+    app: dict[str, Object] = {}
+    # what was never reached keeps waiting: a pod that fell over its init containers did not lose the others
+    lost = facts.terminal and _past_init(spec, facts.states)
+    touched = _touched(spec, facts.states) if facts.terminal else set()
     for container in spec.get("initContainers") or []:
         kind = "sidecar" if is_sidecar(container) else "init"
         state = facts.states[container["name"]]
-        init[container["name"]] = container_status(container, state, kind=kind, terminal=facts.terminal)
+        reached = facts.terminal and container["name"] in touched
+        init[container["name"]] = container_status(container, state, kind=kind, terminal=reached)
     for container in spec["containers"]:
         state = facts.states[container["name"]]
-        app[container["name"]] = container_status(container, state, kind="app", terminal=facts.terminal)
+        app[container["name"]] = container_status(container, state, kind="app", terminal=lost)
     ephemeral = [
         container_status(container, facts.states[container["name"]], kind="ephemeral", terminal=facts.terminal)
         for container in spec.get("ephemeralContainers") or []
@@ -253,6 +258,8 @@ def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
     phase = "Failed" if facts.failed else pod_phase(spec, statuses, terminal=facts.terminal)
     if old.get("phase") in ("Succeeded", "Failed"):
         phase = old["phase"]
+    elif facts.terminal and phase in ("Pending", "Running"):
+        phase = "Failed"
     found = {item["type"]: item for item in old.get("conditions") or []}
     containers_ready = _containers_ready(spec, statuses, phase)
     values = {
@@ -289,6 +296,22 @@ def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
     if facts.message:
         out["message"] = facts.message
     return out
+
+
+def _touched(spec: Object, states: Mapping[str, ContainerState]) -> set[str]:
+    """Init containers up to the last one that was ever started."""
+    names = [container["name"] for container in spec.get("initContainers") or []]
+    while names and not states[names[-1]].container_id:
+        names.pop()
+    return set(names)
+
+
+def _past_init(spec: Object, states: Mapping[str, ContainerState]) -> bool:
+    for container in spec.get("initContainers") or []:
+        ended = states[container["name"]].ended
+        if not is_sidecar(container) and (ended is None or ended.exit_code != 0):
+            return False
+    return True
 
 
 def _condition(

@@ -20,6 +20,7 @@ from atoll.cluster.nodes.process import resize
 from atoll.cluster.nodes.process.cgroups import group_name, pod_limits
 from atoll.cluster.nodes.process.environment import ConfigError
 from atoll.cluster.nodes.process.lifecycle import ContainerLifecycle
+from atoll.cluster.nodes.process.localstorage import excess, limited_volumes
 from atoll.cluster.nodes.process.model import NodeContext, PodAddress, Slot
 from atoll.cluster.nodes.process.plan import Plan, plan_containers
 from atoll.cluster.nodes.process.podfiles import PodFiles
@@ -276,8 +277,18 @@ class PodWorker:
             if self._next_refresh:
                 with suppress(AtollError, OSError):
                     await self.files.refresh(self.shown_pod())
+                await self._check_storage()
             self._next_refresh = now + self.context.config.refresh_seconds
         return self._next_refresh - now if self.pod["spec"].get("volumes") else None
+
+    async def _check_storage(self) -> None:
+        if self._finished or not limited_volumes(self.pod):
+            return
+        message = await asyncio.to_thread(excess, self.pod, self.folder / "volumes")
+        if message is not None:
+            self._event("Warning", "Evicted", message)
+            self._fail("Evicted", message)
+            self.wake()
 
     async def _terminate(self) -> None:
         """Stop with grace, say how it ended, remove it from the API."""
