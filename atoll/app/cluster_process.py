@@ -48,14 +48,19 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         await bootstrap(assembly, [] if spec.api_only else [default_storage_class()])
         tasks = Tasks()
         stack.push_async_callback(tasks.stop)
-        handler = guarded_handler(assembly, tasks, _streaming(assembly.api, keys), store_file=folder / "store.db")
+        auditor = None
+        if spec.audit is not None:
+            from atoll.app.audit_log import open_audit_log
+
+            auditor = open_audit_log(stack, assembly, spec.audit, folder)
+        handler = guarded_handler(
+            assembly, tasks, _streaming(assembly.api, keys), store_file=folder / "store.db", auditor=auditor
+        )
         check_published(assembly.health, assembly)
         port = await serve_api(stack, handler, keys, spec.name, folder, spec.port, handler.immediate)
         stack.callback(assembly.health.shut_down)
         inner = service_addresses(spec.service_cidr, spec.pod_cidr)
-        await publish(
-            assembly.client(), cluster_ip=inner[0], address=inner[1], port=port, service_cidr=spec.service_cidr
-        )
+        await publish(assembly.client(), cluster_ip=inner[0], address=inner[1], port=port)
         channel.report(phase="serving", port=port)
         nodes = 0
         if not spec.api_only:

@@ -24,6 +24,7 @@ import yaml
 
 from atoll.app.fleetspec import (
     CLUSTER_NAME,
+    AuditSpec,
     ClusterSpec,
     FleetSpec,
     NodeGroup,
@@ -208,6 +209,7 @@ class _Reader:
                 "podCIDR": self.cidr,
                 "serviceCIDR": self.cidr,
                 "port": self.port,
+                "audit": self.audit,
             },
         )
         if "name" not in found:
@@ -224,6 +226,29 @@ class _Reader:
             pod_cidr=found.get("podCIDR", ""),
             service_cidr=found.get("serviceCIDR", ""),
             port=found.get("port", 0),
+            audit=found.get("audit"),
+        )
+
+    def audit(self, node: yaml.Node, key: str) -> AuditSpec:
+        found = self.mapping(
+            node,
+            key,
+            {
+                "policyFile": self.text,
+                "logFile": self.text,
+                "maxSizeMB": lambda n, k: self.number(n, k, 1, 1_000_000),
+                "maxBackups": lambda n, k: self.number(n, k, 0, 10_000),
+                "maxAgeDays": lambda n, k: self.number(n, k, 0, 100_000),
+            },
+        )
+        if "policyFile" not in found:
+            raise self.fail(node, f"{key}.policyFile", "missing: an audit.k8s.io/v1 Policy says what is logged")
+        return AuditSpec(
+            str(Path(found["policyFile"]).absolute()),
+            str(Path(found["logFile"]).absolute()) if "logFile" in found else "",
+            found.get("maxSizeMB", 100),
+            found.get("maxBackups", 10),
+            found.get("maxAgeDays", 0),
         )
 
     def nodes(self, node: yaml.Node, key: str) -> dict[str, Any]:

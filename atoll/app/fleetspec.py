@@ -31,6 +31,17 @@ class NodeGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSpec:
+    """An audit log: its audit.k8s.io/v1 Policy, where it lies ("": with the cluster's state), how much is kept."""
+
+    policy_file: str
+    log_file: str = ""
+    max_size_mb: int = 100
+    max_backups: int = 10
+    max_age_days: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """One member cluster."""
 
@@ -47,6 +58,8 @@ class ClusterSpec:
     port: int = 0
     api_only: bool = False
     nodes_of: str = ""  # the cluster after which the nodes are named, where it is another's restored state
+
+    audit: AuditSpec | None = None
 
     @property
     def node_prefix(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.app.control import answers, ask, ask_one
-from atoll.app.fleetspec import ClusterSpec, FleetSpec, NodeGroup
+from atoll.app.fleetspec import AuditSpec, ClusterSpec, FleetSpec, NodeGroup
 from atoll.app.networks import choose_networks
 from atoll.app.state import FleetState, fleet_state
 from atoll.base.errors import UserError
@@ -52,8 +52,13 @@ def read_fleet(state: FleetState) -> FleetSpec:
 
 def cluster_of(item: Message) -> ClusterSpec:
     """What `asdict` made of a cluster's spec. Raises TypeError, KeyError."""
-    rest = {name: value for name, value in item.items() if name != "simulated"}
-    return ClusterSpec(**rest, simulated=tuple(NodeGroup(**group) for group in item["simulated"]))
+    rest = {name: value for name, value in item.items() if name not in ("simulated", "audit")}
+    audit = item.get("audit")
+    return ClusterSpec(
+        **rest,
+        simulated=tuple(NodeGroup(**group) for group in item["simulated"]),
+        audit=AuditSpec(**audit) if audit else None,
+    )
 
 
 def _damaged(state: FleetState) -> UserError:

@@ -15,6 +15,7 @@ from atoll.app.tasks import Tasks
 from atoll.base.errors import UserError
 from atoll.client import kubeconfig
 from atoll.client.kubeconfig import Access
+from atoll.cluster.apiserver.audit.auditor import Auditor
 from atoll.cluster.apiserver.gate import Gate
 from atoll.cluster.apiserver.http import Streaming, Translator, http_handler
 from atoll.cluster.apiserver.refusals import LIMITS
@@ -34,7 +35,11 @@ def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Transl
 
 
 def guarded_handler(
-    assembly: Assembly, tasks: Tasks, streaming: Streaming | None = None, store_file: Path | None = None
+    assembly: Assembly,
+    tasks: Tasks,
+    streaming: Streaming | None = None,
+    store_file: Path | None = None,
+    auditor: Auditor | None = None,
 ) -> Translator:
     """The same behind priority and fairness and deadlines, with /metrics; who keeps their configuration runs among
     the tasks."""
@@ -45,7 +50,7 @@ def guarded_handler(
         assembly.identify,
         assembly.authorizer,
         streaming=streaming,
-        gate=Gate(flow.filter, assembly.clock, assembly.metrics),
+        gate=Gate(flow.filter, assembly.clock, assembly.metrics, auditor),
     )
     observe_api(assembly, assembly.metrics, store_file)
     handler.nonresource.more.update(debug_pages(assembly, flow))

@@ -12,7 +12,7 @@ from atoll.base.errors import UserError
 from atoll.cli.output import Progress, output_option, structured, table
 
 if TYPE_CHECKING:
-    from atoll.app.fleetspec import FleetSpec
+    from atoll.app.fleetspec import AuditSpec, FleetSpec
     from atoll.app.state import FleetState
 
 _PREFIX = "cluster-"
@@ -37,7 +37,20 @@ def cluster() -> None:
 @click.option("--nodes", default=2, show_default=True, help="Process nodes.")
 @click.option("--simulated", default=0, show_default=True, help="Simulated nodes.")
 @click.option("--port", default=0, help="The API server's port; any free one by default.")
-def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simulated: int, port: int) -> None:
+@click.option("--audit-policy", type=click.Path(path_type=Path), help="Keep an audit log as this Policy says.")
+@click.option(
+    "--audit-log", type=click.Path(path_type=Path), help="Where; audit.log in the cluster's state by default."
+)
+def create(
+    name: str,
+    kubeconfig: Path | None,
+    api_only: bool,
+    nodes: int,
+    simulated: int,
+    port: int,
+    audit_policy: Path | None,
+    audit_log: Path | None,
+) -> None:
     """Create the cluster NAME.
 
     \b
@@ -61,6 +74,7 @@ def create(name: str, kubeconfig: Path | None, api_only: bool, nodes: int, simul
         process_nodes_tainted=False,
         port=port,
         api_only=api_only,
+        audit=_audit(audit_policy, audit_log),
     )
     fleet = fleetspec.FleetSpec(state.name, (spec,), hub=False)
     progress = Progress()
@@ -86,6 +100,18 @@ def hand_out(state: FleetState, fleet: FleetSpec, name: str, kubeconfig: Path | 
     from atoll.cli.fleet import merge_kubeconfig
 
     return f"--context atoll-{name} (in {merge_kubeconfig(state, fleet, None, current=f'atoll-{name}')})"
+
+
+def _audit(policy: Path | None, log: Path | None) -> AuditSpec | None:
+    if policy is None:
+        if log is not None:
+            raise UserError("--audit-log without --audit-policy", hint="a Policy says what is logged")
+        return None
+    from atoll.app.audit_log import audit_policy
+    from atoll.app.fleetspec import AuditSpec
+
+    audit_policy(policy)  # told here if it is none, rather than by the cluster's process
+    return AuditSpec(str(policy.absolute()), str(log.absolute()) if log is not None else "")
 
 
 @cluster.command()

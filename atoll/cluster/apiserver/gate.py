@@ -1,7 +1,7 @@
 """What every request over HTTP passes between authentication and authorization, and on its way back.
 
-Priority and fairness gives it a seat, a deadline bounds it, and it is counted. The translation (`http`) calls `arrive`,
-`enter` and `leave`; for what is answered at once, `at_once` and `answered`.
+It is audited, priority and fairness gives it a seat, a deadline bounds it, and it is counted. The translation (`http`)
+calls `arrive`, `enter` and `leave`; for what is answered at once, `at_once` and `answered`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from atoll.base.clock import Clock
 from atoll.base.metrics import Cell, Metrics
+from atoll.cluster.apiserver.audit.auditor import Audited, Auditor
 from atoll.cluster.apiserver.deadlines import MOST_SECONDS, Deadlines, Task, allotted_seconds, is_long_running
 from atoll.cluster.apiserver.flowcontrol.filter import Filter, Seat
 from atoll.cluster.apiserver.flowcontrol.levels import Lane
@@ -26,7 +27,7 @@ _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
 class Passage:
     """One request on its way."""
 
-    __slots__ = ("asked", "path", "request", "seat", "started", "task")
+    __slots__ = ("asked", "audited", "path", "request", "seat", "started", "task")
 
     def __init__(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> None:
         self.request = request
@@ -35,13 +36,15 @@ class Passage:
         self.started = started
         self.seat: Seat | None = None
         self.task: Task | None = None
+        self.audited: Audited | None = None
 
 
 class Gate:
     """See the module."""
 
-    def __init__(self, flow: Filter, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, flow: Filter, clock: Clock, metrics: Metrics, auditor: Auditor | None = None) -> None:
         self._flow = flow
+        self._auditor = auditor
         self._deadlines = Deadlines()
         self._metrics = RequestMetrics(metrics)
         self._events = metrics.counter(
@@ -51,8 +54,8 @@ class Gate:
         flow.observer = FlowMetrics(metrics, flow.levels)
 
     def at_once(self, asked: Attributes) -> Lane | None:
-        """A seat for what needs no waiting; None: it must go the long way."""
-        return self._flow.at_once(asked)
+        """A seat for what needs no waiting; None: it must go the long way (as all do where an audit log is kept)."""
+        return self._flow.at_once(asked) if self._auditor is None else None
 
     def answered(
         self, request: HttpRequest, path: Path, asked: Attributes, lane: Lane, started: float, response: HttpResponse
@@ -64,7 +67,15 @@ class Gate:
 
     def arrive(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> Passage:
         self._metrics.begin(asked)
-        return Passage(request, path, asked, started)
+        passage = Passage(request, path, asked, started)
+        if self._auditor is not None:
+            passage.audited = self._auditor.begin(request, asked)
+        return passage
+
+    def unauthenticated(self, request: HttpRequest, asked: Attributes, response: HttpResponse) -> None:
+        """Nobody could say who sent the request: it is refused with this."""
+        if self._auditor is not None:
+            self._auditor.unauthenticated(request, asked, response)
 
     async def enter(self, passage: Passage) -> None:
         """Raises TooManyRequests, BadRequest (a `timeout` that is none)."""
@@ -83,16 +94,21 @@ class Gate:
             return True
         self._metrics.end(passage.asked)
         self._end(passage)
+        if self._auditor is not None and passage.audited is not None:
+            self._auditor.abandoned(passage.audited)
         return False
 
-    def leave(self, passage: Passage, response: HttpResponse) -> HttpResponse:
-        """The answer as it goes out."""
+    def leave(self, passage: Passage, response: HttpResponse, panicked: bool = False) -> HttpResponse:
+        """The answer as it goes out. `panicked`: the server failed at the request."""
         asked, status = passage.asked, response.status
         self._metrics.end(asked)
         seat = passage.seat
         if seat is not None:
             response.headers.extend(seat.flow.lane.headers)
-        if response.stream is not None or response.upgrade is not None:
+        staying = response.stream is not None or response.upgrade is not None
+        if self._auditor is not None and passage.audited is not None:
+            self._audit(self._auditor, passage.audited, response, staying, panicked)
+        if staying:
             self._stay(passage, response)
         else:
             self._observe(passage, status, len(response.body))
@@ -106,6 +122,16 @@ class Gate:
         resource = served.resource
         return self._events.of(resource.group, resource.version, resource.plural)
 
+    @staticmethod
+    def _audit(auditor: Auditor, audited: Audited, response: HttpResponse, staying: bool, panicked: bool) -> None:
+        response.headers.append(("Audit-Id", audited.event["auditID"]))
+        if staying:
+            auditor.started(audited, response)
+        elif panicked:
+            auditor.panicked(audited)
+        else:
+            auditor.complete(audited, response)
+
     def _stay(self, passage: Passage, response: HttpResponse) -> None:
         """A watch, a log that follows, a connection: it is answered when it ends."""
         path = passage.path
@@ -118,6 +144,8 @@ class Gate:
         def ended() -> None:
             open_now.value -= 1
             self._observe(passage, status, 0)
+            if self._auditor is not None and passage.audited is not None:
+                self._auditor.ended(passage.audited)
 
         if response.upgrade is not None:
             response.upgrade = _until_ended(response.upgrade, ended)

@@ -20,6 +20,7 @@ from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalEr
 from atoll.client.port import APPLY_PATCH
 from atoll.cluster.apiserver import bodies, encode, paths, problems
 from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.audit.auditor import Audited
 from atoll.cluster.apiserver.deadlines import timed_out
 from atoll.cluster.apiserver.encode import Encoder, Form
 from atoll.cluster.apiserver.flowcontrol.filter import TooManyRequests
@@ -65,6 +66,7 @@ from atoll.wire.messages import HttpRequest, HttpResponse
 
 log = logging.getLogger(__name__)
 
+_NOBODY = User("")
 _MIN_WATCH_SECONDS = 1800
 _READERS = ("curl/", "Wget/", "Mozilla/5.0")  # programs that show people what they get
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
@@ -110,6 +112,8 @@ class Translator:
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         context: Context | None = None
         passage: Passage | None = None
+        audited: Audited | None = None
+        panicked = False
         gate = self.gate
         path = paths.parse(request.path)
         started = gate.now() if gate is not None else 0.0
@@ -121,15 +125,16 @@ class Translator:
             attributes = self._attributes(request, path, user)
             if gate is not None:
                 passage = gate.arrive(request, path, attributes, started)
+                audited = passage.audited
                 await gate.enter(passage)
             if path is None:
-                await self._authorize_path(attributes)
+                await self._authorize_path(attributes, audited)
                 response = await self.nonresource(request, user)
             else:
                 try:
-                    asked = self._take_apart(request, path, attributes)
+                    asked = self._take_apart(request, path, attributes, audited)
                 except MustWait as waiting:
-                    asked = self._take_apart(request, path, attributes, await waiting.finish())
+                    asked = self._take_apart(request, path, attributes, audited, await waiting.finish())
                 context = asked.context
                 response = await self._resource(asked)
         except asyncio.CancelledError:
@@ -137,9 +142,15 @@ class Translator:
                 raise
             response = _refused(request, timed_out())
         except Exception as error:
+            panicked = not isinstance(error, AtollError)
             response = _refused(request, error)
         response = self._finished(request, path, context, response)
-        return response if gate is None or passage is None else gate.leave(passage, response)
+        if gate is None:
+            return response
+        if passage is None:
+            gate.unauthenticated(request, self._attributes(request, path, _NOBODY), response)
+            return response
+        return gate.leave(passage, response, panicked)
 
     def immediate(self, request: HttpRequest) -> HttpResponse | None:
         """The answer to the GET of one object, which needs no waiting; None for anything else."""
@@ -182,18 +193,27 @@ class Translator:
             response.body = b""
         return response
 
-    async def _authorize_path(self, asked: Attributes) -> None:
+    async def _authorize_path(self, asked: Attributes, audited: Audited | None) -> None:
         decision = await decide(self.authorizer, asked)
+        if audited is not None:
+            audited.decided(decision.allowed, decision.reason)
         if not decision.allowed:
             raise problems.denied(asked, decision.reason)
 
     def _take_apart(
-        self, request: HttpRequest, path: Path, attributes: Attributes, decision: Decision | None = None
+        self,
+        request: HttpRequest,
+        path: Path,
+        attributes: Attributes,
+        audited: Audited | None = None,
+        decision: Decision | None = None,
     ) -> Asked:
         """`decision`: where it had to be waited for. Raises MustWait, Forbidden, NotFound."""
         user = attributes.user
         if decision is None:
             decision = self.authorizer.authorize(attributes)
+        if audited is not None:
+            audited.decided(decision.allowed, decision.reason)
         if not decision.allowed:
             raise problems.denied(attributes, decision.reason)
         if not self.api.registry.has_group(path.group):
@@ -219,6 +239,8 @@ class Translator:
                 form = dataclasses.replace(form, include=include[0])
         agent = request.headers.get("user-agent", "")
         context = Context(user, agent.partition("/")[0][:128])
+        if audited is not None:
+            context.annotations = audited.annotations
         if served.deprecation:
             context.warn(served.deprecation)
         return Asked(request, path, served, user, form, context)
@@ -325,15 +347,19 @@ class Translator:
             return HttpResponse(200, headers, error_frame(error))
         return HttpResponse(200, headers, stream=self._frames(asked, batches))
 
-    async def _frames(self, asked: Asked, batches: AsyncIterator[watching.Batch]) -> AsyncIterator[bytes]:
-        frames, served, form = self.encoder.frames, asked.served, asked.form
+    async def _frames(self, asked: Asked, batches: AsyncIterator[list[watching.Shown]]) -> AsyncIterator[bytes]:
+        frame, served, form = self.encoder.frame, asked.served, asked.form
         events = None if self.gate is None else self.gate.watch_events(served)
         first = True
         try:
             async for batch in batches:
                 if events is not None:
                     events.value += len(batch)
-                yield frames(served, batch, form, first)
+                if len(batch) == 1:
+                    yield frame(served, batch[0], form, first)
+                else:
+                    lines = [frame(served, shown, form, first and not index) for index, shown in enumerate(batch)]
+                    yield b"".join(lines)
                 first = False
         except ApiError as error:
             yield error_frame(error)

@@ -92,10 +92,7 @@ class Watcher(Protocol):
     """A position in the history of one resource."""
 
     async def next(self) -> list[Event]:
-        """At least one event, all that are there now; none after `nudge`. Raises TooOld when history has passed it."""
-
-    def nudge(self) -> None:
-        """Let the task that waits in `next`, or the next that comes, have an empty answer: its time is over."""
+        """At least one event, all that are there now. Raises TooOld when history has passed it."""
 
     @property
     def version(self) -> int:

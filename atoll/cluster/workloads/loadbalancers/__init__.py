@@ -1,1 +1,0 @@
-"""Services of type LoadBalancer get an address of the cluster's own."""
