@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+from atoll.app.aggregation import aggregate, renew_trust, trust
 from atoll.app.api_health import check_published
 from atoll.app.assembly import ApiOptions, assemble, bootstrap, default_storage_class
 from atoll.app.channel import Channel
@@ -45,7 +46,8 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         outbound = Outbound(store)
         stack.push_async_callback(outbound.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys, outbound))
-        await bootstrap(assembly, [] if spec.api_only else [default_storage_class()])
+        await bootstrap(assembly, [trust(keys), *([] if spec.api_only else [default_storage_class()])])
+        await renew_trust(assembly, keys)
         tasks = Tasks()
         stack.push_async_callback(tasks.stop)
         auditor = None
@@ -56,6 +58,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         handler = guarded_handler(
             assembly, tasks, _streaming(assembly.api, keys), store_file=folder / "store.db", auditor=auditor
         )
+        aggregate(assembly, handler, keys, tasks)
         check_published(assembly.health, assembly)
         port = await serve_api(stack, handler, keys, spec.name, folder, spec.port, handler.immediate)
         stack.callback(assembly.health.shut_down)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from atoll.app.aggregation import aggregate, renew_trust, trust
 from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
 from atoll.app.channel import Channel, Message
 from atoll.app.cluster_proxy import cluster_proxy
@@ -63,10 +64,13 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
             validating=(PolicyWarnings(),),
         )
         assembly = assemble(store, clock, Chance.from_system(), options)
-        await bootstrap(assembly, custom_resource_definitions())
+        await bootstrap(assembly, [trust(keys), *custom_resource_definitions()])
+        await renew_trust(assembly, keys)
         tasks = Tasks()
         stack.push_async_callback(tasks.stop)
-        handler = cluster_proxy(guarded_handler(assembly, tasks, store_file=folder / "store.db"), assembly)
+        inner = guarded_handler(assembly, tasks, store_file=folder / "store.db")
+        aggregate(assembly, inner, keys, tasks)
+        handler = cluster_proxy(inner, assembly)
         port = await serve_api(stack, handler, keys, "hub", folder, fleet.hub_port)
         stack.callback(assembly.health.shut_down)
         await stack.enter_async_context(running_hub(assembly))

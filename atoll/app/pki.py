@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from atoll.wire.ca import CertificateAuthority, Certified
 
 _RENEW_SECONDS = 30 * 86400
+FRONT_PROXY = "front-proxy-client"
 _DAYS = 365
 
 
@@ -33,6 +34,8 @@ class ClusterKeys:
     service_account_key: bytes = field(repr=False)
     admin_token: str = field(repr=False)
     ca_key_pem: bytes = field(repr=False)
+    front_proxy_ca_pem: bytes
+    front_proxy_ca_key_pem: bytes = field(repr=False)
     clock: Clock = field(repr=False)
 
     def authority(self) -> CertificateAuthority:
@@ -40,6 +43,13 @@ class ClusterKeys:
         from atoll.wire.ca import CertificateAuthority
 
         return CertificateAuthority.load(self.ca_pem, self.ca_key_pem, self.clock)
+
+    def front_proxy_client(self) -> Certified:
+        """A fresh client certificate by which aggregated servers know the API server that names users to them."""
+        from atoll.wire.ca import CertificateAuthority
+
+        authority = CertificateAuthority.load(self.front_proxy_ca_pem, self.front_proxy_ca_key_pem, self.clock)
+        return authority.client(FRONT_PROXY)
 
     def kubelet_client(self) -> Certified:
         """A fresh client certificate for the API server towards its nodes."""
@@ -58,6 +68,8 @@ def open_keys(folder: Path, name: str, addresses: Sequence[str], clock: Clock) -
         service_account_key=(folder / "sa.key").read_bytes(),
         admin_token=(folder / "admin.token").read_text(),
         ca_key_pem=(folder / "ca.key").read_bytes(),
+        front_proxy_ca_pem=(folder / "front-proxy-ca.crt").read_bytes(),
+        front_proxy_ca_key_pem=(folder / "front-proxy-ca.key").read_bytes(),
         clock=clock,
     )
 
@@ -74,6 +86,10 @@ def make_keys(folder: Path, name: str, addresses: Sequence[str], clock: Clock) -
         authority = CertificateAuthority.create(f"atoll-{name}", clock)
         _write(certificate, authority.certificate_pem)
         _write(key, authority.key_pem)
+    if not all((folder / f"front-proxy-ca.{part}").exists() for part in ("crt", "key")):
+        front = CertificateAuthority.create(f"atoll-{name}-front-proxy", clock)
+        _write(folder / "front-proxy-ca.crt", front.certificate_pem)
+        _write(folder / "front-proxy-ca.key", front.key_pem)
     _once(folder / "sa.key", new_key_pem)
     _once(folder / "admin.token", lambda: secrets.token_urlsafe(32).encode())
     wanted = sorted({"127.0.0.1", *addresses})
@@ -89,7 +105,8 @@ def make_keys(folder: Path, name: str, addresses: Sequence[str], clock: Clock) -
 
 def _good(folder: Path, addresses: list[str], clock: Clock) -> bool:
     """Whether all is there and the server's certificate, by the note beside it, lasts and has these addresses."""
-    files = ("ca.crt", "ca.key", "apiserver.crt", "apiserver.key", "sa.key", "admin.token")
+    files = ("ca.crt", "ca.key", "apiserver.crt", "apiserver.key", "sa.key", "admin.token",
+             "front-proxy-ca.crt", "front-proxy-ca.key")  # fmt: skip
     if not all((folder / name).exists() for name in files):
         return False
     try:

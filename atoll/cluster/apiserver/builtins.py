@@ -19,7 +19,6 @@ _NOT_ACTED_UPON = {
     "mutatingadmissionpolicybindings.admissionregistration.k8s.io": "admission policies are stored but not enforced",
     "networkpolicies.networking.k8s.io": "network policies are stored but not enforced",
     "ingresses.networking.k8s.io": "ingresses are stored but no controller acts upon them",
-    "apiservices.apiregistration.k8s.io": "API services are stored but requests are not proxied",
     "horizontalpodautoscalers.autoscaling": "autoscalers are stored but no controller acts upon them",
     "resourceclaims.resource.k8s.io": "resource claims are stored but not allocated",
     "resourceclaimtemplates.resource.k8s.io": "resource claims are stored but not allocated",

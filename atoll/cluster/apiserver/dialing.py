@@ -33,6 +33,7 @@ class Target:
     host: str
     port: int
     tls: ssl.SSLContext | None = None
+    server_name: str | None = None  # that the certificate must have, where it is not the host
 
     @property
     def netloc(self) -> str:
@@ -101,14 +102,21 @@ def forwarded_headers(request: HttpRequest) -> list[tuple[str, str]]:
     return [(name, value) for name, value in request.headers.items() if name not in _HOP_BY_HOP]
 
 
+def _line(name: str, value: str) -> str:
+    """Raises Unreachable for what would begin another header."""
+    if "\r" in value or "\n" in value or "\0" in value:
+        raise Unreachable(f"net/http: invalid header field value for {name}")
+    return f"{name}: {value}"
+
+
 async def send(
     target: Target, method: str, path: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
 ) -> Answer:
     """Send a request and read the head of its answer. Raises Unreachable."""
-    connection = await dial(target.host, target.port, ssl_context=target.tls)
+    connection = await dial(target.host, target.port, ssl_context=target.tls, server_name=target.server_name)
     try:
         lines = [f"{method} {path} HTTP/1.1", f"Host: {target.netloc}", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in headers]
+        lines += [_line(name, value) for name, value in headers]
         if body or method in ("POST", "PUT", "PATCH"):
             lines.append(f"Content-Length: {len(body)}")
         await connection.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
@@ -129,14 +137,20 @@ async def send(
         raise
 
 
-async def send_upgrade(target: Target, request: HttpRequest, path: str) -> Answer:
-    """Pass an upgrade request on. With status 101 the connection is the caller's to splice. Raises Unreachable."""
-    connection = await dial(target.host, target.port, ssl_context=target.tls)
+async def send_upgrade(
+    target: Target, request: HttpRequest, path: str, headers: Sequence[tuple[str, str]] = ()
+) -> Answer:
+    """Pass an upgrade request on, with more headers.
+
+    With status 101 the connection is the caller's to splice. Raises Unreachable.
+    """
+    connection = await dial(target.host, target.port, ssl_context=target.tls, server_name=target.server_name)
     try:
         lines = [f"{request.method} {path} HTTP/1.1", f"Host: {target.netloc}"]
         for name, value in request.headers.items():
             if name in _UPGRADE_HEADERS or name not in _HOP_BY_HOP:
                 lines.append(f"{name}: {value}")
+        lines += [_line(name, value) for name, value in headers]
         if request.body or request.method == "POST":
             lines.append(f"Content-Length: {len(request.body)}")
         await connection.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + request.body)

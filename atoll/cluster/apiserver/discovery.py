@@ -23,6 +23,7 @@ AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLi
 _JSON = "application/json"
 CRD_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _SUBRESOURCE_VERBS = ("get", "patch", "update")
+_CUSTOM_PRIORITY = 1000
 _VERSION = re.compile(r"^v(\d+)(?:(alpha|beta)(\d+))?$")
 
 
@@ -33,6 +34,17 @@ class Document:
     body: bytes
     content_type: str = _JSON
     etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A group version that another server answers (APIService). `resources`: as in an APIVersionDiscovery."""
+
+    group: str
+    version: str
+    priority: int  # of the group
+    resources: tuple[dict[str, Any], ...] = ()
+    is_stale: bool = False
 
 
 def version_order(version: str) -> tuple[int, int, int, str]:
@@ -99,7 +111,7 @@ class Discovery:
         self._server_address = server_address
         self._builtin = catalog().groups
         self._custom: list[ApiGroup] = []
-        self._stale: frozenset[tuple[str, str]] = frozenset()
+        self._foreign: tuple[Foreign, ...] = ()
         self._documents: dict[tuple[str, bool], Document | None] = {}
         self.generation = 0
 
@@ -108,10 +120,10 @@ class Discovery:
         """All served groups, the core one first, in the order of /apis."""
         return self._merged
 
-    def set_custom(self, groups: Iterable[ApiGroup], stale: Iterable[tuple[str, str]] = ()) -> None:
-        """Replace the groups of CRDs and API services. `stale`: (group, version) whose server does not answer."""
+    def set_custom(self, groups: Iterable[ApiGroup], foreign: Iterable[Foreign] = ()) -> None:
+        """Replace the groups of CRDs and those of aggregated APIs, which win over CRDs."""
         self._custom = list(groups)
-        self._stale = frozenset(stale)
+        self._foreign = tuple(foreign)
         self._documents.clear()
         self.generation += 1
 
@@ -146,19 +158,38 @@ class Discovery:
             case ["api"]:
                 value = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": self._addresses()}
             case ["apis"]:
-                groups = [_group_document(group) for group in self._merged if group.name]
+                groups = [self._group_document(name, versions) for name, versions in self._names() if name]
                 value = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
             case ["api", version]:
                 value = self._resources("", version)
             case ["apis", name]:
-                group = self._group(name)
-                value = {"kind": "APIGroup", "apiVersion": "v1", **_group_document(group)} if group else None
+                found = next((item for item in self._names() if item[0] == name), None) if name else None
+                if found is not None:
+                    value = {"kind": "APIGroup", "apiVersion": "v1", **self._group_document(*found)}
             case ["apis", name, version]:
                 value = self._resources(name, version)
         return None if value is None else Document(orjson.dumps(value))
 
-    def _group(self, name: str) -> ApiGroup | None:
-        return next((group for group in self._merged if group.name == name), None) if name else None
+    def _names(self) -> list[tuple[str, list[str]]]:
+        """Every group's name and versions, in order: built-in ones, then by priority (CRDs' is 1000) and name."""
+        local = {group.name: [version.version for version in group.versions] for group in self._merged}
+        if not self._foreign:
+            return list(local.items())
+        priorities: dict[str, int] = {}
+        for item in self._foreign:
+            versions = local.setdefault(item.group, [])
+            if item.version not in versions:
+                versions.append(item.version)
+            priorities[item.group] = max(item.priority, priorities.get(item.group, 0))
+        fixed = [group.name for group in self._builtin]
+        rest = [name for name in local if name not in fixed]
+        rest.sort(key=lambda name: (-priorities.get(name, _CUSTOM_PRIORITY), name))
+        return [(name, local[name]) for name in (*fixed, *rest)]
+
+    @staticmethod
+    def _group_document(name: str, versions: list[str]) -> dict[str, Any]:
+        rows = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
+        return {"name": name, "versions": rows, "preferredVersion": rows[0]}
 
     def _addresses(self) -> list[dict[str, str]]:
         return [{"clientCIDR": "0.0.0.0/0", "serverAddress": self._server_address}]
@@ -198,18 +229,24 @@ class Discovery:
 
     def _aggregated(self, *, core: bool) -> Document:
         items = []
-        for group in self._merged:
-            if (group.name == "") is not core:
+        local = {
+            (group.name, version.version): version.resources for group in self._merged for version in group.versions
+        }
+        foreign = {(item.group, item.version): item for item in self._foreign}
+        for name, names in self._names():
+            if (name == "") is not core:
                 continue
-            versions = [
-                {
-                    "version": version.version,
-                    "resources": [_aggregated_resource(item) for item in version.resources],
-                    "freshness": "Stale" if (group.name, version.version) in self._stale else "Current",
-                }
-                for version in group.versions
-            ]
-            items.append({"metadata": {"name": group.name} if group.name else {}, "versions": versions})
+            versions = []
+            for version in names:
+                other = foreign.get((name, version))
+                resources = (
+                    [_aggregated_resource(item) for item in local[name, version]]
+                    if other is None
+                    else list(other.resources)
+                )
+                freshness = "Stale" if other is not None and other.is_stale else "Current"
+                versions.append({"version": version, "resources": resources, "freshness": freshness})
+            items.append({"metadata": {"name": name} if name else {}, "versions": versions})
         body = orjson.dumps(
             {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
         )
@@ -237,11 +274,6 @@ def _wants_aggregated(accept: str) -> bool:
             continue
         return False
     return False
-
-
-def _group_document(group: ApiGroup) -> dict[str, Any]:
-    versions = [{"groupVersion": f"{group.name}/{item.version}", "version": item.version} for item in group.versions]
-    return {"name": group.name, "versions": versions, "preferredVersion": versions[0]}
 
 
 def _resource_rows(item: ApiResource) -> list[dict[str, Any]]:

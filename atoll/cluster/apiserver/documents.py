@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from atoll.cluster.apiserver.discovery import Discovery, Document
+from atoll.cluster.apiserver.aggregation.documents import Told
+from atoll.cluster.apiserver.discovery import Discovery, Document, Foreign
 from atoll.cluster.apiserver.openapi import CustomSchema, OpenApi
 from atoll.kinds.catalog import ApiGroup
 from atoll.wire.messages import HttpRequest, HttpResponse
@@ -21,10 +22,15 @@ class Documents:
         self._v2_protobuf = v2_protobuf
         self._v2: tuple[bytes, bytes] | None = None
 
-    def set_custom(self, groups: Iterable[ApiGroup], schemas: Iterable[CustomSchema]) -> None:
-        """What CRDs serve now."""
-        self.discovery.set_custom(groups)
+    def set_custom(
+        self, groups: Iterable[ApiGroup], schemas: Iterable[CustomSchema], told: Iterable[Told] = ()
+    ) -> None:
+        """What CRDs serve now, and aggregated servers."""
+        told = list(told)
+        self.discovery.set_custom(groups, [_foreign(item) for item in told])
         self.openapi.set_custom(schemas)
+        urls = {item.backend.path.strip("/"): item.openapi_url for item in told if item.openapi_url}
+        self.openapi.set_foreign(urls, [item.openapi_v2 for item in told if item.openapi_v2])
         self._v2 = None
 
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
@@ -49,6 +55,11 @@ class Documents:
         if self._v2 is None or self._v2[0] is not document.body:
             self._v2 = (document.body, self._v2_protobuf(document.body))
         return _answer(request, Document(self._v2[1], f"{_PROTOBUF}.v1.0+protobuf", document.etag))
+
+
+def _foreign(told: Told) -> Foreign:
+    backend = told.backend
+    return Foreign(backend.group, backend.version, backend.group_priority, told.resources, told.is_stale)
 
 
 def _answer(request: HttpRequest, document: Document) -> HttpResponse:

@@ -19,6 +19,7 @@ import orjson
 from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalError, ServerError, UnsupportedMediaType
 from atoll.client.port import APPLY_PATCH
 from atoll.cluster.apiserver import bodies, encode, paths, problems
+from atoll.cluster.apiserver.aggregation.proxy import Proxy
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.audit.auditor import Audited
 from atoll.cluster.apiserver.deadlines import timed_out
@@ -108,6 +109,7 @@ class Translator:
     streaming: Streaming | None = None
     connect: Mapping[tuple[str, str, str], Streaming] = field(default_factory=dict)
     gate: Gate | None = None
+    aggregation: Proxy | None = None
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         context: Context | None = None
@@ -129,7 +131,14 @@ class Translator:
                 await gate.enter(passage)
             if path is None:
                 await self._authorize_path(attributes, audited)
-                response = await self.nonresource(request, user)
+                backend = None if self.aggregation is None else self.aggregation.of_path(request.path)
+                if self.aggregation is not None and backend is not None:
+                    response = await self.aggregation(request, user, backend)
+                else:
+                    response = await self.nonresource(request, user)
+            elif self.aggregation is not None and (backend := self.aggregation.find(path.group, path.version)):
+                await self._authorize_path(attributes, audited)
+                response = await self.aggregation(request, user, backend)
             else:
                 try:
                     asked = self._take_apart(request, path, attributes, audited)
@@ -156,6 +165,8 @@ class Translator:
         """The answer to the GET of one object, which needs no waiting; None for anything else."""
         path = paths.parse(request.path)
         if path is None or not path.name or path.subresource or path.watch or request.method != "GET":
+            return None
+        if self.aggregation is not None and self.aggregation.find(path.group, path.version) is not None:
             return None
         context: Context | None = None
         lane: Lane | None = None

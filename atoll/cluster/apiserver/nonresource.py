@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import orjson
 
+from atoll.cluster.apiserver.aggregation.documents import Told
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.discovery import custom_groups
 from atoll.cluster.apiserver.documents import Documents
@@ -21,13 +23,24 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 Answerer = Callable[[HttpRequest], HttpResponse]
 
 
+class Aggregated(Protocol):
+    """What aggregated servers tell; `generation` moves when that has changed."""
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def told(self) -> Mapping[tuple[str, str], Told]: ...
+
+
 class NonResource:
     """`more`: further paths, by the part that answers them."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._documents = Documents(lambda body: openapi_v2_protobuf(orjson.loads(body)))
-        self._generation = -1
+        self._generation = (-1, -1)
+        self.aggregated: Aggregated | None = None
         self.more: dict[str, Answerer] = {}
         self.health = Health()
 
@@ -49,16 +62,18 @@ class NonResource:
 
     def _follow_custom(self) -> None:
         """The documents show what CRDs serve now."""
-        registry = self._api.registry
-        if registry.generation == self._generation:
+        registry, aggregated = self._api.registry, self.aggregated
+        generation = (registry.generation, -1 if aggregated is None else aggregated.generation)
+        if generation == self._generation:
             return
-        self._generation = registry.generation
+        self._generation = generation
         custom = [served for served in registry if served.custom is not None]
         schemas = [
             CustomSchema(served.entry, served.custom.versions[served.resource.version].given_schema)
             for served in custom
         ]
-        self._documents.set_custom(custom_groups(served.entry for served in custom), schemas)
+        told = [] if aggregated is None else aggregated.told.values()
+        self._documents.set_custom(custom_groups(served.entry for served in custom), schemas, told)
 
     def _root(self) -> HttpResponse:
         found = {"/api", "/api/v1", "/apis", "/apis/", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3"}

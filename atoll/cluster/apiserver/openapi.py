@@ -57,6 +57,14 @@ class OpenApi:
         self._discovery = discovery
         self._custom: dict[tuple[str, str], tuple[CustomSchema, ...]] = {}
         self._documents: dict[str, Document] = {}
+        self._foreign: dict[str, str] = {}
+        self._foreign_v2: tuple[dict[str, Any], ...] = ()
+
+    def set_foreign(self, urls: dict[str, str], documents: Iterable[dict[str, Any]]) -> None:
+        """Of aggregated APIs: "apis/GROUP/VERSION" → where its v3 document is; their parts of the v2 document."""
+        self._foreign, self._foreign_v2 = urls, tuple(documents)
+        for name in ("", "v2"):
+            self._documents.pop(name, None)
 
     def set_custom(self, schemas: Iterable[CustomSchema]) -> None:
         """Replace the served custom kinds; documents of group versions that stay as they were are kept."""
@@ -80,6 +88,8 @@ class OpenApi:
             for group, version in self._versions():
                 path = _path(group, version)
                 url = f"/openapi/v3/{path}?hash={self._hash(group, version)}"
+                paths[path] = {"serverRelativeURL": url}
+            for path, url in self._foreign.items():
                 paths[path] = {"serverRelativeURL": url}
             document = self._documents[""] = Document(orjson.dumps({"paths": paths}))
         return document
@@ -172,6 +182,9 @@ class OpenApi:
             for name in _needed(paths, definitions):
                 if name not in schemas:
                     schemas[name] = orjson.Fragment(bytes_v2(name))
+        for foreign in self._foreign_v2:
+            all_paths |= foreign.get("paths") or {}
+            schemas = {**(foreign.get("definitions") or {}), **schemas}
         return orjson.dumps(
             {
                 "swagger": "2.0",
