@@ -162,12 +162,21 @@ def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source, target)
+        _close_descriptors()
         _supervise(state, fleet)
         code = 0
     except BaseException:
         logging.getLogger("atoll.supervisor").exception("the supervisor ended")
     finally:
         os._exit(code)
+
+
+def _close_descriptors() -> None:
+    """All but the standard ones: who waits for an end of the starting program's pipes must not wait for the fleet."""
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        if descriptor > 2:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def _supervise(state: FleetState, fleet: FleetSpec) -> None:

@@ -3,7 +3,7 @@
 $XDG_STATE_HOME/atoll/fleets/NAME/
   version        the format of this folder
   fleet.json     what was asked for, resolved (ports, networks)
-  supervisor.pid
+  supervisor.pid who supervises, and that one's lock (supervision.py)
   logs/PROCESS.log
   clusters/NAME/ store.db, pki/, nodes/
   hub/           store.db, pki/
@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll.app.supervision import supervisor_of
 from atoll.base.errors import UserError
 
 FORMAT = "1"
@@ -80,15 +81,7 @@ class FleetState:
 
     def supervisor_pid(self) -> int | None:
         """The pid of a live supervisor of this fleet, else None."""
-        try:
-            pid = int(self.pid_file.read_text())
-            os.kill(pid, 0)
-            command = Path(f"/proc/{pid}/cmdline")
-            if command.exists() and b"atoll" not in command.read_bytes():
-                return None
-            return pid
-        except (OSError, ValueError):
-            return None
+        return supervisor_of(self.pid_file)
 
     def remove(self) -> None:
         """Delete all state of the fleet."""

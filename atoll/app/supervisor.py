@@ -21,6 +21,8 @@ import orjson
 from atoll.app import children
 from atoll.app.children import Child, Message
 from atoll.app.state import FleetState
+from atoll.app.supervision import Supervision
+from atoll.base.errors import UserError
 
 log = logging.getLogger("atoll.supervisor")
 _RESTART_FIRST_SECONDS = 0.5
@@ -49,11 +51,15 @@ class Supervisor:
         self._asked: dict[int, tuple[Child, socket.socket]] = {}  # who waits for a child's snapshot
         self._questions = 0
         self._listener: socket.socket | None = None
+        self._not_for_children: list[int] = []
         self._wakeup: socket.socket | None = None
 
     def run(self) -> None:
-        """Until `down` or SIGTERM; every child is gone when it returns."""
-        self._state.pid_file.write_text(f"{os.getpid()}\n")
+        """Until `down` or SIGTERM; every child is gone when it returns. Raises UserError where another supervises."""
+        supervision = Supervision.take(self._state.pid_file)
+        if supervision is None:
+            raise UserError(f"the fleet {self._state.name} is running already", hint="atoll status shows it")
+        self._not_for_children.append(supervision.descriptor)
         self._listen()
         self._catch_signals()
         for name in self._programs:
@@ -63,8 +69,8 @@ class Supervisor:
                 self._step()
         finally:
             self._stop_all()
-            self._state.pid_file.unlink(missing_ok=True)
             self._state.control_socket.unlink(missing_ok=True)
+            supervision.end()
 
     def _listen(self) -> None:
         path = self._state.control_socket
@@ -99,7 +105,7 @@ class Supervisor:
             self._start(name)
 
     def _start(self, name: str) -> None:
-        close = [self._listener.fileno()] if self._listener else []
+        close = [*self._not_for_children, *([self._listener.fileno()] if self._listener else [])]
         close += [child.channel.fileno() for child in self._children.values() if child.channel.fileno() >= 0]
         close += [waiting.fileno() for waiting in (*self._waiting, *(item[1] for item in self._asked.values()))]
         close += [self._selector.fileno()]

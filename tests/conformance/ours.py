@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,20 +30,12 @@ def our_cluster(nodes: int) -> Iterator[Path]:
         name = f"conformance-{os.getpid()}"
         state = fleet_state(name)
         try:
-            # a process of its own: the supervisor inherits no open file of ours, and is known by this command line
-            subprocess.run([sys.executable, __file__, folder, name, str(nodes)], check=True)
+            launch.start(state, _spec(name, nodes), print)
             yield launch.member_kubeconfig(state, NAME)
         finally:
             launch.stop(state, purge=True)
 
 
-def start(folder: str, name: str, nodes: int) -> None:
-    """Start the cluster, whose state is in `folder`."""
-    os.environ["XDG_STATE_HOME"] = folder
+def _spec(name: str, nodes: int) -> FleetSpec:
     spec = ClusterSpec(NAME, process_nodes=nodes, process_nodes_tainted=False)
-    images = tuple(image_roots.catalogue(cache_folder()))
-    launch.start(fleet_state(name), FleetSpec(name, (spec,), hub=False, images=images), print)
-
-
-if __name__ == "__main__":
-    start(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    return FleetSpec(name, (spec,), hub=False, images=tuple(image_roots.catalogue(cache_folder())))

@@ -56,7 +56,7 @@ def cluster_of(shell: Shell, name: str) -> Any:
 
 
 def supervisor(shell: Shell, fleet: str = "tiny") -> int:
-    return int((home_of(shell) / "state/atoll/fleets" / fleet / "supervisor.pid").read_text())
+    return int((home_of(shell) / "state/atoll/fleets" / fleet / "supervisor.pid").read_text().split()[0])
 
 
 def alive(*pids: int) -> list[int]:

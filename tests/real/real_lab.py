@@ -112,7 +112,7 @@ def world(folder: Path) -> Iterator[World]:
 
 def _pid_of(folder: Path) -> int:
     """The cluster's process is the supervisor's only child."""
-    supervisor = int(next(folder.glob("state/atoll/fleets/*/supervisor.pid")).read_text())
+    supervisor = int(next(folder.glob("state/atoll/fleets/*/supervisor.pid")).read_text().split()[0])
     return int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()[0])
 
 
