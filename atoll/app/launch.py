@@ -173,7 +173,7 @@ def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:
 
 def _close_descriptors() -> None:
     """All but the standard ones: who waits for an end of the starting program's pipes must not wait for the fleet."""
-    for descriptor in map(int, os.listdir("/dev/fd")):
+    for descriptor in [int(item.name) for item in Path("/dev/fd").iterdir()]:
         if descriptor > 2:
             with contextlib.suppress(OSError):
                 os.close(descriptor)

@@ -15,6 +15,7 @@ from atoll.app.tasks import Tasks
 from atoll.base.errors import UserError
 from atoll.client import kubeconfig
 from atoll.client.kubeconfig import Access
+from atoll.cluster.apiserver.access.issuer import issuer_pages
 from atoll.cluster.apiserver.audit.auditor import Auditor
 from atoll.cluster.apiserver.gate import Gate
 from atoll.cluster.apiserver.http import Streaming, Translator, http_handler
@@ -31,6 +32,8 @@ def handler_of(assembly: Assembly, streaming: Streaming | None = None) -> Transl
     check_store(assembly.health, assembly.store)
     handler = http_handler(assembly.api, assembly.identify, assembly.authorizer, streaming=streaming)
     handler.nonresource.health = assembly.health
+    if assembly.tokens is not None:
+        handler.nonresource.more.update(issuer_pages(assembly.tokens))
     return handler
 
 
@@ -53,6 +56,8 @@ def guarded_handler(
         gate=Gate(flow.filter, assembly.clock, assembly.metrics, auditor),
     )
     observe_api(assembly, assembly.metrics, store_file)
+    if assembly.tokens is not None:
+        handler.nonresource.more.update(issuer_pages(assembly.tokens))
     handler.nonresource.more.update(debug_pages(assembly, flow))
     handler.nonresource.more["/metrics"] = page(assembly.metrics)
     check_store(assembly.health, assembly.store)

@@ -1,9 +1,9 @@
 """Who supervises a fleet: a lock that the supervisor holds as long as it lives, in the file that names it.
 
-For whoever starts and stops a fleet: the kernel lets the lock go when its holder dies, however it dies, so a pid in the
-file means something only while the lock is held, whatever program it is that supervises (one that embeds Atoll, too).
-The file is `PID` and `START`, a line each; START is the process's start in /proc (0 where there is none), by which a pid
-left over from an earlier supervisor is told from the present one's in the moment between its lock and its writing.
+For whoever starts and stops a fleet: the kernel lets the lock go when its holder dies, however it dies, so a pid in
+the file means something only while the lock is held, whatever program supervises (one that embeds Atoll, too). The file
+is `PID` and `START`, a line each; START is the process's start in /proc (0 where there is none), by which a pid left
+over from an earlier supervisor is told from the present one's in the moment between its lock and its writing.
 The file is never removed but with the fleet's folder: a lock on a removed file would exclude nobody.
 """
 
@@ -19,7 +19,7 @@ _PAUSE_SECONDS = 0.002
 
 
 class Supervision:
-    """The lock of a fleet, held until `end` or the process's death. Its descriptor is for no child: see `descriptor`."""
+    """The lock of a fleet, held until `end` or the process's death; no child may keep its descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor

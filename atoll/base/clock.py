@@ -58,13 +58,17 @@ def rfc3339(wall_seconds: float) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _rfc3339(seconds: int) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339_of(datetime.datetime.fromtimestamp(seconds, datetime.UTC))
 
 
 def rfc3339_micro(wall_seconds: float) -> str:
     """Kubernetes' metav1.MicroTime: six decimals, UTC."""
-    moment = datetime.datetime.fromtimestamp(wall_seconds, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return rfc3339_of(datetime.datetime.fromtimestamp(wall_seconds, datetime.UTC), "microseconds")
+
+
+def rfc3339_of(moment: datetime.datetime, to: str = "seconds") -> str:
+    """A moment in UTC, cut `to` "seconds" or "microseconds"; years have four digits (strftime's %Y may have fewer)."""
+    return moment.replace(tzinfo=None).isoformat(timespec=to) + "Z"
 
 
 def parse_rfc3339(text: str) -> float:

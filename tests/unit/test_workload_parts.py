@@ -1,6 +1,7 @@
 """What the workload controllers share: who goes first, expectations, batches, ownership, revisions, discovery."""
 
 import asyncio
+import json
 from typing import Any
 
 from atoll.base.clock import rfc3339
@@ -182,3 +183,10 @@ def test_legacy_discovery() -> None:
     assert named == ["v1/pods", "v1/nodes", "x.io/v1/bs", "x.io/v2/as"]
     emptied = [item.group_resource for item in deletable_in_namespaces(served)]
     assert emptied == ["pods", "events", "bs.x.io", "as.x.io"]
+
+
+def test_a_revisions_data_is_spelled_as_go_does():
+    template = {"spec": {"containers": [{"name": "c", "image": "i"}]}, "metadata": {"labels": {"b": "1", "a": "2"}}}
+    data = json.dumps(history.revision_data(template), separators=(",", ":"))
+    spec = '"spec":{"containers":[{"image":"i","name":"c"}]}'
+    assert data == '{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"a":"2","b":"1"}},' + spec + '}}}'

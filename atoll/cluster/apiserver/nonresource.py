@@ -78,6 +78,7 @@ class NonResource:
     def _root(self) -> HttpResponse:
         found = {"/api", "/api/v1", "/apis", "/apis/", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3"}
         found |= {"/openapi/v3/", "/readyz", "/version"}
+        found |= {path for path in self.more if not path.startswith("/debug/")}
         for served in self._api.registry:
             resource = served.resource
             if resource.group:

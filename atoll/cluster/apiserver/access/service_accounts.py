@@ -18,7 +18,7 @@ from atoll.cluster.store.port import Key, Store
 
 Object = dict[str, Any]
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-_ALGORITHMS = ["ES256"]
+ALGORITHMS = ["ES256"]
 _CLAIM = "kubernetes.io"
 
 
@@ -58,7 +58,7 @@ class ServiceAccountTokens:
     def jwks(self) -> Object:
         """The public keys, for /openid/v1/jwks."""
         public = self._key.as_dict(private=False)
-        return {"keys": [{**public, "use": "sig", "alg": _ALGORITHMS[0]}]}
+        return {"keys": [{**public, "use": "sig", "alg": ALGORITHMS[0]}]}
 
     def issue(self, account: Object, audiences: list[str], seconds: int, bound: Object | None) -> tuple[str, float]:
         """(token, expiry in wall seconds). `bound`: {"kind", "name", "uid"} of a Pod, Secret or Node, or None."""
@@ -133,7 +133,7 @@ class ServiceAccountTokens:
     def _sign(self, claims: Object) -> str:
         from joserfc import jwt
 
-        return jwt.encode({"alg": _ALGORITHMS[0], "kid": self._key.kid}, claims, self._key)
+        return jwt.encode({"alg": ALGORITHMS[0], "kid": self._key.kid}, claims, self._key)
 
     def _claims(self, token: str) -> Object | None:
         """Signature checked once per token; expiry and bindings each time."""
@@ -144,7 +144,7 @@ class ServiceAccountTokens:
         from joserfc.errors import JoseError
 
         try:
-            claims = jwt.decode(token, self._key, algorithms=_ALGORITHMS).claims
+            claims = jwt.decode(token, self._key, algorithms=ALGORITHMS).claims
         except (JoseError, ValueError):
             return None
         if len(self._verified) >= 4096:

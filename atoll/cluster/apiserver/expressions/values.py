@@ -200,7 +200,7 @@ def parse_timestamp(text: str) -> datetime:
 def timestamp_text(value: datetime) -> str:
     moment = value.astimezone(UTC)
     fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S") + fraction + "Z"
+    return moment.replace(microsecond=0, tzinfo=None).isoformat() + fraction + "Z"
 
 
 _UNITS = {"ns": 1e-3, "us": 1.0, "\u00b5s": 1.0, "\u03bcs": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6, "h": 3600e6}

@@ -15,6 +15,7 @@ from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.client.port import Client
 from atoll.cluster.network.namespaces import NetworkNamespace
+from atoll.cluster.nodes.process.admission import Admission
 from atoll.cluster.nodes.process.cgroups import Group, Hierarchy
 from atoll.cluster.nodes.process.container import Container
 from atoll.cluster.nodes.process.images import Catalogue
@@ -95,6 +96,7 @@ class NodeContext:
     network: PodNetwork
     services: Informer
     allocatable: Mapping[str, str]
+    admission: Admission
     granted: dict[str, Mapping[str, str]] = field(default_factory=dict)  # pod uid → requests
 
     @property

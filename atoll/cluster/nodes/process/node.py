@@ -19,6 +19,7 @@ from atoll.client.port import Client
 from atoll.cluster.network.bridge import ClusterBridge
 from atoll.cluster.nodes.process import machine
 from atoll.cluster.nodes.process.access import KubeletAccess
+from atoll.cluster.nodes.process.admission import Admission
 from atoll.cluster.nodes.process.images import Catalogue
 from atoll.cluster.nodes.process.model import NodeConfig, NodeContext, PodNetwork
 from atoll.cluster.nodes.process.podnetwork import BridgeNetwork, HostNetwork, host_address
@@ -76,6 +77,7 @@ class ProcessNode:
             network=network,
             services=self._services,
             allocatable=self._capacity,
+            admission=Admission(self._capacity),
         )
 
     async def run(self) -> None:

@@ -107,17 +107,20 @@ class PodWorker:
             self._lifecycle.kill_all()
             await self._lifecycle.wait_all()
             self.context.granted.pop(self.uid, None)
+            self.context.admission.leave(self.uid)
             self._detach()
 
     async def _pass(self) -> float | None:
         """One look at everything; seconds until the next one is due."""
         self._check_deadline()
         self._check_sysctls()
+        self._admit()
         if self._finished or self._done_before():
             self._finished = True
             await self._lifecycle.stop_everything(0 if self._facts.failed else None)
             self._facts.terminal = True
             self._facts.sandbox_ready = False
+            self.context.admission.leave(self.uid)  # before others hear that there is room
             self._detach()
             return None if await self._report() else 1.0
         now = self.context.clock.monotonic()
@@ -156,6 +159,16 @@ class PodWorker:
             if refused is not None:
                 self._event("Warning", "SysctlForbidden", refused)
                 self._fail("SysctlForbidden", f"Pod was rejected: {refused}")
+
+    def _admit(self) -> None:
+        if self._finished or self._done_before():
+            self.context.admission.leave(self.uid)
+            return
+        refused = self.context.admission.admit(self.pod)
+        if refused is not None:
+            reason, message = refused
+            self._event("Warning", reason, message)
+            self._fail(reason, f"Pod was rejected: {message}")
 
     def _fail(self, reason: str, message: str) -> None:
         self._facts.failed, self._facts.reason, self._facts.message = True, reason, message
@@ -260,6 +273,7 @@ class PodWorker:
             if anew:
                 self._lifecycle.restart(slot, f"Container {name} resize requires restart")
         self.context.granted[self.uid] = self._requests()
+        self.context.admission.resized(self.pod)
 
     def _known(self, plan: Plan) -> list[Slot]:
         for slot in self.slots.values():
@@ -304,6 +318,7 @@ class PodWorker:
         stopping.result()
         self._facts.terminal = True
         self._facts.sandbox_ready = False
+        self.context.admission.leave(self.uid)
         self._detach()
         await self._remove()
         remove_tree(self.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from atoll.base.errors import AlreadyExists, Conflict, NotFound
 from atoll.client.port import Client
@@ -25,8 +26,15 @@ class History:
 
 
 def revision_data(template: Object) -> Object:
-    """What `kubectl rollout undo` applies as a strategic merge patch."""
-    return {"spec": {"template": {**template, "$patch": "replace"}}}
+    """What `kubectl rollout undo` applies as a strategic merge patch; keys in order: clients compare its bytes."""
+    return {"spec": {"template": _sorted({**template, "$patch": "replace"})}}
+
+
+def _sorted(value: Any) -> Any:
+    """As Go writes a map, all the way down."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def template_of(revision: Object) -> Object:
