@@ -189,4 +189,4 @@ def test_a_revisions_data_is_spelled_as_go_does():
     template = {"spec": {"containers": [{"name": "c", "image": "i"}]}, "metadata": {"labels": {"b": "1", "a": "2"}}}
     data = json.dumps(history.revision_data(template), separators=(",", ":"))
     spec = '"spec":{"containers":[{"image":"i","name":"c"}]}'
-    assert data == '{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"a":"2","b":"1"}},' + spec + '}}}'
+    assert data == '{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"a":"2","b":"1"}},' + spec + "}}}"
