@@ -68,6 +68,9 @@ class Assembly:
     authorizer: AuthorizerChain
     authenticator: Authenticator
     tokens: ServiceAccountTokens | None
+    node_authorizer: NodeAuthorizer
+    rbac: RbacAuthorizer
+    reviews: Reviews
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
 
@@ -95,14 +98,17 @@ class Assembly:
 def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) -> Assembly:
     """Wire an API over `store`; call `bootstrap` next."""
     rbac = RbacAuthorizer(store)
-    authorizer = AuthorizerChain([NodeAuthorizer(store), rbac])
+    node_authorizer = NodeAuthorizer(store)
+    authorizer = AuthorizerChain([node_authorizer, rbac])
     tokens = None
     if options.signing_key is not None:
         tokens = ServiceAccountTokens(options.signing_key, store, clock, chance.stream("tokens"))
     kinds: list[TokenAuthenticator] = [StaticTokens(options.static_tokens)]
     if tokens is not None:
         kinds.append(AccountTokens(tokens))
-    authenticator = Authenticator(TokenChain(kinds), clock, client_ca_pem=options.client_ca_pem)
+    authenticator = Authenticator(
+        TokenChain(kinds, [tokens.issuer] if tokens is not None else []), clock, client_ca_pem=options.client_ca_pem
+    )
     reviews = Reviews(authorizer, rbac, authenticator, tokens, store, clock)
     registry = builtin_registry()
     admission = default_chain(
@@ -122,7 +128,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     api = Api(store=store, clock=clock, chance=chance, registry=registry, hooks=hooks)
     install(api)
     api.overlay(components.RESOURCE, components.Components())
-    return Assembly(api, store, clock, chance, authorizer, authenticator, tokens)
+    return Assembly(api, store, clock, chance, authorizer, authenticator, tokens, node_authorizer, rbac, reviews)
 
 
 def default_storage_class() -> Object:

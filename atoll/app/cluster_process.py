@@ -48,6 +48,10 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys, outbound))
         await bootstrap(assembly, [trust(keys), *([] if spec.api_only else [default_storage_class()])])
         await renew_trust(assembly, keys)
+        if spec.access.any:
+            from atoll.app.access import configure_access
+
+            await configure_access(stack, assembly, spec.access)
         tasks = Tasks()
         stack.push_async_callback(tasks.stop)
         auditor = None

@@ -24,6 +24,7 @@ import yaml
 
 from atoll.app.fleetspec import (
     CLUSTER_NAME,
+    AccessFiles,
     AuditSpec,
     ClusterSpec,
     FleetSpec,
@@ -210,6 +211,7 @@ class _Reader:
                 "serviceCIDR": self.cidr,
                 "port": self.port,
                 "audit": self.audit,
+                "apiServer": self.api_server,
             },
         )
         if "name" not in found:
@@ -226,6 +228,7 @@ class _Reader:
             pod_cidr=found.get("podCIDR", ""),
             service_cidr=found.get("serviceCIDR", ""),
             port=found.get("port", 0),
+            access=found.get("apiServer") or AccessFiles(),
             audit=found.get("audit"),
         )
 
@@ -250,6 +253,38 @@ class _Reader:
             found.get("maxBackups", 10),
             found.get("maxAgeDays", 0),
         )
+
+    def api_server(self, node: yaml.Node, key: str) -> AccessFiles:
+        """Files that configure access; see docs/access.md."""
+        hook: dict[str, Callable[[yaml.Node, str], Any]] = {
+            "config": self.file,
+            "version": self.text,
+            "cacheTTL": self.text,
+        }
+        found = self.mapping(
+            node,
+            key,
+            {
+                "authenticationConfig": self.file,
+                "authorizationConfig": self.file,
+                "authenticationTokenWebhook": lambda n, k: self.mapping(n, k, hook),
+            },
+        )
+        webhook = found.get("authenticationTokenWebhook") or {}
+        return AccessFiles(
+            found.get("authenticationConfig", ""),
+            found.get("authorizationConfig", ""),
+            webhook.get("config", ""),
+            webhook.get("version", "v1"),
+            webhook.get("cacheTTL", "2m"),
+        )
+
+    def file(self, node: yaml.Node, key: str) -> str:
+        """A path, from the fleet file's own folder."""
+        path = Path(self._source).parent / self.text(node, key)
+        if not path.is_file():
+            raise self.fail(node, key, f"there is no file {path}")
+        return str(path.resolve())
 
     def nodes(self, node: yaml.Node, key: str) -> dict[str, Any]:
         def simulated(value: yaml.Node, path: str) -> list[NodeGroup]:

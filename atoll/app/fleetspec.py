@@ -42,6 +42,21 @@ class AuditSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessFiles:
+    """What kube-apiserver's flags of the same meaning name: paths of files ("" = none)."""
+
+    authentication: str = ""  # AuthenticationConfiguration
+    authorization: str = ""  # AuthorizationConfiguration
+    token_webhook: str = ""  # a kubeconfig
+    token_webhook_version: str = "v1"
+    token_webhook_cache_ttl: str = "2m"
+
+    @property
+    def any(self) -> bool:
+        return bool(self.authentication or self.authorization or self.token_webhook)
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """One member cluster."""
 
@@ -57,6 +72,7 @@ class ClusterSpec:
     service_cidr: str = ""
     port: int = 0
     api_only: bool = False
+    access: AccessFiles = AccessFiles()
     nodes_of: str = ""  # the cluster after which the nodes are named, where it is another's restored state
 
     audit: AuditSpec | None = None

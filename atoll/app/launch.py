@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.app.control import answers, ask, ask_one
-from atoll.app.fleetspec import AuditSpec, ClusterSpec, FleetSpec, NodeGroup
+from atoll.app.fleetspec import AccessFiles, AuditSpec, ClusterSpec, FleetSpec, NodeGroup
 from atoll.app.networks import choose_networks
 from atoll.app.state import FleetState, fleet_state
 from atoll.base.errors import UserError
@@ -52,11 +52,12 @@ def read_fleet(state: FleetState) -> FleetSpec:
 
 def cluster_of(item: Message) -> ClusterSpec:
     """What `asdict` made of a cluster's spec. Raises TypeError, KeyError."""
-    rest = {name: value for name, value in item.items() if name not in ("simulated", "audit")}
+    rest = {name: value for name, value in item.items() if name not in ("simulated", "access", "audit")}
     audit = item.get("audit")
     return ClusterSpec(
         **rest,
         simulated=tuple(NodeGroup(**group) for group in item["simulated"]),
+        access=AccessFiles(**item.get("access", {})),
         audit=AuditSpec(**audit) if audit else None,
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,10 +13,27 @@ from atoll.base.errors import UserError
 from atoll.cli.output import Progress, output_option, structured, table
 
 if TYPE_CHECKING:
-    from atoll.app.fleetspec import AuditSpec, FleetSpec
+    from atoll.app.fleetspec import AccessFiles, AuditSpec, FleetSpec
     from atoll.app.state import FleetState
 
 _PREFIX = "cluster-"
+
+
+def _file_option(name: str, text: str) -> Callable[[Any], Any]:
+    kind = click.Path(exists=True, dir_okay=False, resolve_path=True)
+    return click.option(name, type=kind, help=text)
+
+
+def _access_files(given: dict[str, Any]) -> AccessFiles:
+    from atoll.app.fleetspec import AccessFiles
+
+    return AccessFiles(
+        given["authentication_config"] or "",
+        given["authorization_config"] or "",
+        given["authentication_token_webhook_config_file"] or "",
+        given["authentication_token_webhook_version"],
+        given["authentication_token_webhook_cache_ttl"],
+    )
 
 
 @click.group()
@@ -37,6 +55,11 @@ def cluster() -> None:
 @click.option("--nodes", default=2, show_default=True, help="Process nodes.")
 @click.option("--simulated", default=0, show_default=True, help="Simulated nodes.")
 @click.option("--port", default=0, help="The API server's port; any free one by default.")
+@_file_option("--authentication-config", "A file of kind AuthenticationConfiguration: OIDC issuers, anonymous access.")
+@_file_option("--authorization-config", "A file of kind AuthorizationConfiguration: authorizers, in their order.")
+@_file_option("--authentication-token-webhook-config-file", "A kubeconfig of a webhook that knows bearer tokens.")
+@click.option("--authentication-token-webhook-version", default="v1", show_default=True, help="Of its TokenReview.")
+@click.option("--authentication-token-webhook-cache-ttl", default="2m", show_default=True, help="Of its answers.")
 @click.option("--audit-policy", type=click.Path(path_type=Path), help="Keep an audit log as this Policy says.")
 @click.option(
     "--audit-log", type=click.Path(path_type=Path), help="Where; audit.log in the cluster's state by default."
@@ -50,6 +73,7 @@ def create(
     port: int,
     audit_policy: Path | None,
     audit_log: Path | None,
+    **access: Any,
 ) -> None:
     """Create the cluster NAME.
 
@@ -75,6 +99,7 @@ def create(
         port=port,
         api_only=api_only,
         audit=_audit(audit_policy, audit_log),
+        access=_access_files(access),
     )
     fleet = fleetspec.FleetSpec(state.name, (spec,), hub=False)
     progress = Progress()

@@ -34,6 +34,7 @@ from atoll.base.clock import SystemClock
 from atoll.wire.ca import CertificateAuthority, Certified
 
 SERVICE_RANGE = "10.96.0.0/16"
+_MODES = "--authorization-mode=Node,RBAC"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
@@ -242,7 +243,7 @@ def _start_etcd_and_apiserver(plane: ControlPlane, arguments: Sequence[str], dur
         f"--service-account-key-file={folder / 'sa.key'}",
         f"--service-account-signing-key-file={folder / 'sa.key'}",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
-        "--authorization-mode=Node,RBAC",
+        *(() if any(item.startswith("--authorization-config") for item in arguments) else (_MODES,)),
         "--allow-privileged=true",
         f"--cert-dir={folder / 'run'}",
         *arguments,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
@@ -31,12 +32,18 @@ class Known:
 
 
 class TokenAuthenticator(Protocol):
+    @property
+    def agnostic(self) -> bool:
+        """It knows nothing of audiences: its tokens are for the API server itself."""
+
     def authenticate(self, token: str, audiences: Sequence[str]) -> Known | None:
         """None: not a token of this kind. Raises TokenRefused, MustWait. No audiences: the API server's own."""
 
 
 class StaticTokens:
     """Tokens that are known as they are, e.g. the administrator's."""
+
+    agnostic = True
 
     def __init__(self, tokens: Mapping[str, User]) -> None:
         self._users = [(token.encode(), user) for token, user in tokens.items()]
@@ -52,6 +59,8 @@ class StaticTokens:
 class AccountTokens:
     """Service accounts' tokens."""
 
+    agnostic = False
+
     def __init__(self, tokens: ServiceAccountTokens) -> None:
         self._tokens = tokens
 
@@ -61,46 +70,64 @@ class AccountTokens:
 
 
 class TokenChain:
-    """All of them in upstream's order. Raises TokenRefused with every reason where none lets the token in."""
+    """All of them in upstream's order; `authenticators` may be exchanged while it runs (a file that was changed)."""
 
-    def __init__(self, authenticators: Sequence[TokenAuthenticator]) -> None:
-        self.authenticators = list(authenticators)
+    def __init__(self, authenticators: Sequence[TokenAuthenticator], own_audiences: Sequence[str] = ()) -> None:
+        self.authenticators = tuple(authenticators)
+        self._own_audiences = tuple(own_audiences)
 
     def authenticate(self, token: str, audiences: Sequence[str] = ()) -> Known:
-        """Raises TokenRefused, MustWait."""
+        """No audiences: any of the API server's own. Raises TokenRefused with every reason, MustWait."""
         why: list[str] = []
-        for index, authenticator in enumerate(self.authenticators):
+        authenticators = self._asked(audiences)
+        for index, authenticator in enumerate(authenticators):
             try:
                 known = authenticator.authenticate(token, audiences)
             except TokenRefused as refused:
                 why.append(str(refused))
                 continue
             except MustWait as waiting:
-                raise self._waiting(waiting, index, token, audiences, why) from None
+                rest = authenticators[index:]
+                raise MustWait(partial(self._finish, waiting, rest, token, audiences, why)) from None
             if known is not None:
-                return _in_group(known)
+                return self._settled(authenticator, known, audiences)
         raise TokenRefused(_all(why))
 
-    def _waiting(self, first: MustWait, index: int, token: str, audiences: Sequence[str], why: list[str]) -> MustWait:
-        async def finish() -> Known:
-            waiting: MustWait | None = first
-            for authenticator in self.authenticators[index:]:
+    def _asked(self, audiences: Sequence[str]) -> tuple[TokenAuthenticator, ...]:
+        if not audiences or not set(audiences).isdisjoint(self._own_audiences):
+            return self.authenticators
+        return tuple(item for item in self.authenticators if not item.agnostic)
+
+    def _settled(self, authenticator: TokenAuthenticator, known: Known, audiences: Sequence[str]) -> Known:
+        """Whoever is known is in the group of the authenticated."""
+        user, matching = known.user, known.audiences
+        if authenticator.agnostic:
+            matching = tuple(item for item in audiences if item in self._own_audiences)
+        if AUTHENTICATED not in user.groups and user.name != ANONYMOUS.name:
+            user = User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
+        return known if user is known.user and matching == known.audiences else Known(user, matching)
+
+    async def _finish(
+        self,
+        waiting: MustWait,
+        rest: Sequence[TokenAuthenticator],
+        token: str,
+        audiences: Sequence[str],
+        why: list[str],
+    ) -> Known:
+        known = await _finished(waiting, why)
+        for index, authenticator in enumerate(rest):
+            if index:
                 try:
-                    if waiting is None:
-                        known = authenticator.authenticate(token, audiences)
-                    else:
-                        known = await waiting.finish()
+                    known = authenticator.authenticate(token, audiences)
                 except TokenRefused as refused:
                     why.append(str(refused))
                     known = None
                 except MustWait as another:
                     known = await _finished(another, why)
-                waiting = None
-                if known is not None:
-                    return _in_group(known)
-            raise TokenRefused(_all(why))
-
-        return MustWait(finish)
+            if known is not None:
+                return self._settled(authenticator, known, audiences)
+        raise TokenRefused(_all(why))
 
 
 async def _finished(waiting: MustWait, why: list[str]) -> Known | None:
@@ -116,11 +143,3 @@ def _all(why: Sequence[str]) -> str:
     """Every reason, as upstream joins them."""
     texts = list(dict.fromkeys(("invalid bearer token", *why)))
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-
-
-def _in_group(known: Known) -> Known:
-    """Whoever is known is in the group of the authenticated."""
-    user = known.user
-    if AUTHENTICATED in user.groups or user.name == ANONYMOUS.name:
-        return known
-    return Known(User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra), known.audiences)
