@@ -4,7 +4,6 @@ tokens and requests get the same answers, and the same mistakes are told in the 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import ssl
 import sys
