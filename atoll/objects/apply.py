@@ -121,7 +121,7 @@ def _apply(
     applied = of_value(config, schema.node)
     if schema.reset:
         applied = without(applied, schema.reset)
-    managed[identity] = Entry(applied, schema.api_version, last.time if last else None)
+    managed[identity] = Entry(fields_of.in_order(applied), schema.api_version, last.time if last else None)
     if last is not None and last.fields:
         merged = _prune(merged, managed, schema, last)
     own = schema.compare(live, merged, schema.api_version) or ({}, {})

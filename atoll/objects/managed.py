@@ -107,14 +107,23 @@ class Schema:
         del rest["spec"]
         changed, removed = self.compare(nothing, rest, self.api_version) or ({}, {})
         more, less = _spec_fields(self.node, self.typed, encoded)
-        return {**changed, **more}, {**removed, **less}
+        return dict(sorted({**in_order(changed), **more}.items())), {**removed, **less}
 
 
 @functools.lru_cache(maxsize=256)
 def _spec_fields(node: SchemaNode, typed: bool, encoded: bytes) -> tuple[FieldSet, FieldSet]:
     """What compare says of an object that has only this spec."""
     empty = _zero(node) if typed else {}
-    return compare({"spec": empty["spec"]} if "spec" in empty else {}, {"spec": orjson.loads(encoded)}, node)
+    changed, removed = compare(
+        {"spec": empty["spec"]} if "spec" in empty else {}, {"spec": orjson.loads(encoded)}, node
+    )
+    return in_order(changed), removed
+
+
+def in_order(fields: FieldSet) -> FieldSet:
+    """The set with its keys sorted, as it is served: to clients it is bytes that they compare."""
+    found: FieldSet = orjson.loads(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
+    return found
 
 
 @functools.lru_cache(maxsize=256)
@@ -211,6 +220,8 @@ def update(old: Object | None, new: Object, schema: Schema, *, manager: str, now
     if changed:
         own = managed.get(identity)
         fields = changed if own is None else union(own.fields, changed)
+        if old is not None:
+            fields = in_order(fields)
         managed[identity] = Entry(fields, schema.api_version, now)
         _cap(managed)
     set_entries(new, managed)

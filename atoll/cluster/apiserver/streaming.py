@@ -6,6 +6,7 @@ server could stand here. A simulated node has no such port: the answer says so.
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -24,9 +25,13 @@ from atoll.kinds.builtin import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from atoll.kinds.resource import Resource
 from atoll.wire.connection import splice
 from atoll.wire.messages import Connection, HttpRequest, HttpResponse
+from atoll.wire.websocket import WebSocket
+from atoll.wire.websocket import is_upgrade as is_websocket
+from atoll.wire.websocket import upgrade as websocket_upgrade
 
 Object = dict[str, Any]
 Query = dict[str, list[str]]
+_LOG_BINARY, _LOG_BASE64 = "binary.k8s.io", "base64.binary.k8s.io"
 _KWOK_ANNOTATION = "kwok.x-k8s.io/node"
 _LOG_PARAMETERS = (
     "follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream",
@@ -53,7 +58,7 @@ class Streamer:
             return await self._proxy(request, path)
         pod = self._get(PODS, path.name, path.namespace)
         if path.subresource == "log":
-            return await self._log(pod, query)
+            return await self._log(request, pod, query)
         if path.subresource == "portforward":
             return await self._port_forward(request, pod, query)
         return await self._command(request, pod, path.subresource, query)
@@ -87,7 +92,7 @@ class Streamer:
                 return Target(addresses[kind], port, self._tls)
         raise ServerError(f"no preferred addresses found for node {node['metadata']['name']}")
 
-    async def _log(self, pod: Object, query: Query) -> HttpResponse:
+    async def _log(self, request: HttpRequest, pod: Object, query: Query) -> HttpResponse:
         metadata = pod["metadata"]
         container = _container(pod, query, "log")
         _check_log_options(query, metadata["name"])
@@ -103,6 +108,8 @@ class Streamer:
         answer = await send(self._node_target(node), "GET", where + (f"?{urlencode(kept)}" if kept else ""))
         if answer.status != 200:
             raise await _refused(answer)
+        if is_websocket(request):
+            return _log_by_websocket(request, answer)
         return HttpResponse(200, [("Content-Type", "text/plain")], stream=answer.body())
 
     async def _command(self, request: HttpRequest, pod: Object, kind: str, query: Query) -> HttpResponse:
@@ -273,6 +280,17 @@ async def _refused(answer: Answer) -> ApiError:
 
 def _unreachable(error: Unreachable) -> ApiError:
     return ServerError(f"Internal error occurred: error dialing backend: {error}")
+
+
+def _log_by_websocket(request: HttpRequest, answer: Answer) -> HttpResponse:
+    """One message a chunk: bytes, or base64 where the client asks for that (apiserver's wsstream)."""
+
+    async def serve(socket: WebSocket) -> None:
+        async for chunk in answer.body():
+            encoded = socket.subprotocol == _LOG_BASE64
+            await socket.send(base64.b64encode(chunk).decode() if encoded else chunk)
+
+    return websocket_upgrade(request, ("", _LOG_BINARY, _LOG_BASE64), serve)
 
 
 async def _body(answer: Answer) -> AsyncIterator[bytes]:

@@ -72,6 +72,7 @@ class ContainerLifecycle:
         if slot.running and slot.kind != "init" and slot.operation is None:
             slot.crash_delay = slot.retry_at = 0.0
             slot.state.restart = True
+            slot.replaced_at = self._context.clock.monotonic()
             slot.operation = self._task(self._stop_alone(slot, because, None), f"stop-{slot.name}")
 
     def _backoff_left(self, slot: Slot) -> float:
@@ -122,6 +123,7 @@ class ContainerLifecycle:
             self._worker.wake()
 
     def _not_made(self, slot: Slot, reason: str, message: str) -> None:
+        slot.replaced_at = None
         slot.state.waiting = (reason, message)
         slot.retry_at = self._context.clock.monotonic() + _MAKE_AGAIN_SECONDS
         self._worker.event(slot, "Warning", "Failed", f"Error: {message}")
@@ -216,6 +218,7 @@ class ContainerLifecycle:
     def _probe_events(self, slot: Slot) -> ProbeEvents:
         def started() -> None:
             slot.state.started = True
+            slot.replaced_at = None
             self._worker.wake()
 
         def ready(value: bool) -> None:

@@ -36,6 +36,7 @@ Object = dict[str, Any]
 log = logging.getLogger(__name__)
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
 _RESIZE_AGAIN_SECONDS = 3.0
+_REPLACING_SECONDS = 2.0
 _FIELDS = {"app": "containers", "ephemeral": "ephemeralContainers"}
 
 
@@ -350,10 +351,18 @@ class PodWorker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), min(0.2 * 2**failures, 10.0))
 
+    def _replacing(self) -> bool:
+        """A container is being replaced by its successor: its pod need not be shown as unready meanwhile."""
+        now = self.context.clock.monotonic()
+        begun = [slot.replaced_at for slot in self.slots.values() if slot.replaced_at is not None]
+        return bool(begun) and not self.terminating and now - min(begun) < _REPLACING_SECONDS
+
     async def _report(self) -> bool:
         """Write the status where it differs from what was written last. False: try again."""
         if self._gone:
             return True
+        if self._replacing():
+            return False
         old = dict(self.pod.get("status") or {})
         if self._sent:
             foreign = [item for item in old.get("conditions") or [] if item["type"] not in OWNED_CONDITIONS]
