@@ -245,11 +245,15 @@ def test_who_waits_for_a_seat_waits_a_quarter_of_its_time() -> None:
         ]
         await asyncio.sleep(0)
         started = asyncio.get_running_loop().time()
-        assert (await server.ask("POST", f"{CONFIG_MAPS}?timeout=20s", config_map("b"))).status == 429
+        waiting = asyncio.create_task(server.ask("POST", f"{CONFIG_MAPS}?timeout=20s", config_map("b")))
+        await asyncio.sleep(0)
+        shown = dump_requests(server.flow.levels, True, 0.0).splitlines()
+        assert len(shown) == 2
+        assert [cell.strip() for cell in shown[1].split(",")][-2:] == ["configmaps", ""]
+        assert (await waiting).status == 429
         assert asyncio.get_running_loop().time() - started == pytest.approx(5.0)
         lane = next(line for line in dump_levels(server.flow.levels).splitlines() if line.startswith("global-default"))
         assert lane.split(",")[5].strip() == "2"
-        assert "configmaps" in dump_requests(server.flow.levels, True, 0.0)
         await asyncio.gather(*holding)
 
     serving(scenario, server_limit=20)

@@ -27,14 +27,16 @@ _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
 class Passage:
     """One request on its way."""
 
-    __slots__ = ("asked", "audited", "path", "request", "seat", "started", "task")
+    __slots__ = ("asked", "audited", "lane", "path", "request", "seat", "seconds", "started", "task")
 
     def __init__(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> None:
         self.request = request
         self.path = path
         self.asked = asked
         self.started = started
+        self.lane: Lane | None = None  # of a seat that was free when it came
         self.seat: Seat | None = None
+        self.seconds = MOST_SECONDS  # that it may take
         self.task: Task | None = None
         self.audited: Audited | None = None
 
@@ -66,10 +68,18 @@ class Gate:
         return response
 
     def arrive(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> Passage:
-        self._metrics.begin(asked)
+        """Raises BadRequest (a `timeout` that is none)."""
+        long_running = is_long_running(asked.verb, asked.subresource)
+        seconds = MOST_SECONDS if long_running else allotted_seconds(request.query)
         passage = Passage(request, path, asked, started)
+        self._metrics.begin(asked)
         if self._auditor is not None:
             passage.audited = self._auditor.begin(request, asked)
+        if not long_running:
+            passage.seconds = seconds
+            passage.task = self._deadlines.begin(seconds)
+        if not long_running or asked.verb == "watch":
+            passage.lane = self._flow.enter_lightly(asked, request.query)
         return passage
 
     def unauthenticated(self, request: HttpRequest, asked: Attributes, response: HttpResponse) -> None:
@@ -78,15 +88,15 @@ class Gate:
             self._auditor.unauthenticated(request, asked, response)
 
     async def enter(self, passage: Passage) -> None:
-        """Raises TooManyRequests, BadRequest (a `timeout` that is none)."""
-        asked, query = passage.asked, passage.request.query
-        if is_long_running(asked.verb, asked.subresource):
-            if asked.verb == "watch":
-                passage.seat = await self._flow.enter(asked, query, MOST_SECONDS)
+        """Wait for a seat, where there was none when it came. Raises TooManyRequests."""
+        asked = passage.asked
+        if passage.task is not None:
+            seconds = passage.seconds / _WAITING_SHARE
+        elif asked.verb == "watch":
+            seconds = MOST_SECONDS
+        else:
             return
-        seconds = allotted_seconds(query)
-        passage.task = self._deadlines.begin(seconds)
-        passage.seat = await self._flow.enter(asked, query, seconds / _WAITING_SHARE)
+        passage.seat = await self._flow.enter(asked, passage.request.query, seconds)
 
     def is_late(self, passage: Passage) -> bool:
         """The request's task was cancelled: whether because its time is up. Else it is given up here."""
@@ -102,9 +112,9 @@ class Gate:
         """The answer as it goes out. `panicked`: the server failed at the request."""
         asked, status = passage.asked, response.status
         self._metrics.end(asked)
-        seat = passage.seat
-        if seat is not None:
-            response.headers.extend(seat.flow.lane.headers)
+        lane = passage.lane if passage.seat is None else passage.seat.flow.lane
+        if lane is not None:
+            response.headers.extend(lane.headers)
         staying = response.stream is not None or response.upgrade is not None
         if self._auditor is not None and passage.audited is not None:
             self._audit(self._auditor, passage.audited, response, staying, panicked)
@@ -149,11 +159,20 @@ class Gate:
 
         if response.upgrade is not None:
             response.upgrade = _until_ended(response.upgrade, ended)
-        elif response.stream is not None and passage.seat is not None and passage.asked.verb == "watch":
-            response.stream = self._flow.watching(passage.asked, passage.seat, response.stream, ended)
-            passage.seat = None
+        elif response.stream is not None and passage.asked.verb == "watch":
+            response.stream = self._flow.watching(passage.asked, self._giving_back(passage), response.stream, ended)
         elif response.stream is not None:
             response.stream = _Ending(response.stream, ended)
+
+    def _giving_back(self, passage: Passage) -> Callable[[], None]:
+        """The watch's seat goes with its stream."""
+        lane, seat, flow = passage.lane, passage.seat, self._flow
+        passage.lane = passage.seat = None
+        if seat is not None:
+            return lambda: flow.leave(seat)
+        if lane is None:
+            return _nothing
+        return lambda: flow.leave_lightly(lane, self.now() - passage.started)
 
     def _observe(self, passage: Passage, status: int, size: int) -> None:
         seconds = self.now() - passage.started
@@ -164,6 +183,12 @@ class Gate:
             self._deadlines.end(passage.task)
         if passage.seat is not None:
             self._flow.leave(passage.seat)
+        elif passage.lane is not None:
+            self._flow.leave_lightly(passage.lane, self.now() - passage.started)
+
+
+def _nothing() -> None:
+    return None
 
 
 Upgrade = Callable[[Connection], Awaitable[None]]

@@ -128,7 +128,8 @@ class Translator:
             if gate is not None:
                 passage = gate.arrive(request, path, attributes, started)
                 audited = passage.audited
-                await gate.enter(passage)
+                if passage.lane is None:
+                    await gate.enter(passage)
             if path is None:
                 await self._authorize_path(attributes, audited)
                 backend = None if self.aggregation is None else self.aggregation.of_path(request.path)

@@ -31,7 +31,8 @@ def dump_levels(levels: Levels) -> str:
         active = sum(1 for queue in queues.queues if queue.waiting)
         rows.append((
             name, str(active), _truth(queues.idle), _truth(state.quiescing), str(queues.waiting),
-            str(queues.executing), str(queues.dispatched), str(queues.rejected), "0", str(queues.cancelled),
+            str(queues.executing + queues.light), str(queues.dispatched), str(queues.rejected), "0",
+            str(queues.cancelled),
         ))  # fmt: skip
     return _table(rows)
 

@@ -64,32 +64,58 @@ class Filter:
         self._clock = clock
         self._stored = stored
         self._leaving: list[Seat] = []
-        self._turn: list[Lane] = []
+        self._turn: list[QueueSet] = []
 
     def at_once(self, asked: Attributes) -> Lane | None:
         """A seat for what is answered here and now (the GET of one object); None: it must `enter`."""
         lane = self.levels.flow(asked).lane
         queues = lane.state.queues
-        if queues.queuing.queues >= 0:
-            if queues.waiting or queues.seats_in_use >= queues.limit:
-                return None
-            queues.seats_in_use += 1
-            turn = self._turn
-            turn.append(lane)
-            if len(turn) == 1:
-                asyncio.get_running_loop().call_soon(self._end_turn)
+        if queues.queuing.queues >= 0 and (queues.waiting or queues.seats_in_use >= queues.limit):
+            return None
+        queues.seats_in_use += 1
+        queues.leaving += 1
+        if not queues.touched:
+            self._touch(queues)
         lane.at_once += 1
         return lane
+
+    def enter_lightly(self, asked: Attributes, query: str) -> Lane | None:
+        """A seat for a request of one seat, where one is free and nobody waits; give it back by `leave_lightly`."""
+        lane = self.levels.flow(asked).lane
+        queues = lane.state.queues
+        if queues.queuing.queues >= 0 and (queues.waiting or queues.seats_in_use >= queues.limit):
+            return None
+        if asked.verb != "get" and self._work(asked, query, lane) is not ONE:
+            return None
+        queues.seats_in_use += 1
+        queues.light += 1
+        if not queues.touched:
+            self._touch(queues)
+        lane.light += 1
+        lane.light_executing += 1
+        return lane
+
+    def leave_lightly(self, lane: Lane, seconds: float) -> None:
+        """The request is answered, that long after it came."""
+        queues = lane.state.queues
+        queues.light -= 1
+        queues.leaving += 1
+        if not queues.touched:
+            self._touch(queues)
+        lane.light_executing -= 1
+        lane.execution.observe(seconds)
+
+    def _touch(self, queues: QueueSet) -> None:
+        queues.touched = True
+        self._turn.append(queues)
+        if len(self._turn) == 1:
+            asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         turn, self._turn = self._turn, []
         now = self._clock.monotonic()
-        seats: dict[QueueSet, int] = {}
-        for lane in turn:
-            queues = lane.state.queues
-            seats[queues] = seats.get(queues, 0) + 1
-        for queues, count in seats.items():
-            queues.give_back(now, count)
+        for queues in turn:
+            queues.end_turn(now)
 
     async def enter(self, asked: Attributes, query: str, wait_seconds: float) -> Seat:
         """Wait for a seat. Raises TooManyRequests."""
@@ -159,7 +185,7 @@ class Filter:
             request, lane = seat.request, seat.flow.lane
             lane.executing -= 1
             lane.executing_seats -= request.work.seats
-            self.observer.executed(lane, now - seat.started)
+            lane.execution.observe(now - seat.started)
             extra = lane.state.queues.finish(now, request)
             if extra > 0:
                 loop = asyncio.get_running_loop()
@@ -169,10 +195,14 @@ class Filter:
         lane.state.queues.release(self._clock.monotonic(), request)
 
     def watching(
-        self, asked: Attributes, seat: Seat, stream: AsyncIterator[bytes], ended: Callable[[], None] | None = None
+        self,
+        asked: Attributes,
+        begun: Callable[[], None],
+        stream: AsyncIterator[bytes],
+        ended: Callable[[], None] | None = None,
     ) -> AsyncIterator[bytes]:
-        """The watch's stream, which gives the seat back once its initial events are made; counted till it ends."""
-        return _Watching(self, asked, seat, stream, ended)
+        """The watch's stream, which calls `begun` as its initial events are made; counted till it ends."""
+        return _Watching(self, asked, begun, stream, ended)
 
     def _refused(self, lane: Lane, reason: str, waited: float) -> TooManyRequests:
         self.observer.refused(lane, reason, waited)
@@ -208,13 +238,13 @@ class _Watching:
         self,
         owner: Filter,
         asked: Attributes,
-        seat: Seat,
+        begun: Callable[[], None],
         stream: AsyncIterator[bytes],
         ended: Callable[[], None] | None,
     ) -> None:
         self._owner = owner
         self._ended = ended
-        self._seat = seat
+        self._begun: Callable[[], None] | None = begun
         self._stream = stream
         indexed = asked.resource == "pods" and not asked.group and "spec.nodeName=" in asked.field_selector
         self._counted = None if indexed else owner.watches.add(asked.group, asked.resource, asked.namespace, asked.name)
@@ -223,12 +253,17 @@ class _Watching:
         return self
 
     def __anext__(self) -> Awaitable[bytes]:
-        if not self._seat.left:
-            self._owner.leave(self._seat)
+        if self._begun is not None:
+            self._begin()
         return self._stream.__anext__()
 
+    def _begin(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun()
+
     async def aclose(self) -> None:
-        self._owner.leave(self._seat)
+        self._begin()
         if self._counted is not None:
             self._owner.watches.remove(self._counted)
             self._counted = None
@@ -248,7 +283,5 @@ class Observer:
     def queued(self, lane: Lane, length: int) -> None: ...
 
     def dispatched(self, lane: Lane, queues: object, waited: float) -> None: ...
-
-    def executed(self, lane: Lane, seconds: float) -> None: ...
 
     def refused(self, lane: Lane, reason: str, waited: float) -> None: ...

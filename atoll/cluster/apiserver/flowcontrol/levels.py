@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from atoll.base.metrics import Buckets
 from atoll.cluster.apiserver.flowcontrol.allocation import Share, allocate
 from atoll.cluster.apiserver.flowcontrol.defaults import MANDATORY_FLOWS, MANDATORY_LEVELS
 from atoll.cluster.apiserver.flowcontrol.model import FlowSchema, Level, read_level, read_schema
@@ -21,6 +22,7 @@ from atoll.cluster.apiserver.ports import Attributes
 _MOST_PERCENT = 0.15  # of a level's seats for one request
 _REMEMBERED_FLOWS = 8192
 BORROWING_SECONDS = 10.0
+EXECUTION_SECONDS = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
 
 
 class LevelState:
@@ -47,6 +49,9 @@ class Lane:
             ("X-Kubernetes-Pf-Prioritylevel-Uid", state.level.uid),
         ]
         self.at_once = 0  # answered without a wait and without an await
+        self.light = 0  # others that found a seat free, with nobody waiting
+        self.light_executing = 0
+        self.execution = Buckets(EXECUTION_SECONDS)
         self.in_queue = self.seats_in_queue = 0
         self.executing = self.executing_seats = 0
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from atoll.base.metrics import Buckets, Cell, Metrics
 from atoll.cluster.apiserver.flowcontrol.filter import Observer
-from atoll.cluster.apiserver.flowcontrol.levels import Lane, Levels
+from atoll.cluster.apiserver.flowcontrol.levels import EXECUTION_SECONDS, Lane, Levels
 
 _PREFIX = "apiserver_flowcontrol_"
-_SECONDS = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
 _LANE = ("priority_level", "flow_schema")
 _SEATS = (1, 2, 4, 8, 16, 32, 64, 100)
 _LENGTHS = (0, 10, 25, 50, 100, 250, 500, 1000)
@@ -23,7 +22,7 @@ class _Of:
         self.waited = waited
         self.execution = execution
         self.estimated = estimated
-        self.seen = 0  # answers at once that are in the cells already
+        self.seen = 0  # of those that took no Request, how many are in the cells already
 
 
 class FlowMetrics(Observer):
@@ -39,10 +38,13 @@ class FlowMetrics(Observer):
             f"{_PREFIX}rejected_requests_total", "[BETA] Requests that were refused.", (*_LANE, "reason")
         )
         self._waited = metrics.histogram(
-            f"{_PREFIX}request_wait_duration_seconds", "[BETA] Seconds in a queue.", _SECONDS, (*_LANE, "execute")
+            f"{_PREFIX}request_wait_duration_seconds",
+            "[BETA] Seconds in a queue.",
+            EXECUTION_SECONDS,
+            (*_LANE, "execute"),
         )
         self._execution = metrics.histogram(
-            f"{_PREFIX}request_execution_seconds", "[ALPHA] Seconds in a seat.", _SECONDS, (*_LANE, "type")
+            f"{_PREFIX}request_execution_seconds", "[ALPHA] Seconds in a seat.", EXECUTION_SECONDS, (*_LANE, "type")
         )
         self._estimated = metrics.histogram(
             f"{_PREFIX}work_estimated_seats", "[ALPHA] Seats that requests were thought to need.", _SEATS, _LANE
@@ -102,9 +104,6 @@ class FlowMetrics(Observer):
         if not lane.state.level.exempt:
             cells.waited.observe(waited)
 
-    def executed(self, lane: Lane, seconds: float) -> None:
-        self._cells(lane).execution.observe(seconds)
-
     def refused(self, lane: Lane, reason: str, waited: float) -> None:
         key = (lane.state.level.name, lane.schema.name)
         self._rejected.of(*key, reason).value += 1
@@ -127,14 +126,17 @@ class FlowMetrics(Observer):
 
     def _refresh_lane(self, lane: Lane) -> None:
         cells = self._cells(lane)
-        new = lane.at_once - cells.seen  # answered at once: they waited not, and one seat was theirs
-        cells.seen = lane.at_once
+        new = lane.at_once + lane.light - cells.seen  # they waited not, and one seat was theirs
+        cells.seen += new
         cells.dispatched.value += new
-        cells.execution.counts[1] += new
         cells.estimated.counts[0] += new
         cells.estimated.sum += new
         if not lane.state.level.exempt:
             cells.waited.counts[0] += new
-        values = (lane.executing, lane.executing_seats, lane.in_queue, lane.seats_in_queue)
+        cells.execution.sum = lane.execution.sum
+        cells.execution.counts[:] = lane.execution.counts
+        cells.execution.counts[1] += lane.at_once  # in less than five milliseconds
+        executing, seats = lane.executing + lane.light_executing, lane.executing_seats + lane.light_executing
+        values = (executing, seats, lane.in_queue, lane.seats_in_queue)
         for gauge, value in zip(self._lane_gauges.values(), values, strict=True):
             gauge.of(lane.state.level.name, lane.schema.name).set(value)

@@ -75,6 +75,9 @@ class QueueSet:
         self.seats_in_use = self.seats_waiting = 0
         self.executing = self.waiting = 0
         self.dispatched = self.rejected = self.cancelled = 0
+        self.light = 0  # seats of requests that are served without one of ours: see `has_room`
+        self.leaving = 0  # seats that come free at the end of the caller's turn
+        self.touched = False  # the caller's: `end_turn` is due
         self._progress = 0.0
         self._since = now
         self._robin = 0
@@ -90,7 +93,7 @@ class QueueSet:
 
     @property
     def idle(self) -> bool:
-        return not self.waiting and not self.executing
+        return not (self.waiting or self.executing or self.light)
 
     def configure(self, now: float, queuing: Queuing, limit: int) -> None:
         """A new configuration or limit; queues that are too many go as they empty."""
@@ -107,7 +110,11 @@ class QueueSet:
             self.queues.pop()
 
     def has_room(self) -> bool:
-        """Whether a request of one seat that is over at once need not be counted: nobody waits, a seat is free."""
+        """Whether a request of one seat need not come as a Request: nobody waits and a seat is free.
+
+        Then there is nothing to be fair about, so its caller may take the seat by adding to `seats_in_use` (and
+        `light`, while it runs), and give it back by adding to `leaving`; and call `end_turn` when its turn ends.
+        """
         return self.queuing.queues < 0 or (not self.waiting and self.seats_in_use < self.limit)
 
     def start(self, now: float, request: Request, hand: Sequence[int]) -> bool:
@@ -175,16 +182,19 @@ class QueueSet:
             self._dispatch_all(now)
         return extra
 
-    def give_back(self, now: float, seats: int) -> None:
-        """Seats that were taken without a request (by adding to `seats_in_use`), for one turn of the caller's loop."""
-        in_use = self.seats_in_use + self.seats_waiting
-        if in_use > self.demand.high:
-            self.demand.high = in_use
-        self.seats_in_use -= seats
-        self.dispatched += seats
-        if self.waiting:
-            self._advance(now)
-            self._dispatch_all(now)
+    def end_turn(self, now: float) -> None:
+        """Take account of seats that were taken and given back without a Request."""
+        self.touched = False
+        demand = self.demand
+        demand.set(now, self.seats_in_use + self.seats_waiting)
+        if self.leaving:
+            self.seats_in_use -= self.leaving
+            self.dispatched += self.leaving
+            self.leaving = 0
+            if self.waiting:
+                self._advance(now)
+                self._dispatch_all(now)
+            demand.set(now, self.seats_in_use + self.seats_waiting)
 
     def release(self, now: float, request: Request) -> None:
         """Free the seats that a finished request kept for its watchers."""
@@ -229,7 +239,7 @@ class QueueSet:
         if self.queuing.queues < 0:
             return True
         if seats > self.limit:
-            return self.executing == 0
+            return self.executing == 0 and self.light == 0
         return self.seats_in_use + seats <= self.limit
 
     def _dispatch_all(self, now: float) -> None:

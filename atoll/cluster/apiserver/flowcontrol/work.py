@@ -73,7 +73,8 @@ def list_work(stored: Stored | None, listing: Listing, max_seats: int) -> Work:
     if listing.from_memory:
         used = min(used, STREAMED_BYTES)
     most = min(max_seats or MOST_LIST_SEATS, MOST_LIST_SEATS)
-    return Work(min(max(1, math.ceil(used / BYTES_PER_SEAT)), most))
+    seats = min(max(1, math.ceil(used / BYTES_PER_SEAT)), most)
+    return Work(seats) if seats > 1 else ONE
 
 
 def write_work(watchers: int, max_seats: int) -> Work:
