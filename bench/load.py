@@ -24,7 +24,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _NAME = re.compile(rb'"name":"p-(\d+)"')
 _VERSION = re.compile(rb'"resourceVersion":"(\d+)"')
 _END_OF_EVENT = b"}\n"
-_TAIL_BYTES = 16384
+_TAIL_BYTES = 4096  # more than an event
+_BRACE, _NEWLINE = b"}\n"
 
 
 @dataclass
@@ -72,7 +73,8 @@ class _Run:
 class _Reader(asyncio.BufferedProtocol):
     """Reads into one buffer: for a plain Protocol the TLS layer makes a fresh 256 KB object for each read."""
 
-    _shared = memoryview(bytearray(256 * 1024))
+    _held = bytearray(256 * 1024)
+    _shared = memoryview(_held)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._shared
@@ -123,7 +125,7 @@ class _Watch(_Reader):
     def __init__(self, watchers: Watchers, samples: bool) -> None:
         self._watchers = watchers
         self._samples = samples
-        self._last = b""
+        self._last = 0
         self._tail = b""
         self.events = 0
         self.version = ""
@@ -131,19 +133,21 @@ class _Watch(_Reader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def data_received(self, data: bytes) -> None:
-        fresh = data.count(_END_OF_EVENT)
-        if self._last == b"}" and data[:1] == b"\n":
+    def buffer_updated(self, nbytes: int) -> None:
+        held, view = self._held, self._shared
+        fresh = held.count(_END_OF_EVENT, 0, nbytes)
+        if self._last == _BRACE and held[0] == _NEWLINE:
             fresh += 1
-        self._last = data[-1:]
-        self._tail = data[-_TAIL_BYTES:] if len(data) >= _TAIL_BYTES else (self._tail + data)[-_TAIL_BYTES:]
+        self._last = held[nbytes - 1]
+        tail = bytes(view[max(0, nbytes - _TAIL_BYTES) : nbytes])
+        self._tail = tail if nbytes >= _TAIL_BYTES else (self._tail + tail)[-_TAIL_BYTES:]
         self.events += fresh
         if not self._watchers.open:
             self._watchers.opened.add(self)
         elif self._samples:
             now = time.perf_counter()
             sent = self._watchers.sent
-            for number in {int(found) for found in _NAME.findall(data)}:
+            for number in {int(found) for found in _NAME.findall(view[:nbytes])}:
                 if number < len(sent):
                     self._watchers.lags.append(now - sent[number])
         self._watchers.count(fresh)
@@ -153,7 +157,7 @@ class _Watch(_Reader):
         versions = _VERSION.findall(whole)
         if versions:
             self.version = versions[-1].decode()
-        self._last = self._tail = b""
+        self._last, self._tail = 0, b""
         self._watchers.lost(self)
 
 

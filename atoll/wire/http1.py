@@ -28,6 +28,8 @@ _CLOSE = b"Connection: close\r\n\r\n"
 _BODILESS = (204, 304)
 _GZIP_STEP_BYTES = 256 * 1024
 _LINGER_SECONDS = 2.0
+_PIECE_BYTES = 256 * 1024
+_NOTHING = memoryview(b"")
 
 
 class Owner(Protocol):
@@ -79,6 +81,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._ending = False
         self._paused_reading = False
         self._drained: asyncio.Future[None] | None = None
+        self._left = _NOTHING  # of a large body that is being written
         self._tail: list[bytes] | None = None  # what came after an upgrade request
 
     # -- the transport's side
@@ -376,6 +379,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
                 response.body = await _gzip(response.body)
                 response.headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
             self._write_whole(parsed, response, keep)
+            if self._left:
+                await self._write_pieces()
         if not keep:
             self._finish()
         return keep
@@ -407,9 +412,24 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._transport.write(head)
         elif len(body) < 65536:
             self._transport.write(head + body)
-        else:
+        elif len(body) <= _PIECE_BYTES:
             self._transport.write(head)
             self._transport.write(body)
+        else:
+            self._transport.write(head)
+            self._left = memoryview(body)
+
+    async def _write_pieces(self) -> None:
+        """A large body by pieces: the client reads one while the next is encrypted, and others get their turns."""
+        body, self._left = self._left, _NOTHING
+        for start in range(0, len(body), _PIECE_BYTES):
+            if self._transport.is_closing():
+                return
+            self._transport.write(body[start : start + _PIECE_BYTES])
+            if self._drained is not None:
+                await self._drained
+            else:
+                await asyncio.sleep(0)
 
     async def _write_stream(
         self, parsed: _Parsed, response: HttpResponse, stream: AsyncIterator[bytes], keep: bool

@@ -144,8 +144,17 @@ class Encoder:
         head = {"kind": served.list_kind, "apiVersion": served.resource.api_version, "metadata": metadata}
         if form.media == "yaml":
             return self.value({**head, "items": [served.present(record) for record in page.records]}, form)
-        items_bytes = b",".join([served.item_bytes(record) for record in page.records])
-        return b"".join((orjson.dumps(head)[:-1], b',"items":[', items_bytes, b"]}"))
+        before = orjson.dumps(head)[:-1] + b',"items":['
+        prefix = b"" if served.custom is not None or served.from_storage is not None else served.item_prefix
+        stored = [record.data for record in page.records]
+        if not stored or not prefix or not all(data.startswith(prefix) for data in stored):
+            listed = b",".join([served.item_bytes(record) for record in page.records])
+            return b"".join((before, listed, b"]}"))
+        cut = len(prefix)  # as item_bytes does, copying all but once less
+        pieces = [data[cut:] for data in stored]
+        pieces[0] = before + b"{" + pieces[0]
+        pieces[-1] += b"]}"
+        return b",{".join(pieces)
 
     def frame(self, served: Served, shown: Shown, form: Form, first: bool) -> bytes:
         """One event as a line. `first`: of this watch (a Table's columns come once)."""

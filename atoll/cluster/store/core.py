@@ -35,7 +35,7 @@ class Change(NamedTuple):
 class _Objects:
     """The current objects of one resource."""
 
-    __slots__ = ("by_key", "history", "last_change", "order", "sorted")
+    __slots__ = ("by_key", "history", "last_change", "order", "scanned", "sorted")
 
     def __init__(self, history: History) -> None:
         self.by_key: dict[Key, StoredRecord] = {}
@@ -43,6 +43,7 @@ class _Objects:
         self.last_change = 0
         self.order: list[Key] = []  # the keys, sorted when `sorted`; may hold keys that are gone when not
         self.sorted = True
+        self.scanned: dict[str | None, list[Record]] = {}  # by namespace, in order: scans since the last change
 
     def keys(self) -> list[Key]:
         if not self.sorted:
@@ -96,13 +97,17 @@ class StoreCore:
             return []
         if at is not None and objects.history.last_version > at:
             return self._scan_past(objects, namespace, at)
-        keys: Sequence[Key] = objects.keys()
-        if namespace is not None:
-            keys = keys[
-                bisect_left(keys, (resource, namespace, "")) : bisect_left(keys, (resource, namespace + "\0", ""))
-            ]
-        by_key = objects.by_key
-        return [by_key[key] for key in keys]
+        records = objects.scanned.get(namespace)
+        if records is None:
+            keys: Sequence[Key] = objects.keys()
+            if namespace is not None:
+                first, after = (resource, namespace, ""), (resource, namespace + "\0", "")
+                keys = keys[bisect_left(keys, first) : bisect_left(keys, after)]
+            by_key = objects.by_key
+            records = [by_key[key] for key in keys]
+            if records:  # what is asked for by namespaces that are not there is not to fill the memory
+                objects.scanned[namespace] = records
+        return records.copy()
 
     def _compact(self) -> int:
         """The oldest version that can be listed: the newest one that is compact_seconds old."""
@@ -219,6 +224,8 @@ class StoreCore:
                 objects.order.append(key)
                 objects.sorted = False
         objects.last_change = version
+        if objects.scanned:
+            objects.scanned = {}
         objects.history.append(Event(kind, version, record, previous), now)
         self._version = version
 
