@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down test lint types bench real conformance clean lock
+.PHONY: help setup up down test lint types bench explore real conformance clean lock
 
 help:
 	@echo "make up     install, start a hub and three clusters here, run a real application over them"
 	@echo "make test   install, run the tests"
-	@echo "make down lint types bench real conformance clean"
+	@echo "make down lint types bench explore real conformance clean"
 
 setup: $(STAMP)
 
@@ -49,6 +49,11 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m bench --write docs/performance.md
+
+# Seeds in virtual time; a failing one is printed as one line that plays it again.
+SEEDS ?= 10000
+explore: setup
+	$(BIN)/python -m atoll.testing.robustness.explore --seeds $(SEEDS) --write docs/reliability.md
 
 real: setup
 	$(BIN)/python tests/real/build.py

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -38,14 +38,20 @@ class _NoSelector(selectors.BaseSelector):
             raise RuntimeError("virtual time stands still: nothing is ready and no timer is set")
         if timeout > 0:
             self._loop.advance(timeout)
+        if self._loop.on_turn is not None:
+            self._loop.on_turn()
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """asyncio with virtual time: `loop.time()`, `asyncio.sleep` and timers."""
+    """asyncio with virtual time: `loop.time()`, `asyncio.sleep` and timers.
+
+    `on_turn`, if set, is called before each turn's callbacks are run: where a simulated crash may fall.
+    """
 
     def __init__(self) -> None:
         self._now = 0.0
+        self.on_turn: Callable[[], None] | None = None
         super().__init__(_NoSelector(self))
 
     def time(self) -> float:

@@ -160,6 +160,21 @@ def test_a_quota_fails_writes_and_leaves_no_trace_of_them(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
+def test_what_depends_on_a_write_that_fails_fails(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = DurableStore(tmp_path / "log", SystemClock(), quota_bytes=1 << 20)
+        await put(store, A, n=1)
+        lost = [store.write(Key("pods", "x", str(i)), 0, obj(B, pad="x" * 400_000)) for i in range(4)]
+        waiting = asyncio.ensure_future(store.settle(Key("pods", "x", "3")))
+        with pytest.raises(StorageFailed):
+            await waiting
+        await asyncio.gather(*lost, return_exceptions=True)
+        await store.settle(Key("pods", "x", "3"))  # nothing is pending any more
+        await store.close()
+
+    asyncio.run(main())
+
+
 FULL_DISK = """
 import asyncio, os, resource, sys
 from pathlib import Path

@@ -87,6 +87,9 @@ class StoreCore:
             return None if pending.type == "DELETED" else pending.record
         return self.get(key)
 
+    async def settle(self, key: Key) -> None:
+        """Nothing is ever pending here."""
+
     def scan(self, resource: str, namespace: str | None = None, at: int | None = None) -> list[Record]:
         if at is not None and at > self._version:
             raise TooNew(f"version {at} has not happened yet, the newest is {self._version}")

@@ -67,7 +67,9 @@ class _Compact:
 
 
 class DurableStore(StoreCore):
-    """See `atoll.cluster.store.port.Store`. Made by `open` within a running loop."""
+    """See `atoll.cluster.store.port.Store`. Made within a running loop."""
+
+    slack_bytes = _SLACK_BYTES
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class DurableStore(StoreCore):
         self._sent: deque[_Group] = deque()
         self._compacting = False
         self._fault = ""  # why the last commit failed
+        self._settling: list[asyncio.Future[None]] = []
         self._queue: queue.SimpleQueue[_Group | _Compact | None] = queue.SimpleQueue()
         self._failed_epoch = -1  # the writer's: what it need not try
         self._writer_ended: asyncio.Future[None] = self._loop.create_future()
@@ -114,6 +117,15 @@ class DurableStore(StoreCore):
             return self._fault or "the store is closed"
         slow = bool(self._sent) and self._clock.wall() - self._sent[0].at > _SLOW_SECONDS
         return f"a write is not stored for more than {_SLOW_SECONDS:g} s" if slow else ""
+
+    async def settle(self, key: Key) -> None:
+        pending = self._pending.get(key)
+        if pending is None:
+            return
+        while self._version < pending.record.version:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._settling.append(waiter)
+            await waiter
 
     async def close(self) -> None:
         """Commit what is pending, end the writer, close the file."""
@@ -157,7 +169,9 @@ class DurableStore(StoreCore):
             if pending.get(change.record.key) is change:
                 del pending[change.record.key]
         self._apply(changes)
-        if not self._compacting and self._log_bytes > 2 * self._live_bytes + _SLACK_BYTES:
+        if self._settling:
+            self._settled()
+        if not self._compacting and self._log_bytes > 2 * self._live_bytes + self.slack_bytes:
             self._compacting = True
             self._queue.put(_Compact(self._epoch))
 
@@ -175,6 +189,17 @@ class DurableStore(StoreCore):
             if not change.done.done():
                 change.done.set_exception(StorageFailed(error))
                 change.done.exception()  # retrieved: its writer may be gone
+        self._settled(StorageFailed(error))
+
+    def _settled(self, error: StorageFailed | None = None) -> None:
+        settling, self._settling = self._settling, []
+        for waiter in settling:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
 
     def _relocate(self, rows: list[Row] | None, epoch: int) -> None:
         """Write again what still lives in the oldest rows, so that they can go. None: never ask again."""

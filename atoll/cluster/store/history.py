@@ -142,8 +142,8 @@ class HistoryWatcher:
 
     @property
     def version(self) -> int:
-        if self._position == self._history.end:
-            return max(self._seen, self._store_version())
+        if self._position == self._history.end:  # kept: a bookmark that was told must not be followed by a lower one
+            self._seen = max(self._seen, self._store_version())
         return self._seen
 
     async def next(self) -> list[Event]:

@@ -119,6 +119,9 @@ class Store(Protocol):
         future is done when durable, or fails with StorageFailed.
         """
 
+    async def settle(self, key: Key) -> None:
+        """Wait until what `newest` says now is durable. Raises StorageFailed where it is not and won't be."""
+
     def scan(self, resource: str, namespace: str | None = None, at: int | None = None) -> list[Record]:
         """Durable records in (namespace, name) order, now or exactly at a version. Raises TooOld, TooNew."""
 

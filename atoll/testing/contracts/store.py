@@ -165,6 +165,39 @@ class StoreContract:
 
         self.run(scenario)
 
+    def test_what_is_settled_is_durable(self) -> None:
+        async def scenario(store: Store) -> None:
+            await store.settle(POD)
+            for number in range(5):
+                newest = store.newest(POD)
+                store.write(POD, newest.version if newest else ABSENT, obj(POD, n=number))
+            pending = store.newest(POD)
+            assert pending is not None
+            await store.settle(POD)
+            found = store.get(POD)
+            assert found is not None and found.version == pending.version <= store.version
+
+        self.run(scenario)
+
+    def test_the_version_of_a_watcher_never_goes_back(self) -> None:
+        async def scenario(store: Store) -> None:
+            watcher = store.watch("pods", store.version, "x")
+            for _ in range(3):
+                before = watcher.version
+                record = await put(store, Key("pods", "y", "a"))  # passed over by the watcher when it looks
+                await put(store, Key("nodes", "", "n"))
+                assert before <= watcher.version <= record.version + 1
+                waiting = asyncio.ensure_future(watcher.next())
+                await asyncio.sleep(0)
+                assert watcher.version == store.version, "idle: all is told"
+                waiting.cancel()
+                told = watcher.version
+                await put(store, Key("pods", "x", "a"))
+                assert watcher.version >= told, "not less while the next waits to be taken"
+                await watcher.next()
+
+        self.run(scenario)
+
     def test_an_acknowledged_write_is_visible_and_published(self) -> None:
         async def scenario(store: Store) -> None:
             watcher = store.watch("pods", store.version)

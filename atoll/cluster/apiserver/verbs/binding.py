@@ -9,7 +9,7 @@ from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
-from atoll.cluster.apiserver.verbs.commit import put
+from atoll.cluster.apiserver.verbs.commit import put, settle
 from atoll.cluster.store.port import StaleVersion
 
 _ATTEMPTS = 64
@@ -34,7 +34,11 @@ async def bind(api: Api, context: Context, served: Served, namespace: str, name:
         if current is None:
             raise problems.not_found(served.resource, name)
         pod = current.object
-        _check_pod(pod, name, metadata, current.uid, str(current.version))
+        try:
+            _check_pod(pod, name, metadata, current.uid, str(current.version))
+        except Conflict:
+            await settle(api, key)
+            raise
         if context.dry_run:
             break
         try:

@@ -22,6 +22,19 @@ def check_size(context: Context, obj: Object, standing: Record | None = None) ->
         raise problems.too_large_for_etcd()
 
 
+async def settle(api: Api, key: Key) -> None:
+    """Before anybody is told what the newest, pending state of an object is: wait until it is durable.
+
+    A refusal (or an answer that nothing had to change) may be due to a write that is not on the disk yet: told at
+    once, it could be followed by a read that knows nothing of it, or by a crash after which it never happened. Raises
+    ServerError where storage fails.
+    """
+    try:
+        await api.store.settle(key)
+    except StorageFailed as error:
+        raise ServerError(f"etcdserver: {error}") from None
+
+
 async def put(api: Api, key: Key, expected: int, obj: Object | Encoded | None) -> Record:
     """Write and wait until durable. Raises StaleVersion at once, ServerError where storage fails.
 

@@ -9,7 +9,7 @@ from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
-from atoll.cluster.apiserver.verbs.commit import check_size, put
+from atoll.cluster.apiserver.verbs.commit import check_size, put, settle
 from atoll.cluster.apiserver.verbs.loose import Loose
 from atoll.cluster.apiserver.verbs.molds import Mold
 from atoll.cluster.store.port import ABSENT, Record, StaleVersion
@@ -114,12 +114,14 @@ async def _insert(api: Api, context: Context, served: Served, obj: Object) -> Re
         key = served.key(namespace, metadata["name"])
         if context.dry_run:
             if api.store.newest(key) is not None:
+                await settle(api, key)
                 raise problems.already_exists(served.resource, key.name)
             return Loose(key, api.store.version, obj)
         try:
             return await put(api, key, ABSENT, obj)
         except StaleVersion:
             if not generated:
+                await settle(api, key)
                 raise problems.already_exists(served.resource, key.name) from None
             if attempt + 1 < _NAME_ATTEMPTS:
                 metadata["name"] = _generate(api, metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoll.base import clock as clocks
-from atoll.base.errors import NotFound
+from atoll.base.errors import ApiError, NotFound
 from atoll.cluster.apiserver import metadata as metas
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
@@ -14,11 +14,11 @@ from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 from atoll.cluster.apiserver.request import Context, DeleteRequest, ListOptions
 from atoll.cluster.apiserver.selection import Selection
 from atoll.cluster.apiserver.served import Served
-from atoll.cluster.apiserver.verbs.commit import put
+from atoll.cluster.apiserver.verbs.commit import put, settle
 from atoll.cluster.apiserver.verbs.list import Page, list_page
 from atoll.cluster.apiserver.verbs.loose import Loose
 from atoll.cluster.apiserver.verbs.update import held_by_spec
-from atoll.cluster.store.port import Record, StaleVersion
+from atoll.cluster.store.port import Key, Record, StaleVersion
 
 _ATTEMPTS = 64
 _KEEPS_NOTHING = frozenset({"events", "events.events.k8s.io"})
@@ -49,18 +49,31 @@ async def delete(
     """
     key = served.key(namespace, name)
     admit_as = None if admitted else "" if of_collection else name
+    try:
+        done = await _tries(api, context, served, key, options, admit_as)
+    except ApiError:
+        await settle(api, key)
+        raise
+    if done.record.version > api.store.version:  # it is being deleted already, by what is still pending
+        await settle(api, key)
+    return done
+
+
+async def _tries(
+    api: Api, context: Context, served: Served, key: Key, options: DeleteRequest, admit_as: str | None
+) -> Deleted:
     for _ in range(_ATTEMPTS):
         current = api.store.newest(key)
         if current is None:
-            raise problems.not_found(served.resource, name)
+            raise problems.not_found(served.resource, key.name)
         if options.propagation is None and options.orphan_dependents is None:
             warning = served.behaviour.extra.get("delete_warning")
             if warning:
                 context.warn(warning)
-        done = await _attempt(api, context, served, namespace, current, options, admit_as)
+        done = await _attempt(api, context, served, key.namespace, current, options, admit_as)
         if done is not None:
             return done
-    raise problems.conflict(served.resource, name)
+    raise problems.conflict(served.resource, key.name)
 
 
 async def _attempt(

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from atoll.base.errors import AlreadyExists
+from atoll.base.errors import AlreadyExists, ApiError
 from atoll.cluster.apiserver import metadata as metas
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
@@ -21,10 +21,10 @@ from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
 from atoll.cluster.apiserver.verbs.accept import NO_STATUS_DEFAULTS
-from atoll.cluster.apiserver.verbs.commit import check_size, put
+from atoll.cluster.apiserver.verbs.commit import check_size, put, settle
 from atoll.cluster.apiserver.verbs.create import admit_and_create, prepare_metadata
 from atoll.cluster.apiserver.verbs.loose import Loose
-from atoll.cluster.store.port import Record, StaleVersion
+from atoll.cluster.store.port import Key, Record, StaleVersion
 
 _ATTEMPTS = 64
 
@@ -118,6 +118,17 @@ class Sent:
 async def carry_out(api: Api, context: Context, served: Served, change: Change) -> Outcome:
     """The loop. Raises NotFound, Conflict, Invalid, Forbidden …"""
     key = served.key(change.namespace, change.name)
+    try:
+        outcome = await _tries(api, context, served, change, key)
+    except ApiError:
+        await settle(api, key)
+        raise
+    if outcome.record.version > api.store.version:  # nothing changed, over what is still pending
+        await settle(api, key)
+    return outcome
+
+
+async def _tries(api: Api, context: Context, served: Served, change: Change, key: Key) -> Outcome:
     for _ in range(_ATTEMPTS):
         current = api.store.newest(key)
         if current is None:
