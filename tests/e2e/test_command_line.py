@@ -392,7 +392,7 @@ def test_damaged_state_is_told(tiny: Shell, tmp_path: Path) -> None:
             damaged.seek(page * 4096)
             damaged.write(b"\xff" * 2000)
     done = tiny.atoll("up", "--fleet", "worn", check=False)
-    assert done.returncode == 1 and f"{store} is damaged" in done.stderr and "next: restore it" in done.stderr
+    assert done.returncode == 1 and f"{store} is damaged" in done.stderr and "atoll cluster check" in done.stderr
     tiny.atoll("down", "worn")
     (folder / "fleet.json").write_text("{")
     done = tiny.atoll("up", "--fleet", "worn", check=False)
