@@ -56,12 +56,15 @@ def _one(document: Any, operation: Any) -> Any:
             return copy(operation["value"])
         raise PatchFault(f'{kind} operation does not apply: doc is missing path: "": missing value')
     parent, key = _parent(document, path, kind)
-    if kind == "remove":
-        _remove(parent, key)
-    elif kind == "add":
-        _add(parent, key, copy(operation.get("value")))
-    else:
-        _replace(parent, key, copy(operation.get("value")))
+    try:
+        if kind == "remove":
+            _remove(parent, key)
+        elif kind == "add":
+            _add(parent, key, copy(operation.get("value")))
+        else:
+            _replace(parent, key, copy(operation.get("value")))
+    except PatchFault as fault:
+        raise PatchFault(f"error in {'add' if kind == 'add' else 'remove'} for path: '{path}': {fault}") from None
     return document
 
 
@@ -106,13 +109,24 @@ def same(left: Any, right: Any) -> bool:
 def _parent(document: Any, path: str, kind: str) -> tuple[Any, str]:
     steps = path.split("/")
     if len(steps) < 2:
-        raise PatchFault(f'{kind} operation does not apply: doc is missing path: "{path}": missing value')
+        raise PatchFault(_no_path(path, kind))
     steps = [step.replace("~1", "/").replace("~0", "~") for step in steps[1:]]
     for step in steps[:-1]:
         document = _get(document, step)
         if not isinstance(document, dict | list):
-            raise PatchFault(f'{kind} operation does not apply: doc is missing path: "{path}": missing value')
+            raise PatchFault(_no_path(path, kind))
     return document, steps[-1]
+
+
+def _no_path(path: str, kind: str) -> str:
+    """As json-patch words it, for each operation otherwise."""
+    missing = {
+        "test": f"is missing path: {path}",
+        "replace": f"doc is missing path: {path}",
+        "copy": f"doc is missing from path: {path}",
+        "move": f"doc is missing from path: {path}",
+    }.get(kind, f'doc is missing path: "{path}"')
+    return f"{kind} operation does not apply: {missing}: missing value"
 
 
 def _index(items: list[Any], key: str, most: int) -> int:

@@ -227,11 +227,6 @@ def test_what_is_stored_but_not_acted_upon_says_so() -> None:
             assert answer.status == 201
             return [value for name, value in answer.headers if name == "Warning"]
 
-        labels = {"pod-security.kubernetes.io/enforce": "restricted", "team": "a"}
-        secured = await warned("/api/v1/namespaces", {"metadata": {"name": "a", "labels": labels}})
-        assert [
-            item.endswith('pod security levels are stored but not enforced by this server"') for item in secured
-        ] == [True]
         assert await warned("/api/v1/namespaces", {"metadata": {"name": "b"}}) == []
         services = "/api/v1/namespaces/default/services"
         ports = {"ports": [{"port": 80}]}

@@ -13,10 +13,6 @@ from atoll.kinds.resource import Resource
 
 _CRD = "CustomResourceDefinition"
 _NOT_ACTED_UPON = {
-    "validatingadmissionpolicies.admissionregistration.k8s.io": "admission policies are stored but not enforced",
-    "validatingadmissionpolicybindings.admissionregistration.k8s.io": "admission policies are stored but not enforced",
-    "mutatingadmissionpolicies.admissionregistration.k8s.io": "admission policies are stored but not enforced",
-    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": "admission policies are stored but not enforced",
     "networkpolicies.networking.k8s.io": "network policies are stored but not enforced",
     "ingresses.networking.k8s.io": "ingresses are stored but no controller acts upon them",
     "horizontalpodautoscalers.autoscaling": "autoscalers are stored but no controller acts upon them",

@@ -43,8 +43,9 @@ def record(plane: ControlPlane, scenario: Any) -> dict[str, Any]:
         path = resolve(request["path"], known)
         body, headers = encode_body(request, known), resolve(request["headers"], known)
         answer = plane.request(request["method"], path, body, headers)
-        for _ in range(100 if step.get("settle") else 0):  # the real server serves a new CRD a moment later
-            if answer.status == 200:
+        wanted = step.get("settle")
+        for _ in range(100 if wanted else 0):  # the real server serves a new CRD or policy a moment later
+            if answer.status == 200 if wanted is True else wanted.encode() in answer.body:
                 break
             time.sleep(0.1)
             answer = plane.request(request["method"], path, body, headers)

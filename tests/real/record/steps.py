@@ -31,6 +31,7 @@ _GROUPS = {
     "admissionregistration.k8s.io/v1": {
         "mutatingwebhookconfigurations": 0, "validatingwebhookconfigurations": 0,
         "validatingadmissionpolicies": 0, "validatingadmissionpolicybindings": 0,
+        "mutatingadmissionpolicies": 0, "mutatingadmissionpolicybindings": 0,
     },
     "flowcontrol.apiserver.k8s.io/v1": {"flowschemas": 0, "prioritylevelconfigurations": 0},
     "apiregistration.k8s.io/v1": {"apiservices": 0},
@@ -91,8 +92,9 @@ class Scenario:
         step: dict[str, Any] = {"id": f"{self.name}/{id}", "request": request}
         if "save" in options:
             step["save"] = options.pop("save")
-        if options.pop("settle", False):
-            step["settle"] = True
+        settle = options.pop("settle", False)  # True, or the text to wait for
+        if settle:
+            step["settle"] = settle
         if options:
             raise TypeError(f"unknown options {options}")
         if any(other["id"] == step["id"] for other in self.steps):

@@ -14,6 +14,7 @@ from atoll.cluster.apiserver.admission.chain import AdmissionChain, Mutating, Va
 from atoll.cluster.apiserver.admission.limit_ranger import LimitRanger
 from atoll.cluster.apiserver.admission.namespaces import NamespaceLifecycle
 from atoll.cluster.apiserver.admission.node_restriction import NodeRestriction
+from atoll.cluster.apiserver.admission.pod_security.plugin import PodSecurity
 from atoll.cluster.apiserver.admission.pods import (
     DefaultTolerationSeconds,
     Priority,
@@ -21,6 +22,7 @@ from atoll.cluster.apiserver.admission.pods import (
     RuntimeClasses,
     ServiceAccounts,
 )
+from atoll.cluster.apiserver.admission.policies.plugins import Policies
 from atoll.cluster.apiserver.admission.quota import ResourceQuotas
 from atoll.cluster.apiserver.admission.services import ServiceAllocation
 from atoll.cluster.apiserver.admission.storage import (
@@ -83,6 +85,7 @@ def default_chain(
     priority = Priority(store)
     limits = LimitRanger(store)
     signing = SigningRequests(clock, authorizer)
+    policies = Policies(store, registry, authorizer)
     services = ServiceAllocation(store, clock, chance.stream("service-allocation"), service_cidr)
     mutating: list[Mutating] = [
         NamespaceLifecycle(store),
@@ -97,14 +100,17 @@ def default_chain(
         RuntimeClasses(store),
         default_ingress_class(store),
         signing,
+        policies,
         MutatingWebhooks(Configured(store, MUTATING), calls),
     ]
     validating: list[Validating] = [
-        NodeRestriction(store, authorizer),
-        priority,
         limits,
+        NodeRestriction(store, authorizer),
+        PodSecurity(store),
+        priority,
         ClaimResize(store),
         signing,
+        policies,
         ValidatingWebhooks(Configured(store, VALIDATING), calls),
         ResourceQuotas(store, clock),
     ]

@@ -13,12 +13,8 @@ from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, 
 
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _REVIEWS = ("v1", "v1beta1")
-_FAILURES = ("Fail", "Ignore")
-_MATCHES = ("Equivalent", "Exact")
-_DENY_AND_WARN = (
-    "must not contain both Deny and Warn (repeating the same validation failure information in the API response and"
-    " headers serves no purpose)"
-)
+FAILURES = ("Fail", "Ignore")
+MATCHES = ("Equivalent", "Exact")
 
 
 def webhooks(obj: Object) -> Errors:
@@ -38,8 +34,8 @@ def _webhook(errors: Errors, path: str, hook: Object) -> None:
     _review_versions(errors, f"{path}.admissionReviewVersions", hook.get("admissionReviewVersions") or [])
     _domain(errors, f"{path}.name", hook.get("name", ""))
     for index, rule in enumerate(hook.get("rules") or ()):
-        _rule(errors, f"{path}.rules[{index}]", rule)
-    for field, allowed in (("failurePolicy", _FAILURES), ("matchPolicy", _MATCHES)):
+        rule_with_operations(errors, f"{path}.rules[{index}]", rule)
+    for field, allowed in (("failurePolicy", FAILURES), ("matchPolicy", MATCHES)):
         value = hook.get(field)
         if value is not None and value not in allowed:
             errors.append(not_supported(f"{path}.{field}", value, allowed))
@@ -89,7 +85,7 @@ def _review_versions(errors: Errors, path: str, versions: list[str]) -> None:
         errors.append(bad_value(path, versions, f"must include at least one of {listed}"))
 
 
-def _rule(errors: Errors, path: str, rule: Object) -> None:
+def rule_with_operations(errors: Errors, path: str, rule: Object) -> None:
     operations = rule.get("operations") or []
     if not operations:
         errors.append(required(f"{path}.operations"))
@@ -158,59 +154,6 @@ def _url(errors: Errors, path: str, url: str) -> None:
         errors.append(bad_value(path, parts.fragment, f"fragments are not permitted in the URL{form}"))
     if parts.query:
         errors.append(bad_value(path, parts.query, f"query parameters are not permitted in the URL{form}"))
-
-
-def admission_policy(obj: Object) -> Errors:
-    errors: Errors = []
-    spec = obj.get("spec") or {}
-    failure = spec.get("failurePolicy")
-    if failure is not None and failure not in _FAILURES:
-        errors.append(not_supported("spec.failurePolicy", failure, _FAILURES))
-    constraints = spec.get("matchConstraints")
-    if constraints is None:
-        errors.append(required("spec.matchConstraints"))
-    else:
-        rules = constraints.get("resourceRules") or ()
-        if not rules:
-            errors.append(required("spec.matchConstraints.resourceRules"))
-        for index, rule in enumerate(rules):
-            _rule(errors, f"spec.matchConstraints.resourceRules[{index}]", rule)
-    validations, audits = spec.get("validations") or (), spec.get("auditAnnotations") or ()
-    if not validations and not audits:
-        why = "validations or auditAnnotations must contain at least one item"
-        errors += [required("spec.validations", why), required("spec.auditAnnotations", why)]
-    for index, validation in enumerate(validations):
-        path = f"spec.validations[{index}]"
-        if not (validation.get("expression") or "").strip():
-            errors.append(required(f"{path}.expression", "expression is not specified"))
-        reason = validation.get("reason")
-        allowed = ("Forbidden", "Invalid", "RequestEntityTooLarge")
-        if reason is not None and reason not in (*allowed, "Unauthorized"):
-            errors.append(not_supported(f"{path}.reason", reason, allowed))
-    return errors
-
-
-def policy_binding(obj: Object) -> Errors:
-    errors: Errors = []
-    spec = obj.get("spec") or {}
-    name, actions = spec.get("policyName", ""), spec.get("validationActions") or []
-    if not name:
-        errors.append(required("spec.policyName"))
-    else:
-        checks.named(errors, "spec.policyName", name, names.dns_subdomain)
-    path = "spec.validationActions"
-    if not actions:
-        errors.append(required(path, "at least one validation action is required"))
-    seen: set[str] = set()
-    for index, action in enumerate(actions):
-        if action not in ("Audit", "Deny", "Warn"):
-            errors.append(not_supported(f"{path}[{index}]", action, ("Audit", "Deny", "Warn")))
-        if action in seen:
-            errors.append(duplicate(f"{path}[{index}]", action))
-        seen.add(action)
-    if {"Deny", "Warn"} <= seen:
-        errors.append(bad_value(path, actions, _DENY_AND_WARN))
-    return errors
 
 
 # Flow control

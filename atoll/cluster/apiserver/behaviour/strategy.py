@@ -169,6 +169,8 @@ def prepare_pod(obj: Object) -> None:
                 "lastTransitionTime": obj["metadata"].get("creationTimestamp"),
             }
         ]
+    if "annotations" in obj["metadata"]:
+        _apply_app_armor(spec, obj["metadata"]["annotations"] or {})
     labels = obj["metadata"].get("labels") or {}
     if "affinity" in spec:
         for kind in ("podAffinity", "podAntiAffinity"):
@@ -177,6 +179,34 @@ def prepare_pod(obj: Object) -> None:
         selector = constraint.get("labelSelector")
         if selector is not None:
             _apply_label_keys(selector, constraint.get("matchLabelKeys"), "In", labels)
+
+
+APP_ARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
+
+
+def app_armor_profile(annotation: str) -> Object | None:
+    """The field that a container's deprecated annotation stands for."""
+    if annotation == "unconfined":
+        return {"type": "Unconfined"}
+    if annotation == "runtime/default":
+        return {"type": "RuntimeDefault"}
+    profile = annotation.removeprefix("localhost/")
+    return {"type": "Localhost", "localhostProfile": profile} if profile and profile != annotation else None
+
+
+def _apply_app_armor(spec: Object, annotations: dict[str, str]) -> None:
+    """Of Linux pods: annotations become fields (upstream's applyAppArmorVersionSkew)."""
+    if (spec.get("os") or {}).get("name") == "windows":
+        return
+    of_pod = (spec.get("securityContext") or {}).get("appArmorProfile")
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(field) or ():
+            annotation = annotations.get(APP_ARMOR_ANNOTATION + container.get("name", ""))
+            if annotation is None or "appArmorProfile" in (container.get("securityContext") or {}):
+                continue
+            profile = app_armor_profile(annotation)
+            if profile is not None and profile != of_pod:
+                container.setdefault("securityContext", {})["appArmorProfile"] = profile
 
 
 def _apply_affinity_keys(affinity: Object, labels: dict[str, str]) -> None:

@@ -332,7 +332,6 @@ _WARNINGS: dict[str, warnings.Warn] = {
     "jobs.batch": warnings.workload(*_TEMPLATE),
     "cronjobs.batch": warnings.workload("spec", "jobTemplate", *_TEMPLATE),
     "services": warnings.service,
-    "namespaces": warnings.namespace,
     "persistentvolumes": warnings.volume,
     "persistentvolumeclaims": warnings.claim,
 }
@@ -345,6 +344,18 @@ def _validate(create: Any, update: Any = None, status: Any = None) -> dict[str, 
     if status is not None:
         found["validate_status"] = status
     return found
+
+
+def _compiled(name: str) -> Callable[[Object], Errors]:
+    """A check that compiles expressions: CEL is loaded by the first policy that is written."""
+
+    def check(obj: Object) -> Errors:
+        from atoll.cluster.apiserver.behaviour import admission_policies
+
+        found: Errors = getattr(admission_policies, name)(obj)
+        return found
+
+    return check
 
 
 _CHECKS: dict[str, dict[str, Any]] = {
@@ -394,8 +405,10 @@ _CHECKS: dict[str, dict[str, Any]] = {
     "volumeattributesclasses.storage.k8s.io": _validate(storage.attributes_class, storage.attributes_class_update),
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": _validate(registrations.webhooks),
     "validatingwebhookconfigurations.admissionregistration.k8s.io": _validate(registrations.webhooks),
-    "validatingadmissionpolicies.admissionregistration.k8s.io": _validate(registrations.admission_policy),
-    "validatingadmissionpolicybindings.admissionregistration.k8s.io": _validate(registrations.policy_binding),
+    "validatingadmissionpolicies.admissionregistration.k8s.io": _validate(_compiled("validating_policy")),
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": _validate(_compiled("validating_binding")),
+    "mutatingadmissionpolicies.admissionregistration.k8s.io": _validate(_compiled("mutating_policy")),
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": _validate(_compiled("mutating_binding")),
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _validate(registrations.priority_level),
     "flowschemas.flowcontrol.apiserver.k8s.io": _validate(registrations.flow_schema),
     "certificatesigningrequests.certificates.k8s.io": _validate(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from atoll.base import quantity
 from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.behaviour import strategy
 from atoll.cluster.apiserver.behaviour.defaulting import Object
 
 Warn = Callable[[Object, Object | None], list[str]]
@@ -28,7 +29,6 @@ _DEPRECATED_VOLUMES = {
     "cephfs": "deprecated in v1.28, non-functional in v1.31+",
     "rbd": "deprecated in v1.28, non-functional in v1.31+",
 }
-_POD_SECURITY = "pod-security.kubernetes.io/"
 _NULL_SELECTOR = "a null labelSelector results in matching no pod"
 _DNS_LABEL = "which can result in surprising behavior; a DNS label is recommended: "
 
@@ -45,7 +45,25 @@ def pod(obj: Object, old: Object | None) -> list[str]:
     problems = names.dns_label(obj["metadata"].get("name", ""))
     if problems:
         warnings.append(f"metadata.name: this is used in the Pod's hostname, {_DNS_LABEL}{_bracketed(problems)}")
+    if "annotations" in obj["metadata"]:
+        warnings += _app_armor(obj["spec"], obj["metadata"]["annotations"] or {})
     return warnings + _pod("", obj["spec"], obj["metadata"])
+
+
+def _app_armor(spec: Object, annotations: dict[str, str]) -> list[str]:
+    """Of annotations that became fields, or could not."""
+    warnings: list[str] = []
+    if (spec.get("os") or {}).get("name") == "windows":
+        return warnings
+    for _, container in _containers("", spec):
+        key = strategy.APP_ARMOR_ANNOTATION + container.get("name", "")
+        if key not in annotations:
+            continue
+        profile = strategy.app_armor_profile(annotations[key])
+        if profile is None or profile == (container.get("securityContext") or {}).get("appArmorProfile"):
+            why = 'deprecated since v1.30; use the "appArmorProfile" field instead'
+            warnings.append(f"metadata.annotations[{key}]: {why}")
+    return warnings
 
 
 def _pod(prefix: str, spec: Object, metadata: Object) -> list[str]:
@@ -249,14 +267,6 @@ def stateful_set(obj: Object, old: Object | None) -> list[str]:
         why = "a negative value retains all historical revisions; a value >= 0 is recommended"
         warnings.append(f"spec.revisionHistoryLimit: {why}")
     return warnings
-
-
-def namespace(obj: Object, old: Object | None) -> list[str]:
-    """Ours, not upstream's: a level that is asked for but not held must not look as if it were."""
-    before = ((old or {}).get("metadata") or {}).get("labels") or {}
-    labels = obj["metadata"].get("labels") or {}
-    asked = [key for key in sorted(labels) if key.startswith(_POD_SECURITY) and labels[key] != before.get(key)]
-    return [f"metadata.labels[{key}]: pod security levels are stored but not enforced by this server" for key in asked]
 
 
 def service(obj: Object, old: Object | None) -> list[str]:

@@ -173,15 +173,15 @@ class _Checker:
         for place, argument in enumerate(node.arguments):
             node.arguments[place], kind = self._check(argument)
             kinds.append(kind)
-        if node.target is not None:
-            path = qualified(node.target)
+        receiver = node.target
+        if receiver is not None:
+            path = qualified(receiver)
             function = self._functions.get(f"{path}.{node.function}") if path else None
             if function is not None:
                 node = Call(node.id, None, function.name, node.arguments)
                 return node, self._resolve(node, function, kinds)
-            target, kind = self._check(node.target)
-            node.target = target
-            kinds.insert(0, kind)
+            node.target, target = self._check(receiver)
+            kinds.insert(0, target)
         function = self._functions.get(node.function)
         if function is None:
             return node, self._error(node.id, f"undeclared reference to '{node.function}' (in container '')")

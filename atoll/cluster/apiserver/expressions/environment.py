@@ -68,7 +68,7 @@ class Environment:
 
     def __init__(self, variables: Mapping[str, Type], objects: Mapping[str, Struct] | None = None) -> None:
         self.variables = dict(variables)
-        self.objects = dict(objects or {})
+        self.objects = objects or {}
         self._programs: dict[tuple[str, tuple[Type, ...]], Program] = {}
 
     def extended(self, variables: Mapping[str, Type]) -> Environment:

@@ -33,6 +33,10 @@ from atoll.cluster.apiserver.expressions.values import (
     type_name,
 )
 
+_GO_TYPES = {
+    str: "types.String", int: "types.Int", float: "types.Double", bool: "types.Bool", bytes: "types.Bytes",
+    type(None): "types.Null",
+}  # fmt: skip
 _LIST_COST, _MAP_COST, _OBJECT_COST = 10, 30, 40
 
 
@@ -185,7 +189,7 @@ class _Planner:
         def run(frame: Frame) -> Any:
             items = over(frame)
             if not isinstance(items, list | dict):
-                raise no_overload()
+                raise EvaluationError(f"got '{_GO_TYPES.get(type(items), type_name(items))}', expected iterable type")
             names = frame.names
             kept = {name: names[name] for name in (one, two, accumulator) if name in names}
             total: Any = initial(frame)

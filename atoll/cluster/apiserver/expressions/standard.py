@@ -359,8 +359,24 @@ def matches(text: str, pattern: str) -> bool:
     """By RE2, which has no bad patterns that take for ever."""
     result = _matcher().eval(data={"text": text, "pattern": pattern})
     if result.type() == cel.Type.ERROR:
-        raise EvaluationError(f"error parsing regexp: {str(result.value()).partition(': ')[2]}")
+        raise EvaluationError(f"error parsing regexp: {_regexp_error(str(result.value()))}")
     return bool(result.plain_value())
+
+
+_GO_WORDS = {
+    "missing ]": "missing closing ]",
+    "missing )": "missing closing )",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "bad repetition operator": "invalid nested repetition operator",
+    "trailing \\": "trailing backslash at end of expression",
+}
+
+
+def _regexp_error(text: str) -> str:
+    """RE2's message as Go's regexp words it."""
+    why, _, part = text.rpartition("invalid regular expression: ")[2].partition(": ")
+    told = _GO_WORDS.get(why, why)
+    return f"{told}: `{part}`" if part else told
 
 
 def _times() -> Iterator[Overload]:

@@ -122,7 +122,7 @@ def parse(source: str) -> Parsed:
         pair = _fields(entry)
         positions[_one(pair, 1) or 0] = _signed(_one(pair, 2) or 0)
     root = _node(_one(fields, 2))
-    return Parsed(source, _Macros(positions).expand(root), positions)
+    return Parsed(source, _Macros(positions, source).expand(root), positions)
 
 
 # The wire format of protobuf, as far as ParsedExpr needs it
@@ -236,10 +236,11 @@ def _constant(fields: dict[int, list[Any]]) -> Any:
 
 
 class _Macros:
-    """Two-variable comprehensions and sortBy, which the parser leaves as calls."""
+    """Two-variable comprehensions and sortBy, which the parser leaves as calls; literals stand at their brace."""
 
-    def __init__(self, positions: dict[int, int]) -> None:
+    def __init__(self, positions: dict[int, int], source: str) -> None:
         self._positions = positions
+        self._source = source
         self._next = max(positions, default=0) + 1
 
     def _id(self, at: int) -> int:
@@ -257,6 +258,9 @@ class _Macros:
         elif isinstance(node, ListLiteral):
             node.elements = [self.expand(item) for item in node.elements]
         elif isinstance(node, MapLiteral | ObjectLiteral):
+            if isinstance(node, ObjectLiteral):
+                start = self._positions.get(node.id, 0)
+                self._positions[node.id] = max(start, self._source.find("{", start))
             for entry in node.entries:
                 entry.value = self.expand(entry.value)
                 if isinstance(entry.key, Node):
