@@ -8,7 +8,7 @@ from __future__ import annotations
 from atoll.cluster.apiserver.admission.errors import forbidden
 from atoll.cluster.apiserver.admission.pod_security import checks
 from atoll.cluster.apiserver.admission.pod_security.levels import PREFIX, Level, Levels, levels_of
-from atoll.cluster.apiserver.ports import AdmissionRequest, Object
+from atoll.cluster.apiserver.ports import AdmissionRequest, Object, User
 from atoll.cluster.apiserver.problems import invalid
 from atoll.cluster.store.port import Key, Store
 
@@ -33,6 +33,9 @@ class PodSecurity:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    def depends_on(self, user: User) -> tuple[str, ...]:
+        return ("namespaces",)
 
     def validate(self, request: AdmissionRequest) -> None:
         if request.operation not in ("CREATE", "UPDATE") or request.obj is None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from atoll.cluster.apiserver.admission.versions import Versions
-from atoll.cluster.apiserver.ports import AdmissionRequest, Authorizer
+from atoll.cluster.apiserver.ports import AdmissionRequest, Authorizer, User
 from atoll.cluster.apiserver.served import Registry
 from atoll.cluster.store.port import Store
 
@@ -30,6 +30,13 @@ class Policies:
     @property
     def resources(self) -> None:
         return None
+
+    def depends_on(self, user: User) -> tuple[str, ...] | None:
+        """Once there is a binding, each request must be looked at."""
+        kinds = ("validating" + _BINDINGS, "mutating" + _BINDINGS)
+        if any(self._store.last_change(kind) and self._store.scan(kind) for kind in kinds):
+            return None
+        return kinds
 
     def validate(self, request: AdmissionRequest) -> Awaitable[None] | None:
         if not self._store.last_change("validating" + _BINDINGS):
