@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import programs
 import records
 from binary import Result, Target, run_batch
-from suite import Test, all_tests, rotated, select
+from suite import Test, all_tests, batches, rotated, select
 
 EXAMPLES = """examples:
   python tests/conformance/run.py --focus "Secrets"                 the tests whose name matches, and why they failed
@@ -32,6 +32,7 @@ Each process's whole output is in the --logs folder. A test's output there start
 OUT = Path(__file__).resolve().parents[2] / "out" / "conformance"
 BATCH = 8
 BUDGET_BATCH = 6  # a batch that has begun is finished; each costs the binary's start, three seconds of a core
+LONG_SECONDS = 45.0  # last time: such a test is a batch by itself, and begins early
 PARALLEL_SHARE = 0.75  # of the budget; the rest is for those that run alone
 
 
@@ -143,6 +144,7 @@ class Run:
         self._target = target
         self._tests = tests
         self._records = records_
+        self._long = {name for name, result in records_.latest().items() if result.seconds > LONG_SECONDS}
         self._started = time.monotonic()
         self._batches = 0
         self.results: dict[str, Result] = {}
@@ -154,20 +156,22 @@ class Run:
             ([test for test in self._tests if not test.serial], self._options.procs, PARALLEL_SHARE),
             ([test for test in self._tests if test.serial], 1, 1.0),
         ):
-            queue = deque(tests)
-            size = max(1, min(BUDGET_BATCH if budget else BATCH, -(-len(queue) // procs)))
+            size = max(1, min(BUDGET_BATCH if budget else BATCH, -(-len(tests) // procs)))
+            queue = deque(batches(tests, size, self._long, in_order=bool(budget)))
             until = budget * share if budget else float("inf")
-            await asyncio.gather(*(self._work(queue, size, until) for _ in range(min(procs, len(queue)))))
+            await asyncio.gather(*(self._work(queue, until) for _ in range(min(procs, len(queue)))))
 
-    async def _work(self, queue: deque[Test], size: int, until: float) -> None:
+    async def _work(self, queue: deque[list[Test]], until: float) -> None:
         """`until`: seconds after the start; no batch begins later."""
         binary = programs.program("e2e.test")
         assert binary is not None
         while queue and time.monotonic() - self._started < until:
-            batch = [queue.popleft() for _ in range(min(size, len(queue)))]
+            batch = queue.popleft()
             self._batches += 1
             name = f"batch-{self._batches:03}"
-            queue.extend(await run_batch(binary, self._target, batch, name, self._options.timeout, self._tell))
+            left = await run_batch(binary, self._target, batch, name, self._options.timeout, self._tell)
+            if left:
+                queue.append(left)
 
     def _tell(self, result: Result) -> None:
         self.results[result.test] = result

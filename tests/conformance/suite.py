@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,19 @@ def rotated(tests: Sequence[Test], key: str) -> list[Test]:
         return []
     start = int(hashlib.sha256(key.encode()).hexdigest(), 16) % len(tests)
     return [*tests[start:], *tests[:start]]
+
+
+def batches(tests: Sequence[Test], size: int, long: Set[str], *, in_order: bool = False) -> list[list[Test]]:
+    """What one process of the binary runs, each: those that take long alone and first (or where they stand, with
+    `in_order`), the others by `size`."""
+    alone = [[test] for test in tests if test.name in long or "[Slow]" in test.name]
+    slow = {batch[0].name for batch in alone}
+    rest = [test for test in tests if test.name not in slow]
+    together = [rest[start : start + size] for start in range(0, len(rest), size)]
+    if not in_order:
+        return [*alone, *together]
+    place = {test.name: index for index, test in enumerate(tests)}
+    return sorted([*alone, *together], key=lambda batch: place[batch[0].name])
 
 
 def focus_pattern(test: Test) -> str:

@@ -11,7 +11,7 @@ import records
 import report
 from binary import Result
 from suite import Test as Spec
-from suite import focus_pattern, rotated, select
+from suite import batches, focus_pattern, rotated, select
 
 LONG = Spec("[sig-node] Pods should run twice [Serial] [Conformance]")
 SHORT = Spec("[sig-node] Pods should run [Conformance]")
@@ -116,3 +116,11 @@ def test_the_document_says_why(reasons, why):
     assert f"| Job (v1) runs. | passes | {why} |" in text
     assert "| all | 3 | 1 | 1 | 1 | 1 | 0 |" in text
     assert "## The 1 without a result" in text
+
+
+def test_long_tests_are_batches_by_themselves():
+    tests = [Spec(name) for name in ("a", "b", "c", "d [Slow]", "e")]
+    names = [[test.name for test in batch] for batch in batches(tests, 2, {"b"})]
+    assert names == [["b"], ["d [Slow]"], ["a", "c"], ["e"]]
+    in_order = [[test.name for test in batch] for batch in batches(tests, 2, {"b"}, in_order=True)]
+    assert in_order == [["a", "c"], ["b"], ["d [Slow]"], ["e"]]
