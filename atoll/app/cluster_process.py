@@ -67,7 +67,9 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         port = await serve_api(stack, handler, keys, spec.name, folder, spec.port, handler.immediate)
         stack.callback(assembly.health.shut_down)
         inner = service_addresses(spec.service_cidr, spec.pod_cidr)
-        await publish(assembly.client(), cluster_ip=inner[0], address=inner[1], port=port)
+        await publish(
+            assembly.client(), cluster_ip=inner[0], address=inner[1], port=port, service_cidr=spec.service_cidr
+        )
         channel.report(phase="serving", port=port)
         nodes = 0
         if not spec.api_only:

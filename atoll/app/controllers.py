@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from atoll.app.api_health import check_informers
 from atoll.app.assembly import Assembly
 from atoll.app.fleetspec import ClusterSpec
 from atoll.app.tasks import Tasks
+from atoll.base.addresses import load_balancer_addresses
 from atoll.base.errors import AlreadyExists
 from atoll.client.port import Client
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.lifecycle.eviction import NAME as TAINT_EVICTION
 from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
+from atoll.cluster.nodes.process.podnetwork import host_address
 from atoll.cluster.nodes.simulated.definition import stage_definition
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
@@ -145,7 +148,10 @@ def observe_queues(assembly: Assembly, controllers: Iterable[Runnable]) -> None:
 def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signer | None) -> None:
     assembly, informers, tasks = running.assembly, running.informers, running.tasks
     clock, chance = assembly.clock, assembly.chance
-    options = Options(cluster_cidr=spec.pod_cidr, root_ca=root_ca)
+    addresses, shared = _load_balancers(spec)
+    options = Options(
+        cluster_cidr=spec.pod_cidr, root_ca=root_ca, load_balancers=addresses, load_balancers_shared=shared
+    )
     controllers = full_controllers(
         assembly.controller_client, informers, clock, chance, options, _legacy_tokens(assembly), sign
     )
@@ -178,6 +184,15 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
     tasks.start("simulated-nodes", nodes.run())
     if spec.simulated:
         tasks.start("stage-definition", _define_stages(assembly.client(), nodes))
+
+
+def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:
+    """Addresses for load balancers: of the service range, or the machine's own where its pods have none but that."""
+    if spec.process_nodes and os.geteuid() != 0:
+        with suppress(OSError):
+            return [host_address()], True
+        return [], True
+    return (load_balancer_addresses(spec.service_cidr), False) if spec.service_cidr else ([], False)
 
 
 async def _define_stages(client: Client, nodes: SimulatedNodes) -> None:

@@ -228,10 +228,5 @@ def test_what_is_stored_but_not_acted_upon_says_so() -> None:
             return [value for name, value in answer.headers if name == "Warning"]
 
         assert await warned("/api/v1/namespaces", {"metadata": {"name": "b"}}) == []
-        services = "/api/v1/namespaces/default/services"
-        ports = {"ports": [{"port": 80}]}
-        spec = {"type": "LoadBalancer", **ports}
-        assert "no address is given" in (await warned(services, {"metadata": {"name": "a"}, "spec": spec}))[0]
-        assert await warned(services, {"metadata": {"name": "b"}, "spec": ports}) == []
 
     ask_all(scenario)

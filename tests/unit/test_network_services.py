@@ -9,7 +9,7 @@ from atoll.cluster.network.controller import NetworkConfig, process_node_cidr
 from atoll.cluster.network.dns import DnsServer
 from atoll.cluster.network.forwarding import Balancer
 from atoll.cluster.network.records import build_zone
-from atoll.cluster.network.services import Forward, Listener, host_port_forwards, plan_forwards
+from atoll.cluster.network.services import Forward, Listener, NodeAddress, host_port_forwards, plan_forwards
 
 A, B = ("10.1.0.2", 8080), ("10.1.0.3", 8080)
 
@@ -34,7 +34,8 @@ def slices(*endpoints, name="web", port=8080, port_name="http"):
 
 
 def plan(found, by_service, **more):
-    return plan_forwards([found], by_service, node_addresses=more.pop("nodes", []), pods=more.pop("pods", {}), **more)
+    nodes = [NodeAddress(f"node-{address}", address) for address in more.pop("nodes", [])]
+    return plan_forwards([found], by_service, nodes=nodes, pods=more.pop("pods", {}), **more)
 
 
 def test_cluster_ip_and_node_port_lead_to_ready_endpoints():

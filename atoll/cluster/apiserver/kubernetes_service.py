@@ -14,10 +14,11 @@ from atoll.kinds.builtin import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from atoll.kinds.resource import Resource
 
 Object = dict[str, Any]
+_SERVICE_CIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", False)
 _NAMESPACE, _NAME = "default", "kubernetes"
 
 
-async def publish(client: Client, *, cluster_ip: str, address: str, port: int) -> None:
+async def publish(client: Client, *, cluster_ip: str, address: str, port: int, service_cidr: str) -> None:
     """`address` must not be loopback (real API servers refuse that in endpoints). Raises AtollError."""
     service = {
         "apiVersion": "v1",
@@ -56,10 +57,34 @@ async def publish(client: Client, *, cluster_ip: str, address: str, port: int) -
         "ports": ports,
     }
     await asyncio.gather(  # in one commit
+        _publish_range(client, service_cidr),
         _ensure(client, SERVICES, service, "spec", {"ports": service["spec"]["ports"]}),  # type: ignore[index]
         _ensure(client, ENDPOINTS, endpoints, "", {"subsets": subsets}),
         _ensure(client, ENDPOINT_SLICES, found, "", {"endpoints": ready, "ports": ports}),
     )
+
+
+async def _publish_range(client: Client, cidr: str) -> None:
+    """The default ServiceCIDR, which shows where ClusterIPs come from."""
+    spec = {"cidrs": [cidr]}
+    body = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": _NAME, "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "spec": spec,
+    }
+    try:
+        made = await client.create(_SERVICE_CIDRS, body)
+    except AlreadyExists:
+        return
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": made["metadata"]["creationTimestamp"],
+    }
+    await client.patch(_SERVICE_CIDRS, _NAME, {"status": {"conditions": [ready]}}, subresource="status")
 
 
 async def _ensure(client: Client, resource: Resource, obj: Object, field: str, wanted: Object) -> None:

@@ -148,6 +148,7 @@ _BY_RESOURCE: dict[str, NameCheck] = {
     "services": dns_label,
     "statefulsets.apps": dns_label,
     "roles.rbac.authorization.k8s.io": path_segment,
+    "ipaddresses.networking.k8s.io": path_segment,  # its own validation says what an address is
     "rolebindings.rbac.authorization.k8s.io": path_segment,
     "clusterroles.rbac.authorization.k8s.io": path_segment,
     "clusterrolebindings.rbac.authorization.k8s.io": path_segment,

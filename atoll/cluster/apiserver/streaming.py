@@ -7,6 +7,7 @@ server could stand here. A simulated node has no such port: the answer says so.
 from __future__ import annotations
 
 import base64
+import gzip
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,6 +20,7 @@ from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.dialing import Answer, Target, forwarded_headers, send, send_upgrade
 from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import User
+from atoll.cluster.apiserver.proxy_rewrite import rewritten_page, rewritten_url
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs.get import get
 from atoll.kinds.builtin import ENDPOINT_SLICES, NODES, PODS, SERVICES
@@ -32,6 +34,7 @@ from atoll.wire.websocket import upgrade as websocket_upgrade
 Object = dict[str, Any]
 Query = dict[str, list[str]]
 _LOG_BINARY, _LOG_BASE64 = "binary.k8s.io", "base64.binary.k8s.io"
+_MOST_PAGE_BYTES = 64 << 20
 _KWOK_ANNOTATION = "kwok.x-k8s.io/node"
 _LOG_PARAMETERS = (
     "follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream",
@@ -147,6 +150,10 @@ class Streamer:
         return HttpResponse(101, upgrade=run)
 
     async def _proxy(self, request: HttpRequest, path: Path) -> HttpResponse:
+        if not path.rest and request.method in ("GET", "HEAD") and "upgrade" not in request.headers:
+            # relative links of the root page need the slash
+            where = f"{request.path}/" + (f"?{request.query}" if request.query else "")
+            return HttpResponse(301, [("Location", where)])
         target = self._proxy_target(path)
         where = quote(path.rest or "/", safe="/%:@!$&'()*+,;=~-._") + (f"?{request.query}" if request.query else "")
         headers = [*forwarded_headers(request), ("X-Forwarded-Uri", request.path)]
@@ -156,7 +163,7 @@ class Streamer:
             answer = await send(target, request.method, where, headers, request.body)
         except Unreachable as error:
             raise ApiError(f"error trying to reach service: {error}", code=503, reason="ServiceUnavailable") from None
-        return HttpResponse(answer.status, answer.headers, stream=_body(answer))
+        return await _through(answer, request, path, target)
 
     def _proxy_target(self, path: Path) -> Target:
         """The proxied address; names may be `scheme:name:port`."""
@@ -291,6 +298,25 @@ def _log_by_websocket(request: HttpRequest, answer: Answer) -> HttpResponse:
             await socket.send(base64.b64encode(chunk).decode() if encoded else chunk)
 
     return websocket_upgrade(request, ("", _LOG_BINARY, _LOG_BASE64), serve)
+
+
+async def _through(answer: Answer, request: HttpRequest, path: Path, target: Target) -> HttpResponse:
+    """The proxied answer; its redirect, or the links of its page, lead through the proxy too."""
+    prefix = request.path.removesuffix(path.rest).rstrip("/")
+    asked = request.headers.get("host", "")
+    found = {name.lower(): value for name, value in answer.headers}
+    if location := found.get("location"):
+        kept = [(name, value) for name, value in answer.headers if name.lower() != "location"]
+        kept.append(("Location", rewritten_url(location, prefix, target.netloc, asked)))
+        return HttpResponse(answer.status, kept, stream=_body(answer))
+    page = found.get("content-type", "").partition(";")[0].strip() == "text/html"
+    encoding = found.get("content-encoding", "")
+    if not page or encoding not in ("", "gzip"):
+        return HttpResponse(answer.status, answer.headers, stream=_body(answer))
+    data = await answer.whole(_MOST_PAGE_BYTES)
+    text = (gzip.decompress(data) if encoding else data).decode(errors="surrogateescape")
+    data = rewritten_page(text, prefix, target.netloc, asked).encode(errors="surrogateescape")
+    return HttpResponse(answer.status, answer.headers, gzip.compress(data) if encoding else data)
 
 
 async def _body(answer: Answer) -> AsyncIterator[bytes]:

@@ -28,6 +28,7 @@ from atoll.cluster.network.services import (
     Forward,
     Key,
     Listener,
+    NodeAddress,
     host_port_forwards,
     plan_forwards,
 )
@@ -101,7 +102,7 @@ class ClusterNetwork:
         self._slices = self._informers.of(ENDPOINT_SLICES)
         self._nodes = self._informers.of(NODES)
         self._pods = self._informers.of(PODS)
-        self._slices.add_index("service", _service_of)
+        self._slices.add_index("proxied", _service_of)  # "service" is the slice controller's, of its own slices
         self._nodes.add_index("process", _process_node)
         self._pods.add_index("ports", _special_ports)
 
@@ -163,18 +164,18 @@ class ClusterNetwork:
 
     async def _apply(self) -> None:
         config = self.config
-        slices = {key: self._slices.by_index("service", key) for key in self._service_keys()}
-        addresses = self._node_addresses()
+        slices = {key: self._slices.by_index("proxied", key) for key in self._service_keys()}
+        nodes = self._process_nodes()
         chosen = {(_namespace(pod), pod["metadata"]["name"]): pod for pod in self._pods.by_index("ports", "chosen")}
         bridged = config.mode == "bridge"
         overrides: dict[Key, tuple[str, int]] = {}
         if config.api_server:
             overrides["default", "kubernetes"] = config.api_server
         forwards = plan_forwards(
-            self._services, slices, node_addresses=addresses, pods=chosen, cluster_ips=bridged, overrides=overrides
+            self._services, slices, nodes=nodes, pods=chosen, cluster_ips=bridged, overrides=overrides
         )
         if bridged:
-            forwards |= host_port_forwards(self._pods.by_index("ports", "host"), addresses)
+            forwards |= host_port_forwards(self._pods.by_index("ports", "host"), [node.address for node in nodes])
             forwards |= self._api_server()
             self._dns.zone = build_zone(config.cluster_domain, self._services, slices)
             forwards = {key: value for key, value in forwards.items() if not self._is_dns(key)}
@@ -193,13 +194,14 @@ class ClusterNetwork:
     def _service_keys(self) -> list[Key]:
         return [(_namespace(service), service["metadata"]["name"]) for service in self._services]
 
-    def _node_addresses(self) -> Sequence[str]:
-        found = []
+    def _process_nodes(self) -> Sequence[NodeAddress]:
+        found: dict[str, NodeAddress] = {}
         for node in self._nodes.by_index("process", "true"):
+            name, cidr = node["metadata"]["name"], node["spec"].get("podCIDR") or ""
             for address in (node.get("status") or {}).get("addresses") or []:
-                if address["type"] == "InternalIP" and address["address"] not in found:
-                    found.append(address["address"])
-        return found
+                if address["type"] == "InternalIP":
+                    found.setdefault(address["address"], NodeAddress(name, address["address"], cidr))
+        return list(found.values())
 
 
 def _namespace(obj: Object) -> str | None:

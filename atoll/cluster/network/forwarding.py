@@ -6,6 +6,7 @@ An endpoint that refuses is passed over for the next one; when none answers the 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import socket
 import struct
@@ -15,7 +16,7 @@ from typing import cast
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
-from atoll.cluster.network.services import Forward, Listener
+from atoll.cluster.network.services import Endpoint, Forward, Listener
 
 log = logging.getLogger(__name__)
 _DIAL_SECONDS = 5.0
@@ -35,7 +36,9 @@ class Balancer:
 
     def order(self, client: str) -> list[tuple[str, int]]:
         """Endpoints in the order in which to try them."""
-        endpoints = self.forward.endpoints
+        endpoints = self._allowed(client)
+        if not endpoints:
+            return []
         start = self._next % len(endpoints)
         self._next += 1
         order = [*endpoints[start:], *endpoints[:start]]
@@ -45,6 +48,17 @@ class Balancer:
             order.remove(held[0])
             order.insert(0, held[0])
         return order[:_MOST_TRIES]
+
+    def _allowed(self, client: str) -> tuple[Endpoint, ...]:
+        for cidr, endpoints in self.forward.local:
+            if ipaddress.ip_address(client) in ipaddress.ip_network(cidr):
+                return endpoints
+        return self.forward.endpoints
+
+    def changed(self, forward: Forward) -> Balancer:
+        """The same with other endpoints: clients stay with theirs where it is still there."""
+        self.forward = forward
+        return self
 
     def chosen(self, client: str, endpoint: tuple[str, int]) -> None:
         """Remember, for affinity, the endpoint that answered."""
@@ -198,6 +212,7 @@ class _UdpSession(asyncio.DatagramProtocol):
         self._answer = answer
         self.transport: asyncio.DatagramTransport | None = None
         self.used = 0.0
+        self.endpoint: Endpoint = ("", 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)  # event loops' own are not all subclasses
@@ -244,7 +259,10 @@ class UdpForwarder(asyncio.DatagramProtocol):
             session.transport.sendto(data)
 
     async def _session(self, addr: tuple[str, int]) -> _UdpSession:
-        endpoint = self.balancer.order(addr[0])[0]
+        order = self.balancer.order(addr[0])
+        if not order:
+            raise ConnectionRefusedError(f"{self.balancer.forward.service} has no endpoint for {addr[0]}")
+        endpoint = order[0]
 
         def answer(data: bytes) -> None:
             if self._transport is not None:
@@ -253,6 +271,7 @@ class UdpForwarder(asyncio.DatagramProtocol):
         loop = asyncio.get_running_loop()
         _, session = await loop.create_datagram_endpoint(lambda: _UdpSession(answer), remote_addr=endpoint)
         session.used = self._clock.monotonic()
+        session.endpoint = endpoint
         self.balancer.chosen(addr[0], endpoint)
         return session
 
@@ -263,6 +282,15 @@ class UdpForwarder(asyncio.DatagramProtocol):
                 continue
             failed = future.cancelled() or future.exception() is not None
             if failed or now - future.result().used > _UDP_IDLE_SECONDS:
+                del self._sessions[addr]
+                _close_session(future)
+
+    def forget(self) -> None:
+        """Sessions with endpoints that are no more: the next datagram goes to another one."""
+        held = self.balancer.forward.endpoints
+        for addr, future in list(self._sessions.items()):
+            made = future.done() and not future.cancelled() and future.exception() is None
+            if made and future.result().endpoint not in held:
                 del self._sessions[addr]
                 _close_session(future)
 

@@ -39,7 +39,9 @@ class ServiceProxy:
             if present is None:
                 await self._start(listener, forward)
             elif present.balancer.forward != forward:
-                present.balancer = Balancer(forward, self._clock, self._chance)
+                present.balancer.changed(forward)
+                if isinstance(present, UdpForwarder):
+                    present.forget()
         for listener in [item for item in self._refused if item not in wanted]:
             del self._refused[listener]
 

@@ -7,13 +7,14 @@ caller is refused at once, as by kube-proxy's REJECT.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from atoll.base.names import HOST_PORTS
 
 Object = dict[str, Any]
 Key = tuple[str | None, str]
+Endpoint = tuple[str, int]
 SERVICE_LABEL = "kubernetes.io/service-name"
 _DEFAULT_AFFINITY_SECONDS = 10800
 
@@ -29,18 +30,29 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Where to forward to. `affinity_seconds`: a client stays with its endpoint for that long."""
+    """Where to forward to. `affinity_seconds`: a client stays with its endpoint for that long. `local`: the endpoints
+    for clients in a node's pod range, where the Service's internalTrafficPolicy is Local."""
 
     service: str
-    endpoints: tuple[tuple[str, int], ...]
+    endpoints: tuple[Endpoint, ...]
     affinity_seconds: int = 0
+    local: tuple[tuple[str, tuple[Endpoint, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress:
+    """A process node: its address, its pods' range."""
+
+    name: str
+    address: str
+    pod_cidr: str = ""
 
 
 def plan_forwards(
     services: Iterable[Object],
     slices: Mapping[Key, Sequence[Object]],
     *,
-    node_addresses: Sequence[str],
+    nodes: Sequence[NodeAddress],
     pods: Mapping[Key, Object],
     cluster_ips: bool = True,
     overrides: Mapping[Key, tuple[str, int]] | None = None,
@@ -54,28 +66,53 @@ def plan_forwards(
             continue
         override = (overrides or {}).get(key)
         for port in spec.get("ports") or []:
-            endpoints = (override,) if override else ready_endpoints(slices.get(key, ()), port, pods)
+            found = slices.get(key, ())
+            endpoints = (override,) if override else ready_endpoints(found, port, pods)
             if not endpoints:
                 continue
-            forward = Forward(f"{key[0]}/{key[1]}:{port.get('name') or port['port']}", endpoints, _affinity(spec))
-            for listener in _listeners(spec, service, port, node_addresses, cluster_ips):
+            title = f"{key[0]}/{key[1]}:{port.get('name') or port['port']}"
+            forward = Forward(title, endpoints, _affinity(spec))
+            if spec.get("externalTrafficPolicy") == "Local":
+                local = {node.address: ready_endpoints(found, port, pods, node=node.name) for node in nodes}
+            else:
+                local = {node.address: endpoints for node in nodes}
+            inside = replace(forward, local=_by_range(spec, found, port, pods, nodes))
+            for listener in _inner(spec, port, cluster_ips):
+                out.setdefault(listener, inside)
+            for listener in _outer(spec, service, port):
                 out.setdefault(listener, forward)
-    return out
+            for address, there in local.items():
+                if port.get("nodePort") and there:
+                    listener = Listener(port.get("protocol", "TCP"), address, port["nodePort"])
+                    out.setdefault(listener, replace(forward, endpoints=there))
+    return {listener: forward for listener, forward in out.items() if listener.protocol in ("TCP", "UDP")}
 
 
-def _listeners(
-    spec: Object, service: Object, port: Object, node_addresses: Sequence[str], cluster_ips: bool
-) -> Iterable[Listener]:
-    protocol = port.get("protocol", "TCP")
-    if protocol not in ("TCP", "UDP"):
+def _by_range(
+    spec: Object, found: Sequence[Object], port: Object, pods: Mapping[Key, Object], nodes: Sequence[NodeAddress]
+) -> tuple[tuple[str, tuple[Endpoint, ...]], ...]:
+    if spec.get("internalTrafficPolicy") != "Local":
+        return ()
+    return tuple((node.pod_cidr, ready_endpoints(found, port, pods, node=node.name)) for node in nodes if node.pod_cidr)
+
+
+def _inner(spec: Object, port: Object, cluster_ips: bool) -> Iterable[Listener]:
+    if not cluster_ips:
         return
-    if cluster_ips:
-        for address in spec.get("clusterIPs") or [spec.get("clusterIP")]:
-            if address and address != "None" and ":" not in address:
-                yield Listener(protocol, address, port["port"])
-    if port.get("nodePort"):
-        for address in node_addresses:
-            yield Listener(protocol, address, port["nodePort"])
+    for address in spec.get("clusterIPs") or [spec.get("clusterIP")]:
+        if address and address != "None" and ":" not in address:
+            yield Listener(port.get("protocol", "TCP"), address, port["port"])
+
+
+def _outer(spec: Object, service: Object, port: Object) -> Iterable[Listener]:
+    """Load balancers' addresses, and external ones that turn out to be this machine's."""
+    addresses = list(spec.get("externalIPs") or [])
+    if spec.get("type") == "LoadBalancer":
+        ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+        addresses += [item["ip"] for item in ingress if item.get("ip") and item.get("ipMode") != "Proxy"]
+    for address in addresses:
+        if ":" not in address:
+            yield Listener(port.get("protocol", "TCP"), address, port["port"])
 
 
 def _affinity(spec: Object) -> int:
@@ -86,9 +123,10 @@ def _affinity(spec: Object) -> int:
 
 
 def ready_endpoints(
-    slices: Sequence[Object], service_port: Object, pods: Mapping[Key, Object]
-) -> tuple[tuple[str, int], ...]:
-    """Ready endpoints; where there are none, those that terminate but still serve (as kube-proxy falls back)."""
+    slices: Sequence[Object], service_port: Object, pods: Mapping[Key, Object], *, node: str = ""
+) -> tuple[Endpoint, ...]:
+    """Ready endpoints (of a node); where there are none, those that terminate but still serve (as kube-proxy falls
+    back)."""
     ready: set[tuple[str, int]] = set()
     serving: set[tuple[str, int]] = set()
     name = service_port.get("name") or ""
@@ -100,6 +138,8 @@ def ready_endpoints(
             if port.get("port") is None:
                 continue
             for endpoint in found.get("endpoints") or []:
+                if node and endpoint.get("nodeName") != node:
+                    continue
                 conditions = endpoint.get("conditions") or {}
                 target = _target(endpoint, port["port"], pods)
                 if conditions.get("ready", True) is not False:

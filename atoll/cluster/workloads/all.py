@@ -12,11 +12,13 @@ from atoll.cluster.workloads.daemonset.controller import DaemonSetController
 from atoll.cluster.workloads.deployment.controller import DeploymentController
 from atoll.cluster.workloads.disruption.controller import DisruptionController
 from atoll.cluster.workloads.endpoints.controller import EndpointsController, EndpointSliceController
+from atoll.cluster.workloads.endpoints.mirroring import EndpointSliceMirroringController
 from atoll.cluster.workloads.garbage.controller import GarbageCollector
 from atoll.cluster.workloads.housekeeping.cluster import ClusterRoleAggregation, NodeAddresses
 from atoll.cluster.workloads.housekeeping.expiry import EventExpiry, FinishedJobs
 from atoll.cluster.workloads.housekeeping.pod_gc import PodCollector
 from atoll.cluster.workloads.job.controller import JobController
+from atoll.cluster.workloads.loadbalancers.controller import LoadBalancerController
 from atoll.cluster.workloads.namespaces.controller import NamespaceController
 from atoll.cluster.workloads.quota.controller import ResourceQuotaController
 from atoll.cluster.workloads.replicaset.controller import (
@@ -57,7 +59,8 @@ def full_controllers(
     sign: Signer | None = None,
 ) -> list[Runnable]:
     """Everything that kube-controller-manager does here but for nodes' health, which is the nodes' part."""
-    context = Context(client_for, informers, clock, chance, options or Options())
+    options = options or Options()
+    context = Context(client_for, informers, clock, chance, options)
     found: list[Runnable] = [
         *_basic(context, make_token),
         ReplicaSetController(context, REPLICA_SET),
@@ -70,15 +73,18 @@ def full_controllers(
         DisruptionController(context),
         EndpointsController(context),
         EndpointSliceController(context),
+        EndpointSliceMirroringController(context),
         VolumeController(context),
         ProtectionController(context),
         EphemeralClaims(context),
         FinishedJobs(context),
         PodCollector(context),
     ]
+    if options.load_balancers:
+        found.append(LoadBalancerController(context, options.load_balancers, shared=options.load_balancers_shared))
     if sign is not None:
         found.append(CertificateSigner(context, sign))
-    if context.options.cluster_cidr:
+    if options.cluster_cidr:
         found.append(NodeAddresses(context))
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from atoll.base.addresses import load_balancer_offsets
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.errors import Invalid, ServerError
@@ -40,6 +41,8 @@ class ServiceAllocation:
         self._clock = clock
         self._chance = chance
         self._network = ipaddress.ip_network(cidr)
+        balancers = load_balancer_offsets(cidr)
+        self._highest = balancers.start - 1 if balancers else self._network.num_addresses - 2
         self._ports = node_ports
         self._ips = _Held()
         self._node_ports = _Held()
@@ -109,10 +112,10 @@ class ServiceAllocation:
         size = self._network.num_addresses
         low = min(max(16, size // 16), 256) if size > 64 else 2
         for _ in range(_TRIES):
-            address = str(self._network[self._chance.integer(low, size - 2)])
+            address = str(self._network[self._chance.integer(low, self._highest)])
             if self._take(self._ips, address, key, dry_run):
                 return address
-        for offset in range(2, size - 1):
+        for offset in range(2, self._highest + 1):
             address = str(self._network[offset])
             if self._take(self._ips, address, key, dry_run):
                 return address

@@ -17,6 +17,9 @@ from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, 
 _RESTART = ("Always", "OnFailure", "Never")
 _DNS = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_SYSCTL_SEGMENT = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_SYSCTL_TEXT = f"^({_SYSCTL_SEGMENT}[\\./])*{_SYSCTL_SEGMENT}$"
+_SYSCTL = re.compile(_SYSCTL_TEXT)
 _SYSCTL_SEPARATORS = str.maketrans("/", ".")
 _TOKEN_VOLUME = b'"kube-api-access-'
 _TOKEN_SUFFIX = re.compile(rb'[bcdfghjklmnpqrstvwxz2456789]{5}"')
@@ -214,6 +217,9 @@ def _sysctls(errors: Errors, path: str, sysctls: Any) -> None:
         name = sysctl.get("name", "")
         if not name:
             errors.append(required(f"{path}[{index}].name"))
+        elif len(name) > 253 or not _SYSCTL.fullmatch(name):
+            why = f"must have at most 253 characters and match regex {_SYSCTL_TEXT}"
+            errors.append(bad_value(f"{path}[{index}].name", name, why))
         elif name.translate(_SYSCTL_SEPARATORS) in seen:
             errors.append(duplicate(f"{path}[{index}].name", name))
         seen.add(name.translate(_SYSCTL_SEPARATORS))

@@ -289,8 +289,6 @@ def service(obj: Object, old: Object | None) -> list[str]:
         warnings.append('spec.externalName is ignored when spec.type is not "ExternalName"')
     if spec.get("trafficDistribution") == "PreferClose":
         warnings.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
-    if kind == "LoadBalancer" and (old is None or old["spec"].get("type") != kind):
-        warnings.append("spec.type: a load balancer gets node ports, but no address is given by this server")
     return warnings
 
 

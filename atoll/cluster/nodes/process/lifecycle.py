@@ -369,8 +369,8 @@ def _start_error(text: str) -> str:
 
 def _log_tail(path: Path) -> bytes:
     with suppress(OSError):
-        lines = path.read_bytes().splitlines()[-80:]
-        return b"".join(line.split(b" ", 3)[-1] + b"\n" for line in lines)
+        parts = [line.split(b" ", 3)[2:] for line in path.read_bytes().split(b"\n")[-81:-1]]
+        return b"".join(text + (b"\n" if tag == b"F" else b"") for tag, text in parts)
     return b""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -37,6 +37,8 @@ class Options:
     event_ttl_seconds: float = 3600.0  # 0: the API server itself forgets events
     workers: int = 5
     provision_volumes: bool = True
+    load_balancers: Sequence[str] = ()  # addresses for Services of that type; none are given where there are none
+    load_balancers_shared: bool = False  # one address for several Services
 
 
 @dataclass(frozen=True)

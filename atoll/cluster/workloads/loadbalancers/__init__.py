@@ -1,0 +1,1 @@
+"""Services of type LoadBalancer get an address of the cluster's own."""
