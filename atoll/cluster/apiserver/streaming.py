@@ -150,11 +150,11 @@ class Streamer:
         return HttpResponse(101, upgrade=run)
 
     async def _proxy(self, request: HttpRequest, path: Path) -> HttpResponse:
+        target = self._proxy_target(path)
         if not path.rest and request.method in ("GET", "HEAD") and "upgrade" not in request.headers:
             # relative links of the root page need the slash
             where = f"{request.path}/" + (f"?{request.query}" if request.query else "")
             return HttpResponse(301, [("Location", where)])
-        target = self._proxy_target(path)
         where = quote(path.rest or "/", safe="/%:@!$&'()*+,;=~-._") + (f"?{request.query}" if request.query else "")
         headers = [*forwarded_headers(request), ("X-Forwarded-Uri", request.path)]
         try:
