@@ -122,7 +122,7 @@ def _apply(
     if schema.reset:
         applied = without(applied, schema.reset)
     managed[identity] = Entry(fields_of.in_order(applied), schema.api_version, last.time if last else None)
-    if last is not None and last.fields:
+    if last is not None and last.fields and not _applies_all_of(last, applied, schema):
         merged = _prune(merged, managed, schema, last)
     own = schema.compare(live, merged, schema.api_version) or ({}, {})
     if not force:
@@ -133,6 +133,14 @@ def _apply(
     if changed and identity in managed:
         managed[identity].time = now
     return (merged if changed else live), managed
+
+
+def _applies_all_of(last: Entry, applied: FieldSet, schema: Schema) -> bool:
+    """Whether what was applied last is applied again, if with other values: then nothing is to be pruned.
+
+    All of it, and all on the way to it, is owned by this very apply, so `_prune` would add it back.
+    """
+    return last.version == schema.api_version and not difference(last.fields, applied)
 
 
 def _strip(managed: Managed, identity: Manager) -> None:
