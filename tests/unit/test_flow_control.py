@@ -256,9 +256,9 @@ def test_the_work_of_lists_and_writes() -> None:
     assert list_work(Stored(16000, 2000), Listing(), 4).seats == 4
     assert list_work(Stored(16000, 2000), Listing(limit=100), 0).seats == 2
     assert list_work(Stored(16000, 2000), Listing(single=True), 0).seats == 1
-    assert write_work(9, 0) == ONE
-    assert write_work(100, 0) == Work(1, 10, 0.005)
-    assert write_work(1000, 5) == Work(1, 5, 0.1)
+    assert write_work(999, 0) == ONE
+    assert write_work(10_000, 0) == Work(1, 10, 0.005)
+    assert write_work(100_000, 5) == Work(1, 5, 0.1)
 
 
 def test_watches_are_counted_where_they_look() -> None:

@@ -17,10 +17,11 @@ from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.tables.table import partial, table
 from atoll.cluster.apiserver.verbs.list import Page
-from atoll.cluster.apiserver.verbs.watch import INITIAL_EVENTS_END, Shown
+from atoll.cluster.apiserver.verbs.watch import INITIAL_EVENTS_END, Batch, Shown, Whole
 from atoll.cluster.store.port import Record
 
 _FRAMES = 1024
+_BATCHES = 8
 _TABLE_VERSIONS = ("v1", "v1beta1")
 
 
@@ -95,6 +96,7 @@ class Encoder:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._batches: dict[tuple[Any, ...], bytes] = {}
         self._young: dict[tuple[Any, ...], bytes] = {}
         self._old: dict[tuple[Any, ...], bytes] = {}
 
@@ -155,6 +157,20 @@ class Encoder:
         pieces[0] = before + b"{" + pieces[0]
         pieces[-1] += b"]}"
         return b",{".join(pieces)
+
+    def frames(self, served: Served, batch: Batch, form: Form, first: bool) -> bytes:
+        """A batch as lines; what all watches show alike is made once. `first`: of this watch, for a Table's columns."""
+        frame = self.frame
+        if not isinstance(batch, Whole) or form.kind == "Table":
+            return b"".join([frame(served, shown, form, first and not at) for at, shown in enumerate(batch)])
+        key = (*batch.identity, form.kind, id(served))
+        lines = self._batches.get(key)
+        if lines is None:
+            lines = b"".join([frame(served, shown, form, False) for shown in batch])
+            if len(self._batches) >= _BATCHES:
+                del self._batches[next(iter(self._batches))]
+            self._batches[key] = lines
+        return lines
 
     def frame(self, served: Served, shown: Shown, form: Form, first: bool) -> bytes:
         """One event as a line. `first`: of this watch (a Table's columns come once)."""

@@ -359,19 +359,15 @@ class Translator:
             return HttpResponse(200, headers, error_frame(error))
         return HttpResponse(200, headers, stream=self._frames(asked, batches))
 
-    async def _frames(self, asked: Asked, batches: AsyncIterator[list[watching.Shown]]) -> AsyncIterator[bytes]:
-        frame, served, form = self.encoder.frame, asked.served, asked.form
+    async def _frames(self, asked: Asked, batches: AsyncIterator[watching.Batch]) -> AsyncIterator[bytes]:
+        frames, served, form = self.encoder.frames, asked.served, asked.form
         events = None if self.gate is None else self.gate.watch_events(served)
         first = True
         try:
             async for batch in batches:
                 if events is not None:
                     events.value += len(batch)
-                if len(batch) == 1:
-                    yield frame(served, batch[0], form, first)
-                else:
-                    lines = [frame(served, shown, form, first and not index) for index, shown in enumerate(batch)]
-                    yield b"".join(lines)
+                yield frames(served, batch, form, first)
                 first = False
         except ApiError as error:
             yield error_frame(error)

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _SLOW_SECONDS = 2.0  # a write that takes longer is told by `trouble`
 _ROW_BYTES = 1 << 20
+_PACE_SECONDS = 50e-6  # a watcher's part of a wake: about what it costs the server and the client
 _SLACK_BYTES = 16 << 20  # the log may hold this much that is superseded, beyond as much as is live
 _KINDS: dict[str, int] = {"ADDED": logfile.ADDED, "MODIFIED": logfile.MODIFIED, "DELETED": logfile.DELETED}
 _TYPES: dict[int, Literal["ADDED", "MODIFIED", "DELETED"]] = {
@@ -80,7 +81,7 @@ class DurableStore(StoreCore):
         file: Log | None = None,
     ) -> None:
         """Open or create the log (or use the one given) and load it. Raises UserError."""
-        super().__init__(clock, history)
+        super().__init__(clock, history or HistoryLimits(pace_seconds=_PACE_SECONDS))
         self._loop = asyncio.get_running_loop()
         self._file = file or LogFile(path, quota_bytes=quota_bytes)
         self._live_bytes = 0

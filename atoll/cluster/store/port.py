@@ -92,7 +92,10 @@ class Watcher(Protocol):
     """A position in the history of one resource."""
 
     async def next(self) -> list[Event]:
-        """At least one event, all that are there now. Raises TooOld when history has passed it."""
+        """At least one event, all that are there now; none after `nudge`. Raises TooOld when history has passed it."""
+
+    def nudge(self) -> None:
+        """Let the task that waits in `next`, or the next that comes, have an empty answer: its time is over."""
 
     @property
     def version(self) -> int:

@@ -7,7 +7,7 @@ passed ends with 410 so that its client lists again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,9 +38,33 @@ class Shown:
     initial_end: bool = False
 
 
+class Whole:
+    """Events shown as they are, which is how all watches without a selection show them: encoded once for all."""
+
+    __slots__ = ("events",)
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = events
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __iter__(self) -> Iterator[Shown]:
+        return (Shown(event.type, event.version, event.record) for event in self.events)
+
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """Equal for the same events of one resource: versions are unique, so no others lie between these."""
+        events = self.events
+        return events[0].version, events[-1].version, len(events)
+
+
+Batch = Sequence[Shown] | Whole
+
+
 def start(
     api: Api, served: Served, namespace: str | None, options: ListOptions, chosen: Selection
-) -> AsyncIterator[list[Shown]]:
+) -> AsyncIterator[Batch]:
     """Checked at once (raises BadRequest, Gone, 504 before anything is answered), then batches until closed."""
     if namespace is None and chosen.namespace:
         namespace = chosen.namespace
@@ -71,32 +95,40 @@ async def _batches(
     after: int,
     options: ListOptions,
     chosen: Selection,
-) -> AsyncIterator[list[Shown]]:
-    started = api.clock.monotonic()
-    ends = None if options.timeout_seconds is None else started + options.timeout_seconds
+) -> AsyncIterator[Batch]:
+    now = api.clock.monotonic
+    ends = None if options.timeout_seconds is None else now() + options.timeout_seconds
+    alarm = _Alarm(watcher)
     try:
         if initial is not None:
             first = [Shown("ADDED", record.version, record) for record in initial if chosen.matches(record)]
             if options.send_initial_events and options.allow_bookmarks:
                 first.append(Shown("BOOKMARK", after, initial_end=True))
+            initial = None
             if first:
                 yield first
+                first = []
         everything = chosen.everything
         bookmark = _bookmark_due(api) if options.allow_bookmarks else None
         while True:
-            events = await _next(api, watcher, bookmark, ends)
-            if events is None:
-                if ends is not None and api.clock.monotonic() >= ends:
+            due = bookmark if ends is None or (bookmark is not None and bookmark < ends) else ends
+            if due is not None and alarm.due != due:
+                alarm.set(due, due - now())
+            events = await watcher.next()
+            if not events:
+                alarm.due = None
+                if ends is not None and now() >= ends:
                     return
-                yield [Shown("BOOKMARK", max(watcher.version, after))]
-                bookmark = _bookmark_due(api)
+                if bookmark is not None and now() >= bookmark:
+                    yield [Shown("BOOKMARK", max(watcher.version, after))]
+                    bookmark = _bookmark_due(api)
                 continue
             if events[0].version <= after:
                 events = [event for event in events if event.version > after]
                 if not events:
                     continue
             if everything:
-                yield [Shown(event.type, event.version, event.record) for event in events]
+                yield Whole(events)
                 continue
             shown = [item for event in events if (item := _shown(event, chosen)) is not None]
             if shown:
@@ -104,26 +136,33 @@ async def _batches(
     except TooOld:
         raise problems.too_old(watcher.version) from None
     finally:
+        alarm.cancel()
         watcher.close()
+
+
+class _Alarm:
+    """Nudges a watcher when a bookmark or the end is due: one timer a watch, not one a wait."""
+
+    __slots__ = ("_handle", "_watcher", "due")
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._handle: asyncio.TimerHandle | None = None
+        self.due: float | None = None
+
+    def set(self, due: float, seconds: float) -> None:
+        self.cancel()
+        self.due = due
+        self._handle = asyncio.get_running_loop().call_later(max(seconds, 0.0), self._watcher.nudge)
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
 
 def _bookmark_due(api: Api) -> float:
     return api.clock.monotonic() + BOOKMARK_SECONDS - api.jitter.uniform(0.0, 5.0)
-
-
-async def _next(api: Api, watcher: Watcher, bookmark: float | None, ends: float | None) -> list[Event] | None:
-    """The next changes; None when a bookmark or the end is due first."""
-    due = bookmark if ends is None or (bookmark is not None and bookmark < ends) else ends
-    if due is None:
-        return await watcher.next()
-    seconds = due - api.clock.monotonic()
-    if seconds <= 0:
-        return None
-    try:
-        async with asyncio.timeout(seconds):
-            return await watcher.next()
-    except TimeoutError:
-        return None
 
 
 def _shown(event: Event, chosen: Selection) -> Shown | None:
