@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.figure import Figure
 
-ROWS = ("start", "creates", "watchers", "gets", "memory", "replicas", "fleet")
+ROWS = ("start", "creates", "watchers", "gets", "lists", "applies", "memory", "informers", "replicas", "fleet")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 

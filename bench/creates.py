@@ -34,7 +34,7 @@ def run() -> list[Figure]:
             shown(theirs) if theirs else "not built",
             shown(mine),
             mine.rate / theirs.rate if theirs else None,
-            5,
+            8,
             f"{CLIENTS} connections, one request in flight each, the generator on the same cores; "
             "5,000 pods to etcd and kube-apiserver, 20,000 to ours",
         )

@@ -34,7 +34,7 @@ def run() -> list[Figure]:
             shown(theirs) if theirs else "not built",
             shown(mine),
             mine.rate / theirs.rate if theirs else None,
-            5,
+            8,
             f"a service account, {CLIENTS} connections, one request in flight each",
         )
     ]

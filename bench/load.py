@@ -233,6 +233,12 @@ def post(access: Access, path: str, body: Callable[[int], bytes]) -> Callable[[i
     return make
 
 
+def send(method: str, access: Access, path: str, content_type: str, data: bytes) -> bytes:
+    """One request with a body."""
+    head = _head(method, access, path) + f"Content-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    return head + data
+
+
 def _head(method: str, access: Access, path: str) -> bytes:
     host = urlsplit(access.server).netloc
     return (

@@ -98,27 +98,34 @@ def _programs(target: Target, nodes: int) -> Iterator[None]:
 
 
 @contextmanager
-def ours(*options: str) -> Iterator[Target]:
-    """`atoll cluster create --api-only`, in a state folder of its own."""
+def ours(*options: str, forked: bool = False) -> Iterator[Target]:
+    """`atoll cluster create --api-only`, in a state folder of its own; `forked`: another cluster runs there already."""
     with tempfile.TemporaryDirectory(prefix="atoll-bench-") as name:
         folder = Path(name)
         environment = {**os.environ, "XDG_STATE_HOME": name, "XDG_DATA_HOME": name, "XDG_RUNTIME_DIR": name}
         command = [sys.executable, "-m", "atoll.cli.main", "cluster"]
         if (binary := Path(sys.executable).with_name("atoll")).exists():
             command = [str(binary), "cluster"]
+
+        def atoll(*arguments: str) -> float:
+            started = time.perf_counter()
+            done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise RuntimeError(f"atoll cluster {arguments[0]}: {done.stdout}{done.stderr}")
+            return time.perf_counter() - started
+
         kubeconfig = folder / "kubeconfig"
         before = {process.pid for process in psutil.process_iter()}
-        started = time.perf_counter()
-        arguments = ["create", "bench", "--kubeconfig", str(kubeconfig), *(options or ("--api-only",))]
-        done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True)
-        seconds = time.perf_counter() - started
-        if done.returncode != 0:
-            raise RuntimeError(f"atoll cluster create: {done.stdout}{done.stderr}")
+        running = ["first", "bench"] if forked else ["bench"]
         try:
+            if forked:
+                atoll("create", "first", "--kubeconfig", str(folder / "first"), "--api-only")
+            seconds = atoll("create", "bench", "--kubeconfig", str(kubeconfig), *(options or ("--api-only",)))
             admin = load(kubeconfig).access()
             yield Target("ours", admin, asyncio.run(_prepare(admin)), _started(before, name), seconds)
         finally:
-            subprocess.run([*command, "delete", "bench"], env=environment, capture_output=True, text=True)
+            for each in running:
+                subprocess.run([*command, "delete", each], env=environment, capture_output=True, text=True)
 
 
 def _started(before: set[int], state: str) -> list[psutil.Process]:

@@ -42,7 +42,7 @@ def run() -> list[Figure]:
             f"{theirs[0]:,.0f}/s" if theirs else "not built",
             f"{mine[0]:,.0f}/s",
             mine[0] / theirs[0] if theirs else None,
-            3,
+            4.5,
             basis,
         ),
         compared(
@@ -50,7 +50,7 @@ def run() -> list[Figure]:
             f"{theirs[1] * 1000:.0f} ms" if theirs else "not built",
             f"{mine[1] * 1000:.0f} ms",
             theirs[1] / mine[1] if theirs else None,
-            8,
+            15,
             basis,
         ),
     ]
