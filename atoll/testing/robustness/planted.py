@@ -192,9 +192,13 @@ class _Watcher:
 
     async def next(self) -> list[Event]:
         while True:
-            events = self.fault.spoil(self, list(await self.watcher.next()))
-            if events:
+            passed = list(await self.watcher.next())
+            events = self.fault.spoil(self, passed)
+            if events or not passed:  # none passed: the watcher was nudged
                 return events
+
+    def nudge(self) -> None:
+        self.watcher.nudge()
 
     @property
     def version(self) -> int:
