@@ -26,6 +26,7 @@ from atoll.cluster.apiserver.kubernetes_service import publish
 from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, HookCaller, User
 from atoll.cluster.apiserver.served import Served
+from atoll.cluster.metrics.serving import reader_role
 from atoll.cluster.store.durable import DurableStore
 from atoll.cluster.store.port import Store
 from atoll.wire.messages import HttpRequest, HttpResponse
@@ -46,7 +47,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         outbound = Outbound(store)
         stack.push_async_callback(outbound.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys, outbound))
-        await bootstrap(assembly, [trust(keys), *([] if spec.api_only else [default_storage_class()])])
+        await bootstrap(assembly, [trust(keys), *([] if spec.api_only else [default_storage_class(), reader_role()])])
         await renew_trust(assembly, keys)
         if spec.access.any:
             from atoll.app.access import configure_access

@@ -16,6 +16,8 @@ from atoll.app.tasks import Tasks
 from atoll.base.addresses import load_balancer_addresses
 from atoll.base.errors import AlreadyExists
 from atoll.client.port import Client
+from atoll.cluster.metrics.server import MetricsServer, Scrape
+from atoll.cluster.metrics.serving import serve_metrics
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.lifecycle.eviction import NAME as TAINT_EVICTION
 from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
@@ -99,7 +101,11 @@ def simulated_groups(spec: ClusterSpec) -> list[SimulatedGroup]:
 
 @asynccontextmanager
 async def running_cluster(
-    assembly: Assembly, spec: ClusterSpec, root_ca: str = "", sign: Signer | None = None
+    assembly: Assembly,
+    spec: ClusterSpec,
+    root_ca: str = "",
+    sign: Signer | None = None,
+    scrape: Scrape | None = None,
 ) -> AsyncIterator[Running]:
     """Controllers, scheduler and simulated nodes of a member cluster (none of them with api_only)."""
     informers = Informers(assembly.client())
@@ -107,6 +113,9 @@ async def running_cluster(
     running = Running(assembly, informers, tasks)
     try:
         if not spec.api_only:
+            metrics = MetricsServer(assembly.store, assembly.clock, scrape)
+            serve_metrics(assembly.api, metrics)
+            tasks.start("metrics-server", metrics.run())
             _start_member(running, spec, root_ca, sign)
             informers.start()
             check_informers(assembly.health, informers)

@@ -12,6 +12,7 @@ from atoll.app.controllers import Running, running_cluster
 from atoll.app.fleetspec import ClusterSpec
 from atoll.app.pki import ClusterKeys
 from atoll.app.process_nodes import start_process_nodes
+from atoll.app.scraping import kubelet_scrape
 
 
 @asynccontextmanager
@@ -24,7 +25,7 @@ async def running_member(
     def sign(request: bytes, usages: Sequence[str], seconds: float) -> bytes:
         return keys.authority().sign_request(request, usages, seconds)
 
-    async with running_cluster(assembly, spec, root_ca, sign) as running:
+    async with running_cluster(assembly, spec, root_ca, sign, kubelet_scrape(keys)) as running:
         if spec.process_nodes:
             await start_process_nodes(assembly, running.informers, running.tasks, spec, images, folder, keys, port)
         yield running

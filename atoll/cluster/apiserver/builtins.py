@@ -15,7 +15,6 @@ _CRD = "CustomResourceDefinition"
 _NOT_ACTED_UPON = {
     "networkpolicies.networking.k8s.io": "network policies are stored but not enforced",
     "ingresses.networking.k8s.io": "ingresses are stored but no controller acts upon them",
-    "horizontalpodautoscalers.autoscaling": "autoscalers are stored but no controller acts upon them",
     "resourceclaims.resource.k8s.io": "resource claims are stored but not allocated",
     "resourceclaimtemplates.resource.k8s.io": "resource claims are stored but not allocated",
     "resourceslices.resource.k8s.io": "devices are stored but not allocated",

@@ -73,7 +73,8 @@ class NonResource:
             for served in custom
         ]
         told = [] if aggregated is None else aggregated.told.values()
-        self._documents.set_custom(custom_groups(served.entry for served in custom), schemas, told)
+        shown = [served.entry for served in registry if served.custom is not None or served.virtual]
+        self._documents.set_custom(custom_groups(shown), schemas, told)
 
     def _root(self) -> HttpResponse:
         found = {"/api", "/api/v1", "/apis", "/apis/", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3"}

@@ -37,6 +37,7 @@ class Served:
     make_behaviour: Callable[[], Behaviour] = Behaviour
     check_name: names.NameCheck = names.dns_subdomain
     custom: Any = None  # extensions.CustomKind for custom resources
+    virtual: bool = False  # made up on read, and not of the catalogue
     to_storage: Convert | None = None
     from_storage: Convert | None = None
     warning: str = ""  # said on every write: accepted, but not acted upon

@@ -5,6 +5,7 @@ from __future__ import annotations
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.cluster.workloads.accounts.controller import AccountTokens, DefaultAccounts, RootCaPublisher, TokenMaker
+from atoll.cluster.workloads.autoscaling.controller import AutoscalerController
 from atoll.cluster.workloads.certificates.controller import CertificateSigner, Signer
 from atoll.cluster.workloads.common.context import ClientFactory, Context, Options, Runnable
 from atoll.cluster.workloads.cronjob.controller import CronJobController
@@ -71,6 +72,7 @@ def full_controllers(
         JobController(context),
         CronJobController(context),
         DisruptionController(context),
+        AutoscalerController(context),
         EndpointsController(context),
         EndpointSliceController(context),
         EndpointSliceMirroringController(context),

@@ -92,6 +92,11 @@ class JwtAuthenticator:
             why = f'id token signed with unsupported algorithm, expected {expected} got "{algorithm}"'
             raise TokenRefused(f"oidc: verify token: oidc: {why}")
         _verify_signature(token, str(algorithm), candidates(self._keys.current or (), parts.header.get("kid")))
+        subject = parts.claims.get("sub")
+        if subject is not None and not isinstance(subject, str):
+            kinds = {bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+            why = f"json: cannot unmarshal {kinds[type(subject)]} into Go struct field idToken.sub of type string"
+            raise TokenRefused(f"oidc: verify token: oidc: failed to unmarshal claims: {why}")
         self._check_audience(parts.claims)
         self._check_times(parts.claims)
         known = Known(self._config.rules.user_of(parts.claims))

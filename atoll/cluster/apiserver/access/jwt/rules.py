@@ -119,7 +119,11 @@ class Rules:
             extra[_CREDENTIAL] = (f"JTI={token_id}",)
         for key, program in self.extra:
             try:
-                found = _strings(_run(program, values))
+                value = _run(program, values)
+            except ValueError as error:
+                raise TokenRefused(str(error)) from None
+            try:
+                found = _strings(value)
             except ValueError as error:
                 told = f"{program.source}: {error}"
                 raise TokenRefused(f"oidc: error evaluating extra claim expression: {told}") from None
