@@ -1,4 +1,4 @@
-"""From what the metrics ask for to what is done: stabilisation, policies and limits, over what was done before. Pure."""
+"""From what the metrics ask for to what is done: stabilisation, policies, limits, with what was done before. Pure."""
 
 from __future__ import annotations
 
