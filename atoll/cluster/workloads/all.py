@@ -28,6 +28,7 @@ from atoll.cluster.workloads.replicaset.controller import (
     ReplicaSetController,
 )
 from atoll.cluster.workloads.statefulset.controller import StatefulSetController
+from atoll.cluster.workloads.volumes.class_protection import ClassProtectionController
 from atoll.cluster.workloads.volumes.controller import EphemeralClaims, ProtectionController, VolumeController
 from atoll.runtime.informer import Informers
 
@@ -78,6 +79,7 @@ def full_controllers(
         EndpointSliceMirroringController(context),
         VolumeController(context),
         ProtectionController(context),
+        ClassProtectionController(context),
         EphemeralClaims(context),
         FinishedJobs(context),
         PodCollector(context),
