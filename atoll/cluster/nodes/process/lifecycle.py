@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
+_BEFORE_READY = ("startupProbe", "readinessProbe", "lifecycle")
 _MAKE_AGAIN_SECONDS = 2.0
 
 
@@ -178,6 +179,7 @@ class ContainerLifecycle:
             plan, self._context.clock, log_bytes=config.log_max_bytes, log_files=config.log_max_files
         )
         _forget_old_logs(slot)
+        slot.starting_at = self._context.clock.monotonic()
         if state.ended is not None:
             state.last = state.ended
             state.restart_count += 1
@@ -186,9 +188,17 @@ class ContainerLifecycle:
         state.actual = slot.resources
         slot.attempt += 1
         slot.container, slot.killed_because = container, ""
-        state.running_since = container.started_at
         self._task(self._watch(slot, container), f"watch-{slot.name}")
         worker.event(slot, "Normal", "Started", "Container started")
+        await container.entered()
+        slot.starting_at = None
+        if slot.container is container:
+            state.waiting = None
+            state.running_since = container.started_at
+            if not any(slot.spec.get(field) for field in _BEFORE_READY):
+                # nothing is waited for: it is ready with the first word of its running
+                state.started = state.ready = True
+                slot.replaced_at = None
         worker.wake()
         await self._after_start(slot, container)
 
@@ -202,7 +212,6 @@ class ContainerLifecycle:
     async def _after_start(self, slot: Slot, container: Container) -> None:
         assert self._worker.address is not None
         target = probe_target(self._context, slot, container, self._worker.address)
-        await container.entered()
         hook = (slot.spec.get("lifecycle") or {}).get("postStart")
         if hook is not None:
             try:
@@ -251,7 +260,7 @@ class ContainerLifecycle:
             self._worker.event(slot, "Warning", "Failed", f"Error: {message}")
         wall = self._context.clock.wall()
         state.ended = Ended(container.plan.container_id, code, reason, container.started_at, wall, message)
-        state.running_since = None
+        state.running_since = state.waiting = None
         state.started = state.ready = False
         slot.container = None
         if slot.group is not None:

@@ -124,6 +124,7 @@ class Slot:
     retry_at: float = 0.0  # monotonic: after an error in making it
     backing_off: bool = False
     killed_because: str = ""
+    starting_at: float | None = None  # monotonic: its launcher is at work
     replaced_at: float | None = None  # monotonic: stopped to be started anew at once, and not there again yet
     group: Group | None = None
     target_pid_namespace: int = -1  # an ephemeral container's: that of the container that it looks at

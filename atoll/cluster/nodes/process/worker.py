@@ -352,9 +352,10 @@ class PodWorker:
                 await asyncio.wait_for(self._wake.wait(), min(0.2 * 2**failures, 10.0))
 
     def _replacing(self) -> bool:
-        """A container is being replaced by its successor: its pod need not be shown as unready meanwhile."""
+        """A container is about to run, or its successor is: what is in between need not be shown."""
         now = self.context.clock.monotonic()
-        begun = [slot.replaced_at for slot in self.slots.values() if slot.replaced_at is not None]
+        moments = [moment for slot in self.slots.values() for moment in (slot.starting_at, slot.replaced_at)]
+        begun = [moment for moment in moments if moment is not None]
         return bool(begun) and not self.terminating and now - min(begun) < _REPLACING_SECONDS
 
     async def _report(self) -> bool:
