@@ -61,7 +61,12 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
 
             auditor = open_audit_log(stack, assembly, spec.audit, folder)
         handler = guarded_handler(
-            assembly, tasks, _streaming(assembly.api, keys), store_file=folder / "store.db", auditor=auditor
+            assembly,
+            tasks,
+            _streaming(assembly.api, keys),
+            store_file=folder / "store.db",
+            auditor=auditor,
+            server_limit=spec.max_requests_in_flight + spec.max_mutating_requests_in_flight,
         )
         aggregate(assembly, handler, keys, tasks)
         check_published(assembly.health, assembly)

@@ -211,6 +211,8 @@ class _Reader:
                 "serviceCIDR": self.cidr,
                 "port": self.port,
                 "audit": self.audit,
+                "maxRequestsInFlight": lambda n, k: self.number(n, k, 1, 1_000_000),
+                "maxMutatingRequestsInFlight": lambda n, k: self.number(n, k, 0, 1_000_000),
                 "apiServer": self.api_server,
             },
         )
@@ -230,6 +232,8 @@ class _Reader:
             port=found.get("port", 0),
             access=found.get("apiServer") or AccessFiles(),
             audit=found.get("audit"),
+            max_requests_in_flight=found.get("maxRequestsInFlight", 400),
+            max_mutating_requests_in_flight=found.get("maxMutatingRequestsInFlight", 200),
         )
 
     def audit(self, node: yaml.Node, key: str) -> AuditSpec:

@@ -76,6 +76,8 @@ class ClusterSpec:
     nodes_of: str = ""  # the cluster after which the nodes are named, where it is another's restored state
 
     audit: AuditSpec | None = None
+    max_requests_in_flight: int = 400
+    max_mutating_requests_in_flight: int = 200
 
     @property
     def node_prefix(self) -> str:

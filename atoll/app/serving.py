@@ -43,10 +43,11 @@ def guarded_handler(
     streaming: Streaming | None = None,
     store_file: Path | None = None,
     auditor: Auditor | None = None,
+    server_limit: int = 600,
 ) -> Translator:
     """The same behind priority and fairness and deadlines, with /metrics; who keeps their configuration runs among
     the tasks."""
-    flow = flow_control(assembly)
+    flow = flow_control(assembly, server_limit)
     tasks.start("flow-control", flow.keeper.run())
     handler = http_handler(
         assembly.api,

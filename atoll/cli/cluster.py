@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from atoll.app.state import FleetState
 
 _PREFIX = "cluster-"
+_SEATS = "With the other: seats that priority and fairness divides."
 
 
 def _file_option(name: str, text: str) -> Callable[[Any], Any]:
@@ -60,6 +61,8 @@ def cluster() -> None:
 @_file_option("--authentication-token-webhook-config-file", "A kubeconfig of a webhook that knows bearer tokens.")
 @click.option("--authentication-token-webhook-version", default="v1", show_default=True, help="Of its TokenReview.")
 @click.option("--authentication-token-webhook-cache-ttl", default="2m", show_default=True, help="Of its answers.")
+@click.option("--max-requests-in-flight", default=400, show_default=True, type=click.IntRange(1), help=_SEATS)
+@click.option("--max-mutating-requests-in-flight", default=200, show_default=True, type=click.IntRange(0), help=_SEATS)
 @click.option("--audit-policy", type=click.Path(path_type=Path), help="Keep an audit log as this Policy says.")
 @click.option(
     "--audit-log", type=click.Path(path_type=Path), help="Where; audit.log in the cluster's state by default."
@@ -71,6 +74,8 @@ def create(
     nodes: int,
     simulated: int,
     port: int,
+    max_requests_in_flight: int,
+    max_mutating_requests_in_flight: int,
     audit_policy: Path | None,
     audit_log: Path | None,
     **access: Any,
@@ -99,6 +104,8 @@ def create(
         port=port,
         api_only=api_only,
         audit=_audit(audit_policy, audit_log),
+        max_requests_in_flight=max_requests_in_flight,
+        max_mutating_requests_in_flight=max_mutating_requests_in_flight,
         access=_access_files(access),
     )
     fleet = fleetspec.FleetSpec(state.name, (spec,), hub=False)

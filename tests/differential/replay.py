@@ -16,12 +16,16 @@ sys.path.insert(0, str(HERE))
 
 from exchange import decode_body, differences, encode_body, normalise, normalise_text, resolve  # noqa: E402
 
+from atoll.app.api_health import check_informers  # noqa: E402
 from atoll.app.assembly import ApiOptions, assemble, bootstrap  # noqa: E402
+from atoll.app.flow_control import flow_control  # noqa: E402
 from atoll.app.serving import handler_of  # noqa: E402
 from atoll.base.chance import Chance  # noqa: E402
+from atoll.cluster.apiserver.gate import Gate  # noqa: E402
 from atoll.cluster.apiserver.ports import User  # noqa: E402
 from atoll.cluster.apiserver.streaming import Streamer  # noqa: E402
 from atoll.cluster.store.memory import MemoryStore  # noqa: E402
+from atoll.runtime.informer import Informers  # noqa: E402
 from atoll.runtime.virtual import LoopClock, run_virtual  # noqa: E402
 from atoll.wire.messages import Handler, HttpRequest  # noqa: E402
 
@@ -54,6 +58,8 @@ async def _replay(recording: dict[str, Any]) -> dict[str, list[str]]:
     assembly = assemble(store, clock, Chance(1), options)
     await bootstrap(assembly)
     handler = handler_of(assembly, Streamer(assembly.api, ssl.create_default_context()))
+    check_informers(assembly.health, Informers(assembly.client()))
+    handler.gate = Gate(flow_control(assembly).filter, clock, assembly.metrics)
     known: dict[str, Any] = {}
     found: dict[str, list[str]] = {}
     for step in recording["steps"]:

@@ -43,8 +43,8 @@ PLAIN = Form()
 
 
 @functools.lru_cache(512)
-def negotiate(accept: str) -> Form:
-    """Raises NotAcceptable."""
+def negotiate(accept: str, tables: bool = True) -> Form:
+    """`tables`: whether what is asked has one. Raises NotAcceptable."""
     if not accept:
         return PLAIN
     known = False
@@ -63,7 +63,7 @@ def negotiate(accept: str) -> Form:
         if not kind:
             return Form(found)
         offered = kind in ("Table", "PartialObjectMetadata") and parameters.get("v") in _TABLE_VERSIONS
-        if offered and parameters.get("g") == "meta.k8s.io":
+        if offered and parameters.get("g") == "meta.k8s.io" and (tables or kind != "Table"):
             listed = None if kind == "Table" else parameters["as"].endswith("List")
             return Form(found, kind, for_list=listed)
     if known:

@@ -16,7 +16,15 @@ from typing import Any
 
 import orjson
 
-from atoll.base.errors import ApiError, AtollError, BadRequest, Gone, InternalError, ServerError, UnsupportedMediaType
+from atoll.base.errors import (
+    ApiError,
+    AtollError,
+    BadRequest,
+    Gone,
+    InternalError,
+    ServerError,
+    UnsupportedMediaType,
+)
 from atoll.client.port import APPLY_PATCH
 from atoll.cluster.apiserver import bodies, encode, paths, problems
 from atoll.cluster.apiserver.aggregation.proxy import Proxy
@@ -244,7 +252,10 @@ class Translator:
                 raise problems.no_such_path()
         elif path.namespace and path.plural != "namespaces":
             raise problems.no_such_path()
-        form = encode.negotiate(request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        form = encode.negotiate(accept)
+        if form.kind == "Table" and (path.group, path.plural) in self.api.hooks.virtual:
+            form = encode.negotiate(accept, tables=False)
         if form.kind == "Table":
             include = parse_query(request.query).get("includeObject")
             if include and include[0]:

@@ -9,7 +9,7 @@ from atoll.cluster.apiserver.behaviour import checks
 from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Object
 from atoll.cluster.apiserver.behaviour.match_conditions import match_conditions
-from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, not_supported, required
+from atoll.cluster.apiserver.problems import bad_value, duplicate, not_supported, required
 
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _REVIEWS = ("v1", "v1beta1")
@@ -154,94 +154,6 @@ def _url(errors: Errors, path: str, url: str) -> None:
         errors.append(bad_value(path, parts.fragment, f"fragments are not permitted in the URL{form}"))
     if parts.query:
         errors.append(bad_value(path, parts.query, f"query parameters are not permitted in the URL{form}"))
-
-
-# Flow control
-
-
-def priority_level(obj: Object) -> Errors:
-    errors: Errors = []
-    spec = obj.get("spec") or {}
-    kind, limited, exempt = spec.get("type", ""), spec.get("limited"), spec.get("exempt")
-    if kind == "Exempt":
-        if limited is not None:
-            errors.append(not_allowed("spec.limited", "must be nil if the type is not Limited"))
-    elif kind == "Limited":
-        if exempt is not None:
-            errors.append(not_allowed("spec.exempt", "must be nil if the type is Limited"))
-        if limited is None:
-            errors.append(required("spec.limited", "must not be empty when type is Limited"))
-        else:
-            _limited(errors, limited)
-    else:
-        errors.append(not_supported("spec.type", kind, ("Exempt", "Limited")))
-    return errors
-
-
-def _limited(errors: Errors, limited: Object) -> None:
-    path = "spec.limited"
-    shares = limited.get("nominalConcurrencyShares", 30)
-    checks.nonnegative(errors, f"{path}.nominalConcurrencyShares", shares)
-    response = limited.get("limitResponse") or {}
-    kind, queuing, at = response.get("type", ""), response.get("queuing"), f"{path}.limitResponse"
-    if kind == "Reject":
-        if queuing is not None:
-            why = "must be nil if limited.limitResponse.type is not Limited"
-            errors.append(not_allowed(f"{at}.queuing", why))
-    elif kind == "Queue":
-        if queuing is None:
-            why = "must not be empty if limited.limitResponse.type is Limited"
-            errors.append(required(f"{at}.queuing", why))
-        else:
-            for field in ("queueLengthLimit", "queues", "handSize"):
-                if queuing.get(field, 1) <= 0:
-                    errors.append(bad_value(f"{at}.queuing.{field}", queuing[field], "must be positive"))
-    else:
-        errors.append(not_supported(f"{at}.type", kind, ("Queue", "Reject")))
-
-
-def flow_schema(obj: Object) -> Errors:
-    errors: Errors = []
-    spec = obj.get("spec") or {}
-    precedence = spec.get("matchingPrecedence", 1000)
-    if precedence <= 0:
-        errors.append(bad_value("spec.matchingPrecedence", precedence, "must be a positive value"))
-    if precedence > 10000:
-        errors.append(bad_value("spec.matchingPrecedence", precedence, "must not be greater than 10000"))
-    method = (spec.get("distinguisherMethod") or {}).get("type")
-    if method is not None and method not in ("ByNamespace", "ByUser"):
-        errors.append(not_supported("spec.distinguisherMethod", method, ("ByNamespace", "ByUser")))
-    level = (spec.get("priorityLevelConfiguration") or {}).get("name", "")
-    if not level:
-        errors.append(required("spec.priorityLevelConfiguration.name", "must reference a priority level"))
-    for index, rule in enumerate(spec.get("rules") or ()):
-        _flow_rule(errors, f"spec.rules[{index}]", rule)
-    return errors
-
-
-def _flow_rule(errors: Errors, path: str, rule: Object) -> None:
-    subjects = rule.get("subjects") or ()
-    if not subjects:
-        errors.append(required(f"{path}.subjects", "subjects must contain at least one value"))
-    for index, subject in enumerate(subjects):
-        kind, at = subject.get("kind", ""), f"{path}.subjects[{index}]"
-        if kind not in ("Group", "ServiceAccount", "User"):
-            errors.append(not_supported(f"{at}.kind", kind, ("Group", "ServiceAccount", "User")))
-            continue
-        field = kind[0].lower() + kind[1:]
-        if subject.get(field) is None:
-            errors.append(required(f"{at}.{field}", f"{field} is required when subject kind is '{kind}'"))
-    resources, paths = rule.get("resourceRules") or (), rule.get("nonResourceRules") or ()
-    if not resources and not paths:
-        why = "at least one of resourceRules and nonResourceRules has to be non-empty"
-        errors.append(required(path, why))
-    for index, item in enumerate(resources):
-        at = f"{path}.resourceRules[{index}]"
-        for field, shown in (("verbs", "verbs"), ("apiGroups", "resource rules must supply at least one api group"),
-                             ("resources", "resource rules must supply at least one resource")):  # fmt: skip
-            if not item.get(field):
-                why = "verbs must contain at least one value" if field == "verbs" else shown
-                errors.append(required(f"{at}.{field}", why))
 
 
 # Certificate requests, API services

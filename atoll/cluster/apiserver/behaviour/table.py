@@ -13,6 +13,7 @@ from atoll.cluster.apiserver.behaviour import (
     config,
     devices,
     fields,
+    flowcontrol,
     jobs,
     networking,
     pods,
@@ -409,8 +410,8 @@ _CHECKS: dict[str, dict[str, Any]] = {
     "validatingadmissionpolicybindings.admissionregistration.k8s.io": _validate(_compiled("validating_binding")),
     "mutatingadmissionpolicies.admissionregistration.k8s.io": _validate(_compiled("mutating_policy")),
     "mutatingadmissionpolicybindings.admissionregistration.k8s.io": _validate(_compiled("mutating_binding")),
-    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _validate(registrations.priority_level),
-    "flowschemas.flowcontrol.apiserver.k8s.io": _validate(registrations.flow_schema),
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _validate(flowcontrol.priority_level),
+    "flowschemas.flowcontrol.apiserver.k8s.io": _validate(flowcontrol.flow_schema),
     "certificatesigningrequests.certificates.k8s.io": _validate(
         certificates.validate, certificates.validate_update, certificates.validate_status
     ),
