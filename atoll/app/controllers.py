@@ -33,6 +33,7 @@ from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
 from atoll.cluster.workloads.certificates.controller import Signer
 from atoll.cluster.workloads.common.context import Runnable
+from atoll.cluster.workloads.policies.controller import PolicyCheck
 from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS, NODES
 from atoll.objects.meta import condition
 from atoll.runtime.controller import Controller
@@ -162,7 +163,14 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
         cluster_cidr=spec.pod_cidr, root_ca=root_ca, load_balancers=addresses, load_balancers_shared=shared
     )
     controllers = full_controllers(
-        assembly.controller_client, informers, clock, chance, options, _legacy_tokens(assembly), sign
+        assembly.controller_client,
+        informers,
+        clock,
+        chance,
+        options,
+        _legacy_tokens(assembly),
+        sign,
+        _policy_check(assembly),
     )
     observe_queues(assembly, controllers)
     for controller in controllers:
@@ -209,6 +217,17 @@ async def _define_stages(client: Client, nodes: SimulatedNodes) -> None:
     await nodes.ready.wait()
     with suppress(AlreadyExists):
         await client.create(CUSTOM_RESOURCE_DEFINITIONS, stage_definition())
+
+
+def _policy_check(assembly: Assembly) -> PolicyCheck:
+    """The type checker of admission policies, which is loaded by the first of them."""
+
+    def check(policy: Object) -> list[Object]:
+        from atoll.cluster.apiserver.admission.policies.typechecking import TypeChecker
+
+        return TypeChecker(assembly.api.registry).warnings(policy)
+
+    return check
 
 
 def _legacy_tokens(assembly: Assembly) -> TokenMaker | None:

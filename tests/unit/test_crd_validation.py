@@ -146,8 +146,17 @@ def test_items_of_sets_and_keys_of_maps_do_not_repeat() -> None:
     ]
 
 
+SEEN = {
+    "n": {"type": "integer"}, "q": {"type": "string"}, "l": {"type": "array", "items": {"type": "integer"}},
+    "-ok": {"type": "object", "properties": {"x-y": {"type": "integer"}}},
+    "when": {"type": "string", "format": "date-time"}, "m": {"type": "object", "additionalProperties": {
+        "type": "string"}}, "any": {"x-kubernetes-int-or-string": True}, "share": {"type": "number"},
+}  # fmt: skip
+
+
 def broken(rule: dict[str, Any], value: Any, old: Any = MISSING) -> list[str]:
-    at = Structure({"type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-validations": [rule]}}})
+    spec = {"type": "object", "properties": SEEN, "x-kubernetes-validations": [rule]}
+    at = Structure({"type": "object", "properties": {"spec": spec}})
     causes: list[Cause] = []
     by_rules({"spec": value}, at, "", MISSING if old is MISSING else {"spec": old}, causes)
     return texts(causes)
@@ -187,10 +196,13 @@ def test_transition_rules() -> None:
         "'ab12'.find('[0-9]+') == '12' && 'a1b2'.findAll('[0-9]').size() == 2",
         "sets.contains([1, 2], [1]) && self.q.lowerAscii() == '2gi' && self.__dash__ok.x__dash__y == 1",
         "semver('1.2.3').isLessThan(semver('1.10.0')) && isSemver('1.0.0')",
+        "self.when < timestamp('2025-01-01T00:00:00Z') && self.when.getFullYear() == 2024",
+        "self.m['a-b'] == 'c' && self.m.all(k, v, k == 'a-b' && v == 'c') && self.any == 5 && self.share == 2.0",
     ],
 )
 def test_kubernetes_libraries(rule: str) -> None:
-    value = {"q": "2Gi", "l": [1, 2, 3], "-ok": {"x-y": 1}}
+    value = {"q": "2Gi", "l": [1, 2, 3], "-ok": {"x-y": 1}, "when": "2024-05-01T00:00:00Z", "m": {"a-b": "c"}}
+    value |= {"any": 5, "share": 2}
     assert broken({"rule": rule}, value) == []
 
 

@@ -161,7 +161,13 @@ def quoted(value: Any) -> str:
         return gojson.quote(value)
     if value is None:
         return "null"
-    return orjson.dumps(_in_go_order(value)).decode()
+    text = orjson.dumps(_in_go_order(value)).decode()
+    for character, escaped in _HTML:  # as Go's encoding/json
+        text = text.replace(character, escaped)
+    return text
+
+
+_HTML = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"))
 
 
 def _in_go_order(value: Any) -> Any:

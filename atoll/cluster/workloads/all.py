@@ -21,6 +21,7 @@ from atoll.cluster.workloads.housekeeping.pod_gc import PodCollector
 from atoll.cluster.workloads.job.controller import JobController
 from atoll.cluster.workloads.loadbalancers.controller import LoadBalancerController
 from atoll.cluster.workloads.namespaces.controller import NamespaceController
+from atoll.cluster.workloads.policies.controller import PolicyCheck, PolicyStatusController
 from atoll.cluster.workloads.quota.controller import ResourceQuotaController
 from atoll.cluster.workloads.replicaset.controller import (
     REPLICA_SET,
@@ -59,6 +60,7 @@ def full_controllers(
     options: Options | None = None,
     make_token: TokenMaker | None = None,
     sign: Signer | None = None,
+    check_policy: PolicyCheck | None = None,
 ) -> list[Runnable]:
     """Everything that kube-controller-manager does here but for nodes' health, which is the nodes' part."""
     options = options or Options()
@@ -88,6 +90,8 @@ def full_controllers(
         found.append(LoadBalancerController(context, options.load_balancers, shared=options.load_balancers_shared))
     if sign is not None:
         found.append(CertificateSigner(context, sign))
+    if check_policy is not None:
+        found.append(PolicyStatusController(context, check_policy))
     if options.cluster_cidr:
         found.append(NodeAddresses(context))
     return found

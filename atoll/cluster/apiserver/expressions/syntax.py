@@ -125,6 +125,32 @@ def parse(source: str) -> Parsed:
     return Parsed(source, _Macros(positions, source).expand(root), positions)
 
 
+def mentions(node: Node, name: str) -> bool:
+    """Whether an identifier occurs."""
+    if isinstance(node, Identifier):
+        return node.name == name
+    return any(mentions(child, name) for child in children(node))
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The nodes directly below."""
+    if isinstance(node, Select):
+        yield node.operand
+    elif isinstance(node, Call):
+        if node.target is not None:
+            yield node.target
+        yield from node.arguments
+    elif isinstance(node, ListLiteral):
+        yield from node.elements
+    elif isinstance(node, MapLiteral | ObjectLiteral):
+        for entry in node.entries:
+            if isinstance(entry.key, Node):
+                yield entry.key
+            yield entry.value
+    elif isinstance(node, Comprehension):
+        yield from (node.range, node.initial, node.condition, node.step, node.result)
+
+
 # The wire format of protobuf, as far as ParsedExpr needs it
 
 

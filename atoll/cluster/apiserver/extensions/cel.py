@@ -1,149 +1,175 @@
-"""CEL rules of CRDs (x-kubernetes-validations): compiled once with Kubernetes' libraries, evaluated on JSON values.
+"""CEL rules of CRDs (x-kubernetes-validations): type-checked against the schema when the definition is written, and
+run on values as the schema types them (`date-time` is a timestamp), under cel-go's limit of cost.
 
-Values are dynamically typed here: what only upstream's static types find (an unknown field in a rule) is found by
-`undefined_fields` for plain `self.a.b` paths, at CRD creation as upstream.
+What a schema says nothing of (`x-kubernetes-preserve-unknown-fields` without properties) is no field, as upstream.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import functools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cel_expr_python import cel
-from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional, ext_strings
+from atoll.cluster.apiserver.expressions import types, values
+from atoll.cluster.apiserver.expressions.environment import Environment, Program
+from atoll.cluster.apiserver.expressions.errors import CompileError, ExpressionError
+from atoll.cluster.apiserver.expressions.names import escape, unescape
+from atoll.cluster.apiserver.expressions.syntax import mentions
+from atoll.cluster.apiserver.expressions.types import Struct, Type
+from atoll.cluster.apiserver.expressions.values import NONE, Optional
 
-from atoll.cluster.apiserver.extensions import cel_library
-
+Json = dict[str, Any]
 _OLD = "oldSelf"
-_OLD_LIST = "__old_self"
-_PATH = re.compile(r"(?<![\w.\"'])self((?:\.[A-Za-z_]\w*)+)(\s*\()?")
-_ESCAPES = {"__dot__": ".", "__dash__": "-", "__slash__": "/", "__underscores__": "__"}
-_RESERVED = frozenset(
-    {
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-        "let", "loop", "package", "namespace", "return", "var", "void", "while",
-    }
-)  # fmt: skip
+_SCALARS = {"boolean": types.BOOL, "integer": types.INT, "number": types.DOUBLE}
+_FORMATS = {
+    "byte": types.BYTES, "duration": types.DURATION, "date": types.TIMESTAMP, "date-time": types.TIMESTAMP,
+}  # fmt: skip
+_METADATA = types.struct("metadata", {"name": types.STRING, "generateName": types.STRING})
 
 
 class CelError(Exception):
-    """A rule that does not compile; the text is the compiler's."""
+    """A rule that does not compile; the text is upstream's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """A compiled expression. `uses_old`: a transition rule."""
+class Rule:
+    """`uses_old`: a transition rule; `optional_old`: it runs without an old value too."""
 
-    source: str
-    expression: Any
+    program: Program
     uses_old: bool
-    optional_old: bool = False
+    optional_old: bool
 
     def evaluate(self, value: Any, old: Any, has_old: bool) -> tuple[Any, str]:
-        """(the result, "") or (None, what went wrong)."""
-        data: dict[str, Any] = {"self": value}
+        """(the result, "") or (None, what went wrong). The values are `typed`."""
+        names = {"self": value}
         if self.optional_old:
-            data[_OLD_LIST] = [old] if has_old else []
-        elif self.uses_old:
-            data[_OLD] = old
-        result = self.expression.eval(data=data)
-        if result.type() == cel.Type.ERROR:
-            return None, _runtime_error(str(result.value()))
-        return result.plain_value(), ""
+            names[_OLD] = Optional(old, True) if has_old else NONE
+        elif has_old:
+            names[_OLD] = old
+        try:
+            return self.program.run(names), ""
+        except ExpressionError as error:
+            return None, str(error)
 
 
-def _runtime_error(text: str) -> str:
-    """In cel-go's words where they are known."""
-    _, _, rest = text.partition(": ")
-    missing = re.match(r'Key not found in map : "(.*)"', rest)
-    if missing:
-        return f"no such key: {missing[1]}"
-    if rest.startswith("No matching overloads"):
-        return "no such overload"
-    if rest == "divide by zero":
-        return "division by zero"
-    return rest or text
+class Rules:
+    """What compiles the rules of one place of a schema. `root`: of a whole resource."""
+
+    def __init__(self, schema: Json, root: bool) -> None:
+        self._self = type_of(schema, root, "selfType")
+
+    @functools.cached_property
+    def _plain(self) -> Environment:
+        if self._self is None:
+            raise CelError("failed to convert to declType for CEL validation rules")
+        return Environment({"self": self._self, _OLD: self._self})
+
+    @functools.cached_property
+    def _optional(self) -> Environment:
+        return self._plain.extended({_OLD: types.optional_of(self._plain.variables["self"])})
+
+    def rule(self, source: str, optional_old: bool = False) -> Rule:
+        """Raises CelError."""
+        program = self._compile(source, optional_old)
+        if program.result != types.BOOL:
+            raise CelError("cel expression must evaluate to a bool")
+        uses_old = mentions(program.root, _OLD)
+        return Rule(program, uses_old, optional_old and uses_old)
+
+    def message(self, source: str, optional_old: bool = False) -> Rule:
+        """A messageExpression. Raises CelError."""
+        try:
+            program = self._compile(source, optional_old)
+        except CelError as error:
+            raise CelError(f"messageExpression {error}") from None
+        if program.result != types.STRING:
+            raise CelError("messageExpression must evaluate to a string")
+        return Rule(program, mentions(program.root, _OLD), optional_old)
+
+    def _compile(self, source: str, optional_old: bool) -> Program:
+        environment = self._optional if optional_old else self._plain
+        try:
+            return environment.compile(source)
+        except CompileError as error:
+            raise CelError(str(error)) from None
 
 
-@functools.cache
-def _environment() -> Any:
-    extensions = [
-        ext_strings.ExtStrings(),
-        ext_optional.ExtOptional(),
-        ext_math.ExtMath(),
-        ext_encoders.ExtEncoders(),
-        ext_bindings.ExtBindings(),
-        cel.CelExtension("kubernetes", cel_library.functions()),
-    ]
-    names = {"self": cel.Type.DYN, _OLD: cel.Type.DYN, _OLD_LIST: cel.Type.LIST}
-    return cel.NewEnv(variables=names, extensions=extensions)
+def type_of(schema: Json, root: bool, name: str) -> Type | None:
+    """The type of what a structural schema describes; None: it is not seen by rules."""
+    if schema.get("x-kubernetes-int-or-string"):
+        return types.DYN
+    kind = schema.get("type")
+    if kind == "string":
+        return _FORMATS.get(schema.get("format", ""), types.STRING)
+    if kind == "array":
+        items = schema.get("items")
+        element = type_of(items, False, f"{name}.@idx") if isinstance(items, dict) else None
+        return None if element is None else types.list_of(element)
+    if kind != "object":
+        return _SCALARS.get(kind or "")
+    additional = schema.get("additionalProperties")
+    if isinstance(additional, dict):
+        value = type_of(additional, False, f"{name}.@elem")
+        return None if value is None else types.map_of(types.STRING, value)
+    return Struct("struct", name, (), {}, _fields(schema, root, name))
 
 
-@functools.lru_cache(4096)
-def compile_rule(source: str, optional_old: bool = False) -> Program:
-    """A boolean rule. Raises CelError."""
-    program = _compile(source, optional_old)
-    if program.expression.return_type() not in (cel.Type.BOOL, cel.Type.DYN):
-        raise CelError("cel expression must evaluate to a bool")
-    return program
+def _fields(schema: Json, root: bool, name: str) -> Callable[[str], Type | None]:
+    properties = schema.get("properties") or {}
+    is_whole = root or bool(schema.get("x-kubernetes-embedded-resource"))
+    known: dict[str, Type | None] = {}
+
+    def find(field: str) -> Type | None:
+        if field not in known:
+            known[field] = make(field)
+        return known[field]
+
+    def make(field: str) -> Type | None:
+        if is_whole and field in ("apiVersion", "kind"):
+            return types.STRING
+        if is_whole and field == "metadata":
+            return _METADATA
+        plain = unescape(field)
+        found = properties.get(plain)
+        is_spelled = field in (escape(plain), plain)
+        return type_of(found, False, f"{name}.{field}") if isinstance(found, dict) and is_spelled else None
+
+    return find
 
 
-@functools.lru_cache(4096)
-def compile_message(source: str) -> Program:
-    """A messageExpression. Raises CelError."""
-    program = _compile(source, False)
-    if program.expression.return_type() not in (cel.Type.STRING, cel.Type.DYN):
-        raise CelError("messageExpression must evaluate to a string")
-    return program
+def typed(value: Any, schema: Json) -> Any:
+    """A value as rules see it: properties under their CEL names, formats as their types."""
+    if isinstance(value, dict):
+        additional = schema.get("additionalProperties")
+        if isinstance(additional, dict):
+            return {name: typed(item, additional) for name, item in value.items()}
+        properties = schema.get("properties") or {}
+        found = {name: typed(item, properties.get(name) or {}) for name, item in value.items()}
+        return found | {escape(name) or name: item for name, item in found.items()}
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [typed(item, items) for item in value] if isinstance(items, dict) else value
+    if isinstance(value, int) and schema.get("type") == "number" and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and "format" in schema:
+        return _formatted(value, schema["format"])
+    return value
 
 
-def _compile(source: str, optional_old: bool) -> Program:
-    uses_old = re.search(r"\boldSelf\b", source) is not None
-    text = source
-    if optional_old and uses_old:
-        old = f"size({_OLD_LIST}) == 0 ? optional.none() : optional.of({_OLD_LIST}[0])"
-        text = f"cel.bind({_OLD}, {old}, {source})"
+def _formatted(value: str, name: str) -> Any:
+    """The text itself where it is not in its format: other checks tell of that."""
     try:
-        expression = _environment().compile(text)
-    except RuntimeError as error:
-        raise CelError("compilation failed: " + _compiler_text(str(error))) from None
-    return Program(source, expression, uses_old, optional_old and uses_old)
-
-
-def _compiler_text(text: str) -> str:
-    return text.removeprefix("INVALID_ARGUMENT: ").replace(" [INVALID_ARGUMENT]", "").strip()
-
-
-def undefined_fields(source: str, has_field: Callable[[list[str]], bool]) -> str | None:
-    """The first `self.a.b` path in a rule that the schema does not have; `has_field` takes unescaped names."""
-    for match in _PATH.finditer(re.sub(r"\"[^\"]*\"|'[^']*'", '""', source)):
-        names = [unescape(name) for name in match[1].strip(".").split(".")]
-        if match[2]:
-            names = names[:-1]  # a method call
-        for count in range(1, len(names) + 1):
-            if not has_field(names[:count]):
-                return names[count - 1]
-    return None
-
-
-def unescape(name: str) -> str:
-    """The property that a CEL identifier names."""
-    if name.startswith("__") and name.endswith("__") and name[2:-2] in _RESERVED:
-        return name[2:-2]
-    for escaped, plain in _ESCAPES.items():
-        name = name.replace(escaped, plain)
-    return name
-
-
-def escape(name: str) -> str | None:
-    """The CEL identifier of a property; None if it can't have one."""
-    if name in _RESERVED:
-        return f"__{name}__"
-    escaped = name.replace("__", "__underscores__")
-    for code, plain in _ESCAPES.items():
-        if plain != "__":
-            escaped = escaped.replace(plain, code)
-    return escaped if re.fullmatch(r"[A-Za-z_]\w*", escaped) else None
+        if name == "date-time":
+            return values.parse_timestamp(value)
+        if name == "date":
+            return values.parse_timestamp(f"{value}T00:00:00Z")
+        if name == "duration":
+            return values.parse_duration(value)
+        if name == "byte":
+            return base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error):
+        return value
+    return value

@@ -185,14 +185,19 @@ def _nested(schema: Json, path: str, causes: list[Cause], type_allowed: bool) ->
 
 
 def _rules(schema: Json, path: str, causes: list[Cause]) -> None:
-    for index, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
+    rules = cel.Rules(schema, root=path.endswith("openAPIV3Schema"))
+    found = schema.get("x-kubernetes-validations") or ()
+    for index, rule in enumerate(found):
         where = f"{path}.x-kubernetes-validations[{index}]"
         source = (rule.get("rule") or "").strip()
         if not source:
             causes.append(required(f"{where}.rule", "rule is not specified"))
             continue
         _messages(rule, where, causes)
-        _compile(schema, rule, source, where, causes)
+    if any(cause.field.startswith(path) for cause in causes):
+        return  # no expression is looked at where the schema itself is wrong, here or below
+    for index, rule in enumerate(found):
+        _compile(rules, rule, f"{path}.x-kubernetes-validations[{index}]", causes)
 
 
 def _messages(rule: Json, where: str, causes: list[Cause]) -> None:
@@ -208,24 +213,22 @@ def _messages(rule: Json, where: str, causes: list[Cause]) -> None:
         causes.append(not_supported(f"{where}.reason", reason, sorted(_REASONS)))
 
 
-def _compile(schema: Json, rule: Json, source: str, where: str, causes: list[Cause]) -> None:
+def _compile(rules: cel.Rules, rule: Json, where: str, causes: list[Cause]) -> None:
+    optional = bool(rule.get("optionalOldSelf"))
+    program: cel.Rule | None
     try:
-        program = cel.compile_rule(rule["rule"], bool(rule.get("optionalOldSelf")))
+        program = rules.rule(rule["rule"], optional)
     except cel.CelError as error:
         causes.append(bad_value(f"{where}.rule", _as_go(rule), str(error)))
-        return
-    undefined = cel.undefined_fields(source, lambda names: _has_field(schema, names, where))
-    if undefined is not None:
-        text = f"compilation failed: ERROR: <input>:1:1: undefined field '{undefined}'\n | {source}\n | ^"
-        causes.append(bad_value(f"{where}.rule", _as_go(rule), text))
-    if rule.get("optionalOldSelf") is not None and not program.uses_old:
+        program = None
+    if rule.get("optionalOldSelf") is not None and not (program and program.uses_old):
         why = "may not be set if oldSelf is not used in rule"
         causes.append(bad_value(f"{where}.optionalOldSelf", rule["optionalOldSelf"], why))
-    if rule.get("messageExpression"):
+    if program is not None and rule.get("messageExpression"):
         try:
-            cel.compile_message(rule["messageExpression"])
+            rules.message(rule["messageExpression"], optional)
         except cel.CelError as error:
-            causes.append(bad_value(f"{where}.messageExpression", _as_go(rule), f"messageExpression {error}"))
+            causes.append(bad_value(f"{where}.messageExpression", _as_go(rule), str(error)))
 
 
 def _as_go(rule: Json) -> Json:
@@ -238,28 +241,6 @@ def _as_go(rule: Json) -> Json:
         "FieldPath": rule.get("fieldPath") or "",
         "OptionalOldSelf": rule.get("optionalOldSelf"),
     }
-
-
-def _has_field(schema: Json, names: list[str], where: str) -> bool:
-    at: Json = schema
-    root = where.partition(".schema.openAPIV3Schema")[2].startswith(".x-kubernetes-validations")
-    for index, name in enumerate(names):
-        if index == 0 and root and name in ("apiVersion", "kind", "metadata"):
-            return True
-        below = (at.get("properties") or {}).get(name)
-        if below is None:
-            additional = at.get("additionalProperties")
-            if isinstance(additional, dict):
-                below = additional
-            else:
-                return bool(
-                    additional
-                    or at.get("x-kubernetes-preserve-unknown-fields")
-                    or at.get("x-kubernetes-embedded-resource")
-                    or at.get("type") != "object"
-                )
-        at = below
-    return True
 
 
 def _defaults(schema: Json, path: str) -> list[Cause]:

@@ -23,6 +23,7 @@ class Structure:
         "defaults_below",
         "embedded",
         "embedded_below",
+        "expressions",
         "has_default",
         "int_or_string",
         "items",
@@ -40,6 +41,7 @@ class Structure:
 
     def __init__(self, raw: Json) -> None:
         self.raw = raw
+        self.expressions: Any = None  # cel.Rules, made by the first value that is checked
         self.defaults_below: bool
         self.rules_below: bool
         self.embedded_below: bool

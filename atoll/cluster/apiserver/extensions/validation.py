@@ -5,11 +5,12 @@ What an update leaves as it was is not held against it (upstream's ratcheting), 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from atoll.cluster.apiserver.extensions import cel, formats
+from atoll.cluster.apiserver.extensions import formats
 from atoll.cluster.apiserver.extensions.structure import Json, Structure, go_pattern
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import (
@@ -299,11 +300,11 @@ def by_rules(value: Any, at: Structure, path: str, old: Any, causes: list[Cause]
     """The x-kubernetes-validations of this place and below. `old` is `MISSING` where there is none."""
     if value is None or not at.rules_below:
         return
-    for rule in at.rules:
-        _rule(rule, value, at.raw, path, old, causes)
+    rules = [*at.rules]
     for nested in at.raw.get("allOf") or ():
-        for rule in nested.get("x-kubernetes-validations") or ():
-            _rule(rule, value, at.raw, path, old, causes)
+        rules += nested.get("x-kubernetes-validations") or ()
+    if rules:
+        _rules(rules, value, at, path, old, causes)
     if isinstance(value, dict):
         before = old if isinstance(old, dict) else {}
         prefix = f"{path}." if path else ""
@@ -319,21 +320,41 @@ def by_rules(value: Any, at: Structure, path: str, old: Any, causes: list[Cause]
             by_rules(item, at.items, f"{path}[{index}]", correlated(item), causes)
 
 
-def _rule(rule: Json, value: Any, raw: Json, path: str, old: Any, causes: list[Cause]) -> None:
-    source = rule.get("rule") or ""
-    kind = str(raw.get("type") or "")
+def _rules(rules: list[Json], value: Any, at: Structure, path: str, old: Any, causes: list[Cause]) -> None:
+    from atoll.cluster.apiserver.extensions import cel  # with all that CEL needs, only where there are rules
+
+    if at.expressions is None:
+        at.expressions = cel.Rules(at.raw, root=not path)
+    has_old = old is not MISSING and old is not None
+    seen = _Seen(cel.typed(value, at.raw), cel.typed(old, at.raw) if has_old else None, has_old)
+    for rule in rules:
+        _rule(rule, value, at, path, old, seen, causes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The values as rules see them."""
+
+    value: Any
+    old: Any
+    has_old: bool
+
+
+def _rule(rule: Json, value: Any, at: Structure, path: str, old: Any, seen: _Seen, causes: list[Cause]) -> None:
+    from atoll.cluster.apiserver.extensions import cel
+
+    kind = at.type
     shown_path = path or "<nil>"
     try:
-        program = cel.compile_rule(source, bool(rule.get("optionalOldSelf")))
+        program = at.expressions.rule(rule.get("rule") or "", bool(rule.get("optionalOldSelf")))
     except cel.CelError as error:
         causes.append(bad_value(shown_path, kind, f"rule compile error: {error}"))
         return
-    has_old = old is not MISSING and old is not None
-    if program.uses_old and not has_old and not program.optional_old:
+    if program.uses_old and not seen.has_old and not program.optional_old:
         return
     if not program.uses_old and old is not MISSING and old == value:
         return  # as it was: not held against this write
-    holds, fault = program.evaluate(_escaped(value), None if not has_old else _escaped(old), has_old)
+    holds, fault = program.evaluate(seen.value, seen.old, seen.has_old)
     if fault:
         text = f"{fault} evaluating rule: {rule_text(rule)}"
         if fault == "no such overload":
@@ -343,16 +364,19 @@ def _rule(rule: Json, value: Any, raw: Json, path: str, old: Any, causes: list[C
             )
         causes.append(bad_value(shown_path, kind, text))
     elif holds is not True:
-        causes.append(_failed(rule, value, kind, path, old if has_old else None, has_old))
+        causes.append(_failed(rule, value, at, path, seen))
 
 
-def _failed(rule: Json, value: Any, kind: str, path: str, old: Any, has_old: bool) -> Cause:
+def _failed(rule: Json, value: Any, at: Structure, path: str, seen: _Seen) -> Cause:
+    from atoll.cluster.apiserver.extensions import cel
+
     where = path + (rule.get("fieldPath") or "")
     where = where.removeprefix(".") or "<nil>"
     detail = ""
     if rule.get("messageExpression"):
         try:
-            text, fault = cel.compile_message(rule["messageExpression"]).evaluate(_escaped(value), old, has_old)
+            program = at.expressions.message(rule["messageExpression"], bool(rule.get("optionalOldSelf")))
+            text, fault = program.evaluate(seen.value, seen.old, seen.has_old)
             if not fault and isinstance(text, str) and text.strip() and "\n" not in text.strip():
                 detail = text.strip()
         except cel.CelError:
@@ -365,23 +389,10 @@ def _failed(rule: Json, value: Any, kind: str, path: str, old: Any, has_old: boo
         return required(where, detail)
     if reason == "FieldValueDuplicate":
         return duplicate(where, value)
-    if kind in ("object", "array"):
+    if at.type in ("object", "array"):
         return Cause("FieldValueInvalid", f"Invalid value: {detail}", where)
     return bad_value(where, value, detail)
 
 
 def rule_text(rule: Json) -> str:
     return str(rule.get("rule") or "").strip()
-
-
-def _escaped(value: Any) -> Any:
-    """With property names as CEL can say them; the value itself where no name needs it."""
-    if isinstance(value, dict):
-        changed = {name: escaped for name in value if (escaped := cel.escape(name)) is not None and escaped != name}
-        inner = {name: _escaped(item) for name, item in value.items()}
-        for name, escaped in changed.items():
-            inner[escaped] = inner[name]
-        return inner
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return value

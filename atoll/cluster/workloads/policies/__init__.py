@@ -1,0 +1,1 @@
+"""The status of ValidatingAdmissionPolicies: what the type checker says of their expressions."""
