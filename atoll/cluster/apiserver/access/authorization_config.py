@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from atoll.base.errors import UserError
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.access import documents
+from atoll.cluster.apiserver.access.documents import compile_problem
 from atoll.cluster.apiserver.access.outside import Endpoint
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value, duplicate, not_supported, required
@@ -202,7 +203,7 @@ def _conditions(errors: list[Cause], path: str, given: list[Object]) -> tuple[Pr
             try:
                 programs.append(_environment().compile(text, BOOL))
             except CompileError as error:
-                errors.append(bad_value(at, text, str(error)))
+                errors.append(bad_value(at, text, compile_problem(error)))
     return tuple(programs)
 
 

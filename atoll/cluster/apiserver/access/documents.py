@@ -82,3 +82,9 @@ def seconds(text: str | None) -> float | None:
     if "".join(number + unit for number, unit in parts) != plain or not parts:
         return 0.0 if plain == "0" else float("nan")
     return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def compile_problem(error: Exception) -> str:
+    """Why an expression does not compile; here upstream does not say what it gives instead of what it must."""
+    text = str(error)
+    return text.partition(" but got ")[0] if text.startswith("must evaluate to ") else text

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.access.documents import compile_problem
 from atoll.cluster.apiserver.access.jwt.rules import Condition, Rules, Source
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value, duplicate, required
@@ -40,7 +41,7 @@ def _compile(errors: list[Cause], path: str, text: str, *, user: bool = False, b
     try:
         return environment.compile(text, BOOL) if boolean else environment.compile(text)
     except CompileError as error:
-        errors.append(bad_value(path, text, str(error)))
+        errors.append(bad_value(path, text, compile_problem(error)))
         return None
 
 
