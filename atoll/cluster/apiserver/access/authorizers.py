@@ -22,24 +22,24 @@ class AuthorizerChain:
     def authorize(self, attributes: Attributes) -> Decision:
         if "system:masters" in attributes.user.groups:
             return _MASTER
-        why: list[str] = []
-        authorizers = self.authorizers
-        for index, authorizer in enumerate(authorizers):
+        why = ""
+        for authorizer in self.authorizers:
             try:
                 decision = authorizer.authorize(attributes)
             except MustWait as waiting:
-                raise MustWait(_Rest(waiting, authorizers[index + 1 :], attributes, why)) from None
+                rest = self.authorizers[self.authorizers.index(authorizer) + 1 :]
+                raise MustWait(_Rest(waiting, rest, attributes, why)) from None
             if decision.allowed or decision.denied:
                 return decision
             if decision.reason:
-                why.append(decision.reason)
-        return _no(why)
+                why = f"{why}\n{decision.reason}" if why else decision.reason
+        return Decision(False, why) if why else NO_OPINION
 
 
 class _Rest:
     """What is left to ask, once the first answer has come."""
 
-    def __init__(self, waiting: MustWait, rest: Sequence[Authorizer], attributes: Attributes, why: list[str]) -> None:
+    def __init__(self, waiting: MustWait, rest: Sequence[Authorizer], attributes: Attributes, why: str) -> None:
         self._waiting = waiting
         self._rest = rest
         self._attributes = attributes
@@ -51,14 +51,10 @@ class _Rest:
             if decision.allowed or decision.denied:
                 return decision
             if decision.reason:
-                self._why.append(decision.reason)
+                self._why = f"{self._why}\n{decision.reason}" if self._why else decision.reason
             if authorizer is not None:
                 decision = await decide(authorizer, self._attributes)
-        return _no(self._why)
-
-
-def _no(why: Sequence[str]) -> Decision:
-    return Decision(False, "\n".join(why)) if why else NO_OPINION
+        return Decision(False, self._why)
 
 
 class AlwaysAllow:

@@ -79,29 +79,29 @@ class TokenChain:
     def authenticate(self, token: str, audiences: Sequence[str] = ()) -> Known:
         """No audiences: any of the API server's own. Raises TokenRefused with every reason, MustWait."""
         why: list[str] = []
-        authenticators = self._asked(audiences)
-        for index, authenticator in enumerate(authenticators):
+        authenticators = self._asked(audiences) if audiences else self.authenticators
+        for authenticator in authenticators:
             try:
                 known = authenticator.authenticate(token, audiences)
             except TokenRefused as refused:
                 why.append(str(refused))
                 continue
             except MustWait as waiting:
-                rest = authenticators[index:]
+                rest = authenticators[authenticators.index(authenticator) :]
                 raise MustWait(partial(self._finish, waiting, rest, token, audiences, why)) from None
             if known is not None:
                 return self._settled(authenticator, known, audiences)
         raise TokenRefused(_all(why))
 
     def _asked(self, audiences: Sequence[str]) -> tuple[TokenAuthenticator, ...]:
-        if not audiences or not set(audiences).isdisjoint(self._own_audiences):
+        if not set(audiences).isdisjoint(self._own_audiences):
             return self.authenticators
         return tuple(item for item in self.authenticators if not item.agnostic)
 
     def _settled(self, authenticator: TokenAuthenticator, known: Known, audiences: Sequence[str]) -> Known:
         """Whoever is known is in the group of the authenticated."""
         user, matching = known.user, known.audiences
-        if authenticator.agnostic:
+        if audiences and authenticator.agnostic:
             matching = tuple(item for item in audiences if item in self._own_audiences)
         if AUTHENTICATED not in user.groups and user.name != ANONYMOUS.name:
             user = User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
