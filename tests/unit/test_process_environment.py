@@ -43,10 +43,10 @@ def test_expansion_is_upstreams(text, wanted):
 
 
 def test_env_refers_to_what_stands_before_and_wins_over_env_from():
-    config = {"kind": "ConfigMap", "data": {"A": "from", "B": "kept", "not a name!": "dropped"}}
+    config = {"kind": "ConfigMap", "data": {"A": "from", "B": "kept"}}
     container = {
         "name": "c",
-        "envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}}, {"configMapRef": {"name": "cm"}}],
+        "envFrom": [{"prefix": "1-P_", "configMapRef": {"name": "cm"}}, {"configMapRef": {"name": "cm"}}],
         "env": [
             {"name": "A", "value": "own"},
             {"name": "C", "value": "$(A)-$(B)-$(D)"},
@@ -54,7 +54,7 @@ def test_env_refers_to_what_stands_before_and_wins_over_env_from():
         ],
     }
     env = container_environment(pod(), container, references({"cm": config}))
-    assert env == {"P_A": "from", "P_B": "kept", "A": "own", "B": "kept", "C": "own-kept-$(D)", "D": "late"}
+    assert env == {"1-P_A": "from", "1-P_B": "kept", "A": "own", "B": "kept", "C": "own-kept-$(D)", "D": "late"}
 
 
 def test_value_from_fields_keys_and_resources():

@@ -17,7 +17,6 @@ from atoll.base import quantity
 from atoll.base.errors import AtollError
 
 Object = dict[str, Any]
-_NAME = re.compile(r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
 _SUBSCRIPT = re.compile(r"^(?P<path>[^\[\]]+)\['(?P<key>.+)'\]$")
 
 
@@ -210,8 +209,7 @@ def _from_source(source: Object, references: References) -> dict[str, str]:
                 return {}
             raise ConfigError(f'{kind} "{reference["name"]}" not found')
         prefix = source.get("prefix", "")
-        pairs = {prefix + key: value for key, value in text_data(obj).items()}
-        return {key: value for key, value in pairs.items() if _NAME.match(key)}
+        return {prefix + key: value for key, value in text_data(obj).items()}
     return {}
 
 
