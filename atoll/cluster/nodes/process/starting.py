@@ -14,7 +14,7 @@ from typing import Any
 from atoll.base.errors import AtollError
 from atoll.cluster.nodes.process.cgroups import Group, container_group_name, limits, oom_score_adjust
 from atoll.cluster.nodes.process.container import Container, ContainerPlan
-from atoll.cluster.nodes.process.environment import ConfigError, command_line, container_environment
+from atoll.cluster.nodes.process.environment import ConfigError, References, command_line, container_environment
 from atoll.cluster.nodes.process.images import Image
 from atoll.cluster.nodes.process.model import NodeContext, PodAddress, Slot
 from atoll.cluster.nodes.process.podfiles import PodFiles, fqdn, hostname
@@ -42,11 +42,7 @@ async def plan_container(
     spec = slot.spec
     config = context.config
     user = run_as(pod, spec, image, rootful=config.rootful)
-    references = await files.references(pod)
-    env = {"PATH": image.path, "HOSTNAME": pod_hostname(pod, context), "HOME": "/root" if user[0] == 0 else "/"}
-    facts = {"{cluster}": config.cluster_title or config.cluster, "{node}": context.name}
-    env |= {key: facts.get(value, value) for key, value in image.env}
-    env |= container_environment(pod, spec, references)
+    env = _environment(context, pod, slot, image, await files.references(pod), "/root" if user[0] == 0 else "/")
     env |= chosen_ports(spec, address)
     argv = command_line(spec, list(image.program), list(image.args), env)
     if not argv:
@@ -88,6 +84,16 @@ async def plan_container(
         handles=(sandbox.mount_namespace,) if sandbox.mount_namespace >= 0 else (),
         out_of_memory=(lambda: group.out_of_memory_kills() > 0) if group is not None else lambda: False,
     )
+
+
+def _environment(
+    context: NodeContext, pod: Object, slot: Slot, image: Image, references: References, home: str
+) -> dict[str, str]:
+    config = context.config
+    env = {"PATH": image.path, "HOSTNAME": pod_hostname(pod, context), "HOME": home}
+    facts = {"{cluster}": config.cluster_title or config.cluster, "{node}": context.name}
+    env |= {key: facts.get(value, value) for key, value in image.env}
+    return env | container_environment(pod, slot.spec, references)
 
 
 def _security(pod: Object, container: Object) -> dict[str, Any]:

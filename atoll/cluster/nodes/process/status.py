@@ -234,9 +234,8 @@ def _initialized(spec: Object, statuses: Mapping[str, Object], phase: str) -> tu
     return "True", "", ""
 
 
-def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
-    """The status that this node would have the pod show, conditions of others left out."""
-    spec, old = pod["spec"], pod.get("status") or {}
+def _statuses(spec: Object, facts: PodFacts) -> tuple[dict[str, Object], dict[str, Object]]:
+    """Of init and of app containers, by name."""
     init: dict[str, Object] = {}
     app: dict[str, Object] = {}
     # what was never reached keeps waiting: a pod that fell over its init containers did not lose the others
@@ -250,6 +249,13 @@ def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
     for container in spec["containers"]:
         state = facts.states[container["name"]]
         app[container["name"]] = container_status(container, state, kind="app", terminal=lost)
+    return init, app
+
+
+def pod_status(pod: Object, facts: PodFacts, now: float) -> Object:
+    """The status that this node would have the pod show, conditions of others left out."""
+    spec, old = pod["spec"], pod.get("status") or {}
+    init, app = _statuses(spec, facts)
     ephemeral = [
         container_status(container, facts.states[container["name"]], kind="ephemeral", terminal=facts.terminal)
         for container in spec.get("ephemeralContainers") or []

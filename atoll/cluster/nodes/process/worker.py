@@ -24,10 +24,9 @@ from atoll.cluster.nodes.process.localstorage import excess, limited_volumes
 from atoll.cluster.nodes.process.model import NodeContext, PodAddress, Slot
 from atoll.cluster.nodes.process.plan import Plan, plan_containers
 from atoll.cluster.nodes.process.podfiles import PodFiles
-from atoll.cluster.nodes.process.podresources import pod_totals
 from atoll.cluster.nodes.process.podspace import PodSpace, forbidden_sysctl, open_space
 from atoll.cluster.nodes.process.recovery import add_ephemeral, make_slots
-from atoll.cluster.nodes.process.resize import ResizeState
+from atoll.cluster.nodes.process.resizing import PodResize
 from atoll.cluster.nodes.process.status import OWNED_CONDITIONS, RESIZE_CONDITIONS, PodFacts, pod_status
 from atoll.cluster.nodes.process.volumes import remove_tree
 from atoll.kinds.builtin import PODS
@@ -35,7 +34,6 @@ from atoll.kinds.builtin import PODS
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
-_RESIZE_AGAIN_SECONDS = 3.0
 _REPLACING_SECONDS = 2.0
 _FIELDS = {"app": "containers", "ephemeral": "ephemeralContainers"}
 
@@ -59,8 +57,7 @@ class PodWorker:
         self._gone = False  # the API has it no more
         self._initialized = False
         self._finished = False
-        self._resize = ResizeState()
-        context.granted[self.uid] = self._requests()
+        self._resize = PodResize(self)
         self._wake = asyncio.Event()
         self._sent: Object = {}
         self._report_failures = 0
@@ -227,7 +224,8 @@ class PodWorker:
 
     def _containers(self) -> float | None:
         self._lifecycle.restart_changed()
-        due = self._resize_containers()
+        due = self._resize.look()
+        self._facts.resize = self._resize.conditions()
         states = {name: slot.state for name, slot in self.slots.items()}
         plan = plan_containers(self.pod["spec"], states, initialized=self._initialized)
         if plan.finished and not any(slot.operation for slot in self.slots.values() if slot.kind != "sidecar"):
@@ -236,45 +234,6 @@ class PodWorker:
         self._initialized = self._initialized or plan.initialized
         started = self._lifecycle.start_due(self._known(plan))
         return min((item for item in (due, started) if item is not None), default=None)
-
-    def _requests(self) -> dict[str, str]:
-        found: dict[str, str] = pod_totals(self.pod["spec"], resize.granted(self.pod, self.slots))["requests"]
-        return found
-
-    def _resize_containers(self) -> float | None:
-        """Grant and carry out what the spec asks anew; seconds until it is to be tried again."""
-        state, asked = self._resize, resize.asked_for(self.pod, self.slots)
-        if asked:
-            others = [item for uid, item in self.context.granted.items() if uid != self.uid]
-            refused = resize.refusal(self.pod, self.context.allocatable, others)
-            if refused is not None and refused != state.pending:
-                self._event("Warning", f"Resize{refused[0]}", f"Pod resize {refused[0]}: {refused[1]}")
-            state.pending = refused
-            if refused is None:
-                state.in_progress = ("", "")
-                self._event("Normal", "ResizeStarted", "Pod resize started")
-                self._grant(asked)
-        else:
-            state.pending = None
-        if state.in_progress is not None:
-            waits = resize.actuate(self.pod, self.slots, self.space)
-            state.in_progress = waits or ("", "")
-            if waits is None and not any(slot.state.restart for slot in self.slots.values()):
-                state.in_progress = None
-                self._event("Normal", "ResizeCompleted", "Pod resize completed")
-        self._facts.resize = state.conditions()
-        waiting = state.in_progress is not None or (state.pending is not None and state.pending[0] == "Deferred")
-        return _RESIZE_AGAIN_SECONDS if waiting else None
-
-    def _grant(self, asked: Object) -> None:
-        for name, resources in asked.items():
-            slot = self.slots[name]
-            anew = resize.needs_restart(slot.spec, slot.resources, resources)
-            slot.state.allocated = resources
-            if anew:
-                self._lifecycle.restart(slot, f"Container {name} resize requires restart")
-        self.context.granted[self.uid] = self._requests()
-        self.context.admission.resized(self.pod)
 
     def _known(self, plan: Plan) -> list[Slot]:
         for slot in self.slots.values():
@@ -398,6 +357,14 @@ class PodWorker:
     def event(self, slot: Slot, kind: str, reason: str, message: str) -> None:
         """An event about one of the pod's containers."""
         self._event(kind, reason, message, container=slot.name)
+
+    def pod_event(self, kind: str, reason: str, message: str) -> None:
+        """An event about the pod as a whole."""
+        self._event(kind, reason, message)
+
+    def restart(self, slot: Slot, because: str) -> None:
+        """Stop a running container, to start it anew at once."""
+        self._lifecycle.restart(slot, because)
 
     def _detach(self) -> None:
         if self.address is not None:
