@@ -54,7 +54,7 @@ def guarded_handler(
         assembly.identify,
         assembly.authorizer,
         streaming=streaming,
-        gate=Gate(flow.filter, assembly.clock, assembly.metrics, auditor),
+        gate=Gate(flow.filter, assembly.clock, assembly.metrics, assembly.api.registry, auditor),
     )
     observe_api(assembly, assembly.metrics, store_file)
     if assembly.tokens is not None:

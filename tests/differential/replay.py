@@ -59,7 +59,7 @@ async def _replay(recording: dict[str, Any]) -> dict[str, list[str]]:
     await bootstrap(assembly)
     handler = handler_of(assembly, Streamer(assembly.api, ssl.create_default_context()))
     check_informers(assembly.health, Informers(assembly.client()))
-    handler.gate = Gate(flow_control(assembly).filter, clock, assembly.metrics)
+    handler.gate = Gate(flow_control(assembly).filter, clock, assembly.metrics, assembly.api.registry)
     known: dict[str, Any] = {}
     found: dict[str, list[str]] = {}
     for step in recording["steps"]:

@@ -38,7 +38,7 @@ class AuditedServer:
         server.handler.identify = self._identify
         server.handler.authorizer = assembly.authorizer
         auditor = open_audit_log(stack, assembly, AuditSpec(str(folder / "policy.yaml")), folder)
-        server.handler.gate = Gate(server.flow.filter, assembly.clock, assembly.metrics, auditor)
+        server.handler.gate = Gate(server.flow.filter, assembly.clock, assembly.metrics, assembly.api.registry, auditor)
 
     def _identify(self, request: HttpRequest) -> User:
         if "impersonate-user" in request.headers:

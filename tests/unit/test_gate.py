@@ -35,9 +35,9 @@ class Server:
         clock = LoopClock(asyncio.get_running_loop())
         self.assembly: Assembly = assemble(MemoryStore(clock), clock, Chance(1), ApiOptions())
         self.flow: FlowControl = flow_control(self.assembly, server_limit)
-        self.handler: Translator = http_handler(
-            self.assembly.api, self._identify, AllowAll(), gate=Gate(self.flow.filter, clock, self.assembly.metrics)
-        )
+        api = self.assembly.api
+        gate = Gate(self.flow.filter, clock, self.assembly.metrics, api.registry)
+        self.handler: Translator = http_handler(api, self._identify, AllowAll(), gate=gate)
 
     @staticmethod
     def _identify(request: HttpRequest) -> User:

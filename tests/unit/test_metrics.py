@@ -106,6 +106,23 @@ def test_requests_are_counted_by_what_they_were() -> None:
     serving(scenario)
 
 
+def test_what_clients_think_of_makes_no_series() -> None:
+    async def scenario(server: Server) -> None:
+        for index in range(50):
+            await server.ask("GET", f"/apis/g{index}.example.com/v{index}/things{index}/x")
+            await server.ask("GET", f"{CONFIG_MAPS}/a/part{index}")
+            await server.ask("GET", f"/openapi/v3/x{index}")
+            server.handler.immediate(
+                HttpRequest("GET", f"/api/v1/namespaces/n/things{index}/x", "", {"x-user": "admin"}, b"")
+            )
+            await server.ask(f"METHOD{index}", f"/path{index}")
+        found = await scraped(server)
+        assert sum(found["apiserver_request_total"]["samples"].values()) == 250
+        assert len(found["apiserver_request_total"]["samples"]) < 6
+
+    serving(scenario)
+
+
 def _total(verb: str, scope: str, code: str, dry_run: str = "") -> str:
     return (
         f'apiserver_request_total{{code="{code}",component="apiserver",dry_run="{dry_run}",group="",'

@@ -17,8 +17,8 @@ from atoll.cluster.apiserver.flowcontrol.levels import Lane
 from atoll.cluster.apiserver.flowcontrol.metrics import FlowMetrics
 from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import Attributes
-from atoll.cluster.apiserver.request_metrics import RequestMetrics
-from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.request_metrics import CONNECTING, IsServed, RequestMetrics
+from atoll.cluster.apiserver.served import Registry, Served
 from atoll.wire.messages import Connection, HttpRequest, HttpResponse
 
 _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
@@ -44,11 +44,13 @@ class Passage:
 class Gate:
     """See the module."""
 
-    def __init__(self, flow: Filter, clock: Clock, metrics: Metrics, auditor: Auditor | None = None) -> None:
+    def __init__(
+        self, flow: Filter, clock: Clock, metrics: Metrics, registry: Registry, auditor: Auditor | None = None
+    ) -> None:
         self._flow = flow
         self._auditor = auditor
         self._deadlines = Deadlines()
-        self._metrics = RequestMetrics(metrics)
+        self._metrics = RequestMetrics(metrics, _is_served(registry))
         self._events = metrics.counter(
             "apiserver_watch_events_total", "[ALPHA] Events that watches sent.", ("group", "version", "resource")
         )
@@ -185,6 +187,17 @@ class Gate:
             self._flow.leave(passage.seat)
         elif passage.lane is not None:
             self._flow.leave_lightly(passage.lane, self.now() - passage.started)
+
+
+def _is_served(registry: Registry) -> IsServed:
+    def is_served(path: Path) -> bool:
+        served = registry.find(path.group, path.version, path.plural)
+        if served is None:
+            return False
+        subresource = path.subresource
+        return not subresource or subresource in CONNECTING or served.entry.subresource(subresource) is not None
+
+    return is_served
 
 
 def _nothing() -> None:

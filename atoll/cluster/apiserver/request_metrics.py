@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 
 from atoll.base.metrics import Buckets, Cell, Metrics
 from atoll.cluster.apiserver.paths import Path
@@ -18,7 +19,7 @@ _BELOW_SLI = 2  # bounds of SECONDS that the SLI histogram has not
 _LABELS = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component")
 _SIZE_LABELS = ("verb", "group", "version", "resource", "subresource", "scope", "component")
 _VERBS = {"create": "POST", "update": "PUT", "patch": "PATCH", "proxy": "CONNECT"}
-_CONNECTING = frozenset({"exec", "attach", "portforward", "proxy"})
+CONNECTING = frozenset({"exec", "attach", "portforward", "proxy"})  # subresources
 _READS = frozenset({"get", "list", "watch"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _TOP = ("healthz", "livez", "readyz", "version", "metrics", "openapi", "apis", "api", "debug")
@@ -33,10 +34,15 @@ class _Series:
         self.sizes = sizes
 
 
+IsServed = Callable[[Path], bool]
+"""Whether a path names something that this server has: what else clients think of gets no series of its own."""
+
+
 class RequestMetrics:
     """See the module."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, is_served: IsServed) -> None:
+        self._is_served = is_served
         self.reading = self.writing = 0  # in flight now
         self._most = [0, 0]
         self._series: dict[tuple[object, ...], _Series] = {}
@@ -76,10 +82,10 @@ class RequestMetrics:
                 bool(path.namespace), dry, status, asked.verb == "patch" and _is_apply(request),
             )  # fmt: skip
         else:
-            key = (request.method, _page(request.path), status)
+            key = (request.method if request.method in _METHODS else "other", _page(request.path), status)
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = self._make(asked, path, request, status)
+            series = self._new(key, asked, path, request, status)
         series.total.value += 1
         durations = series.durations
         durations.counts[bisect_left(SECONDS, seconds)] += 1
@@ -112,8 +118,20 @@ class RequestMetrics:
 
     def terminated(self, asked: Attributes, path: Path | None, request: HttpRequest, code: int) -> None:
         """The server refused or cut it (429, 504)."""
+        if path is not None and not self._is_served(path):
+            path = None
         verb, _, *rest = _labels(asked, path, request)
         self._terminated.of(verb, *rest, str(code)).value += 1
+
+    def _new(
+        self, key: tuple[object, ...], asked: Attributes, path: Path | None, request: HttpRequest, status: int
+    ) -> _Series:
+        if path is not None and not self._is_served(path):
+            path, key = None, (request.method if request.method in _METHODS else "other", "other", status)
+        found = self._series.get(key)
+        if found is None:
+            found = self._series[key] = self._make(asked, path, request, status)
+        return found
 
     def _make(self, asked: Attributes, path: Path | None, request: HttpRequest, status: int) -> _Series:
         labels = _labels(asked, path, request)
@@ -146,7 +164,7 @@ def _labels(asked: Attributes, path: Path | None, request: HttpRequest) -> tuple
         method = request.method if request.method in _METHODS else "other"
         return (method, "", "", "", "", _page(request.path), "", "")
     verb = _VERBS.get(asked.verb, asked.verb.upper())
-    if path.subresource in _CONNECTING:
+    if path.subresource in CONNECTING:
         verb = "CONNECT"
     elif asked.verb == "patch" and _is_apply(request):
         verb = "APPLY"
@@ -164,7 +182,7 @@ def _is_apply(request: HttpRequest) -> bool:
 
 def _page(path: str) -> str:
     """Of a path that names no resource, what is worth a series: not whatever somebody sends."""
-    if path.startswith("/openapi/"):
-        return "/".join(path.split("/")[1:3])
+    if path.startswith(("/openapi/v2", "/openapi/v3")):
+        return path[1:11]
     top = path.split("/", 2)[1] if path.startswith("/") else ""
     return f"/{top}" if top in _TOP else "other"

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import orjson
-import yaml
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
@@ -197,8 +196,6 @@ def _decoded(body: bytes, content_type: str, kind: str) -> Any:
     try:
         if media.endswith("json") or not media:
             return orjson.loads(body)
-        if media.endswith("yaml"):
-            return yaml.safe_load(body)
-        return bodies.parse(body, media, kind)[0]
-    except (ValueError, yaml.YAMLError, AtollError):
+        return bodies.parse(body, bodies.YAML if media.endswith("yaml") else media, kind)[0]
+    except (ValueError, AtollError):
         return None
