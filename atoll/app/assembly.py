@@ -31,7 +31,7 @@ from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
 from atoll.cluster.apiserver.access.tokens import AccountTokens, StaticTokens, TokenAuthenticator, TokenChain
 from atoll.cluster.apiserver.admission.chain import Validating
 from atoll.cluster.apiserver.admission.default import default_chain
-from atoll.cluster.apiserver.api import Api, Hooks
+from atoll.cluster.apiserver.api import Api, Hooks, NoWayOut
 from atoll.cluster.apiserver.builtins import builtin_registry
 from atoll.cluster.apiserver.extensions import install
 from atoll.cluster.apiserver.health import Health
@@ -124,7 +124,12 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         runs_pods=options.runs_pods,
         more_validating=options.validating,
     )
-    hooks = Hooks(admission=admission, virtual=dict(reviews.handlers), token_request=reviews.token_request)
+    hooks = Hooks(
+        admission=admission,
+        virtual=dict(reviews.handlers),
+        token_request=reviews.token_request,
+        hook_caller=options.hook_caller or NoWayOut(),
+    )
     api = Api(store=store, clock=clock, chance=chance, registry=registry, hooks=hooks)
     install(api)
     api.overlay(components.RESOURCE, components.Components())

@@ -55,7 +55,7 @@ class HookClient:
         """(status, content type, body). Raises Unreachable."""
         try:
             session = await self._session(target)
-            url = URL(f"{target.url}?timeout={timeout_seconds:g}s", encoded=True)
+            url = URL(target.url, encoded=True)
             async with asyncio.timeout(timeout_seconds):
                 return await _exchange(session, url, body)
         except TimeoutError:

@@ -6,6 +6,7 @@ kube-apiserver does into webhook_dialogues.json, test_webhook_dialogues.py has t
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -337,6 +338,167 @@ DIALOGUES: dict[str, tuple[list[Hook], list[Request]]] = {
 }  # fmt: skip
 
 
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_GROUP = "/apis/dialogue.example.com"
+
+
+def _crd(path: str, versions: Sequence[str] = ("v1",), **changes: Any) -> Object:
+    """Of boats, stored as v1. `path`: at which they are converted."""
+    one = {"type": "object", "properties": {"hostPort": {"type": "string"}, "size": {"type": "integer", "default": 1}}}
+    two = {"type": "object", "properties": {"host": {"type": "string"}, "port": {"type": "string"}}}
+    webhook = {"clientConfig": {"url": f"@{path}", "caBundle": "@"}, "conversionReviewVersions": list(versions)}
+    served = [
+        {"name": name, "served": True, "storage": name == "v1", "schema": {"openAPIV3Schema": schema}}
+        for name, schema in (("v1", one), ("v2", two))
+    ]
+    names = {"plural": "boats", "singular": "boat", "kind": "Boat", "listKind": "BoatList"}
+    spec = {"group": "dialogue.example.com", "scope": "Namespaced", "names": names, "versions": served,
+            "conversion": {"strategy": "Webhook", "webhook": webhook}, **changes}  # fmt: skip
+    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "boats.dialogue.example.com"}, "spec": spec}  # fmt: skip
+
+
+def _boat(version: str, name: str, **fields: Any) -> Object:
+    return {"apiVersion": f"dialogue.example.com/{version}", "kind": "Boat", "metadata": {"name": name}, **fields}
+
+
+def _boats(version: str) -> str:
+    return f"{_GROUP}/{version}/namespaces/{NAMESPACE}/boats"
+
+
+def _conversions() -> dict[str, tuple[list[Hook], list[Request]]]:
+    """One bad converter each."""
+    paths = (
+        "convert-fails", "convert-silent", "convert-none", "convert-renames", "convert-moves", "convert-uid",
+        "convert-kind", "convert-version", "convert-no-metadata", "convert-labels", "convert-bad-labels",
+        "convert-odd-labels", "convert-extra", "convert-wrong-uid", "convert-boom",
+    )  # fmt: skip
+    asked = [
+        make(_boat("v1", "a", hostPort="h:1"), _boats("v1")),
+        Request("GET", f"{_boats('v1')}/a"),
+        Request("GET", f"{_boats('v2')}/a"),
+        make(_boat("v2", "b", host="h", port="2"), _boats("v2")),
+    ]
+    return {path: ([], [make(_crd(path), _CRDS), *asked]) for path in paths}
+
+
+def _bad_definitions() -> list[Request]:
+    def webhook(**changes: Any) -> Request:
+        whole = {"clientConfig": {"url": "https://x/y"}, "conversionReviewVersions": ["v1"], **changes}
+        kept = {key: value for key, value in whole.items() if value is not None}
+        return make(_crd("x", conversion={"strategy": "Webhook", "webhook": kept}), _CRDS)
+
+    service = {"namespace": "n", "name": "s"}
+    return [
+        make(_crd("x", conversion={"strategy": "Webhook"}), _CRDS),
+        make(_crd("x", conversion={"strategy": "Other"}), _CRDS),
+        make(_crd("x", conversion={"strategy": "None", "webhook": {"conversionReviewVersions": ["v1"]}}), _CRDS),
+        webhook(conversionReviewVersions=None),
+        webhook(conversionReviewVersions=[]),
+        webhook(conversionReviewVersions=["v7"]),
+        webhook(conversionReviewVersions=["v1", "v1"]),
+        webhook(conversionReviewVersions=["-bad-"]),
+        webhook(clientConfig=None),
+        webhook(clientConfig={}),
+        webhook(clientConfig={"url": "https://x", "service": service}),
+        webhook(clientConfig={"url": "http://user@x?a=b#c"}),
+        webhook(clientConfig={"service": {**service, "port": 70000}}),
+        webhook(clientConfig={"service": {"name": "", "namespace": ""}}),
+        webhook(clientConfig={"service": {**service, "path": "no-slash"}}),
+        webhook(clientConfig={"service": {**service, "path": "/a//b"}}),
+        webhook(clientConfig={"url": "https://x", "caBundle": "bm90IHBlbQ=="}),
+        Request("PATCH", f"{_CRDS}/boats.dialogue.example.com", {"spec": {"preserveUnknownFields": False}}, _MERGE),
+    ]
+
+
+def _bad_hooks() -> list[Request]:
+    """Of admission: what the client's address, conditions and other fields may not be."""
+
+    def hook(**changes: Any) -> Request:
+        whole = {
+            "name": "a.example.com", "clientConfig": {"url": "https://x/y"}, "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+            **changes,
+        }  # fmt: skip
+        kept = {key: value for key, value in whole.items() if value is not None}
+        body = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+                "metadata": {"name": "bad"}, "webhooks": [kept]}  # fmt: skip
+        return make(body, f"{_HOOKS}validatingwebhookconfigurations?dryRun=All")
+
+    service = {"namespace": "n", "name": "s"}
+    conditions: list[list[Object]] = [
+        [{"name": "", "expression": ""}],
+        [{"name": "a b", "expression": "true"}],
+        [{"name": "a", "expression": "true"}, {"name": "a", "expression": "false"}],
+        [{"name": "a", "expression": "'text'"}],
+        [{"name": "a", "expression": "object.metadata.name =="}],
+        [{"name": "a", "expression": "nosuch.thing"}],
+        [{"name": f"a{index}", "expression": "true"} for index in range(65)],
+        [{"name": "ok", "expression": "!authorizer.group('').resource('pods').check('get').allowed()"}],
+    ]
+    return [
+        hook(clientConfig={}),
+        hook(clientConfig={"url": "https://x", "service": service}),
+        hook(clientConfig={"url": "http://user:word@x?a=b#c"}),
+        hook(clientConfig={"url": "https:///path"}),
+        hook(clientConfig={"service": {**service, "port": 0}}),
+        hook(clientConfig={"service": {"name": "", "namespace": ""}}),
+        hook(clientConfig={"service": {**service, "path": "no-slash"}}),
+        hook(clientConfig={"service": {**service, "path": "//"}}),
+        hook(clientConfig={"service": {**service, "path": "/a/_/"}}),
+        hook(timeoutSeconds=31),
+        hook(sideEffects="Some"),
+        hook(matchPolicy="Never", failurePolicy="Never"),
+        *[hook(matchConditions=item) for item in conditions],
+    ]
+
+
+DIALOGUES |= {
+    **_conversions(),
+    "conversion": (
+        [],
+        [
+            make(_crd("convert"), _CRDS),
+            make(_boat("v1", "a", hostPort="h:1"), _boats("v1")),
+            make(_boat("v2", "b", host="i", port="2", unknown="x"), _boats("v2")),
+            Request("GET", f"{_boats('v1')}/b"),
+            Request("GET", f"{_boats('v2')}/a"),
+            Request("GET", _boats("v2")),
+            Request("PUT", f"{_boats('v2')}/a", _boat("v2", "a", host="j", port="3")),
+            Request("PATCH", f"{_boats('v2')}/b", {"port": "9"}, _MERGE),
+            Request("GET", f"{_boats('v1')}/b"),
+            Request("PATCH", f"{_boats('v2')}/b", {"host": 7}, _MERGE),
+            Request("POST", f"{_boats('v2')}?dryRun=All", _boat("v2", "c", host="k", port="4")),
+            Request("DELETE", f"{_boats('v2')}/a"),
+            Request("DELETE", _boats("v2")),
+            Request("GET", _boats("v1")),
+        ],
+    ),
+    "conversion-v1beta1": (
+        [],
+        [
+            make(_crd("convert", ["v1beta1", "v1"]), _CRDS),
+            make(_boat("v1", "a", hostPort="h:1"), _boats("v1")),
+            Request("GET", f"{_boats('v2')}/a"),
+        ],
+    ),
+    "hook-definitions": ([], _bad_hooks()),
+    "conversion-definitions": ([], _bad_definitions()),
+}
+
+
+def _addressed(value: Any, server: WebhookServer) -> Any:
+    """With the webhook server's address where the dialogue says "@path"."""
+    if isinstance(value, dict):
+        return {key: _addressed(item, server) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_addressed(item, server) for item in value]
+    if isinstance(value, str) and value.startswith("@"):
+        return server.url(value[1:]) if value[1:] else server.ca_bundle
+    return value
+
+
 async def hold(name: str, server: WebhookServer, ask: Ask, settled: Callable[[], Awaitable[None]]) -> list[Object]:
     """Have one dialogue; what was answered and what the webhooks were asked, told alike on any server."""
     hooks, requests = DIALOGUES[name]
@@ -355,14 +517,19 @@ async def hold(name: str, server: WebhookServer, ask: Ask, settled: Callable[[],
     told = []
     try:
         for request in requests:
-            status, body, warnings = await ask(request.method, request.path, request.body, request.content_type)
-            asked = server.take()
+            given = _addressed(request.body, server)
+            status, body, warnings = await ask(request.method, request.path, given, request.content_type)
+            if request.path == _CRDS and status == 201:
+                await served(ask)
+            asked = [item for item in server.take() if item[1]["kind"] == "AdmissionReview"]
             if all(hook.kind == "Validating" for hook in hooks):
                 asked.sort(key=lambda item: item[0])  # they are asked all at once
             seen = [{"at": path, **review} for path, review in asked]
             own = [text for text in warnings if "by this server" not in text]  # what is not acted upon here yet
             told.append(_plain({"status": status, "body": body, "warnings": own, "asked": seen}, server))
     finally:
+        if any(request.path == _CRDS for request in requests):
+            await withdrawn(ask)
         for path in made:
             await ask("DELETE", path, None, "application/json")
         await settled()
@@ -373,6 +540,19 @@ async def hold(name: str, server: WebhookServer, ask: Ask, settled: Callable[[],
             if name in ("namespaces-themselves", "scope"):
                 await ask("DELETE", path, None, "application/json")
     return told
+
+
+async def served(ask: Ask) -> None:
+    """Wait until boats are served in both versions."""
+    for version in ("v1", "v2"):
+        while (await ask("GET", _boats(version), None, ""))[0] == 404:
+            await asyncio.sleep(0.05)
+
+
+async def withdrawn(ask: Ask) -> None:
+    await ask("DELETE", f"{_CRDS}/boats.dialogue.example.com", None, "")
+    while (await ask("GET", f"{_CRDS}/boats.dialogue.example.com", None, ""))[0] != 404:
+        await asyncio.sleep(0.05)
 
 
 _DROPPED = ("managedFields", "resourceVersion", "userInfo", "selfLink")

@@ -55,6 +55,48 @@ def _sidecar(review: Object) -> Object:
     return _patched(review, {"op": "add", "path": "/spec/containers/-", "value": added})
 
 
+def _converted(review: Object, change: Callable[[Object], Any] | None = None, **more: Any) -> Object:
+    """As e2e's converter: v1 has hostPort, v2 has host and port."""
+    request = review["request"]
+    wanted = request["desiredAPIVersion"]
+    out = []
+    for obj in request["objects"]:
+        obj = {**obj, "apiVersion": wanted}
+        if wanted.endswith("/v2") and "hostPort" in obj:
+            host, _, port = obj.pop("hostPort").partition(":")
+            obj |= {"host": host, "port": port}
+        elif wanted.endswith("/v1") and "host" in obj:
+            obj["hostPort"] = f"{obj.pop('host')}:{obj.pop('port', '')}"
+        out.append(obj if change is None else change(obj))
+    response = {"uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": out, **more}
+    return {"apiVersion": review["apiVersion"], "kind": "ConversionReview", "response": response}
+
+
+def _metadata(obj: Object, **changes: Any) -> Object:
+    metadata = {key: value for key, value in {**obj["metadata"], **changes}.items() if value is not None}
+    return {**obj, "metadata": metadata}
+
+
+CONVERSIONS: dict[str, Callable[[Object], Any]] = {
+    "convert": _converted,
+    "convert-fails": lambda review: _converted(review, result={"status": "Failure", "message": "can't do that"}),
+    "convert-silent": lambda review: _converted(review, result={}),
+    "convert-none": lambda review: _converted(review, convertedObjects=[]),
+    "convert-renames": lambda review: _converted(review, lambda obj: _metadata(obj, name="other")),
+    "convert-moves": lambda review: _converted(review, lambda obj: _metadata(obj, namespace="other")),
+    "convert-uid": lambda review: _converted(review, lambda obj: _metadata(obj, uid="other")),
+    "convert-kind": lambda review: _converted(review, lambda obj: {**obj, "kind": "Other"}),
+    "convert-version": lambda review: _converted(review, lambda obj: {**obj, "apiVersion": "a/v1"}),
+    "convert-no-metadata": lambda review: _converted(review, lambda obj: {**obj, "metadata": None}),
+    "convert-labels": lambda review: _converted(
+        review, lambda obj: _metadata(obj, labels={"by": "webhook"}, annotations={"a": "b"}, finalizers=["x/y"])
+    ),
+    "convert-bad-labels": lambda review: _converted(review, lambda obj: _metadata(obj, labels={"-bad-": "no!"})),
+    "convert-odd-labels": lambda review: _converted(review, lambda obj: _metadata(obj, labels={"a": 1})),
+    "convert-extra": lambda review: _converted(review, lambda obj: {**obj, "unknown": "field", "size": 3}),
+    "convert-wrong-uid": lambda review: _converted(review, uid="another"),
+    "convert-boom": lambda review: (500, "text/plain", "it went boom"),
+}
 ANSWERS: dict[str, Callable[[Object], Any]] = {
     "allow": _ok,
     "slow": _ok,
@@ -128,7 +170,7 @@ class WebhookServer:
         self.asked.append((path, {**review, "query": request.query_string}))
         if path == "slow":
             await asyncio.sleep(30)
-        answer = ANSWERS[path](review)
+        answer = (CONVERSIONS if path.startswith("convert") else ANSWERS)[path](review)
         if isinstance(answer, tuple):
             status, kind, text = answer
             return web.Response(status=status, content_type=kind, text=text)

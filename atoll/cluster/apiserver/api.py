@@ -12,7 +12,16 @@ from typing import Protocol
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
-from atoll.cluster.apiserver.ports import Admission, AdmissionRequest, Object, Repeatability, User
+from atoll.base.errors import Unreachable
+from atoll.cluster.apiserver.ports import (
+    Admission,
+    AdmissionRequest,
+    HookCaller,
+    HookTarget,
+    Object,
+    Repeatability,
+    User,
+)
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.cluster.apiserver.verbs.molds import Molds
 from atoll.cluster.store.port import Key, Record, Store, Watcher
@@ -67,6 +76,13 @@ class NoAdmission:
         return Repeatability(())
 
 
+class NoWayOut:
+    """The `HookCaller` of an API server without a network (virtual time): every webhook fails to be called."""
+
+    async def post(self, target: HookTarget, body: bytes, timeout_seconds: float) -> tuple[int, str, bytes]:
+        raise Unreachable("dial tcp: this API server has no network")
+
+
 @dataclass(slots=True)
 class Hooks:
     """What the app plugs in; all optional."""
@@ -75,6 +91,7 @@ class Hooks:
     virtual: dict[tuple[str, str], VirtualHandler] = field(default_factory=dict)
     overlays: dict[str, Overlay] = field(default_factory=dict)
     token_request: TokenRequest | None = None
+    hook_caller: HookCaller = field(default_factory=NoWayOut)
 
 
 class Api:

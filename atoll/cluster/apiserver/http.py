@@ -64,7 +64,7 @@ from atoll.cluster.apiserver.verbs.accept import unregistered
 from atoll.cluster.apiserver.verbs.answer import Answer
 from atoll.cluster.apiserver.verbs.commit import LARGE_BYTES
 from atoll.cluster.apiserver.verbs.connect import admit as admit_connect
-from atoll.cluster.apiserver.verbs.get import get
+from atoll.cluster.apiserver.verbs.get import get, ready_to_get
 from atoll.cluster.apiserver.verbs.list import list_page
 from atoll.cluster.apiserver.verbs.patch import CONTENT_TYPES as PATCH_TYPES
 from atoll.cluster.apiserver.verbs.patch import CUSTOM_TYPES as CUSTOM_PATCH_TYPES
@@ -188,7 +188,7 @@ class Translator:
                 if lane is None:
                     return None
             asked = self._take_apart(request, path, attributes)
-            if "get" not in asked.served.entry.verbs:
+            if "get" not in asked.served.entry.verbs or asked.served.converter is not None:
                 return None
             context = asked.context
             response = self._object(asked)
@@ -327,7 +327,7 @@ class Translator:
         in_one = not asked.served.resource.namespaced or bool(asked.path.namespace)
         if method == "GET" and "list" in verbs:
             options = list_options(asked.request.query)
-            return self._watch(asked, options) if options.watch else self._list(asked, options)
+            return self._watch(asked, options) if options.watch else await self._list(asked, options)
         if method == "POST" and "create" in verbs and in_one:
             return await self._create(asked)
         if method == "DELETE" and "deletecollection" in verbs and in_one:
@@ -341,6 +341,8 @@ class Translator:
                 self.api, asked.context, served, asked.namespace, path.name, path.subresource
             )
             return self._answer(asked, answer)
+        if served.converter is not None:
+            await ready_to_get(self.api, served, asked.namespace, path.name)
         return self._object(asked)
 
     def _object(self, asked: Asked) -> HttpResponse:
@@ -350,10 +352,11 @@ class Translator:
         record = get(self.api, asked.served, asked.namespace, asked.path.name, version)
         return self._ok(asked.form, self.encoder.record(asked.served, record, asked.form))
 
-    def _list(self, asked: Asked, options: ListOptions) -> HttpResponse:
+    async def _list(self, asked: Asked, options: ListOptions) -> HttpResponse:
         served = asked.served
         chosen = selection(served, options.label_selector, options.field_selector)
         page = list_page(self.api, served, asked.namespace or None, options, chosen)
+        await served.ready(*page.records)
         return self._ok(asked.form, self.encoder.page(served, page, asked.form))
 
     def _watch(self, asked: Asked, options: ListOptions, name: str = "") -> HttpResponse:
@@ -376,6 +379,8 @@ class Translator:
         first = True
         try:
             async for batch in batches:
+                if served.converter is not None:
+                    await served.ready(*[shown.record for shown in batch if shown.record is not None])
                 if events is not None:
                     events.value += len(batch)
                 yield frames(served, batch, form, first)

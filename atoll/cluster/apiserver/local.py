@@ -50,7 +50,9 @@ class LocalClient:
             context = self._context(False)
             answer = await dispatch.get_subresource(self._api, context, served, namespace or "", name, subresource)
             return answer.obj
-        return served.present(get(self._api, served, namespace or "", name))
+        record = get(self._api, served, namespace or "", name)
+        await served.ready(record)
+        return served.present(record)
 
     async def list(
         self,
@@ -73,6 +75,7 @@ class LocalClient:
         )
         chosen = selection(served, options.label_selector, options.field_selector)
         page = list_page(self._api, served, namespace, options, chosen)
+        await served.ready(*page.records)
         items = [served.present(record) for record in page.records]
         return ListResult(items, str(page.version), page.continue_token or None, page.remaining)
 
@@ -104,6 +107,8 @@ class LocalClient:
         batches = watching.start(self._api, served, namespace, options, chosen)
         async for batch in batches:
             for shown in batch:
+                if shown.record is not None:
+                    await served.ready(shown.record)
                 yield WatchEvent(shown.type, watching.shown_object(served, shown))
 
     async def create(

@@ -85,15 +85,21 @@ def _validate_maps(metadata: Object, causes: list[Cause]) -> None:
         causes += validate_labels(labels, "metadata.labels")
     annotations = metadata.get("annotations")
     if annotations:
-        size = 0
-        for key, value in annotations.items():
-            size += len(key) + len(value)
-            for message in names.qualified_name(key.lower()):
-                causes.append(bad_value("metadata.annotations", key, message))
-        if size * 4 > _ANNOTATIONS_BYTES:  # characters; only near the limit are the bytes counted
-            size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
-            if size > _ANNOTATIONS_BYTES:
-                causes.append(too_long("metadata.annotations", _ANNOTATIONS_BYTES))
+        causes += annotation_causes(annotations, "metadata.annotations")
+
+
+def annotation_causes(annotations: dict[str, str], field: str) -> list[Cause]:
+    causes: list[Cause] = []
+    size = 0
+    for key, value in annotations.items():
+        size += len(key) + len(value)
+        for message in names.qualified_name(key.lower()):
+            causes.append(bad_value(field, key, message))
+    if size * 4 > _ANNOTATIONS_BYTES:  # characters; only near the limit are the bytes counted
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+        if size > _ANNOTATIONS_BYTES:
+            causes.append(too_long(field, _ANNOTATIONS_BYTES))
+    return causes
 
 
 def validate_labels(labels: dict[str, str], field: str) -> list[Cause]:

@@ -6,9 +6,9 @@ of the set bumps `generation`, so that discovery and OpenAPI documents are made 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -24,6 +24,17 @@ from atoll.kinds.nodes import SchemaNode
 from atoll.kinds.resource import Resource
 from atoll.objects import managed
 
+
+class Converts(Protocol):
+    """What `extensions.conversion.Converter` does."""
+
+    async def prepare(self, records: Sequence[Record], api_version: str) -> None: ...
+
+    def shown(self, record: Record, api_version: str) -> Object: ...
+
+    async def converted(self, obj: Object, api_version: str) -> Object: ...
+
+
 Convert = Callable[[Object], Object]
 
 
@@ -38,6 +49,7 @@ class Served:
     check_name: names.NameCheck = names.dns_subdomain
     custom: Any = None  # extensions.CustomKind for custom resources
     virtual: bool = False  # made up on read, and not of the catalogue
+    converter: Converts | None = None  # of custom resources whose versions a webhook converts: see `ready`
     to_storage: Convert | None = None
     from_storage: Convert | None = None
     warning: str = ""  # said on every write: accepted, but not acted upon
@@ -98,7 +110,22 @@ class Served:
 
     def present(self, record: Record) -> Object:
         """The object in this version; shared, never to be changed."""
+        if self.converter is not None:
+            return self.converter.shown(record, self.resource.api_version)
         return self.present_object(record.object)
+
+    async def ready(self, *records: Record) -> None:
+        """To be awaited before `present` where a webhook converts: until the next await these can be presented."""
+        if self.converter is not None:
+            await self.converter.prepare(records, self.resource.api_version)
+
+    def working(self, record: Record) -> Object:
+        """The object that writes start from: as it is stored, or in this version where only a webhook can convert."""
+        return record.object if self.converter is None else self.present(record)
+
+    async def storable(self, obj: Object) -> Object:
+        """What a write has made, in the storage version."""
+        return obj if self.converter is None else await self.converter.converted(obj, self.storage.api_version)
 
     def present_object(self, obj: Object) -> Object:
         """A stored object in this version; shared with it."""
@@ -122,7 +149,9 @@ class Served:
         return data
 
     def stored(self, obj: Object) -> Object:
-        """The (private) object in its storage version."""
+        """The (private) object in its storage version, or as it is where only a webhook converts: see `storable`."""
+        if self.converter is not None:
+            return obj
         if self.to_storage is not None:
             return self.to_storage(obj)
         if obj.get("apiVersion") != self.storage.api_version:

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Sequence
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
-from atoll.base.errors import Unreachable
 from atoll.cluster.apiserver.access import escalation
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.admission.certificates import SigningRequests
@@ -36,18 +35,12 @@ from atoll.cluster.apiserver.admission.versions import Versions
 from atoll.cluster.apiserver.admission.webhooks.calls import Calls
 from atoll.cluster.apiserver.admission.webhooks.model import MUTATING, VALIDATING, Configured
 from atoll.cluster.apiserver.admission.webhooks.plugins import MutatingWebhooks, ValidatingWebhooks
-from atoll.cluster.apiserver.ports import AdmissionRequest, Authorizer, HookCaller, HookTarget
+from atoll.cluster.apiserver.api import NoWayOut
+from atoll.cluster.apiserver.ports import AdmissionRequest, Authorizer, HookCaller
 from atoll.cluster.apiserver.served import Registry
 from atoll.cluster.store.port import Store
 
 _RBAC = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
-
-
-class NoWayOut:
-    """The `HookCaller` of an API server without a network (virtual time): every webhook fails to be called."""
-
-    async def post(self, target: HookTarget, body: bytes, timeout_seconds: float) -> tuple[int, str, bytes]:
-        raise Unreachable("dial tcp: this API server has no network")
 
 
 class RbacEscalation:

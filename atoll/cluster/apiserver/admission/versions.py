@@ -71,7 +71,10 @@ class Versions:
         served = self._registry.of(resource)
         if served is None or not _is_whole(request, served):
             return obj
-        versioned = served.present_object(obj)
+        if served.converter is not None:
+            versioned = await served.converter.converted(obj, resource.api_version)
+        else:
+            versioned = served.present_object(obj)
         if request.subresource == "scale":
             return scale.scale_of(served, versioned)
         return versioned
@@ -89,6 +92,8 @@ class Versions:
             new = self._decoded(served, changed)
             if request.operation == "CREATE" and not request.subresource:
                 _restore(new["metadata"], target["metadata"])
+            if served.converter is not None:
+                new = await served.converter.converted(new, request.resource.api_version)
             new = served.stored(new)
             served.behaviour.default(new)
         else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.behaviour import checks
 from atoll.cluster.apiserver.behaviour.checks import Errors
 from atoll.cluster.apiserver.behaviour.defaulting import Object
 from atoll.cluster.apiserver.behaviour.match_conditions import match_conditions
+from atoll.cluster.apiserver.behaviour.webhook_clients import client_config
 from atoll.cluster.apiserver.problems import bad_value, duplicate, not_supported, required
 
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
@@ -56,7 +55,7 @@ def _webhook(errors: Errors, path: str, hook: Object) -> None:
         checks.label_selector(errors, f"{path}.{field}", hook.get(field))
     if hook.get("matchConditions"):
         match_conditions(errors, f"{path}.matchConditions", hook["matchConditions"])
-    _client(errors, f"{path}.clientConfig", hook.get("clientConfig") or {})
+    client_config(errors, f"{path}.clientConfig", hook.get("clientConfig") or {})
 
 
 def _domain(errors: Errors, path: str, name: str) -> None:
@@ -122,38 +121,6 @@ def _rule_resources(errors: Errors, path: str, resources: list[str]) -> None:
     for index, name in enumerate(resources):
         if not name:
             errors.append(required(f"{path}[{index}]"))
-
-
-def _client(errors: Errors, path: str, client: Object) -> None:
-    url: str | None = client.get("url")
-    service: Object | None = client.get("service")
-    if (url is None) == (service is None):
-        errors.append(required(path, "exactly one of url or service is required"))
-    elif url is not None:
-        _url(errors, f"{path}.url", url)
-    elif service is not None:
-        for field in ("name", "namespace"):
-            if not service.get(field):
-                errors.append(required(f"{path}.service.{field}", f"service {field} is required"))
-        port = service.get("port", 443)
-        if not 1 <= port <= 65535:
-            why = "port is not valid: " + checks.inclusive_range(1, 65535)
-            errors.append(bad_value(f"{path}.service.port", port, why))
-
-
-def _url(errors: Errors, path: str, url: str) -> None:
-    form = "; desired format: https://host[/path]"
-    parts = urlsplit(url)
-    if parts.scheme != "https":
-        errors.append(bad_value(path, parts.scheme, f"'https' is the only allowed URL scheme{form}"))
-    if not parts.netloc:
-        errors.append(bad_value(path, parts.netloc, f"host must be specified{form}"))
-    if parts.username is not None:
-        errors.append(bad_value(path, parts.username, f"user information is not permitted in the URL{form}"))
-    if parts.fragment:
-        errors.append(bad_value(path, parts.fragment, f"fragments are not permitted in the URL{form}"))
-    if parts.query:
-        errors.append(bad_value(path, parts.query, f"query parameters are not permitted in the URL{form}"))
 
 
 # Certificate requests, API services

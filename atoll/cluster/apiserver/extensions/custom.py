@@ -8,12 +8,14 @@ from typing import Any
 
 import orjson
 
+from atoll.base.chance import Chance
 from atoll.base.names import INERT_ANNOTATION
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.discovery import custom_resource, version_order
 from atoll.cluster.apiserver.extensions import structure, validation
+from atoll.cluster.apiserver.extensions.conversion import Converter, Finish
 from atoll.cluster.apiserver.extensions.structure import Json, Structure
-from atoll.cluster.apiserver.ports import Behaviour, Cause, Object
+from atoll.cluster.apiserver.ports import Behaviour, Cause, HookCaller, Object
 from atoll.cluster.apiserver.problems import bad_value
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Convert, Served
@@ -73,7 +75,8 @@ def _scale(raw: Json | None) -> Paths | None:
 class CustomKind:
     """A CRD as it is served. Made anew whenever the CRD changes."""
 
-    def __init__(self, crd: Object) -> None:
+    def __init__(self, crd: Object, caller: HookCaller, chance: Chance) -> None:
+        """`caller`, `chance` are for conversion webhooks."""
         spec = crd["spec"]
         self.crd_name: str = crd["metadata"]["name"]
         self.group: str = spec["group"]
@@ -83,7 +86,22 @@ class CustomKind:
         self.storage = next(name for name, version in self.versions.items() if version.storage)
         self.terminating = "deletionTimestamp" in crd["metadata"]
         self._changed = crd["metadata"].get("generation", 1) > 1
+        self.converter = self._converter(spec.get("conversion") or {}, caller, chance)
         self.inert: str = (crd["metadata"].get("annotations") or {}).get(INERT_ANNOTATION) or ""
+
+    def _converter(self, conversion: Json, caller: HookCaller, chance: Chance) -> Converter | None:
+        if conversion.get("strategy") != "Webhook":
+            return None
+
+        def finish(version: CustomVersion) -> Finish:
+            def taken(obj: Object) -> Object:
+                found: Object = structure.take(obj, version.structure, [], root=True)
+                return {**found, "metadata": obj["metadata"]}
+
+            return taken
+
+        finishing = {f"{self.group}/{name}": finish(version) for name, version in self.versions.items()}
+        return Converter(conversion, self.names["kind"], finishing, caller, chance)
 
     def resource(self, version: str) -> Resource:
         return Resource(self.group, version, self.names["plural"], self.names["kind"], self.namespaced)
@@ -117,8 +135,9 @@ class CustomKind:
             make_behaviour=_Rules(version).behaviour,
             check_name=names.dns_subdomain,
             custom=self,
+            converter=self.converter,
             deprecation=warning,
-            from_storage=self._reader(resource) if self._changed else None,
+            from_storage=self._reader(resource) if self._changed and self.converter is None else None,
             warning=f"{resource.group_resource}: stored, but {self.inert}" if self.inert else "",
             printer=version.printer,
             _schema=compile_crd(version.schema),
@@ -161,7 +180,9 @@ class CustomKind:
         problems = problems + structure.decode_embedded(taken, version.structure, _embedded(served.resource))
         if repeated or problems:
             report(context, [*repeated, *problems], served.resource.api_version, served.resource.kind)
-        if not version.storage:  # what the stored version can't hold is lost, as by a round trip through etcd
+        if (
+            not version.storage and self.converter is None
+        ):  # what the stored version can't hold is lost, as by a round trip through etcd
             taken = structure.take(taken, self.versions[self.storage].structure, [], root=True)
         return taken
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from atoll.base.clock import rfc3339
 from atoll.cluster.apiserver import names
+from atoll.cluster.apiserver.behaviour.webhook_clients import conversion as conversion_causes
 from atoll.cluster.apiserver.extensions.schema_checks import check_schema
 from atoll.cluster.apiserver.extensions.structure import Json
 from atoll.cluster.apiserver.ports import Behaviour, Cause, Object
@@ -33,7 +34,10 @@ def behaviour() -> Behaviour:
 
 def default(crd: Object) -> None:
     spec = crd.setdefault("spec", {})
-    spec.setdefault("conversion", {"strategy": "None"})
+    conversion = spec.setdefault("conversion", {"strategy": "None"})
+    service = ((conversion.get("webhook") or {}).get("clientConfig") or {}).get("service")
+    if service is not None:
+        service.setdefault("port", 443)
     found = spec.setdefault("names", {})
     kind = found.get("kind") or ""
     if not found.get("singular"):
@@ -185,6 +189,7 @@ def _spec(spec: Json, before: Json | None = None) -> list[Cause]:
     conversion = spec.get("conversion") or {}
     if conversion.get("strategy") not in ("None", "Webhook"):
         causes.append(not_supported("spec.conversion.strategy", conversion.get("strategy"), ("None", "Webhook")))
+    conversion_causes(causes, conversion)
     if spec.get("preserveUnknownFields"):
         why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         causes.append(bad_value("spec.preserveUnknownFields", True, why))

@@ -9,6 +9,7 @@ from atoll.base.clock import rfc3339
 from atoll.base.errors import NotFound
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.extensions import CRDS
+from atoll.cluster.apiserver.extensions.conversion import has_usable_bundle
 from atoll.cluster.apiserver.extensions.custom import CustomKind
 from atoll.cluster.apiserver.extensions.definitions import CLEANUP
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, Object
@@ -44,6 +45,7 @@ class Definitions:
         self._context = Context(SYSTEM_ADMIN, "kube-apiserver")
         self._kinds: dict[str, CustomKind] = {}
         self._cleaning: set[str] = set()
+        self._reviews = api.uids.stream("conversion-reviews")
 
     async def follow(self, key: Key, record: Record | None) -> None:
         """After each durable write of a CRD; None: it is gone."""
@@ -68,9 +70,9 @@ class Definitions:
         """(Re)register its versions, if its names are accepted."""
         name = crd["metadata"]["name"]
         self._withdraw(name)
-        if not _holds(crd, "Established"):
+        if not (_holds(crd, "Established") or _holds(crd, "NamesAccepted")):
             return
-        kind = CustomKind(crd)
+        kind = CustomKind(crd, self._api.hooks.hook_caller, self._reviews)
         self._kinds[name] = kind
         for served in kind.served():
             self._api.registry.add(served)
@@ -128,7 +130,9 @@ class Definitions:
         now = rfc3339(self._api.clock.wall())
         standing = {item["type"]: item for item in (crd.get("status") or {}).get("conditions") or ()}
         fresh = {"NamesAccepted": (good, reason, message)}
-        if good:
+        if good and not has_usable_bundle(crd["spec"].get("conversion") or {}):
+            fresh["Established"] = (False, "InvalidCABundle", "The conversion webhook CABundle is invalid")
+        elif good:
             fresh["Established"] = (True, "InitialNamesAccepted", "the initial names have been accepted")
         elif not _holds(crd, "Established"):
             fresh["Established"] = (False, "NotAccepted", "not all names are accepted")

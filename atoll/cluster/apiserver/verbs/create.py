@@ -118,7 +118,7 @@ async def _insert(api: Api, context: Context, served: Served, obj: Object) -> Re
                 raise problems.already_exists(served.resource, key.name)
             return Loose(key, api.store.version, obj)
         try:
-            return await put(api, key, ABSENT, obj)
+            return await put(api, key, ABSENT, await served.storable(obj))
         except StaleVersion:
             if not generated:
                 await settle(api, key)

@@ -72,6 +72,7 @@ async def _tries(
                 context.warn(warning)
         done = await _attempt(api, context, served, key.namespace, current, options, admit_as)
         if done is not None:
+            await served.ready(done.record)
             return done
     raise problems.conflict(served.resource, key.name)
 
@@ -88,8 +89,9 @@ async def _attempt(
     _check_preconditions(served, current, options)
     old = current.object
     if admit_as is not None:
+        await served.ready(current)
         request = AdmissionRequest(
-            "DELETE", served.resource, "", namespace, admit_as, None, old, context.user,
+            "DELETE", served.resource, "", namespace, admit_as, None, served.working(current), context.user,
             context.dry_run, options.to_object(context.dry_run), context.warnings, served.resource.kind,
             context.annotations,
         )  # fmt: skip
@@ -225,6 +227,7 @@ async def delete_collection(
             await delete(api, context, served, record.key.namespace, record.key.name, options, of_collection=True)
         except NotFound:
             continue
+    await served.ready(*page.records)
     return page
 
 

@@ -19,6 +19,7 @@ from atoll.cluster.apiserver.verbs.accept import accept, accept_status
 from atoll.cluster.apiserver.verbs.answer import Answer
 from atoll.cluster.apiserver.verbs.create import cast
 from atoll.cluster.apiserver.verbs.create import create as create_object
+from atoll.cluster.apiserver.verbs.get import ready_to_get
 from atoll.objects.meta import copy
 
 
@@ -47,6 +48,7 @@ async def create(
         await _admit_virtual(api, context, served, namespace, obj)
         return Answer(None, None, await virtual(context.user, obj, namespace), created=True)
     record = await create_object(api, context, served, namespace, obj)
+    await served.ready(record)
     if equal is not None and watched is not None:
         molds.learn(equal, watched, record, context)
     return Answer(served, record, created=True)
@@ -66,6 +68,8 @@ async def get_subresource(
 ) -> Answer:
     """GET of a subresource other than status."""
     _require(served, subresource)
+    if served.converter is not None:
+        await ready_to_get(api, served, namespace, name)
     return subresources.get(api, served, namespace, name, subresource)
 
 
@@ -119,6 +123,7 @@ async def update(
         decode(raw if not shared else copy(raw), {})  # a bad body is told before an absent object
     sent = updating.Sent(decode, raw, shared)
     outcome = await updating.update_through(api, context, served, namespace, name, sent, strategy)
+    await served.ready(outcome.record)
     return Answer(served, outcome.record, created=outcome.created)
 
 
@@ -143,6 +148,7 @@ async def patch(
         return await scale.patch(api, context, served, namespace, name, request)
     strategy = subresources.strategy(served, subresource) if subresource else updating.main_strategy(served)
     outcome = await patching.patch(api, context, served, namespace, name, strategy, request)
+    await served.ready(outcome.record)
     return Answer(served, outcome.record, created=outcome.created)
 
 

@@ -18,6 +18,15 @@ def get(api: Api, served: Served, namespace: str, name: str, resource_version: s
     return record
 
 
+async def ready_to_get(api: Api, served: Served, namespace: str, name: str) -> None:
+    """Where a webhook converts: until the next await, what a get finds can be presented. Raises what `get` does."""
+    while True:
+        record = get(api, served, namespace, name)
+        await served.ready(record)
+        if get(api, served, namespace, name).version == record.version:
+            return
+
+
 def check_not_older_than(api: Api, asked: int) -> None:
     """Raises unless the store has come to that version."""
     if asked > api.store.version:

@@ -148,6 +148,7 @@ async def _carry_out(api: Api, context: Context, served: Served, namespace: str,
 
     change = Change(namespace, name, make, strategy)
     outcome = await carry_out(api, context, served, change)
+    await served.ready(outcome.record)
     return Answer(None, None, scale_of(served, served.present(outcome.record)))
 
 

@@ -169,7 +169,8 @@ async def _create(api: Api, context: Context, served: Served, change: Change) ->
 
 async def _attempt(api: Api, context: Context, served: Served, change: Change, current: Record) -> Outcome | None:
     """None: another writer came first, look again."""
-    old = current.object
+    await served.ready(current)
+    old = served.working(current)
     obj = served.stored(change.make(old, served.present(current)))
     metadata = obj["metadata"]
     if change.uid and change.uid != old["metadata"].get("uid"):
@@ -198,7 +199,7 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
             context.warn(warning)
     await admission.validate(request)
     ownership.keep_times(obj, old)
-    return await _swap(api, context, served, current, obj)
+    return await _swap(api, context, served, current, old, obj)
 
 
 def _default(served: Served, strategy: Strategy, obj: Object, old: Object) -> None:
@@ -243,9 +244,11 @@ def _check(served: Served, change: Change, obj: Object, old: Object) -> None:
         raise problems.invalid(resource.group, resource.kind, change.name, causes)
 
 
-async def _swap(api: Api, context: Context, served: Served, current: Record, obj: Object) -> Outcome | None:
+async def _swap(
+    api: Api, context: Context, served: Served, current: Record, old: Object, obj: Object
+) -> Outcome | None:
     """None: another writer came first. One that named a version then meets the conflict on the next look."""
-    old, key = current.object, current.key
+    key = current.key
     if obj == old:
         return Outcome(current)
     check_size(context, obj, current)
@@ -256,7 +259,7 @@ async def _swap(api: Api, context: Context, served: Served, current: Record, obj
     if context.dry_run:
         return Outcome(Loose(key, current.version, obj))
     try:
-        return Outcome(await put(api, key, current.version, obj))
+        return Outcome(await put(api, key, current.version, await served.storable(obj)))
     except StaleVersion:
         return None
 

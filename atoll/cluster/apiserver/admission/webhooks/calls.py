@@ -92,19 +92,11 @@ class Calls:
             async with asyncio.timeout(seconds):
                 status, content_type, answered = await self._caller.post(hook.target, body, seconds)
         except TimeoutError:
-            url = asked_url(hook.target.url, seconds)
+            url = hook.target.url
             raise CallFailed(hook.name, f'failed to call webhook: Post "{url}": context deadline exceeded') from None
         except Unreachable as error:
-            url = asked_url(hook.target.url, seconds)
+            url = hook.target.url
             raise CallFailed(hook.name, f'failed to call webhook: Post "{url}": {error.message}') from None
         if not 200 <= status <= 206:
             raise CallFailed(hook.name, f"failed to call webhook: {refused(status, content_type, answered)}")
         return answered
-
-
-def asked_url(url: str, timeout_seconds: int) -> str:
-    """With the deadline that the webhook is told, and always a path."""
-    scheme, _, rest = url.partition("://")
-    if "/" not in rest:
-        rest += "/"
-    return f"{scheme}://{rest}?timeout={timeout_seconds}s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atoll.cluster.apiserver.ports import HookTarget, Object
 from atoll.cluster.store.port import Store
@@ -65,6 +65,7 @@ def hooks_of(configuration: Object) -> list[Hook]:
 
 
 def _hook(configuration: str, uid: str, raw: Object) -> Hook:
+    seconds: int = raw.get("timeoutSeconds") or _DEFAULT_TIMEOUT_SECONDS
     return Hook(
         uid=uid,
         configuration=configuration,
@@ -78,13 +79,20 @@ def _hook(configuration: str, uid: str, raw: Object) -> Hook:
         fails_open=raw.get("failurePolicy", "Fail") == "Ignore",
         side_effects=raw.get("sideEffects") or "",
         reinvoked=raw.get("reinvocationPolicy") == "IfNeeded",
-        timeout_seconds=raw.get("timeoutSeconds") or _DEFAULT_TIMEOUT_SECONDS,
-        target=target_of(raw.get("clientConfig") or {}),
+        timeout_seconds=seconds,
+        target=_told_in_time(target_of(raw.get("clientConfig") or {}), seconds),
     )
 
 
 def _selector(raw: Object | None) -> LabelSelector | None:
     return from_object(raw) if raw and any(raw.values()) else None
+
+
+def _told_in_time(target: HookTarget, seconds: int) -> HookTarget:
+    """With the deadline that the webhook is told, and always a path."""
+    scheme, _, rest = target.url.partition("://")
+    path = rest if "/" in rest else f"{rest}/"
+    return replace(target, url=f"{scheme}://{path}?timeout={seconds}s")
 
 
 def target_of(client: Object) -> HookTarget:
