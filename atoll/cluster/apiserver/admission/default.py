@@ -13,6 +13,7 @@ from atoll.cluster.apiserver.admission.chain import AdmissionChain, Mutating, Va
 from atoll.cluster.apiserver.admission.limit_ranger import LimitRanger
 from atoll.cluster.apiserver.admission.namespaces import NamespaceLifecycle
 from atoll.cluster.apiserver.admission.node_restriction import NodeRestriction
+from atoll.cluster.apiserver.admission.placement import PodResizes, PodTopologyLabels
 from atoll.cluster.apiserver.admission.pod_security.plugin import PodSecurity
 from atoll.cluster.apiserver.admission.pods import (
     DefaultTolerationSeconds,
@@ -93,6 +94,7 @@ def default_chain(
         RuntimeClasses(store),
         default_ingress_class(store),
         signing,
+        PodTopologyLabels(store),
         policies,
         MutatingWebhooks(Configured(store, MUTATING), calls),
     ]
@@ -103,6 +105,7 @@ def default_chain(
         priority,
         ClaimResize(store),
         signing,
+        PodResizes(store),
         policies,
         ValidatingWebhooks(Configured(store, VALIDATING), calls),
         ResourceQuotas(store, clock),

@@ -254,6 +254,11 @@ class RuntimeClasses:
             spec["overhead"] = dict(fixed)
         scheduling = runtime.get("scheduling") or {}
         if scheduling.get("nodeSelector"):
+            selector = spec.get("nodeSelector") or {}
+            for key, value in scheduling["nodeSelector"].items():
+                if selector.get(key, value) != value:
+                    ours, theirs = f"runtimeClass.scheduling.nodeSelector[{key}] = {value}", selector[key]
+                    raise forbidden(request, f"conflict: {ours}; pod.spec.nodeSelector[{key}] = {theirs}")
             spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), **scheduling["nodeSelector"]}
         for toleration in scheduling.get("tolerations") or ():
             if toleration not in (spec.get("tolerations") or []):

@@ -332,6 +332,7 @@ _WARNINGS: dict[str, warnings.Warn] = {
     "daemonsets.apps": warnings.workload(*_TEMPLATE, check_name=False),
     "jobs.batch": warnings.workload(*_TEMPLATE),
     "cronjobs.batch": warnings.workload("spec", "jobTemplate", *_TEMPLATE),
+    "ingresses.networking.k8s.io": warnings.ingress,
     "services": warnings.service,
     "persistentvolumes": warnings.volume,
     "persistentvolumeclaims": warnings.claim,

@@ -292,6 +292,13 @@ def service(obj: Object, old: Object | None) -> list[str]:
     return warnings
 
 
+def ingress(obj: Object, old: Object | None) -> list[str]:
+    key = "kubernetes.io/ingress.class"
+    if old is not None or key not in (obj["metadata"].get("annotations") or {}) or "ingressClassName" in obj["spec"]:
+        return []
+    return [f"annotation \"{key}\" is deprecated, please use 'spec.ingressClassName' instead"]
+
+
 def volume(obj: Object, old: Object | None) -> list[str]:
     del old
     spec = obj["spec"]

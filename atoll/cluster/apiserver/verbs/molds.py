@@ -9,7 +9,7 @@ Guarantees: the result is the one that the whole way gives (a mold is only made 
 compares the two). A mold holds only while no resource that admission read has changed, and none is made where an
 admission plugin does not say what it depends on (`depends_on`; webhooks and quotas with work to do don't).
 Refuses, i.e. leaves to the whole way: other kinds than pods, dry runs, repeated fields, large bodies, ephemeral
-volumes (their claims' names hold the pod's), and names that are not valid.
+volumes (their claims' names hold the pod's), pods that name their node, and names that are not valid.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ class Molds:
 def _mold(sent: bytes, watched: Watched, record: Record, context: Context) -> Mold | None:
     obj = orjson.loads(record.data)
     spec: Object = obj["spec"]
+    if spec.get("nodeName"):
+        return None  # admission reads the node
     if any("ephemeral" in volume for volume in spec.get("volumes") or ()) or _MARK.encode() in record.data:
         return None
     drawn, draw = "", watched.repeat.draw
