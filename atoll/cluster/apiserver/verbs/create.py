@@ -24,6 +24,7 @@ async def create(api: Api, context: Context, served: Served, namespace: str, obj
         why = "create not allowed while custom resource definition is terminating"
         raise problems.forbidden(served.resource, obj["metadata"].get("name", ""), why)
     metadata = obj["metadata"]
+    has_version = metadata.pop("resourceVersion", None) not in (None, "", "0")
     prepare_metadata(api, served, namespace, metadata)
     obj = served.stored(obj)
     metadata = obj["metadata"]
@@ -32,13 +33,22 @@ async def create(api: Api, context: Context, served: Served, namespace: str, obj
         "CREATE", served.resource, "", namespace, metadata.get("name", ""), obj, None, context.user,
         context.dry_run, context.operation_options(), context.warnings, served.resource.kind, context.annotations,
     )  # fmt: skip
-    return await admit_and_create(api, context, served, obj, request)
+    return await admit_and_create(api, context, served, obj, request, has_version=has_version)
 
 
 async def admit_and_create(
-    api: Api, context: Context, served: Served, obj: Object, request: AdmissionRequest, managed: bool = True
+    api: Api,
+    context: Context,
+    served: Served,
+    obj: Object,
+    request: AdmissionRequest,
+    managed: bool = True,
+    has_version: bool = False,
 ) -> Record:
-    """The part that server-side apply's create and create-on-update share."""
+    """The part that server-side apply's create and create-on-update share.
+
+    `has_version`: the client sent a resourceVersion. That is the storage's to refuse, so all other faults come first.
+    """
     metadata = obj["metadata"]
     admission = api.hooks.admission
     if managed:
@@ -55,13 +65,13 @@ async def admit_and_create(
         context.warn(served.warning)
     request.name = metadata.get("name", "")
     await admission.validate(request)
+    if has_version:
+        raise problems.version_on_create()
     return await _insert(api, context, served, obj)
 
 
 def prepare_metadata(api: Api, served: Served, namespace: str, metadata: Object) -> None:
     """System fields and namespace."""
-    if metadata.get("resourceVersion") not in (None, "", "0"):
-        raise problems.version_on_create()
     metas.ensure_namespace(metadata, namespace if served.resource.namespaced else "")
     metas.fill_system_fields(metadata, api.uids.uuid(), api.clock.wall())
     metadata.pop("resourceVersion", None)
