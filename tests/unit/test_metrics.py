@@ -12,7 +12,9 @@ import pytest
 from test_gate import CONFIG_MAPS, Server, config_map, serving
 
 from atoll.app.api_metrics import observe_api, page
+from atoll.base.errors import Unauthorized
 from atoll.base.metrics import Metrics, number
+from atoll.cluster.apiserver.ports import User
 from atoll.runtime.controller import Controller
 from atoll.runtime.queue_metrics import QueueMetrics
 from atoll.runtime.virtual import LoopClock, run_virtual
@@ -220,3 +222,21 @@ def test_labels_are_escaped_and_a_family_is_one() -> None:
         metrics.gauge("things_total", "", ("kind",))
     with pytest.raises(ValueError, match="labels"):
         metrics.counter("things_total", "", ("kind",)).of()
+
+
+def test_who_is_known_and_who_is_not_is_counted() -> None:
+    async def scenario(server: Server) -> None:
+        await server.ask("GET", CONFIG_MAPS)
+        server.handler.immediate(HttpRequest("GET", f"{CONFIG_MAPS}/x", "", {}, b""))
+
+        def identify(_: HttpRequest) -> User:
+            raise Unauthorized("Unauthorized")
+
+        server.handler.identify = identify
+        assert (await server.ask("GET", CONFIG_MAPS)).status == 401
+        assert (await scraped(server))["authentication_attempts"]["samples"] == {
+            'authentication_attempts{result="success"}': 2,
+            'authentication_attempts{result="failure"}': 1,
+        }
+
+    serving(scenario)

@@ -54,6 +54,10 @@ class Gate:
         self._events = metrics.counter(
             "apiserver_watch_events_total", "[ALPHA] Events that watches sent.", ("group", "version", "resource")
         )
+        attempts = metrics.counter(
+            "authentication_attempts", "[ALPHA] Requests by whether somebody was known.", ("result",)
+        )
+        self._known, self._unknown = attempts.of("success"), attempts.of("failure")
         self.now = clock.monotonic
         flow.observer = FlowMetrics(metrics, flow.levels)
 
@@ -66,6 +70,7 @@ class Gate:
     ) -> HttpResponse:
         """What was answered `at_once`."""
         response.headers.extend(lane.headers)
+        self._known.value += 1
         self._metrics.observe(asked, path, request, response.status, self.now() - started, len(response.body))
         return response
 
@@ -74,6 +79,7 @@ class Gate:
         long_running = is_long_running(asked.verb, asked.subresource)
         seconds = MOST_SECONDS if long_running else allotted_seconds(request.query)
         passage = Passage(request, path, asked, started)
+        self._known.value += 1
         self._metrics.begin(asked)
         if self._auditor is not None:
             passage.audited = self._auditor.begin(request, asked)
@@ -86,6 +92,7 @@ class Gate:
 
     def unauthenticated(self, request: HttpRequest, asked: Attributes, response: HttpResponse) -> None:
         """Nobody could say who sent the request: it is refused with this."""
+        self._unknown.value += response.status == 401
         if self._auditor is not None:
             self._auditor.unauthenticated(request, asked, response)
 
