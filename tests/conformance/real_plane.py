@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "real"))
 import image_roots
-from control_plane import SERVICE_RANGE, ControlPlane, available, control_plane
+from control_plane import ISSUER, SERVICE_RANGE, ControlPlane, available, control_plane
 from programs import cache_folder
 
 from atoll.base.clock import SystemClock
@@ -64,6 +64,7 @@ def _arguments(keys: Path) -> tuple[str, ...]:
         f"--proxy-client-cert-file={keys / 'front-proxy.crt'}",
         f"--proxy-client-key-file={keys / 'front-proxy.key'}",
         "--enable-aggregator-routing=true",
+        f"--service-account-jwks-uri={ISSUER}/openid/v1/jwks",  # by default at an address that pods do not reach
     )
 
 

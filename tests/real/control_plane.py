@@ -36,6 +36,14 @@ from atoll.wire.ca import CertificateAuthority, Certified
 SERVICE_RANGE = "10.96.0.0/16"
 _MODES = "--authorization-mode=Node,RBAC"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
+SERVICE_ADDRESS = "10.96.0.1"  # the first of the range: the API server's own, for pods
+SERVER_NAMES = [
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    ISSUER.removeprefix("https://"),
+]
 
 
 def available() -> bool:
@@ -203,7 +211,7 @@ def control_plane(*arguments: str, durable: bool = False) -> Iterator[ControlPla
 def _make(folder: Path) -> ControlPlane:
     authority = CertificateAuthority.create("atoll-real-ca", SystemClock())
     ca_pem = authority.certificate_pem
-    server = authority.server("kube-apiserver", names=["localhost", "kubernetes"], addresses=["127.0.0.1"])
+    server = authority.server("kube-apiserver", names=SERVER_NAMES, addresses=["127.0.0.1", SERVICE_ADDRESS])
     (folder / "ca.crt").write_bytes(ca_pem)
     (folder / "server.crt").write_bytes(server.certificate_pem)
     (folder / "server.key").write_bytes(server.key_pem)
