@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down test lint types bench explore real conformance clean lock
+.PHONY: help setup up down test lint types bench explore robustness real conformance clean lock
 
 help:
 	@echo "make up     install, start a hub and three clusters here, run a real application over them"
 	@echo "make test   install, run the tests"
-	@echo "make down lint types bench explore real conformance clean"
+	@echo "make down lint types bench explore robustness real conformance clean"
 
 setup: $(STAMP)
 
@@ -54,6 +54,11 @@ bench: setup
 SEEDS ?= 10000
 explore: setup
 	$(BIN)/python -m atoll.testing.robustness.explore --seeds $(SEEDS) --write docs/reliability.md
+
+# Real processes, killed; the history of what clients saw is checked.
+KILLS ?= 1000
+robustness: setup
+	$(BIN)/python -m atoll.testing.robustness.kills --kills $(KILLS) --write docs/reliability.md
 
 real: setup
 	$(BIN)/python tests/real/build.py

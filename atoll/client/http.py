@@ -277,6 +277,8 @@ class HttpClient:
                     ) as response:
                         answer = await response.read()
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    if attempt == 1 and method in _READS and isinstance(error, aiohttp.ServerDisconnectedError):
+                        continue  # a kept connection that the server had given up
                     self._raise(method, error)
                 if response.status == 401 and attempt == 1 and self._credentials.refreshable:
                     self._credentials.expire()
@@ -337,6 +339,9 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=1 << 20,
             )
+            # aiohttp sends a PUT or DELETE again when its connection breaks: the first may have been carried out, and
+            # the second would then be told Conflict or NotFound, or not connect and look as if nothing was sent.
+            self._session._retry_connection = False
             self._session_certificate = certificate
             if before is not None:
                 await before.close()

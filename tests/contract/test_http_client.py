@@ -190,6 +190,30 @@ def test_a_broken_connection_is_unknown_for_writes_and_unreachable_for_reads() -
     with_client(handler, scenario)
 
 
+def test_a_write_is_sent_once_even_where_a_kept_connection_breaks() -> None:
+    """Sent again it would be told Conflict or NotFound because of itself."""
+    seen: list[str] = []
+
+    async def handler(request: HttpRequest) -> HttpResponse:
+        seen.append(request.method)
+        if request.method == "GET":
+            return answer(POD)
+
+        async def cut(connection: Connection) -> None:
+            await connection.close()
+
+        return HttpResponse(upgrade=cut)
+
+    async def scenario(client: HttpClient) -> None:
+        for write in (lambda: client.update(PODS, POD), lambda: client.delete(PODS, "a", "x")):
+            await client.get(PODS, "a", "x")  # a connection that is kept
+            with pytest.raises(OutcomeUnknown):
+                await write()
+
+    with_client(handler, scenario)
+    assert seen == ["GET", "PUT", "GET", "DELETE"]
+
+
 def test_nobody_listens() -> None:
     async def main() -> None:
         held = bind("127.0.0.1", 0)  # bound and not listening: refused

@@ -36,6 +36,7 @@ from atoll.testing.robustness.history import (
     Stream,
     seen,
 )
+from atoll.testing.robustness.truth import NAMESPACES
 
 COLOURS = ["red", "blue"]
 _UNCERTAIN_CODES = (408, 429, 504)
@@ -50,7 +51,7 @@ class Workload:
     watchers: int = 4
     operations: int = 40  # of each client
     names: Sequence[str] = ("a", "b", "c")
-    namespaces: Sequence[str] = ("left", "right")
+    namespaces: Sequence[str] = NAMESPACES
     resources: Sequence[Resource] = (CONFIGMAPS, LEASES)
     pause_seconds: float = 0.01  # the most between two operations of one client
     settle_seconds: float = 30.0  # until every watcher must have seen the end
@@ -82,6 +83,8 @@ class Traffic:
         self._watchers: list[_Watcher] = []
         self._clients: list[Client] = []
         self._begun = asyncio.Event()
+        self.over = False  # set to end the clients before they have done all
+        self.answered = 0
 
     async def run(self) -> list[str]:
         """All clients to their end, then until every watcher has seen it; what did not come about, in words."""
@@ -131,11 +134,15 @@ class Traffic:
 
     async def _run_client(self, name: str, client: Client, chance: Chance) -> None:
         for _ in range(self.workload.operations):
+            if self.over:
+                return
             resource = chance.choice(list(self.workload.resources))
             namespace = chance.choice(list(self.workload.namespaces))
             target = chance.choice(list(self.workload.names))
             act = chance.choice([self._put, self._put, self._put, self._patch, self._remove, self._read, self._list])
-            await act(name, client, chance, resource, namespace, target)
+            done = await act(name, client, chance, resource, namespace, target)
+            if done is not None and done.known:
+                self.answered += 1
             await asyncio.sleep(chance.uniform(0, self.workload.pause_seconds))
 
     def _operation(self, client: str, verb: str, resource: Resource, namespace: str, name: str = "") -> Operation:
@@ -229,7 +236,7 @@ class Traffic:
             operation.error = UNKNOWN if operation.returned else _error_of(error)
             operation.returned = operation.returned or self.history.moment()
             return operation
-        operation.found = tuple(seen(operation.resource, item) for item in items)
+        operation.found = self._own(operation, items)
         return operation
 
     async def _next_page(
@@ -238,6 +245,11 @@ class Traffic:
         return await client.list(
             resource, operation.namespace or None, limit=limit, continue_token=page.continue_token
         )  # fmt: skip
+
+    def _own(self, operation: Operation, items: Sequence[Object]) -> tuple[Seen, ...]:
+        """The clients' objects: a server has some of its own in other namespaces."""
+        found = (seen(operation.resource, item) for item in items)
+        return tuple(item for item in found if item.namespace in self.workload.namespaces)
 
     # -- watchers
 
@@ -273,7 +285,7 @@ class Traffic:
         except AtollError as error:
             self.history.done(operation, error=_error_of(error))
             return None
-        found = tuple(seen(operation.resource, item) for item in page.items)
+        found = self._own(operation, page.items)
         self.history.done(operation, version=int(page.resource_version), found=found)
         return operation.version
 
@@ -289,6 +301,8 @@ class Traffic:
         try:
             async for event in events:
                 found = None if event.type == "BOOKMARK" else seen(stream.resource, event.object)
+                if found is not None and found.namespace not in self.workload.namespaces:
+                    continue
                 self.history.deliver(stream, event.type, int(event.object["metadata"]["resourceVersion"]), found)
                 watcher.reached = max(watcher.reached, stream.last)
                 if patience and len(stream.delivered) >= patience:

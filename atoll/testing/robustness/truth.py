@@ -18,6 +18,7 @@ from atoll.kinds.builtin import CONFIGMAPS, LEASES
 from atoll.testing.robustness.history import History, Operation, Seen, seen
 
 Key = tuple[str, str, str]
+NAMESPACES = ("left", "right")  # what is in others is not of the clients
 _RESOURCES = (CONFIGMAPS.group_resource, LEASES.group_resource)
 
 
@@ -45,7 +46,9 @@ def changes_of(entries: Iterable[Entry]) -> Iterator[Change]:
     """The changes in a store's log, oldest first; the log must begin with the store."""
     state: dict[Key, Seen] = {}
     for entry in entries:
-        if entry.kind & logfile.RELOCATED or entry.kind == logfile.FLOOR or entry.resource not in _RESOURCES:
+        if entry.kind & logfile.RELOCATED or entry.kind == logfile.FLOOR:
+            continue
+        if entry.resource not in _RESOURCES or entry.namespace not in NAMESPACES:
             continue
         key = (entry.resource, entry.namespace, entry.name)
         if entry.kind == logfile.DELETED:
