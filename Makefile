@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down test lint types bench explore robustness real conformance clean lock
+.PHONY: help setup up down test lint types bench explore robustness fuzz real conformance clean lock
 
 help:
 	@echo "make up     install, start a hub and three clusters here, run a real application over them"
 	@echo "make test   install, run the tests"
-	@echo "make down lint types bench explore robustness real conformance clean"
+	@echo "make down lint types bench explore robustness fuzz real conformance clean"
 
 setup: $(STAMP)
 
@@ -59,6 +59,11 @@ explore: setup
 KILLS ?= 1000
 robustness: setup
 	$(BIN)/python -m atoll.testing.robustness.kills --kills $(KILLS) --write docs/reliability.md
+
+# Requests from the schemas, spoiled, over pipelined connections.
+REQUESTS ?= 1000000
+fuzz: setup
+	$(BIN)/python -m atoll.testing.fuzz.run --requests $(REQUESTS) --write docs/reliability.md
 
 real: setup
 	$(BIN)/python tests/real/build.py

@@ -142,6 +142,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._tail = [bytes(data[upgrade.args[0] :])]
             self._pause_reading()
+            if not self._busy:  # answered at once, without what it asked for: nobody else goes on
+                self._loop.call_soon(self._go_on_reading)
         except httptools.HttpParserError:
             if not self._stopped:
                 self._refuse(plain_error(400, "malformed HTTP request"))

@@ -39,7 +39,8 @@ _ANSWER_SECONDS = 60.0
 class Server(Protocol):
     """What is killed: ours (`processes.AtollServer`) or the real thing."""
 
-    access: Access
+    @property
+    def access(self) -> Access: ...
 
     async def start(self) -> None: ...
 
