@@ -58,7 +58,8 @@ def apply(
             "Incorrect version specified in apply patch. Specified patch version: "
             f"{config.get('apiVersion')}, expected: {schema.api_version}"
         )
-    if (config.get("metadata") or {}).get("managedFields") is not None:
+    metadata = config.get("metadata")
+    if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
     if problems := check(config, schema.node):
         raise ServerError(_typed_fault(config, sorted(problems)), reason="")
@@ -81,7 +82,9 @@ def apply(
 
 
 def _typed_fault(config: Object, problems: list[str]) -> str:
-    metadata = config.get("metadata") or {}
+    metadata = config.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
     group, _, version = str(config.get("apiVersion")).rpartition("/")
     name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {group}/{version}, Kind={config.get('kind')}"
     name = name.replace("; /", "; /") if group else name.replace(f"; /{version}", f"; /{version}")

@@ -90,3 +90,33 @@ async def _play(seed: int) -> list[str]:
 def test_no_body_is_our_fault(seed: int) -> None:
     wrong = run_virtual(_play(seed))
     assert not wrong, "\n".join(wrong[:10])
+
+
+async def _answered(*requests: tuple[str, str, str, str]) -> list[tuple[int, bool]]:
+    clock = LoopClock(asyncio.get_running_loop(), 1_800_000_000.0)
+    assembly = assemble(MemoryStore(clock), clock, Chance(1), ApiOptions(static_tokens={"admin": ADMIN}))
+    await bootstrap(assembly)
+    handler = handler_of(assembly)
+    statuses = []
+    for method, path, content_type, body in requests:
+        headers = {"content-type": content_type, "authorization": "Bearer admin", "accept": "application/json"}
+        query = "fieldManager=x" if method == "PATCH" else ""
+        answer = await handler(HttpRequest(method, path, query, headers, body.encode(), target=path))
+        statuses.append((answer.status, b"see the server's log" in answer.body))
+    return statuses
+
+
+def test_what_the_fuzzer_found() -> None:
+    """`atoll.testing.fuzz`: an apply whose metadata is no map, and a number that JSON libraries do not write."""
+    quotas = "/api/v1/namespaces/default/resourcequotas"
+    quota = '{"apiVersion":"v1","kind":"ResourceQuota","metadata":{"name":"b"},"spec":{"hard":{"pods":%s}}}'
+    odd = '{"apiVersion":"v1","kind":"ConfigMap","metadata":"x"}'
+    statuses = run_virtual(
+        _answered(
+            ("PATCH", "/api/v1/namespaces/default/configmaps/a", "application/apply-patch+yaml", odd),
+            ("POST", quotas, "application/json", quota % "1"),
+            ("PUT", quotas + "/b", "application/yaml", quota % str(2**64)),
+        )
+    )
+    assert not any(ours for _, ours in statuses), statuses
+    assert [status for status, _ in statuses] in ([500, 201, 200], [500, 201, 400], [500, 201, 422]), statuses

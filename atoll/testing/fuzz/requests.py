@@ -129,7 +129,7 @@ class Maker:
         for _ in range(chance.choice((0, 0, 1, 1, 2, 4))):
             name = chance.choice(_OPTIONS)
             options[name] = self._option(name, chance)
-        if options.get("watch") not in (None, "", "0", "false"):
+        if options.get("watch") not in (None, "0", "false"):
             options.pop("watch")  # it would not end: `run` watches on connections of their own
         if path.endswith(("/exec", "/attach", "/portforward", "/proxy", "/log")):
             options.pop("follow", None)

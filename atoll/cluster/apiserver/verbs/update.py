@@ -25,6 +25,7 @@ from atoll.cluster.apiserver.verbs.commit import check_size, put, settle
 from atoll.cluster.apiserver.verbs.create import admit_and_create, prepare_metadata
 from atoll.cluster.apiserver.verbs.loose import Loose
 from atoll.cluster.store.port import Key, Record, StaleVersion
+from atoll.objects.meta import copy
 
 _ATTEMPTS = 64
 
@@ -110,7 +111,10 @@ class Sent:
         if self._shared or self._conditional:  # a conditional one is tried again only to meet its conflict
             return self._decode(self._raw, shown)
         if self._again is None:
-            self._again = orjson.dumps(self._raw)
+            try:
+                self._again = orjson.dumps(self._raw)
+            except TypeError:  # numbers over 64 bits
+                return self._decode(copy(self._raw), shown)
             return self._decode(self._raw, shown)
         return self._decode(orjson.loads(self._again), shown)
 
