@@ -46,8 +46,10 @@ NOTHING = Levels()
 
 def levels_of(labels: Mapping[str, str]) -> Levels:
     """What can't be read is `restricted` where it is enforced, `privileged` where it only tells."""
-    asked = tuple(sorted((key, value) for key, value in labels.items() if key.startswith(PREFIX)))
-    return _read(asked) if asked else NOTHING
+    for key in labels:
+        if key.startswith(PREFIX):
+            return _read(tuple(sorted(item for item in labels.items() if item[0].startswith(PREFIX))))
+    return NOTHING
 
 
 @functools.lru_cache(512)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from atoll.cluster.apiserver.admission.errors import forbidden
 from atoll.cluster.apiserver.admission.pod_security import checks
-from atoll.cluster.apiserver.admission.pod_security.levels import PREFIX, Level, Levels, levels_of
+from atoll.cluster.apiserver.admission.pod_security.levels import NOTHING, PREFIX, Level, Levels, levels_of
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object, User
 from atoll.cluster.apiserver.problems import invalid
 from atoll.cluster.store.port import Key, Store
@@ -45,7 +45,7 @@ class PodSecurity:
             self._namespace(request, request.obj)
             return
         levels = self._levels(request.namespace)
-        if levels.privileged and not levels.errors:
+        if levels is NOTHING or (levels.privileged and not levels.errors):
             return
         if name == "pods":
             self._pod(request, request.obj, levels)
