@@ -111,6 +111,17 @@ def test_what_the_fuzzer_found() -> None:
     quotas = "/api/v1/namespaces/default/resourcequotas"
     quota = '{"apiVersion":"v1","kind":"ResourceQuota","metadata":{"name":"b"},"spec":{"hard":{"pods":%s}}}'
     odd = '{"apiVersion":"v1","kind":"ConfigMap","metadata":"x"}'
+    scaler = (
+        '{"apiVersion":"autoscaling/v1","kind":"","metadata":{"name":"b"},'
+        '"spec":{"maxReplicas":2,"scaleTargetRef":{"kind":"ReplicaSet","name":"a"}}}'
+    )
+    made, shown = run_virtual(
+        _answered(
+            ("POST", "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers", "application/json", scaler),
+            ("GET", "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/b", "application/json", ""),
+        )
+    )
+    assert not made[1] and made[0] in (201, 422) and not shown[1]
     statuses = run_virtual(
         _answered(
             ("PATCH", "/api/v1/namespaces/default/configmaps/a", "application/apply-patch+yaml", odd),

@@ -106,7 +106,7 @@ def autoscaler_to_v1(obj: Object) -> Object:
             new_status[field] = status[field]
     if current is not None:
         new_status["currentCPUUtilizationPercentage"] = current
-    return {"kind": obj["kind"], "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": new,
+    return {"kind": "HorizontalPodAutoscaler", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": new,
             "status": new_status}  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def autoscaler_to_v2(obj: Object) -> Object:
             new_status[field] = status[field]
     if conditions:
         new_status["conditions"] = conditions
-    return {"kind": obj["kind"], "apiVersion": "autoscaling/v2", "metadata": metadata, "spec": spec,
+    return {"kind": "HorizontalPodAutoscaler", "apiVersion": "autoscaling/v2", "metadata": metadata, "spec": spec,
             "status": new_status}  # fmt: skip
 
 
