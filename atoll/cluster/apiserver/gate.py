@@ -6,7 +6,7 @@ calls `arrive`, `enter` and `leave`; for what is answered at once, `at_once` and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 from atoll.base.clock import Clock
 from atoll.base.metrics import Cell, Metrics
@@ -19,6 +19,7 @@ from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import Attributes
 from atoll.cluster.apiserver.request_metrics import CONNECTING, IsServed, RequestMetrics
 from atoll.cluster.apiserver.served import Registry, Served
+from atoll.cluster.apiserver.streams import Ending
 from atoll.wire.messages import Connection, HttpRequest, HttpResponse
 
 _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
@@ -171,7 +172,7 @@ class Gate:
         elif response.stream is not None and passage.asked.verb == "watch":
             response.stream = self._flow.watching(passage.asked, self._giving_back(passage), response.stream, ended)
         elif response.stream is not None:
-            response.stream = _Ending(response.stream, ended)
+            response.stream = Ending(response.stream, ended)
 
     def _giving_back(self, passage: Passage) -> Callable[[], None]:
         """The watch's seat goes with its stream."""
@@ -222,25 +223,3 @@ def _until_ended(upgrade: Upgrade, ended: Callable[[], None]) -> Upgrade:
             ended()
 
     return run
-
-
-class _Ending:
-    """A stream that says when it is closed."""
-
-    def __init__(self, stream: AsyncIterator[bytes], ended: Callable[[], None]) -> None:
-        self._stream = stream
-        self._ended: Callable[[], None] | None = ended
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    def __anext__(self) -> Awaitable[bytes]:
-        return self._stream.__anext__()
-
-    async def aclose(self) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
-        closing = getattr(self._stream, "aclose", None)
-        if closing is not None:
-            await closing()

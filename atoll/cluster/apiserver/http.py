@@ -29,6 +29,7 @@ from atoll.client.port import APPLY_PATCH
 from atoll.cluster.apiserver import bodies, encode, paths, problems
 from atoll.cluster.apiserver.aggregation.proxy import Proxy
 from atoll.cluster.apiserver.api import Api
+from atoll.cluster.apiserver.attributes import attributes_of
 from atoll.cluster.apiserver.audit.auditor import Audited
 from atoll.cluster.apiserver.deadlines import timed_out
 from atoll.cluster.apiserver.encode import Encoder, Form
@@ -50,7 +51,6 @@ from atoll.cluster.apiserver.request import (
     Context,
     ListOptions,
     delete_options,
-    flag,
     list_options,
     parse_query,
     write_options,
@@ -70,7 +70,6 @@ from atoll.cluster.apiserver.verbs.patch import CONTENT_TYPES as PATCH_TYPES
 from atoll.cluster.apiserver.verbs.patch import CUSTOM_TYPES as CUSTOM_PATCH_TYPES
 from atoll.kinds import schemas
 from atoll.kinds.decode import DecodeError, decode
-from atoll.objects.selectors import SelectorError, parse_fields
 from atoll.wire.messages import HttpRequest, HttpResponse
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,6 @@ _MIN_WATCH_SECONDS = 1800
 _READERS = ("curl/", "Wget/", "Mozilla/5.0")  # programs that show people what they get
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
-_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 Identify = Callable[[HttpRequest], User]
 """Raises Unauthorized, or MustWait where another program knows; impersonation included."""
@@ -132,7 +130,7 @@ class Translator:
                 user = self.identify(request)
             except MustWait as waiting:
                 user = await waiting.finish()
-            attributes = self._attributes(request, path, user)
+            attributes = attributes_of(request, path, user)
             if gate is not None:
                 passage = gate.arrive(request, path, attributes, started)
                 audited = passage.audited
@@ -166,7 +164,7 @@ class Translator:
         if gate is None:
             return response
         if passage is None:
-            gate.unauthenticated(request, self._attributes(request, path, _NOBODY), response)
+            gate.unauthenticated(request, attributes_of(request, path, _NOBODY), response)
             return response
         return gate.leave(passage, response, panicked)
 
@@ -182,7 +180,7 @@ class Translator:
         gate = self.gate
         started = gate.now() if gate is not None else 0.0
         try:
-            attributes = self._attributes(request, path, self.identify(request))
+            attributes = attributes_of(request, path, self.identify(request))
             if gate is not None:
                 lane = gate.at_once(attributes)
                 if lane is None:
@@ -267,28 +265,6 @@ class Translator:
         if served.deprecation:
             context.warn(served.deprecation)
         return Asked(request, path, served, user, form, context)
-
-    def _attributes(self, request: HttpRequest, path: Path | None, user: User) -> Attributes:
-        if path is None:
-            return Attributes(user, request.method.lower(), path=request.path)
-        verb = _VERBS.get(request.method, request.method.lower())
-        name = path.name
-        field_selector = label_selector = ""
-        if path.watch:
-            verb = "watch"
-        elif not name and verb in ("get", "delete"):
-            query = parse_query(request.query)
-            if verb == "delete":
-                verb = "deletecollection"
-            else:
-                verb = "watch" if flag(query, "watch") else "list"
-            field_selector = (query.get("fieldSelector") or [""])[0]
-            label_selector = (query.get("labelSelector") or [""])[0]
-            name = _named_by(field_selector)
-        return Attributes(
-            user, verb, path.group, path.version, path.plural, path.subresource, path.namespace, name,
-            request.path, field_selector, label_selector,
-        )  # fmt: skip
 
     async def _resource(self, asked: Asked) -> HttpResponse:
         path, method = asked.path, asked.request.method
@@ -530,16 +506,6 @@ def _indent(request: HttpRequest, response: HttpResponse) -> None:
         return
     if any(name == "Content-Type" and value.startswith("application/json") for name, value in response.headers):
         response.body = orjson.dumps(orjson.loads(response.body), option=orjson.OPT_INDENT_2)
-
-
-def _named_by(field_selector: str) -> str:
-    """The one name that a field selector asks for; "" if none."""
-    if "metadata.name" not in field_selector:
-        return ""
-    try:
-        return parse_fields(field_selector).exact("metadata.name") or ""
-    except SelectorError:
-        return ""
 
 
 def http_handler(

@@ -24,6 +24,13 @@ class User:
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+def user_info(user: User) -> Object:
+    """authentication.k8s.io/v1 UserInfo."""
+    info: Object = {"username": user.name, "uid": user.uid, "groups": list(user.groups)}
+    info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return {field: value for field, value in info.items() if value}
+
+
 SYSTEM_ADMIN = User("system:admin", ("system:masters", "system:authenticated"))
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 

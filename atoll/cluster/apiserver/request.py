@@ -46,11 +46,6 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class GetOptions:
-    resource_version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ListOptions:
     label_selector: str = ""
     field_selector: str = ""

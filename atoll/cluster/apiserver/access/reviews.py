@@ -16,7 +16,7 @@ from atoll.cluster.apiserver.access.nodes import node_of
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
 from atoll.cluster.apiserver.access.tokens import Known, TokenRefused
-from atoll.cluster.apiserver.ports import Attributes, Authorizer, MustWait, User, decide
+from atoll.cluster.apiserver.ports import Attributes, Authorizer, MustWait, User, decide, user_info
 from atoll.cluster.store.port import Key, Record, Store
 
 Object = dict[str, Any]
@@ -202,18 +202,6 @@ class Reviews:
         if decision.reason:
             status["reason"] = decision.reason
         return status
-
-
-def user_info(user: User) -> Object:
-    """authentication.k8s.io UserInfo."""
-    info: Object = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return info
 
 
 def _attributes(user: User, spec: Object) -> Attributes:

@@ -13,7 +13,7 @@ from typing import Any
 
 from atoll.base.clock import Clock, rfc3339
 from atoll.cluster.apiserver.admission.errors import forbidden
-from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, User, decide
+from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, User, decide, user_info
 
 Object = dict[str, Any]
 _GROUP = "certificates.k8s.io"
@@ -78,14 +78,7 @@ def _sign_as(obj: Object, user: User) -> None:
     spec = obj.setdefault("spec", {})
     for field in ("username", "uid", "groups", "extra"):
         spec.pop(field, None)
-    if user.name:
-        spec["username"] = user.name
-    if user.uid:
-        spec["uid"] = user.uid
-    if user.groups:
-        spec["groups"] = list(user.groups)
-    if user.extra:
-        spec["extra"] = {key: list(values) for key, values in user.extra.items()}
+    spec.update(user_info(user))
 
 
 def _signed(obj: Object) -> tuple[Any, Any]:

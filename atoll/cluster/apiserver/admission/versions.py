@@ -7,7 +7,6 @@ over like anything else that a client sends.
 
 from __future__ import annotations
 
-from atoll.base.errors import BadRequest, ServerError
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, AdmissionRequest, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Registry, Served
@@ -129,8 +128,3 @@ def _restore(new: Object, before: Object) -> None:
             new[field] = before[field]
         else:
             new.pop(field, None)
-
-
-def unusable(error: BadRequest) -> ServerError:
-    """A patched object that does not decode is the webhook's fault: an internal error, as upstream."""
-    return ServerError(f"Internal error occurred: {error.message}", details={"causes": [{"message": error.message}]})

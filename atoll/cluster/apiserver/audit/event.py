@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from atoll.base.clock import rfc3339_micro
-from atoll.cluster.apiserver.ports import Attributes, User
+from atoll.cluster.apiserver.ports import Attributes, User, user_info
 from atoll.wire.messages import HttpRequest
 
 Object = dict[str, Any]
@@ -25,7 +25,7 @@ def begun(event_id: str, level: str, request: HttpRequest, asked: Attributes, us
         "stage": "",
         "requestURI": target,
         "verb": asked.verb,
-        "user": _user(user),
+        "user": user_info(user),
         "sourceIPs": source_addresses(request),
     }
     agent = request.headers.get("user-agent")
@@ -58,7 +58,7 @@ def impersonating(event: Object, user: User) -> Object:
     for key, value in event.items():
         found[key] = value
         if key == "user":
-            found["impersonatedUser"] = _user(user)
+            found["impersonatedUser"] = user_info(user)
     return found
 
 
@@ -107,9 +107,3 @@ def source_addresses(request: HttpRequest) -> list[str]:
     peer = request.remote.rpartition(":")[0].strip("[]")
     found = [item for item in (*forwarded, request.headers.get("x-real-ip", ""), peer) if item]
     return list(dict.fromkeys(found))
-
-
-def _user(user: User) -> Object:
-    found: Object = {"username": user.name, "uid": user.uid, "groups": list(user.groups)}
-    found["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return {key: value for key, value in found.items() if value}

@@ -26,7 +26,7 @@ from atoll.cluster.apiserver.expressions.environment import (
 )
 from atoll.cluster.apiserver.expressions.errors import CompileError, CostExceeded, EvaluationError
 from atoll.cluster.apiserver.expressions.types import BOOL, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of, struct
-from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, Object, User
+from atoll.cluster.apiserver.ports import AdmissionRequest, Attributes, Authorizer, Object, user_info
 from atoll.kinds.resource import Resource
 
 OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
@@ -144,7 +144,7 @@ def admission_request(
         "name": request.name,
         "namespace": request.namespace,
         "operation": request.operation,
-        "userInfo": user_info(request.user),
+        "userInfo": {"username": "", "groups": [], **user_info(request.user)},
         "dryRun": request.dry_run,
         "options": request.options or None,
     }
@@ -161,16 +161,6 @@ def _gvk(kind: tuple[str, str, str]) -> Object:
 
 def _gvr(resource: Resource) -> Object:
     return {"group": resource.group, "version": resource.version, "resource": resource.plural}
-
-
-def user_info(user: User) -> Object:
-    """authentication.k8s.io/v1 UserInfo."""
-    made: Object = {"username": user.name, "groups": list(user.groups)}
-    if user.uid:
-        made["uid"] = user.uid
-    if user.extra:
-        made["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return made
 
 
 _NAMESPACE_METADATA = (
@@ -250,5 +240,5 @@ def aggregate(errors: Sequence[str]) -> str:
 
 __all__ = [
     "NAMESPACE", "REQUEST", "USER_INFO", "Condition", "Match", "admission_request", "aggregate", "bindings",
-    "compile_conditions", "environment", "matches", "types", "user_info",
+    "compile_conditions", "environment", "matches", "types",
 ]  # fmt: skip

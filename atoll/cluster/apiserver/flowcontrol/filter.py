@@ -27,6 +27,7 @@ from atoll.cluster.apiserver.flowcontrol.work import (
 )
 from atoll.cluster.apiserver.ports import Attributes
 from atoll.cluster.apiserver.request import parse_query
+from atoll.cluster.apiserver.streams import Ending
 
 LONGEST_WAIT_SECONDS = 60.0
 StoredOf = Callable[[str, str], Stored | None]
@@ -231,7 +232,7 @@ def _sends_initial(options: dict[str, list[str]]) -> bool:
     return (options.get("resourceVersion") or [""])[0] in ("", "0")
 
 
-class _Watching:
+class _Watching(Ending):
     """The first step of the stream makes the initial events, in one turn of the loop."""
 
     def __init__(
@@ -242,15 +243,11 @@ class _Watching:
         stream: AsyncIterator[bytes],
         ended: Callable[[], None] | None,
     ) -> None:
+        super().__init__(stream, ended)
         self._owner = owner
-        self._ended = ended
         self._begun: Callable[[], None] | None = begun
-        self._stream = stream
         indexed = asked.resource == "pods" and not asked.group and "spec.nodeName=" in asked.field_selector
         self._counted = None if indexed else owner.watches.add(asked.group, asked.resource, asked.namespace, asked.name)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
 
     def __anext__(self) -> Awaitable[bytes]:
         if self._begun is not None:
@@ -267,12 +264,7 @@ class _Watching:
         if self._counted is not None:
             self._owner.watches.remove(self._counted)
             self._counted = None
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
-        closing = getattr(self._stream, "aclose", None)
-        if closing is not None:
-            await closing()
+        await super().aclose()
 
 
 class Observer:

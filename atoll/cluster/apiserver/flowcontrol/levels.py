@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from atoll.base.metrics import Buckets
 from atoll.cluster.apiserver.flowcontrol.allocation import Share, allocate
 from atoll.cluster.apiserver.flowcontrol.defaults import MANDATORY_FLOWS, MANDATORY_LEVELS
-from atoll.cluster.apiserver.flowcontrol.model import FlowSchema, Level, read_level, read_schema
+from atoll.cluster.apiserver.flowcontrol.model import CATCH_ALL, FlowSchema, Level, read_level, read_schema
 from atoll.cluster.apiserver.flowcontrol.queues import QueueSet
 from atoll.cluster.apiserver.flowcontrol.retry import RetryAfter
 from atoll.cluster.apiserver.flowcontrol.shuffle import deal, flow_hash
@@ -203,7 +203,7 @@ class Levels:
     def _classify(self, asked: Attributes) -> Flow:
         lane = next((lane for lane in self.lanes if lane.schema.matches(asked)), None)
         if lane is None:  # neither authenticated nor unauthenticated: the catch-all takes it all the same
-            lane = next(lane for lane in self.lanes if lane.schema.name == "catch-all")
+            lane = next(lane for lane in self.lanes if lane.schema.name == CATCH_ALL)
         queuing = lane.state.level.queuing
         if queuing.queues <= 1:
             return Flow(lane, "", (0,))

@@ -6,12 +6,10 @@ Root needs no user namespace: users, groups and files' owners are real, as in a 
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from atoll.cluster.nodes.process.sandbox import EMPTY_FOLDERS, HOST_PROGRAMS, Sandbox, granted_capabilities
+from atoll.cluster.nodes.process.sandbox import EMPTY_FOLDERS, Sandbox, granted_capabilities, host_programs
 from atoll.cluster.nodes.process.seccomp import default_filter
 
 Step = list[Any]
@@ -95,18 +93,13 @@ def _root(sandbox: Sandbox) -> list[Step]:
             return [["overlay", sandbox.root, "/"]]
         return [["bind", sandbox.root, "/", False, ""]] if sandbox.read_only_root else _fixed(sandbox.root)
     out: list[Step] = []
-    for name in HOST_PROGRAMS:
-        path = Path("/") / name
-        try:
-            found = path.lstat()
-        except OSError:
-            continue
-        if stat.S_ISLNK(found.st_mode):
-            out.append(["symlink", str(path.readlink()), str(path)])
-        elif writable and name in ("usr", "etc"):
-            out.append(["overlay", str(path), str(path)])
+    for path, link, overlaid in host_programs():
+        if link:
+            out.append(["symlink", link, path])
+        elif writable and overlaid:
+            out.append(["overlay", path, path])
         else:
-            out.append(["bind", str(path), str(path), True, ""])
+            out.append(["bind", path, path, True, ""])
     return out + [["folder", folder, 0o1777 if folder.endswith("tmp") else 0o755] for folder in EMPTY_FOLDERS]
 
 

@@ -8,7 +8,7 @@ read-only. Of the host, a container sees its programs, /etc and what is mounted 
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ DEFAULT_CAPABILITIES = (
 EMPTY_FOLDERS = (
     "/tmp", "/var/tmp", "/var/log", "/var/run", "/var/cache", "/var/lib", "/run", "/root", "/home", "/srv",
 )  # fmt: skip
-HOST_PROGRAMS = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "nix")
+_HOST_PROGRAMS = ("usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "nix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,18 @@ def _capabilities(sandbox: Sandbox) -> list[str]:
     return args
 
 
+def host_programs() -> Iterator[tuple[str, str, bool]]:
+    """(path, what it links to or "", whether its writes go to an overlay) of the host's folders that containers see."""
+    for name in _HOST_PROGRAMS:
+        path = Path("/") / name
+        try:
+            found = path.lstat()
+        except OSError:
+            continue
+        link = str(path.readlink()) if stat.S_ISLNK(found.st_mode) else ""
+        yield str(path), link, name in ("usr", "etc")
+
+
 def _root(sandbox: Sandbox) -> list[str]:
     writable = sandbox.overlays and not sandbox.read_only_root
     if sandbox.root is not None:
@@ -113,18 +125,13 @@ def _root(sandbox: Sandbox) -> list[str]:
             return ["--overlay-src", sandbox.root, "--tmp-overlay", "/"]
         return ["--ro-bind", sandbox.root, "/", "--tmpfs", "/tmp"]
     args: list[str] = []
-    for name in HOST_PROGRAMS:
-        path = Path("/") / name
-        try:
-            found = path.lstat()
-        except OSError:
-            continue
-        if stat.S_ISLNK(found.st_mode):
-            args += ["--symlink", str(path.readlink()), str(path)]
-        elif writable and name in ("usr", "etc"):
-            args += ["--overlay-src", str(path), "--tmp-overlay", str(path)]
+    for path, link, overlaid in host_programs():
+        if link:
+            args += ["--symlink", link, path]
+        elif writable and overlaid:
+            args += ["--overlay-src", path, "--tmp-overlay", path]
         else:
-            args += ["--ro-bind", str(path), str(path)]
+            args += ["--ro-bind", path, path]
     for folder in EMPTY_FOLDERS:
         mode = "1777" if folder.endswith("tmp") else "0755"
         args += ["--perms", mode, "--dir", folder]

@@ -5,7 +5,6 @@ did, and are asked again when later ones (or webhooks) changed it (mutating/disp
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -17,6 +16,7 @@ from atoll.cluster.apiserver.admission.policies.evaluation import OutOfBudget, R
 from atoll.cluster.apiserver.admission.policies.matched import Fault, Invocation, Matcher
 from atoll.cluster.apiserver.admission.policies.model import Configured, Expression, Policy
 from atoll.cluster.apiserver.admission.policies.patching import PatchFailed, apply_configuration, json_patch
+from atoll.cluster.apiserver.admission.reinvocation import Reinvocation, reinvocation
 from atoll.cluster.apiserver.expressions.environment import BUDGET
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 from atoll.cluster.apiserver.served import Registry
@@ -24,20 +24,6 @@ from atoll.kinds.nodes import SchemaNode
 from atoll.kinds.resource import Resource
 
 _NAME = "MutatingAdmissionPolicy"
-_Key = tuple[str, str, str, str]
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What the second run must know of the first (policyReinvokeContext)."""
-
-    invoked: set[_Key] = field(default_factory=set)  # they may be asked again
-    due: set[_Key] = field(default_factory=set)  # they must be
-    output: bytes = b""
-
-    def require(self) -> None:
-        self.due |= self.invoked
-        self.invoked = set()
 
 
 class MutatingPolicies:
@@ -55,9 +41,8 @@ class MutatingPolicies:
         return self._all(policies, request)
 
     async def _all(self, policies: tuple[Policy, ...], request: AdmissionRequest) -> None:
-        memory = _memory(request)
-        if request.is_again and memory.output != orjson.dumps(request.obj):
-            memory.require()
+        memory = reinvocation(request, _NAME)
+        memory.begin(request)
         refused: list[tuple[str, str]] = []
         for found in list(self._matcher.invocations(policies, request)):
             if isinstance(found, Fault):
@@ -65,11 +50,11 @@ class MutatingPolicies:
                 continue
             for why in await self._one(found, request, memory):
                 _refuse(refused, found.policy, found.binding.name, why, "Invalid")
-        memory.output = orjson.dumps(request.obj)
+        memory.end(request.obj)
         if refused:
             raise _refusal(request, refused)
 
-    async def _one(self, found: Invocation, request: AdmissionRequest, memory: _Memory) -> list[str]:
+    async def _one(self, found: Invocation, request: AdmissionRequest, memory: Reinvocation) -> list[str]:
         """What went wrong. Carries the policy's mutations out on the request's object."""
         policy = found.policy
         names = await self._matcher.names(found, request, mutating=True)
@@ -80,7 +65,7 @@ class MutatingPolicies:
             return []
         param = (found.param or {}).get("metadata") or {}
         key = (policy.name, found.binding.name, param.get("namespace", ""), param.get("name", ""))
-        if request.is_again and key not in memory.due:
+        if memory.skips(request, key):
             return []
         faults = []
         changed = False
@@ -97,8 +82,7 @@ class MutatingPolicies:
                 await self._take(found, request, obj)
                 names = await self._matcher.names(found, request, mutating=True)
         if changed:
-            memory.require()
-            request.reinvoke = True
+            memory.changed(request)
         if policy.reinvoked:
             memory.invoked.add(key)
         return faults
@@ -125,13 +109,6 @@ class MutatingPolicies:
         except BadRequest as error:
             why = error.message.rpartition(" cannot be handled as a ")[2].partition(": ")[2] or error.message
             raise ServerError(f"Internal error occurred: {why}", details={"causes": [{"message": why}]}) from None
-
-
-def _memory(request: AdmissionRequest) -> _Memory:
-    if request.memory is None:
-        request.memory = {}
-    found: _Memory = request.memory.setdefault(_NAME, _Memory())
-    return found
 
 
 def _refuse(refused: list[tuple[str, str]], policy: Policy, binding: str | None, why: str, reason: str) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from atoll.base.errors import ApiError, BadRequest, Invalid, TooLarge
 from atoll.cluster.apiserver.admission.matching import is_exempt
+from atoll.cluster.apiserver.admission.reinvocation import reinvocation
 from atoll.cluster.apiserver.admission.webhooks.calls import Calls
 from atoll.cluster.apiserver.admission.webhooks.failures import CallFailed, internal
 from atoll.cluster.apiserver.admission.webhooks.model import Configured, Hook
@@ -27,19 +27,6 @@ _NAME = "MutatingAdmissionWebhook"
 _MUTATION = "mutation.webhook.admission.k8s.io/"
 _PATCH = "patch.webhook.admission.k8s.io/"
 _VALIDATION_FAILED_OPEN = "failed-open.validating.webhook.admission.k8s.io/"
-
-
-@dataclass(slots=True)
-class _Reinvocation:
-    """What the second run must know of the first (upstream's webhookReinvokeContext)."""
-
-    invoked: set[str] = field(default_factory=set)  # they may be asked again
-    due: set[str] = field(default_factory=set)  # they must be
-    output: bytes = b""
-
-    def require(self) -> None:
-        self.due |= self.invoked
-        self.invoked = set()
 
 
 class MutatingWebhooks:
@@ -57,12 +44,11 @@ class MutatingWebhooks:
         return self._all(request, hooks) if hooks and not is_exempt(request) else None
 
     async def _all(self, request: AdmissionRequest, hooks: Sequence[Hook]) -> None:
-        memory = _memory(request)
-        if request.is_again and memory.output != orjson.dumps(request.obj):
-            memory.require()  # a plugin between the two runs changed the object
+        memory = reinvocation(request, _NAME)
+        memory.begin(request)
         for index, hook in enumerate(hooks):
             resource = await self._calls.matched(hook, request, mutating=True)
-            if resource is None or (request.is_again and hook.uid not in memory.due):
+            if resource is None or memory.skips(request, hook.uid):
                 continue
             changed = False
             try:
@@ -73,11 +59,10 @@ class MutatingWebhooks:
                 log.warning("failing open: %s", error)
                 request.annotate(f"failed-open.{_MUTATION}round_{int(request.is_again)}_index_{index}", hook.name)
             if changed:
-                memory.require()
-                request.reinvoke = True
+                memory.changed(request)
             if hook.reinvoked:
                 memory.invoked.add(hook.uid)
-        memory.output = orjson.dumps(request.obj)
+        memory.end(request.obj)
 
     async def _one(self, request: AdmissionRequest, hook: Hook, resource: Resource, index: int) -> bool:
         """Whether the object is another now. Raises CallFailed, ApiError."""
@@ -117,13 +102,6 @@ class MutatingWebhooks:
             _, found, detail = error.message.partition(" cannot be handled as a ")
             raise internal(detail.partition(": ")[2] if found else error.message) from None
         return is_other
-
-
-def _memory(request: AdmissionRequest) -> _Reinvocation:
-    if request.memory is None:
-        request.memory = {}
-    found: _Reinvocation = request.memory.setdefault(_NAME, _Reinvocation())
-    return found
 
 
 def _decoded(hook: Hook, patch: bytes) -> list[Any]:

@@ -12,7 +12,7 @@ import orjson
 
 from atoll.base.errors import ApiError
 from atoll.cluster.apiserver.admission.matching import namespace_of
-from atoll.cluster.apiserver.ports import AdmissionRequest, Object
+from atoll.cluster.apiserver.ports import AdmissionRequest, Object, user_info
 from atoll.kinds.resource import Resource
 
 _GROUP = "admission.k8s.io"
@@ -69,7 +69,7 @@ def question(
         body["namespace"] = namespace
     body |= {
         "operation": request.operation,
-        "userInfo": _user(request),
+        "userInfo": user_info(request.user),
         "object": obj,
         "oldObject": old,
         "dryRun": request.dry_run,
@@ -90,18 +90,6 @@ def _kind(kind: Kind) -> Object:
 
 def _resource(resource: Resource) -> Object:
     return {"group": resource.group, "version": resource.version, "resource": resource.plural}
-
-
-def _user(request: AdmissionRequest) -> Object:
-    user = request.user
-    shown: Object = {"username": user.name}
-    if user.uid:
-        shown["uid"] = user.uid
-    if user.groups:
-        shown["groups"] = list(user.groups)
-    if user.extra:
-        shown["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return shown
 
 
 def answer(body: bytes, version: str, uid: str, *, mutating: bool) -> Verdict:
