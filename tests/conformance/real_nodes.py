@@ -18,6 +18,7 @@ from atoll.base.clock import SystemClock
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access
 from atoll.cluster.network.controller import ClusterNetwork, NetworkConfig
+from atoll.cluster.nodes.process.cgroups import find_hierarchy
 from atoll.cluster.nodes.process.doctor import diagnose
 from atoll.cluster.nodes.process.model import NodeConfig
 from atoll.cluster.nodes.process.node import ProcessNode
@@ -69,7 +70,7 @@ def _node(config: dict[str, Any], item: dict[str, str], client: HttpClient, dns:
     folder = Path(config["folder"])
     node_config = NodeConfig(
         config["cluster"], folder / item["name"], folder / "volumes", mode="bridge", pod_cidr=item["pod_cidr"],
-        cluster_dns=dns, images=config["images"], overlays=diagnose().overlays,
+        cluster_dns=dns, images=config["images"], overlays=diagnose().overlays, hierarchy=find_hierarchy(),
     )  # fmt: skip
     tls = server_context(
         item["serving_certificate"].encode(), item["serving_key"].encode(), config["kubelet_ca"].encode()
