@@ -75,6 +75,11 @@ class _Reader:
             return False
         return self._outcome(line)
 
+    @property
+    def between(self) -> bool:
+        """A test has ended, all of it is read, and none is running."""
+        return bool(self.results) and self.current is None and self.failed is None
+
     def _named(self, line: str) -> Test | None:
         matching = [test for test in self.tests if line.startswith(test.name)]
         return max(matching, key=lambda test: len(test.name), default=None)
@@ -130,9 +135,18 @@ def _reason(lines: Sequence[str]) -> str:
 
 
 async def run_batch(
-    binary: Path, target: Target, tests: Sequence[Test], name: str, seconds: float, tell: Callable[[Result], None]
+    binary: Path,
+    target: Target,
+    tests: Sequence[Test],
+    name: str,
+    seconds: float,
+    tell: Callable[[Result], None],
+    until: float = float("inf"),
 ) -> list[Test]:
-    """Run them one after another; `tell` hears each result. Returns those that were not begun (run them anew)."""
+    """Run them one after another; `tell` hears each result. Returns those that were not begun (run them anew).
+
+    `until`: a moment of the loop's clock after which no further one begins.
+    """
     log = target.logs / f"{name}.log"
     command = [
         str(binary), f"--kubeconfig={target.kubeconfig}", "--provider=skeleton", "--ginkgo.v", "--ginkgo.no-color",
@@ -145,7 +159,7 @@ async def run_batch(
     )  # fmt: skip
     reader = _Reader(tests, tell)
     try:
-        why = await _follow(process, reader, log, seconds)
+        why = await _follow(process, reader, log, seconds, until)
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -160,7 +174,7 @@ async def run_batch(
     return left
 
 
-async def _follow(process: asyncio.subprocess.Process, reader: _Reader, log: Path, seconds: float) -> str:
+async def _follow(process: asyncio.subprocess.Process, reader: _Reader, log: Path, seconds: float, until: float) -> str:
     """Read until the end; a test that takes longer than `seconds` is interrupted. Returns why, for what was running."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + _START_SECONDS
@@ -184,3 +198,5 @@ async def _follow(process: asyncio.subprocess.Process, reader: _Reader, log: Pat
             out.write(line + "\n")
             if reader.line(line) and not interrupted:
                 deadline = clock() + seconds
+            if reader.between and clock() > until:
+                return "the time was up"

@@ -31,7 +31,7 @@ Each process's whole output is in the --logs folder. A test's output there start
 """
 OUT = Path(__file__).resolve().parents[2] / "out" / "conformance"
 BATCH = 8
-BUDGET_BATCH = 6  # a batch that has begun is finished; each costs the binary's start, three seconds of a core
+BUDGET_BATCH = 6  # each costs the binary's start, three seconds of a core
 LONG_SECONDS = 45.0  # last time: such a test is a batch by itself, and begins early
 PARALLEL_SHARE = 0.75  # of the budget; the rest is for those that run alone
 
@@ -162,14 +162,15 @@ class Run:
             await asyncio.gather(*(self._work(queue, until) for _ in range(min(procs, len(queue)))))
 
     async def _work(self, queue: deque[list[Test]], until: float) -> None:
-        """`until`: seconds after the start; no batch begins later."""
+        """`until`: seconds after the start; no test begins later."""
         binary = programs.program("e2e.test")
         assert binary is not None
         while queue and time.monotonic() - self._started < until:
             batch = queue.popleft()
             self._batches += 1
             name = f"batch-{self._batches:03}"
-            left = await run_batch(binary, self._target, batch, name, self._options.timeout, self._tell)
+            timeout, end = self._options.timeout, self._started + until
+            left = await run_batch(binary, self._target, batch, name, timeout, self._tell, end)
             if left:
                 queue.append(left)
 

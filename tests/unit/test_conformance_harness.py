@@ -1,5 +1,6 @@
 """The conformance harness reads the suite's output, selects tests and keeps the ratchet: without a cluster."""
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -124,3 +125,15 @@ def test_long_tests_are_batches_by_themselves():
     assert names == [["b"], ["d [Slow]"], ["a", "c"], ["e"]]
     in_order = [[test.name for test in batch] for batch in batches(tests, 2, {"b"}, in_order=True)]
     assert in_order == [["a", "c"], ["b"], ["d [Slow]"], ["e"]]
+
+
+@pytest.mark.parametrize(("until", "left"), [(0.0, [APPS]), (float("inf"), [])])
+def test_when_the_time_is_up_no_further_test_begins(tmp_path, until, left):
+    suite = tmp_path / "suite"
+    suite.write_text(f"#!/bin/sh\ncat <<'END'\n{OUTPUT}\nEND\n[ {until} = inf ] || exec sleep 600\n")
+    suite.chmod(0o755)
+    heard = []
+    target = binary.Target(tmp_path / "kubeconfig", tmp_path, ())
+    batch = binary.run_batch(suite, target, [SHORT, APPS], "b", 600.0, heard.append, until)
+    assert asyncio.run(batch) == left
+    assert [result.test for result in heard] == [test.name for test in (SHORT, APPS) if test not in left]
