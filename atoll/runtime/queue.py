@@ -34,7 +34,7 @@ class WorkQueue(Generic[K]):
         self._dirty: set[K] = set()
         self._working: set[K] = set()
         self._failures: dict[K, int] = {}
-        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._timers: dict[K, tuple[float, asyncio.Handle]] = {}  # uvloop's have no when() where it is near
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self.observer: QueueObserver | None = None
@@ -61,10 +61,10 @@ class WorkQueue(Generic[K]):
         when = loop.time() + seconds
         timer = self._timers.get(key)
         if timer is not None:
-            if timer.when() <= when:
+            if timer[0] <= when:
                 return
-            timer.cancel()
-        self._timers[key] = loop.call_at(when, self._fire, key)
+            timer[1].cancel()
+        self._timers[key] = (when, loop.call_at(when, self._fire, key))
 
     def add_rate_limited(self, key: K) -> None:
         """Add after the back-off of this key's failures so far."""
@@ -111,7 +111,7 @@ class WorkQueue(Generic[K]):
 
     def close(self) -> None:
         self._closed = True
-        for timer in self._timers.values():
+        for _, timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         while self._waiters:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import uvloop
+
 from atoll.base.backoff import Backoff
 from atoll.base.errors import Conflict
 from atoll.runtime.controller import Controller
@@ -94,3 +96,13 @@ def test_the_loop_retries_faults_and_comes_back_when_asked() -> None:
         return seen
 
     assert run_virtual(main()) == [(0, "a"), (1, "a"), (3, "a"), (8, "a")]
+
+
+def test_a_timer_of_less_than_a_millisecond_is_one_for_uvloop_too() -> None:
+    async def main() -> str:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add_after("a", 0.0001)
+        queue.add_after("a", 0.0001)
+        return await queue.get()
+
+    assert uvloop.run(main()) == "a"
