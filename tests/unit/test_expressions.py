@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from atoll.cluster.apiserver.expressions import admission
+from atoll.cluster.apiserver.expressions import admission, texts
 from atoll.cluster.apiserver.expressions.environment import Environment
 from atoll.cluster.apiserver.expressions.errors import CompileError, CostExceeded, EvaluationError
 from atoll.cluster.apiserver.expressions.types import BOOL, DYN, INT, STRING, list_of, struct
@@ -55,6 +55,7 @@ NAMES = {"object": OBJECT, "n": 1, "r": {"name": "q"}}
         ("type(1) == int && type(quantity('1')) == kubernetes.Quantity", True),
         ("duration('1h30m') > duration('90s') && duration('1h30m').getMinutes() == 90", True),
         ("timestamp('2024-02-01T00:00:00Z') - timestamp('2024-01-31T23:00:00Z') == duration('1h')", True),
+        ("'baac'.findAll('a*') == ['', 'aa', ''] && 'abc'.findAll('', 2) == ['', '']", True),
         ("'abc'.matches('^a.c$') && 'a1b22'.findAll('[0-9]+') == ['1', '22']", True),
         ("'%s has %s'.format(['a', 'b'])", "a has b"),
         ("'a,b'.split(',').join('-')", "a-b"),
@@ -194,3 +195,8 @@ def test_match_conditions(sources: list[str], policy: str, match: admission.Matc
 
 def test_results_may_be_lists() -> None:
     assert ENVIRONMENT.compile("['a']", list_of(STRING)).run({}) == ["a"]
+
+
+def test_a_pattern_that_backtracks_elsewhere_takes_linear_time() -> None:
+    assert texts._find("a" * 20_000 + "b", "(a+)+$") == ""  # by backtracking it would not end
+    assert texts._find_all("a" * 2_000 + "b", "(a|aa)+$") == []
