@@ -238,10 +238,9 @@ class VolumeController:
 
     async def _settle_volume(self, volume: Object) -> None:
         reference = volume["spec"].get("claimRef")
-        if is_deleting(volume):
-            return
         if not reference or not reference.get("uid"):
-            await self._set_phase(volume, "Available")
+            if not is_deleting(volume):
+                await self._set_phase(volume, "Available")
             return
         claim = self._claims.get(reference["name"], reference["namespace"])
         if claim is None or claim["metadata"]["uid"] != reference["uid"]:
@@ -250,7 +249,9 @@ class VolumeController:
             if claim["spec"].get("volumeName") == volume["metadata"]["name"]:
                 await self._set_phase(volume, "Bound")
             return
-        volume = await self._set_phase(volume, "Released")
+        volume = await self._set_phase(volume, "Released")  # one that is being deleted, too: that is what it waits for
+        if is_deleting(volume):
+            return
         policy = volume["spec"].get("persistentVolumeReclaimPolicy", "Retain")
         if policy == "Delete" and matching.PROVISIONED_BY in meta.annotations(volume):
             metadata = volume["metadata"]
