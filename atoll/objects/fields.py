@@ -17,7 +17,6 @@ from atoll.kinds.nodes import OBJECT, SchemaNode
 FieldSet = dict[str, Any]
 
 _SELF = "."
-_LEAF: FieldSet = {}
 
 
 def is_member(node: FieldSet) -> bool:

@@ -27,7 +27,6 @@ APPLY = "Apply"
 UPDATE = "Update"
 _MAX_UPDATERS = 10
 _OLD_UPDATES = "ancient-changes"
-_NO_SET: FieldSet = {}
 _MOST_REMEMBERED_BYTES = 16 * 1024
 
 

@@ -17,7 +17,6 @@ _RETAIN = "$retainKeys"
 _ORDER = "$setElementOrder/"
 _DELETE = "$deleteFromPrimitiveList/"
 _BAD_RETAIN = "invalid patch format of retainKeys"
-_BAD_ORDER = "invalid patch format of setElementOrder list"
 
 
 def apply_strategic_patch(document: dict[str, Any], patch: Any, node: SchemaNode) -> dict[str, Any]:

@@ -36,7 +36,6 @@ from atoll.wire.connection import RawConnection, dial
 from atoll.wire.messages import Connection, HttpRequest, HttpResponse
 
 NORMAL = 1000
-GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
 NO_STATUS = 1005
 ABNORMAL = 1006

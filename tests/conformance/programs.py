@@ -7,7 +7,6 @@ images hold besides comes from Debian packages (image_roots.py): nothing is inst
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -33,11 +32,7 @@ LARGEST_BUILD = 1800
 
 def cache_folder() -> Path:
     """Where the programs of the pinned versions lie: $XDG_CACHE_HOME/atoll/conformance/HASH."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atoll" / "conformance"
-    digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
-        digest.update((MODULE / name).read_bytes())
-    return base / digest.hexdigest()[:16]
+    return real_build.cache_folder(MODULE, "conformance")
 
 
 def program(name: str) -> Path | None:

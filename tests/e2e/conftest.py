@@ -125,3 +125,19 @@ def real_program(name: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not built on this machine: make real builds it")
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of the module's own."""
+    path = tmp_path_factory.mktemp("home")
+    (path / "run").mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shell(home: Path) -> Iterator[Shell]:
+    """Commands in that home; what they left running ends with the module."""
+    made = Shell(environment(home))
+    yield made
+    made.atoll("down", "--all", "--purge")

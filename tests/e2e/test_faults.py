@@ -12,34 +12,19 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import Shell, environment, until
+from conftest import Shell, until
 
 sys.path.insert(0, str(Path(__file__).parent))
 from direct import Server, server_of
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 MiB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("faults")
-    (path / "run").mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture(scope="module")
-def shell(home: Path) -> Iterator[Shell]:
-    made = Shell(environment(home))
-    yield made
-    made.atoll("down", "--all", "--purge")
 
 
 @pytest.fixture(scope="module")

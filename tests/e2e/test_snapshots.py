@@ -6,30 +6,14 @@ import json
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from conftest import Shell, environment, until
+from conftest import Shell, until
 
 sys.path.insert(0, str(Path(__file__).parent))
 from direct import Server, server_of
 
 MAPS = "/api/v1/namespaces/default/configmaps"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("snapshots")
-    (path / "run").mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture(scope="module")
-def shell(home: Path) -> Iterator[Shell]:
-    made = Shell(environment(home))
-    yield made
-    made.atoll("down", "--all", "--purge")
 
 
 def created(shell: Shell, home: Path, name: str, *options: str) -> Server:

@@ -29,12 +29,12 @@ PROGRAMS = {
 }
 
 
-def cache_folder() -> Path:
-    """Where the programs of the pinned versions lie: $XDG_CACHE_HOME/atoll/real/HASH."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atoll" / "real"
+def cache_folder(module: Path = MODULE, kind: str = "real") -> Path:
+    """Where the programs of a module's pinned versions lie: $XDG_CACHE_HOME/atoll/KIND/HASH."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atoll" / kind
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum"):
-        digest.update((MODULE / name).read_bytes())
+        digest.update((module / name).read_bytes())
     return base / digest.hexdigest()[:16]
 
 

@@ -16,7 +16,6 @@ FOREGROUND = "foregroundDeletion"
 _ANNOTATIONS_BYTES = 256 * 1024
 _SYSTEM_FIELDS = ("creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 _IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
-_CLEAN_SIZE = 64
 
 
 def fill_system_fields(metadata: Object, uid: str, now: float) -> None:

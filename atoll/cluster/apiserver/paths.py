@@ -21,11 +21,6 @@ class Path:
     rest: str = ""
     watch: bool = False
 
-    @property
-    def in_namespace(self) -> str:
-        """The namespace that authorization sees: a Namespace lies in itself."""
-        return self.namespace
-
 
 @functools.lru_cache(4096)
 def parse(path: str) -> Path | None:

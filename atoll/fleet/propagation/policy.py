@@ -12,7 +12,6 @@ from typing import Any
 
 from atoll.fleet import names
 from atoll.fleet.propagation.selectors import BY_NAME, NO_MATCH, best_precision
-from atoll.kinds.hub import CLUSTER_PROPAGATION_POLICIES, PROPAGATION_POLICIES
 
 Object = dict[str, Any]
 _HOW = {1: "kind", 2: "labels", BY_NAME: "name"}
@@ -117,6 +116,3 @@ def claimed_by(template: Object) -> str:
     if annotations.get(names.POLICY_NAME):
         return f"PropagationPolicy {annotations.get(names.POLICY_NAMESPACE)}/{annotations[names.POLICY_NAME]}"
     return ""
-
-
-POLICY_RESOURCES = (PROPAGATION_POLICIES, CLUSTER_PROPAGATION_POLICIES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from atoll.cluster.apiserver.tables.cells import Cells, Object, Printer, age, columns, labels, name, since, some
 from atoll.kinds.convert import convert
 
-_LOAD_BALANCER_WIDTH = 16
 _MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 _ROLE_PREFIX = "node-role.kubernetes.io/"
 

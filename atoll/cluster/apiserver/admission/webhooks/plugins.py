@@ -29,7 +29,7 @@ _PATCH = "patch.webhook.admission.k8s.io/"
 _VALIDATION_FAILED_OPEN = "failed-open.validating.webhook.admission.k8s.io/"
 
 
-class MutatingWebhooks:
+class _Webhooks:
     resources = None
 
     def __init__(self, configured: Configured, calls: Calls) -> None:
@@ -39,6 +39,8 @@ class MutatingWebhooks:
     def depends_on(self, user: User) -> tuple[str, ...] | None:
         return None if self._configured.current() else (self._configured.resource,)
 
+
+class MutatingWebhooks(_Webhooks):
     def mutate(self, request: AdmissionRequest) -> Awaitable[None] | None:
         hooks = self._configured.current()
         return self._all(request, hooks) if hooks and not is_exempt(request) else None
@@ -124,16 +126,7 @@ def _annotate(request: AdmissionRequest, key: str, hook: Hook, **more: Any) -> N
         request.annotate(key, orjson.dumps(value).decode())
 
 
-class ValidatingWebhooks:
-    resources = None
-
-    def __init__(self, configured: Configured, calls: Calls) -> None:
-        self._configured = configured
-        self._calls = calls
-
-    def depends_on(self, user: User) -> tuple[str, ...] | None:
-        return None if self._configured.current() else (self._configured.resource,)
-
+class ValidatingWebhooks(_Webhooks):
     def validate(self, request: AdmissionRequest) -> Awaitable[None] | None:
         hooks = self._configured.current()
         return self._all(request, hooks) if hooks and not is_exempt(request) else None
