@@ -45,11 +45,9 @@ async def start_process_nodes(
     found = diagnose()
     if found.mode == "none":
         raise UserError(f"process nodes can't run here: {found.reason}", hint="`atoll doctor` says more")
-    mode = found.mode
-    cluster = network_id(folder, spec.name)
     config = NetworkConfig(
-        cluster=cluster,
-        mode=mode,
+        cluster=network_id(folder, spec.name),
+        mode=found.mode,
         pod_cidr=spec.pod_cidr,
         service_cidr=spec.service_cidr,
         state_dir=folder,
@@ -67,29 +65,9 @@ async def start_process_nodes(
     authority = keys.authority()
     for index in range(spec.process_nodes):
         name = f"{spec.node_prefix}-process-{index}"
-        cidr = process_node_cidr(spec.pod_cidr, index) if mode == "bridge" else ""
-        address = cidr.rsplit(".", 1)[0] + ".1" if cidr else ""
-        labels = {}
-        if spec.region:
-            labels["topology.kubernetes.io/region"] = spec.region
-        if spec.zone:
-            labels["topology.kubernetes.io/zone"] = spec.zone
-        node_config = NodeConfig(
-            cluster=cluster,
-            cluster_title=spec.name,
-            state_dir=folder / "nodes" / name,
-            volumes_dir=folder / "volumes",
-            mode=mode,
-            kubelet_port=0 if mode == "host" else 10250,
-            pod_cidr=cidr,
-            cluster_dns=config.dns_address if mode == "bridge" else "",
-            labels=labels,
-            taints=[_TAINT] if spec.process_nodes_tainted else [],
-            images=images,
-            overlays=found.overlays,
-            hierarchy=find_hierarchy() if mode == "bridge" else None,
-        )
-        certificate = authority.server(name, names=[name], addresses=[address or host_address()])
+        node_config = _node_config(spec, config, name, index, images, overlays=found.overlays)
+        address = node_config.pod_cidr.rsplit(".", 1)[0] + ".1" if node_config.pod_cidr else host_address()
+        certificate = authority.server(name, names=[name], addresses=[address])
         context = server_context(certificate.certificate_pem, certificate.key_pem, keys.ca_pem)
         user = User(f"system:node:{name}", ("system:nodes", "system:authenticated"))
         node = ProcessNode(
@@ -101,3 +79,31 @@ async def start_process_nodes(
             tls=context,
         )
         tasks.start(name, node.run())
+
+
+def _node_config(
+    spec: ClusterSpec,
+    network: NetworkConfig,
+    name: str,
+    index: int,
+    images: Sequence[dict[str, Any]],
+    *,
+    overlays: bool,
+) -> NodeConfig:
+    in_bridge = network.mode == "bridge"
+    places = {"region": spec.region, "zone": spec.zone}
+    return NodeConfig(
+        cluster=network.cluster,
+        cluster_title=spec.name,
+        state_dir=network.state_dir / "nodes" / name,
+        volumes_dir=network.state_dir / "volumes",
+        mode=network.mode,
+        kubelet_port=10250 if in_bridge else 0,
+        pod_cidr=process_node_cidr(spec.pod_cidr, index) if in_bridge else "",
+        cluster_dns=network.dns_address if in_bridge else "",
+        labels={f"topology.kubernetes.io/{kind}": value for kind, value in places.items() if value},
+        taints=[_TAINT] if spec.process_nodes_tainted else [],
+        images=images,
+        overlays=overlays,
+        hierarchy=find_hierarchy() if in_bridge else None,
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from atoll.app.state import FleetState
 
 _PREFIX = "cluster-"
-_SEATS = "With the other: seats that priority and fairness divides."
+_SEATS = "The sum of both is the number of seats that priority and fairness divides."
 
 
 def _file_option(name: str, text: str) -> Callable[[Any], Any]:
@@ -59,13 +59,25 @@ def cluster() -> None:
 @_file_option("--authentication-config", "A file of kind AuthenticationConfiguration: OIDC issuers, anonymous access.")
 @_file_option("--authorization-config", "A file of kind AuthorizationConfiguration: authorizers, in their order.")
 @_file_option("--authentication-token-webhook-config-file", "A kubeconfig of a webhook that knows bearer tokens.")
-@click.option("--authentication-token-webhook-version", default="v1", show_default=True, help="Of its TokenReview.")
-@click.option("--authentication-token-webhook-cache-ttl", default="2m", show_default=True, help="Of its answers.")
+@click.option(
+    "--authentication-token-webhook-version",
+    default="v1",
+    show_default=True,
+    help="The version of TokenReview that the webhook speaks.",
+)
+@click.option(
+    "--authentication-token-webhook-cache-ttl",
+    default="2m",
+    show_default=True,
+    help="How long the webhook's answers are kept.",
+)
 @click.option("--max-requests-in-flight", default=400, show_default=True, type=click.IntRange(1), help=_SEATS)
 @click.option("--max-mutating-requests-in-flight", default=200, show_default=True, type=click.IntRange(0), help=_SEATS)
 @click.option("--audit-policy", type=click.Path(path_type=Path), help="Keep an audit log as this Policy says.")
 @click.option(
-    "--audit-log", type=click.Path(path_type=Path), help="Where; audit.log in the cluster's state by default."
+    "--audit-log",
+    type=click.Path(path_type=Path),
+    help="The audit log's file; audit.log in the cluster's state by default.",
 )
 def create(
     name: str,
@@ -86,6 +98,7 @@ def create(
     Examples:
       atoll cluster create ci
       atoll cluster create ci --kubeconfig ci.yaml --api-only
+      atoll cluster create ci --audit-policy policy.yaml --authentication-config oidc.yaml
     """
     from atoll.app import fleetspec, launch
     from atoll.app.state import fleet_state
