@@ -274,3 +274,12 @@ def test_a_floor_survives_compaction(tmp_path: Path) -> None:
     assert db.execute("SELECT min(number) FROM log").fetchone()[0] > 1
     db.close()
     with_store(path, check)
+
+
+def test_only_its_owner_reads_a_log(tmp_path: Path) -> None:
+    """It holds Secrets: the log and its write-ahead file, wherever they lie."""
+    file = logfile.LogFile(tmp_path / "store.db")
+    file.append(logfile.Row(1, 1, 1.0, logfile.pack(logfile.Entry(1, logfile.ADDED, *A, b"{}"))))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    file.close()
+    assert modes and set(modes.values()) == {0o600}, modes

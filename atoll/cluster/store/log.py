@@ -18,10 +18,12 @@ Formats: 1 had no checksums; it is given them when it is opened, in one transact
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -139,6 +141,9 @@ class LogFile:
     def __init__(self, path: Path, *, quota_bytes: int | None = None) -> None:
         """Open or create. Raises UserError: in use by another process, not ours, or of another format."""
         self.path = path
+        if not path.exists():
+            with suppress(OSError):  # SQLite says it better
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # it holds Secrets
         try:
             self._db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
