@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from atoll.app.assembly import Assembly
+from atoll.app.tasks import Tasks
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.extensions import CRDS
 from atoll.cluster.apiserver.flowcontrol.keeper import Keeper
@@ -64,6 +65,11 @@ def check_informers(health: Health, informers: Informers) -> None:
         return f"{len(waiting)} informers not started yet: {waiting}" if waiting else ""
 
     health.add("informer-sync", check, READY)
+
+
+def check_controllers(health: Health, tasks: Tasks) -> None:
+    """Whether a part that runs for ever has ended by a fault: the process is not whole any more."""
+    health.add("controllers", lambda: f"ended: {', '.join(tasks.fallen)}" if tasks.fallen else "")
 
 
 class StoreProbe:

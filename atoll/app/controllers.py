@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.app.api_health import check_informers
+from atoll.app.api_health import check_controllers, check_informers
 from atoll.app.assembly import Assembly
 from atoll.app.fleetspec import ClusterSpec
 from atoll.app.tasks import Tasks
@@ -120,6 +120,7 @@ async def running_cluster(
             _start_member(running, spec, root_ca, sign)
             informers.start()
             check_informers(assembly.health, informers)
+        check_controllers(assembly.health, tasks)
         yield running
     finally:
         await tasks.stop()
@@ -141,6 +142,7 @@ async def running_hub(assembly: Assembly) -> AsyncIterator[Running]:
             tasks.start(controller.name, controller.run())
         informers.start()
         check_informers(assembly.health, informers)
+        check_controllers(assembly.health, tasks)
         yield running
     finally:
         await tasks.stop()

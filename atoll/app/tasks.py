@@ -14,6 +14,7 @@ class Tasks:
     """Long-running parts, each a task by name; one that falls is told, not hidden."""
 
     def __init__(self) -> None:
+        self.fallen: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -24,6 +25,7 @@ class Tasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
+            self.fallen.append(task.get_name())
             log.error("%s ended", task.get_name(), exc_info=task.exception())
 
     async def stop(self) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll.app.api_health import check_store
+from atoll.app.api_health import check_controllers, check_store
+from atoll.app.tasks import Tasks
 from atoll.base.clock import SystemClock
 from atoll.cluster.apiserver.health import READY, Health, latched
 from atoll.cluster.store.durable import DurableStore
@@ -111,5 +112,22 @@ def test_a_store_that_does_not_write_is_not_healthy_until_it_writes_again(
             while list(store.resources()):  # what it wrote goes too
                 await asyncio.sleep(0.01)
         await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_controller_that_fell_makes_the_cluster_unhealthy() -> None:
+    async def falls() -> None:
+        raise RuntimeError("a fault")
+
+    async def main() -> None:
+        health, tasks = Health(), Tasks()
+        check_controllers(health, tasks)
+        assert ask(health, "/livez").status == 200
+        tasks.start("deployment-controller", falls())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        answer = ask(health, "/livez")
+        assert answer.status == 500 and b"[-]controllers failed" in answer.body
 
     asyncio.run(main())
