@@ -68,12 +68,13 @@ def run() -> list[Figure]:
             f"median of {TIMES}; {until}, `atoll cluster create --api-only` to its end",
         ),
         compared(
-            "the same beside a running one (forked from its supervisor)",
+            "the same beside a running cluster",
             shown,
             f"{forked:.2f} s",
             theirs / forked if theirs else None,
             15,
-            f"median of {TIMES}; {until}; the command from exec to its end, its own interpreter's start included",
+            f"median of {TIMES}; {until}; from exec to the command's end; each cluster has a supervisor of its own:"
+            " nothing is forked from the running one's memory",
         ),
         within(
             "cold until the first pod runs as a process",
