@@ -23,6 +23,7 @@ from atoll.app.supervision import supervisor_of
 from atoll.base.errors import UserError
 
 FORMAT = "1"
+_SOCKET_PATH_BYTES = 104  # of sockaddr_un where it is least
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")
 
 
@@ -49,10 +50,11 @@ class FleetState:
 
     @property
     def control_socket(self) -> Path:
-        """A Unix socket's path is short (108 bytes), a state folder's may not be."""
+        """A Unix socket's path is short, a state folder's may not be; nor XDG_RUNTIME_DIR's or TMPDIR's."""
         digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
-        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        return Path(base) / f"atoll-{os.getuid()}-{digest}" / "control"
+        bases = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"]
+        paths = [Path(base) / f"atoll-{os.getuid()}-{digest}" / "control" for base in bases if base]
+        return next((path for path in paths if len(os.fsencode(path)) < _SOCKET_PATH_BYTES), paths[-1])
 
     def log_file(self, process: str) -> Path:
         return self.folder / "logs" / f"{process}.log"
