@@ -419,7 +419,7 @@ attempt(
 )
 change(
     "atomic",
-    apply("Object{spec: Object.spec{nodeSelector: {'a': 'b'}, containers: [Object.spec.containers{name: 'one',"
+    apply("Object{spec: Object.spec{containers: [Object.spec.containers{name: 'one',"
           " args: ['x']}]}}"),
     resource="pods",
 )  # fmt: skip
