@@ -11,7 +11,7 @@ from atoll.client.kubeconfig import Access
 from bench import load
 from bench.figure import Figure, compared, percentile
 from bench.load import Load
-from bench.targets import NAMESPACE, Target, ours, real, real_available
+from bench.targets import NAMESPACE, Target, both
 
 CLIENTS = 8
 OBJECTS = 32
@@ -63,12 +63,7 @@ def measure(target: Target, total: int) -> Load:
 
 
 def run() -> list[Figure]:
-    theirs = None
-    if real_available():
-        with real() as target:
-            theirs = measure(target, 1_500)
-    with ours() as target:
-        mine = measure(target, 3_000)
+    theirs, mine = both(measure, 1_500, 3_000)
 
     def shown(found: Load) -> str:
         return f"{found.rate:,.0f}/s, p50 {percentile(found.latencies, 0.5) * 1000:.0f} ms"

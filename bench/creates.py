@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench import load, pods
 from bench.figure import Figure, compared, percentile
 from bench.load import Load
-from bench.targets import Target, ours, real, real_available
+from bench.targets import Target, both
 
 CLIENTS = 32
 
@@ -22,12 +22,7 @@ def shown(found: Load) -> str:
 
 
 def run() -> list[Figure]:
-    theirs = None
-    if real_available():
-        with real() as target:
-            theirs = measure(target, 5_000)
-    with ours() as target:
-        mine = measure(target, 20_000)
+    theirs, mine = both(measure, 5_000, 20_000)
     return [
         compared(
             "durable pod creates/s, TLS, RBAC on, 32 clients",

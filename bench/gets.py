@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench import load
 from bench.figure import Figure, compared, percentile
 from bench.load import Load
-from bench.targets import NAMESPACE, Target, ours, real, real_available
+from bench.targets import NAMESPACE, Target, both
 
 CLIENTS = 32
 PATH = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/load"
@@ -18,12 +18,7 @@ def measure(target: Target, total: int) -> Load:
 
 
 def run() -> list[Figure]:
-    theirs = None
-    if real_available():
-        with real() as target:
-            theirs = measure(target, 10_000)
-    with ours() as target:
-        mine = measure(target, 50_000)
+    theirs, mine = both(measure, 10_000, 50_000)
 
     def shown(found: Load) -> str:
         return f"{found.rate:,.0f}/s, p99 {percentile(found.latencies, 0.99) * 1000:.0f} ms"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access, load
 from atoll.kinds.builtin import CLUSTER_ROLE_BINDINGS, NAMESPACES, SERVICE_ACCOUNTS
 from atoll.kinds.resource import Resource
+from bench.load import Load
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "real"))
@@ -160,3 +161,13 @@ async def _prepare(admin: Access) -> Access:
         return Access(admin.server, ca_pem=admin.ca_pem, token=answer["status"]["token"])
     finally:
         await client.close()
+
+
+def both(measure: Callable[[Target, int], Load], real_total: int, ours_total: int) -> tuple[Load | None, Load]:
+    """One load on each side, one after the other: (the real one's, or None where it is not built; ours)."""
+    theirs = None
+    if real_available():
+        with real() as target:
+            theirs = measure(target, real_total)
+    with ours() as target:
+        return theirs, measure(target, ours_total)

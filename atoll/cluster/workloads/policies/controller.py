@@ -6,6 +6,7 @@ The check itself belongs to the API server, which knows the schemas; it is hande
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from atoll.base.errors import NotFound
 from atoll.client.port import Object
@@ -53,10 +54,8 @@ class PolicyStatusController:
             "metadata": {"name": name},
             "status": status,
         }
-        try:
+        with suppress(NotFound):  # deleted meanwhile
             await self._client.apply(_POLICIES, applied, subresource="status", field_manager=_FIELD_MANAGER)
-        except NotFound:
-            return None
         return None
 
 
