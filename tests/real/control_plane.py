@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -185,10 +186,19 @@ class ControlPlane:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody uses, below those that the system hands to outgoing connections.
+
+    A program binds it some time after this probe: of the system's own range (32768 and up) another process's
+    connection may have taken it by then. Node ports (30000 and up) are left out too.
+    """
+    for port in random.SystemRandom().sample(range(12_000, 30_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("none of 100 ports from 12000 to 29999 is free")
 
 
 @contextmanager
