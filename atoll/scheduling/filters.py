@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atoll.scheduling import status
 from atoll.scheduling.matching import tolerates, untolerated
-from atoll.scheduling.pod import Port, Template
+from atoll.scheduling.pod import Template, ports_conflict
 from atoll.scheduling.resources import PODS
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
@@ -19,16 +19,6 @@ def static(template: Template, node: NodeState) -> Status | None:
     if not template.matches_node(node.name, node.labels):
         return status.NODE_AFFINITY
     return None
-
-
-def ports_conflict(wanted: list[Port], used: dict[Port, int]) -> bool:
-    """Same protocol and port, and the same address or one of them any."""
-    for ip, protocol, number in wanted:
-        for other_ip, other_protocol, other_number in used:
-            if number == other_number and protocol == other_protocol:  # noqa: SIM102
-                if ip == other_ip or "0.0.0.0" in (ip, other_ip):
-                    return True
-    return False
 
 
 def fit(template: Template, node: NodeState) -> Status | None:

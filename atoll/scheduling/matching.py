@@ -83,32 +83,49 @@ def label_selector(selector: Object | None, extra: Mapping[str, str] | None = No
     return _all(matchers)
 
 
-def _term(term: Object) -> NodeMatcher:
-    """One NodeSelectorTerm; an empty one matches nothing."""
-    expressions = term.get("matchExpressions") or []
-    fields = term.get("matchFields") or []
-    if not expressions and not fields:
-        return lambda _name, _labels: False
-    by_label = _all([_requirement(item["key"], item["operator"], item.get("values") or []) for item in expressions])
-    by_field = _all([_requirement(item["key"], item["operator"], item.get("values") or []) for item in fields])
-    if not fields:
-        return lambda _name, labels: by_label(labels)
-    return lambda name, labels: by_field({"metadata.name": name}) and by_label(labels)
+class NodeTerm:
+    """One NodeSelectorTerm, compiled; an empty one matches nothing. Its parts are there for who matches many nodes."""
+
+    __slots__ = ("_all", "expressions", "fields")
+
+    def __init__(self, term: Object) -> None:
+        self.expressions = [_keyed(item) for item in term.get("matchExpressions") or ()]
+        fields = [_keyed(item) for item in term.get("matchFields") or ()]
+        self.fields: LabelMatcher | None = _all([matcher for _, matcher in fields]) if fields else None
+        if self.expressions or fields:
+            self._all = _all([matcher for _, matcher in self.expressions])
+        else:
+            self._all = nothing
+
+    @property
+    def empty(self) -> bool:
+        return self._all is nothing and not self.expressions
+
+    def __call__(self, name: str, labels: Labels) -> bool:
+        if self.fields is not None and not self.fields({"metadata.name": name}):
+            return False
+        return self._all(labels)
 
 
-def node_selector(selector: Object | None) -> NodeMatcher | None:
-    """A core/v1 NodeSelector; None for no selector."""
-    if selector is None:
-        return None
-    terms = [_term(term) for term in selector.get("nodeSelectorTerms") or ()]
-    if len(terms) == 1:
-        return terms[0]
-    return lambda name, labels: any(term(name, labels) for term in terms)
+def _keyed(item: Object) -> tuple[str, LabelMatcher]:
+    return item["key"], _requirement(item["key"], item["operator"], item.get("values") or [])
 
 
-def node_term(term: Object) -> NodeMatcher:
-    """The preference of a PreferredSchedulingTerm: an empty one matches nothing."""
-    return _term(term)
+class NodeSelector:
+    """A core/v1 NodeSelector: any of its terms."""
+
+    __slots__ = ("terms",)
+
+    def __init__(self, selector: Object) -> None:
+        self.terms = [NodeTerm(term) for term in selector.get("nodeSelectorTerms") or ()]
+
+    def __call__(self, name: str, labels: Labels) -> bool:
+        return any(term(name, labels) for term in self.terms)
+
+
+def node_selector(selector: Object | None) -> NodeSelector | None:
+    """None for no selector."""
+    return None if selector is None else NodeSelector(selector)
 
 
 def topology_selector(terms: list[Object] | None) -> NodeMatcher | None:

@@ -5,6 +5,7 @@ Pods of one Deployment differ in name and token volume only, so the parsed form 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,11 +15,11 @@ import orjson
 from atoll.scheduling import resources
 from atoll.scheduling.matching import (
     LabelMatcher,
-    NodeMatcher,
+    NodeSelector,
+    NodeTerm,
     everything,
     label_selector,
     node_selector,
-    node_term,
     tolerates,
 )
 
@@ -123,9 +124,9 @@ class Template:
     nonzero_cpu: int
     nonzero_memory: int
     node_selector: dict[str, str]
-    node_affinity: NodeMatcher | None
+    node_affinity: NodeSelector | None
     only_nodes: frozenset[str] | None
-    preferred_nodes: list[tuple[int, NodeMatcher]]
+    preferred_nodes: list[tuple[int, NodeTerm]]
     tolerations: list[Object]
     tolerates_unschedulable: bool
     ports: list[Port]
@@ -176,6 +177,16 @@ def _host_ports(spec: Object) -> list[Port]:
             if port.get("hostPort"):
                 found.append((port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", port["hostPort"]))
     return found
+
+
+def ports_conflict(wanted: list[Port], used: Iterable[Port]) -> bool:
+    """Same protocol and port, and the same address or one of them any."""
+    for ip, protocol, number in wanted:
+        for other_ip, other_protocol, other_number in used:
+            if number == other_number and protocol == other_protocol:  # noqa: SIM102
+                if ip == other_ip or "0.0.0.0" in (ip, other_ip):
+                    return True
+    return False
 
 
 def image_name(name: str) -> str:
@@ -292,7 +303,7 @@ class Templates:
             node_affinity=node_selector(required),
             only_nodes=_only_nodes(required),
             preferred_nodes=[
-                (item["weight"], node_term(item.get("preference") or {}))
+                (item["weight"], NodeTerm(item.get("preference") or {}))
                 for item in node_affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
                 if item["weight"]
             ],

@@ -62,6 +62,11 @@ class VolumeNeeds:
     exclusive: frozenset[tuple[str, str]] = frozenset()  # ReadWriteOncePod claims in use by another pod
     volumes: Volumes | None = None
 
+    @property
+    def demanding(self) -> bool:
+        """Whether nodes differ to it at all."""
+        return bool(self.bound or self.delayed or self.exclusive)
+
     def check(self, name: str, labels: dict[str, str]) -> Status | None:
         """Whether the claims can be had on a node."""
         if self.exclusive:

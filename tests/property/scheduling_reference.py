@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from atoll.scheduling import resources
-from atoll.scheduling.matching import label_selector, node_selector, node_term, tolerates
+from atoll.scheduling.matching import NodeTerm, label_selector, node_selector, tolerates
 
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 
@@ -209,7 +209,7 @@ class Reference:
     def _preferred_nodes(self, pod, node):
         found = terms(pod, "nodeAffinity", "preferred")
         return sum(
-            item["weight"] for item in found if node_term(item["preference"])(node["metadata"]["name"], labels(node))
+            item["weight"] for item in found if NodeTerm(item["preference"])(node["metadata"]["name"], labels(node))
         )
 
     def _soft_taints(self, pod, node):

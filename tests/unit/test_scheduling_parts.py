@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from atoll.base.chance import Chance
-from atoll.scheduling import filters, scores
+from atoll.scheduling import scores
 from atoll.scheduling.matching import label_selector, node_selector, tolerates, topology_selector
 from atoll.scheduling.plan import Planner
+from atoll.scheduling.pod import ports_conflict
 from atoll.scheduling.resources import DEFAULT_NONZERO, pod_requests
 from atoll.scheduling.status import Status, fit_error
 
@@ -92,7 +93,7 @@ def test_tolerations(toleration, taint, tolerated):
     ],
 )
 def test_host_ports(wanted, used, conflict):
-    assert filters.ports_conflict([wanted], {used: 1}) is conflict
+    assert ports_conflict([wanted], {used: 1}) is conflict
 
 
 def test_fit_errors_count_and_sort_as_text():

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atoll.scheduling import resources, status
-from atoll.scheduling.filters import ports_conflict
-from atoll.scheduling.pod import Template, Templates
+from atoll.scheduling.pod import Template, Templates, ports_conflict
 from atoll.scheduling.state import NodeState
 
 Object = dict[str, Any]

@@ -1,0 +1,98 @@
+"""The port of scheduling plugins: a filter or a score for one pod shape, over many nodes at a time.
+
+The core asks a plugin once per *shape* (pods that can't be told apart by placement share one) for a `Filter`, a
+`Score`, both or neither; None means that it has nothing to say about such pods. Both answer for rows of a `Snapshot`:
+for all at first, later for those that have changed, so an answer may depend on nothing but the shape and that row.
+The core remembers answers, adds up scores, and breaks ties. Plugins whose answer for a node depends on other nodes
+are an `Around`: told which rows changed, and asked for all rows at each decision.
+
+Everything here is pure and synchronous; an exception fails the pod's attempt, not the scheduler.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from atoll.scheduling.shape import Shape
+from atoll.scheduling.snapshot import Bools, Ints, Rows, Snapshot
+from atoll.scheduling.state import NodeState
+from atoll.scheduling.status import Status
+
+MAX = 100  # of a score, before its weight
+UNLIMITED = 1 << 40
+
+
+class Filter(Protocol):
+    """Where pods of one shape may go."""
+
+    static: bool = False
+    """True: the answer does not depend on the pods on the node."""
+
+    def allowed(self, rows: Rows) -> Bools:
+        """One answer per row."""
+        ...
+
+    def why(self, node: NodeState) -> Status | None:
+        """The reason against one node; `node` may be a variant that is only thought of. None: allowed."""
+        ...
+
+    def room(self, rows: Rows) -> Ints:
+        """How many more pods of the shape each row takes (gangs); without limit unless a plugin knows better."""
+        return np.where(self.allowed(rows), UNLIMITED, 0)
+
+
+class Score(Protocol):
+    """How good each node is for pods of one shape."""
+
+    weight: int = 1
+    static: bool = False
+    """True: the answer does not depend on the pods on the node."""
+
+    def values(self, rows: Rows) -> Ints:
+        """One value per row: 0 to MAX; any, if `normalised`."""
+        ...
+
+    normalised: bool = False
+    """True: at each decision `normal` makes the values of the feasible nodes 0 to MAX."""
+
+    def normal(self, values: Ints) -> Ints:
+        return values
+
+
+class Around(Protocol):
+    """A filter and score in one that looks at other nodes too."""
+
+    weight: int = 1
+
+    def changed(self, rows: Rows) -> None:
+        """These rows are new or not what they were (all of them, at first)."""
+        ...
+
+    def allowed(self) -> Bools | None:
+        """One answer for each of the snapshot's rows; None: everywhere."""
+        ...
+
+    def scores(self, feasible: Rows) -> Ints | None:
+        """0 to MAX for each of these rows; None: all alike."""
+        ...
+
+    def why(self, node: NodeState) -> Status | None:
+        """As Filter's; where `node` is a variant, all others are as they are."""
+        ...
+
+
+class Plugin(Protocol):
+    """Registered under the entry-point group `atoll.scheduling.plugins`: an object, or a class without arguments."""
+
+    name: str
+
+    def filter(self, shape: Shape, nodes: Snapshot) -> Filter | None:
+        return None
+
+    def score(self, shape: Shape, nodes: Snapshot) -> Score | None:
+        return None
+
+    def around(self, shape: Shape, nodes: Snapshot) -> Around | None:
+        return None

@@ -1,0 +1,319 @@
+"""Nodes as arrays: what decisions for any number of pod shapes are computed on.
+
+A row is a node, for as long as it is there; rows of nodes that went are used again. Amounts are int64 in the units of
+`resources.py` (milli-CPU, bytes, counts), one line per resource, so that `requested[column]` is one resource over all
+nodes. The number of pods is a resource too. Labels, taints and image sizes are columns of small integers, made when a
+plugin first asks for them. Two journals name the rows that have changed, so that whoever remembers something per row
+computes only those again: `placed` for any change, `changed` for those of the node itself.
+
+A snapshot follows a `ClusterState` (`follow`). Where there are no pod objects, `charge` counts amounts in the arrays
+alone.
+Amounts above 2^55 (36 PB) count as 2^55: a score then stays within 64 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.scheduling.resources import CPU, MEMORY, PODS
+from atoll.scheduling.state import ClusterState, NodeState
+
+Ints = NDArray[np.int64]
+Rows = NDArray[np.intp]
+Bools = NDArray[np.bool_]
+
+MOST = 1 << 55
+NO_VALUE = -1
+_JOURNAL_LIMIT = 200_000
+_FIRST_ROWS = 16
+
+
+class Journal:
+    """Rows in the order of their changes; readers remember a position."""
+
+    __slots__ = ("_rows", "_start")
+
+    def __init__(self) -> None:
+        self._rows: list[int] = []
+        self._start = 0
+
+    @property
+    def end(self) -> int:
+        return self._start + len(self._rows)
+
+    def add(self, row: int) -> None:
+        self._rows.append(row)
+        if len(self._rows) > _JOURNAL_LIMIT:
+            drop = len(self._rows) // 2
+            del self._rows[:drop]
+            self._start += drop
+
+    def since(self, position: int) -> list[int] | None:
+        """The rows changed since, each once; None when that is no longer known."""
+        if position < self._start:
+            return None
+        rows = self._rows[position - self._start :]
+        return rows if len(rows) < 2 else list(dict.fromkeys(rows))
+
+
+class Column(Protocol):
+    """A plugin's own data per node, kept beside the snapshot (`Snapshot.attach`)."""
+
+    def grow(self, rows: int) -> None:
+        """Make room for so many rows."""
+
+    def write(self, row: int, node: NodeState | None) -> None:
+        """The node in a row has changed or (None) gone."""
+
+
+class LabelColumn:
+    """The values of one label key: `ids[row]` counts through `values`; NO_VALUE where a node lacks the key."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.ids = np.zeros(0, np.int32)
+        self.values: dict[str, int] = {}
+
+    def grow(self, rows: int) -> None:
+        self.ids = grown(self.ids, rows, NO_VALUE)
+
+    def write(self, row: int, node: NodeState | None) -> None:
+        value = None if node is None else node.labels.get(self.key)
+        self.ids[row] = NO_VALUE if value is None else self.values.setdefault(value, len(self.values))
+
+
+class ImageColumn:
+    """The size of one image on each node; 0 where it is not."""
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        self.sizes = np.zeros(0, np.int64)
+
+    def grow(self, rows: int) -> None:
+        self.sizes = grown(self.sizes, rows, 0)
+
+    def write(self, row: int, node: NodeState | None) -> None:
+        self.sizes[row] = 0 if node is None else node.images.get(self.image, 0)
+
+
+class TaintColumn:
+    """Which set of taints a node has: `ids[row]` counts through `sets`."""
+
+    def __init__(self) -> None:
+        self.ids = np.zeros(0, np.int32)
+        self.sets: list[list[dict[str, Any]]] = [[]]
+        self._known: dict[tuple[tuple[object, ...], ...], int] = {(): 0}
+
+    def grow(self, rows: int) -> None:
+        self.ids = grown(self.ids, rows, 0)
+
+    def write(self, row: int, node: NodeState | None) -> None:
+        taints = [] if node is None else node.taints
+        key = tuple((item["key"], item.get("value"), item.get("effect")) for item in taints)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = len(self.sets)
+            self.sets.append(taints)
+        self.ids[row] = found
+
+
+class Snapshot:
+    """All nodes; see the module."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self.size = 0  # rows ever used; each array is at least as long
+        self.names: list[str] = []
+        self.rows: dict[str, int] = {}
+        self.nodes: list[NodeState | None] = []  # None in free rows
+        self.columns: dict[str, int] = {PODS: 0, CPU: 1, MEMORY: 2}
+        self.allocatable: Ints = np.zeros((3, 0), np.int64)
+        self.requested: Ints = np.zeros((3, 0), np.int64)
+        self.free: Ints = np.zeros((3, 0), np.int64)  # allocatable - requested
+        self.nonzero: Ints = np.zeros((2, 0), np.int64)  # CPU, memory: pods that ask for none count a little
+        self.present: Bools = np.zeros(0, np.bool_)
+        self.unschedulable: Bools = np.zeros(0, np.bool_)
+        self.generation: Ints = np.zeros(0, np.int64)  # moves with each change of a row
+        self.order: NDArray[np.float64] = np.zeros(0, np.float64)  # how ties are broken, smallest first
+        self.taints = TaintColumn()
+        self.placed = Journal()
+        self.changed = Journal()
+        self.epoch = 0  # moves when remembered answers about all rows are void
+        self._state = state
+        self._position = 0
+        self._images_version = -1
+        self._versions: Ints = np.zeros(0, np.int64)
+        self._free: list[int] = []
+        self._static: dict[object, Column] = {"taints": self.taints}
+        self._attached: dict[object, Column] = {}
+
+    # asking
+
+    def label(self, key: str) -> LabelColumn:
+        column = self._static.get(("label", key))
+        if not isinstance(column, LabelColumn):
+            column = LabelColumn(key)
+            self._attach(self._static, ("label", key), column)
+        return column
+
+    def image(self, name: str) -> ImageColumn:
+        column = self._static.get(("image", name))
+        if not isinstance(column, ImageColumn):
+            column = ImageColumn(name)
+            self._attach(self._static, ("image", name), column)
+        return column
+
+    def attached(self, key: object) -> Column | None:
+        return self._attached.get(key)
+
+    def attach(self, key: object, column: Column) -> None:
+        """Keep a plugin's column from now on: it is told of each change of a node or of the pods on it."""
+        self._attach(self._attached, key, column)
+
+    def _attach(self, columns: dict[object, Column], key: object, column: Column) -> None:
+        columns[key] = column
+        column.grow(len(self.present))
+        for row, node in enumerate(self.nodes):
+            if node is not None:
+                column.write(row, node)
+
+    def resource(self, name: str) -> int:
+        """The line of a resource in `allocatable`, `requested` and `free`."""
+        column = self.columns.get(name)
+        if column is None:
+            column = self.columns[name] = len(self.columns)
+            empty = np.zeros((1, len(self.present)), np.int64)
+            self.allocatable, self.requested, self.free = (
+                np.concatenate((lines, empty)) for lines in (self.allocatable, self.requested, self.free)
+            )
+        return column
+
+    def all_rows(self) -> Rows:
+        return np.arange(self.size, dtype=np.intp)
+
+    # following a state
+
+    def follow(self) -> None:
+        """Take up what has changed in the state."""
+        state = self._state
+        if self._images_version != state.images_version:
+            self._images_version = state.images_version
+            self.epoch += 1
+        if self._position == state.journal_end:
+            return
+        if self._position < state.journal_start:
+            names: Iterable[str] = [*self.rows, *state.nodes]
+        else:
+            names = state.journal[self._position - state.journal_start :]
+        self._position = state.journal_end
+        for name in dict.fromkeys(names):
+            node = state.nodes.get(name)
+            if node is None:
+                self.remove(name)
+            else:
+                self._write(node)
+
+    @property
+    def image_nodes(self) -> Mapping[str, int]:
+        """How many nodes have each image."""
+        return self._state.image_nodes
+
+    def _write(self, node: NodeState) -> None:
+        row = self.rows.get(node.name)
+        if row is None:
+            row = self._new_row(node.name, node.order[0])
+        for name in (*node.allocatable, *node.requested):
+            if name not in self.columns:
+                self.resource(name)
+        if self.nodes[row] is not node or self._versions[row] != node.version:
+            self.nodes[row] = node
+            self._versions[row] = node.version
+            self.unschedulable[row] = node.unschedulable
+            self._set(self.allocatable, row, node.allocatable)
+            for column in self._static.values():
+                column.write(row, node)
+            self.changed.add(row)
+        self._set(self.requested, row, node.requested)
+        self.requested[0, row] = len(node.pods)
+        self.nonzero[0, row] = min(node.nonzero_cpu, MOST)
+        self.nonzero[1, row] = min(node.nonzero_memory, MOST)
+        for column in self._attached.values():
+            column.write(row, node)
+        self._touch(row)
+
+    def _set(self, lines: Ints, row: int, amounts: Mapping[str, int]) -> None:
+        values = [0] * len(lines)
+        for name, value in amounts.items():
+            values[self.columns[name]] = min(value, MOST)
+        lines[:, row] = values
+
+    def _touch(self, row: int) -> None:
+        self.free[:, row] = self.allocatable[:, row] - self.requested[:, row]
+        self.generation[row] += 1
+        self.placed.add(row)
+
+    def _new_row(self, name: str, order: float) -> int:
+        if self._free:
+            row = self._free.pop()
+            self.names[row] = name
+        else:
+            row = self.size
+            self.size += 1
+            self.names.append(name)
+            self.nodes.append(None)
+            if self.size > len(self.present):
+                self._grow(max(_FIRST_ROWS, self.size + self.size // 8))
+        self.rows[name] = row
+        self.present[row] = True
+        self.order[row] = order
+        return row
+
+    def _grow(self, rows: int) -> None:
+        self.allocatable, self.requested = grown(self.allocatable, rows, 0), grown(self.requested, rows, 0)
+        self.free, self.nonzero = grown(self.free, rows, 0), grown(self.nonzero, rows, 0)
+        self.present, self.unschedulable = grown(self.present, rows, False), grown(self.unschedulable, rows, False)
+        self.generation, self.order = grown(self.generation, rows, 0), grown(self.order, rows, 0.0)
+        self._versions = grown(self._versions, rows, -1)
+        for column in (*self._static.values(), *self._attached.values()):
+            column.grow(rows)
+
+    def remove(self, name: str) -> None:
+        """The node has gone; its row is free."""
+        row = self.rows.pop(name, None)
+        if row is None:
+            return
+        self.names[row] = ""
+        self.nodes[row] = None
+        self.present[row] = False
+        self._versions[row] = -1
+        self.allocatable[:, row] = self.requested[:, row] = 0
+        self.nonzero[:, row] = 0
+        for column in (*self._static.values(), *self._attached.values()):
+            column.write(row, None)
+        self._free.append(row)
+        self.changed.add(row)
+        self._touch(row)
+
+    # arrays without pods
+
+    def charge(self, row: int, amounts: Mapping[str, int], nonzero: tuple[int, int], pods: int = 1) -> None:
+        """Count so many pods of these requests onto a node (negative: off it), in the arrays alone.
+
+        For those who keep no pod objects, and for trial moves, whose undo is the same with `-pods`.
+        """
+        for name, value in amounts.items():
+            self.requested[self.resource(name), row] += pods * value
+        self.requested[0, row] += pods
+        self.nonzero[0, row] += pods * nonzero[0]
+        self.nonzero[1, row] += pods * nonzero[1]
+        self._touch(row)
+
+
+def grown(array: NDArray[Any], rows: int, fill: Any) -> NDArray[Any]:
+    """The array with its last axis made longer."""
+    new = np.full((*array.shape[:-1], rows), fill, array.dtype)
+    new[..., : array.shape[-1]] = array
+    return new
