@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import httptools
 
 from atoll.wire.connection import RawConnection
+from atoll.wire.heads import LOOKED_UP_BYTES, Heads
 from atoll.wire.limits import Limits, plain_error
 from atoll.wire.messages import Handler, HttpRequest, HttpResponse, Immediate
 
@@ -41,6 +42,7 @@ class Owner(Protocol):
     closing: bool
     connections: set[HttpProtocol]
     buffer: memoryview  # lent to one connection at a time, for the length of one read
+    heads: Heads
 
     def adopt(self, task: asyncio.Task[None]) -> None: ...
 
@@ -51,7 +53,7 @@ class _Parsed(NamedTuple):
     request: HttpRequest
     keep_alive: bool
     http_1_0: bool
-    answer: HttpResponse | None  # what the parser itself has to say (400, 413, 431)
+    answer: HttpResponse | None
 
 
 class HttpProtocol(asyncio.BufferedProtocol):
@@ -67,6 +69,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser: Any = httptools.HttpRequestParser(self)
+        self._between = True  # the parser has read whole requests only, and the connection is kept
+        self._noted: list[HttpRequest] | None = None  # what the parser finds in this read, where it may be remembered
         self._certificate: bytes | None = None
         self._remote = ""
         self._waiting: deque[_Parsed] = deque()
@@ -128,7 +132,26 @@ class HttpProtocol(asyncio.BufferedProtocol):
         return self._owner.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._received(self._owner.buffer[:nbytes])
+        data = self._owner.buffer[:nbytes]
+        if nbytes > LOOKED_UP_BYTES or not self._between or self._stopped or self._tail is not None:
+            self._received(data)
+            return
+        whole = bytes(data)
+        known = self._owner.heads.read(whole)
+        if known is not None:
+            (method, path, query, headers, target, repeated, _), body = known
+            self._submit(
+                HttpRequest(method, path, query, headers, body, self._certificate, self._remote, target, repeated)
+            )
+            if not self._busy:
+                self.deadline = self._loop.time() + self._limits.keep_alive_seconds
+            return
+        noted: list[HttpRequest] = []
+        self._noted = noted
+        self._received(whole)
+        self._noted = None
+        if self._between and len(noted) == 1:
+            self._owner.heads.remember(whole, noted[0])
 
     def _received(self, data: memoryview | bytes) -> None:
         if self._stopped:
@@ -204,6 +227,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def on_message_begin(self) -> None:
         self._reset()
         self._begun = True
+        self._between = False
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -256,8 +280,12 @@ class HttpProtocol(asyncio.BufferedProtocol):
         keep_alive = self._parser.should_keep_alive()
         http_1_0 = self._parser.get_http_version() == "1.0"
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._submit(_Parsed(self._request(body), keep_alive, http_1_0, None))
+        request = self._request(body)
+        self._submit(request, keep_alive, http_1_0)
         self._reset()
+        self._between = keep_alive
+        if self._noted is not None:
+            self._noted.append(request)
 
     def _request(self, body: bytes) -> HttpRequest:
         raw = self._url.decode("latin-1")
@@ -284,16 +312,20 @@ class HttpProtocol(asyncio.BufferedProtocol):
             return
         self._stopped = True
         request = self._request(b"")
-        self._submit(_Parsed(request, False, False, answer or self._limits.too_large(request)))
+        self._submit(request, False, False, answer or self._limits.too_large(request))
 
     # -- requests to responses
 
-    def _submit(self, parsed: _Parsed) -> None:
+    def _submit(
+        self, request: HttpRequest, keep_alive: bool = True, http_1_0: bool = False, answer: HttpResponse | None = None
+    ) -> None:
+        """`answer`: what the parser itself has to say (400, 413, 431)."""
+        if request.method == "GET" and keep_alive and not self._busy and self._answer_at_once(request, http_1_0):
+            return
+        parsed = _Parsed(request, keep_alive, http_1_0, answer)
         if self._busy:
             self._waiting.append(parsed)
             self._pause_reading()
-            return
-        if parsed.request.method == "GET" and parsed.keep_alive and self._answer_at_once(parsed):
             return
         self._busy = True
         self.deadline = inf
@@ -304,19 +336,19 @@ class HttpProtocol(asyncio.BufferedProtocol):
         else:
             self._task = self._loop.create_task(self._run(parsed))
 
-    def _answer_at_once(self, parsed: _Parsed) -> bool:
+    def _answer_at_once(self, request: HttpRequest, http_1_0: bool) -> bool:
         """Whether the whole answer could be written here and now."""
         owner = self._owner
-        if owner.immediate is None or parsed.answer is not None or self._drained is not None or owner.closing:
+        if owner.immediate is None or self._drained is not None or owner.closing:
             return False
         try:
-            response = owner.immediate(parsed.request)
+            response = owner.immediate(request)
         except Exception as error:
-            log.exception("%s %s", parsed.request.method, parsed.request.path)
-            response = self._limits.failed(parsed.request, error)
+            log.exception("%s %s", request.method, request.path)
+            response = self._limits.failed(request, error)
         if response is None or len(response.body) > self._limits.gzip_above_bytes:
             return False
-        self._write_whole(parsed, response, True)
+        self._write_whole(request.method, http_1_0, response, True)
         return True
 
     def _pause_reading(self) -> None:
@@ -352,6 +384,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         tail, self._tail = self._tail, None
         if tail is not None:  # an upgrade that was not taken: the rest is HTTP again
             self._parser = httptools.HttpRequestParser(self)
+            self._between = True
             self._reset()
         self._resume_reading()
         for data in tail or ():
@@ -380,7 +413,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
             if self._is_to_be_compressed(parsed, response):
                 response.body = await _gzip(response.body)
                 response.headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
-            self._write_whole(parsed, response, keep)
+            self._write_whole(request.method, parsed.http_1_0, response, keep)
             if self._left:
                 await self._write_pieces()
         if not keep:
@@ -406,11 +439,11 @@ class HttpProtocol(asyncio.BufferedProtocol):
             and not any(name.lower() == "content-encoding" for name, _ in response.headers)
         )
 
-    def _write_whole(self, parsed: _Parsed, response: HttpResponse, keep: bool) -> None:
+    def _write_whole(self, method: str, http_1_0: bool, response: HttpResponse, keep: bool) -> None:
         body, status = response.body, response.status
         length = b"" if status in _BODILESS else b"Content-Length: %d\r\n" % len(body)
-        head = _head(status, response.headers, length, keep, parsed.http_1_0)
-        if parsed.request.method == "HEAD" or status in _BODILESS or not body:
+        head = _head(status, response.headers, length, keep, http_1_0)
+        if method == "HEAD" or status in _BODILESS or not body:
             self._transport.write(head)
         elif len(body) < 65536:
             self._transport.write(head + body)

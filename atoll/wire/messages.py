@@ -15,7 +15,7 @@ class HttpRequest:
     method: str
     path: str  # percent-decoded, without the query
     query: str  # raw, without "?"
-    headers: dict[str, str]  # names in lower case; repeated ones joined by ", "
+    headers: Mapping[str, str]  # names in lower case; repeated ones joined by ", "; shared: do not change
     body: bytes
     peer_certificate: bytes | None = None  # DER, verified against the server's client CA
     remote: str = ""

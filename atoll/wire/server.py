@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.wire.connection import READ_BYTES
+from atoll.wire.heads import Heads
 from atoll.wire.http1 import HttpProtocol
 from atoll.wire.limits import Limits
 from atoll.wire.messages import Handler, Immediate
@@ -44,6 +45,7 @@ class Server:
         self.closing = False
         self.connections: set[HttpProtocol] = set()
         self.buffer = memoryview(bytearray(READ_BYTES))
+        self.heads = Heads()
         self._ssl = ssl_context
         self._sockets: list[socket.socket] = []
         self._peeking: dict[socket.socket, float] = {}

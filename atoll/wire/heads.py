@@ -1,0 +1,84 @@
+"""Heads of requests that have been read before: the same bytes are the same request, without a parser.
+
+Clients send the same few heads again and again (a poll, a lease, creates of one kind), and the parser's calls for each
+header are the dearest part of reading one. What is remembered has been read by the parser itself, as one whole message
+that ended where the read ended; whatever could make the end of a head or of a body a matter of opinion (chunks, bare
+line ends, upgrades, repeated lengths) is left to the parser each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from atoll.wire.messages import HttpRequest
+
+LOOKED_UP_BYTES = 16 * 1024  # larger reads aren't
+_HEAD_BYTES = 4096
+_HEADS = 512  # of each of two generations
+_END = b"\r\n\r\n"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_LEFT_TO_THE_PARSER = ("transfer-encoding", "upgrade", "expect")
+
+
+class Head(NamedTuple):
+    """What `HttpRequest` says but for its body and its connection. Shared: `headers` must not change."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    target: str
+    repeated: Mapping[str, Sequence[str]] | None
+    body_bytes: int
+
+
+class Heads:
+    """Those of one server: what it refuses by its limits never gets here. Least recently used ones are forgotten."""
+
+    def __init__(self) -> None:
+        self._young: dict[bytes, Head] = {}
+        self._old: dict[bytes, Head] = {}
+
+    def read(self, data: bytes) -> tuple[Head, bytes] | None:
+        """(head, body), where `data` is one whole request with a known head."""
+        end = len(data) if data.endswith(_END) else data.find(_END, 0, _HEAD_BYTES) + len(_END)
+        raw = data if end == len(data) else data[:end]
+        head = self._young.get(raw)
+        if head is None:
+            head = self._old.get(raw)
+            if head is None:
+                return None
+            self._keep(raw, head)
+        if len(data) != end + head.body_bytes:
+            return None
+        return head, data[end:]
+
+    def remember(self, data: bytes, request: HttpRequest) -> None:
+        """The parser has read `data` as this request, to the last byte, and the connection is kept."""
+        end = data.find(_END, 0, _HEAD_BYTES) + len(_END)
+        raw = data[:end]
+        length = request.headers.get("content-length", "0")
+        if (
+            request.method in _METHODS
+            and raw[: raw.find(b"\r\n")].endswith(b" HTTP/1.1")
+            and raw[:1].isupper()
+            and raw.count(b"\r\n") == raw.count(b"\r") == raw.count(b"\n")
+            and not any(name in request.headers for name in _LEFT_TO_THE_PARSER)
+            and (request.repeated is None or "content-length" not in request.repeated)
+            and length.isascii()
+            and length.isdigit()
+            and int(length) == len(request.body) == len(data) - end
+        ):
+            self._keep(
+                raw,
+                Head(
+                    request.method, request.path, request.query, request.headers, request.target, request.repeated,
+                    len(request.body),
+                ),
+            )  # fmt: skip
+
+    def _keep(self, raw: bytes, head: Head) -> None:
+        if len(self._young) >= _HEADS:
+            self._old, self._young = self._young, {}
+        self._young[raw] = head
