@@ -1,9 +1,10 @@
-"""Makes the CRDs that a hub serves: compact JSON in atoll/kinds/data/crds, from the projects' published schemas.
+"""Makes the CRDs that Atoll serves: compact JSON in atoll/kinds/data, from the projects' published schemas.
 
     python tools/generate_crds.py /path/to/apis          writes
     python tools/generate_crds.py /path/to/apis --check  exits 1 where what is committed differs
 
-Only what a server needs to accept, default and print an object is kept: no descriptions, no annotations.
+A hub's go to `crds`, those of a cluster with queueing to `queueing`. Only what a server needs to accept, default and
+print an object is kept: no descriptions, no annotations.
 Cluster (cluster.karmada.io) is no CRD upstream: its schema is made from its OpenAPI document.
 """
 
@@ -16,11 +17,12 @@ from typing import Any
 
 import yaml
 
-OUT = Path(__file__).parent.parent / "atoll" / "kinds" / "data" / "crds"
+OUT = Path(__file__).parent.parent / "atoll" / "kinds" / "data"
 GROUPS = (
     "apps.karmada.io", "autoscaling.karmada.io", "config.karmada.io", "networking.karmada.io", "policy.karmada.io",
     "remedy.karmada.io", "work.karmada.io", "multicluster.x-k8s.io",
 )  # fmt: skip
+QUEUEING = ("kueue.x-k8s.io",)
 KEPT = ("name", "served", "storage", "deprecated", "subresources")
 ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 CLUSTER = "com.github.karmada-io.karmada.pkg.apis.cluster.v1alpha1.Cluster"
@@ -164,32 +166,40 @@ def budget() -> dict[str, Any]:
     return crd("fleet.atoll.dev", names, "Cluster", [version])
 
 
-def generate(apis: Path) -> dict[str, str]:
-    """File name → content."""
+def published(apis: Path, groups: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The CRDs of those groups, as we serve them."""
     found = []
     for path in sorted(apis.glob("*.yaml")):
         for document in yaml.load_all(path.read_text(), yaml.CSafeLoader):
-            if document and document["spec"]["group"] in GROUPS:
+            if document and document["spec"]["group"] in groups:
                 found.append(from_published(document))
+    return found
+
+
+def generate(apis: Path) -> dict[str, str]:
+    """Path below `data` → content."""
     clusters = json.loads((apis / "cluster.karmada.io_clusters.openapi.json").read_text())
-    found += [cluster(clusters, "cluster.karmada.io"), cluster(clusters, "fleet.atoll.dev"), budget()]
+    own = [cluster(clusters, "cluster.karmada.io"), cluster(clusters, "fleet.atoll.dev"), budget()]
+    folders = {"crds": [*published(apis, GROUPS), *own], "queueing": published(apis, QUEUEING)}
     return {
-        f"{item['metadata']['name']}.json": json.dumps(item, separators=(",", ":"), sort_keys=True) + "\n"
-        for item in found
+        f"{folder}/{item['metadata']['name']}.json": json.dumps(item, separators=(",", ":"), sort_keys=True) + "\n"
+        for folder, items in folders.items()
+        for item in items
     }
 
 
 def main(arguments: list[str]) -> int:
     files = generate(Path(arguments[0]))
+    existing = [path for folder in ("crds", "queueing") for path in (OUT / folder).glob("*.json")]
     if "--check" in arguments:
-        committed = {path.name: path.read_text() for path in OUT.glob("*.json")}
+        committed = {f"{path.parent.name}/{path.name}": path.read_text() for path in existing}
         for name in sorted(files.keys() ^ committed.keys() | {n for n in files if files[n] != committed.get(n)}):
             print(f"differs: {name}")
         return int(files != committed)
-    OUT.mkdir(parents=True, exist_ok=True)
-    for path in OUT.glob("*.json"):
+    for path in existing:
         path.unlink()
     for name, content in files.items():
+        (OUT / name).parent.mkdir(parents=True, exist_ok=True)
         (OUT / name).write_text(content)
     print(f"{len(files)} CRDs, {sum(map(len, files.values())) // 1024} KiB")
     return 0

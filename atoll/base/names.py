@@ -13,3 +13,6 @@ PROCESS_LABEL: Final = f"{LABEL_PREFIX}process"
 HOST_PORTS: Final = f"{LABEL_PREFIX}host-ports"  # on a pod without a network of its own: the ports it got instead
 
 INERT_ANNOTATION: Final = f"{LABEL_PREFIX}not-acted-upon"  # on a CRD: why writes of its objects have no effect yet
+CONVERSION_ANNOTATION: Final = (
+    f"{LABEL_PREFIX}conversion"  # on a CRD: "internal" where the server converts its versions
+)

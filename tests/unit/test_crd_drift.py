@@ -43,3 +43,13 @@ def test_kinds_that_nothing_acts_upon_say_so():
     crds = {crd["metadata"]["name"]: crd["metadata"].get("annotations") or {} for crd in custom_resource_definitions()}
     assert set(_INERT) <= set(crds)
     assert {name for name, annotations in crds.items() if INERT_ANNOTATION in annotations} == set(_INERT)
+
+
+def test_kueue_s_kinds_too() -> None:
+    from atoll.kinds import kueue
+
+    crds = kueue.custom_resource_definitions()
+    assert not any(map(_described, crds))
+    named = {(it["spec"]["group"], it["spec"]["names"]["plural"]) for it in crds}
+    for resource in (kueue.CLUSTER_QUEUES, kueue.COHORTS, kueue.LOCAL_QUEUES, kueue.WORKLOADS, kueue.ADMISSION_CHECKS):
+        assert (resource.group, resource.plural) in named

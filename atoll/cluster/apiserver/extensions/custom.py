@@ -9,16 +9,17 @@ from typing import Any
 import orjson
 
 from atoll.base.chance import Chance
-from atoll.base.names import INERT_ANNOTATION
+from atoll.base.names import CONVERSION_ANNOTATION, INERT_ANNOTATION
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.discovery import custom_resource, version_order
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.conversion import Converter, Finish
+from atoll.cluster.apiserver.extensions.internal import InternalConverter, conversion_of
 from atoll.cluster.apiserver.extensions.structure import Json, Structure
 from atoll.cluster.apiserver.ports import Behaviour, Cause, HookCaller, Object
 from atoll.cluster.apiserver.problems import bad_value
 from atoll.cluster.apiserver.request import Context
-from atoll.cluster.apiserver.served import Convert, Served
+from atoll.cluster.apiserver.served import Convert, Converts, Served
 from atoll.cluster.apiserver.tables.custom import custom_printer
 from atoll.cluster.apiserver.verbs.accept import report
 from atoll.cluster.apiserver.verbs.scale import Paths
@@ -86,11 +87,15 @@ class CustomKind:
         self.storage = next(name for name, version in self.versions.items() if version.storage)
         self.terminating = "deletionTimestamp" in crd["metadata"]
         self._changed = crd["metadata"].get("generation", 1) > 1
-        self.converter = self._converter(spec.get("conversion") or {}, caller, chance)
-        self.inert: str = (crd["metadata"].get("annotations") or {}).get(INERT_ANNOTATION) or ""
+        annotations = crd["metadata"].get("annotations") or {}
+        internal = annotations.get(CONVERSION_ANNOTATION) == "internal"
+        self.converter = self._converter(spec.get("conversion") or {}, internal, caller, chance)
+        self.inert: str = annotations.get(INERT_ANNOTATION) or ""
 
-    def _converter(self, conversion: Json, caller: HookCaller, chance: Chance) -> Converter | None:
-        if conversion.get("strategy") != "Webhook":
+    def _converter(self, conversion: Json, internal: bool, caller: HookCaller, chance: Chance) -> Converts | None:
+        by_webhook = conversion.get("strategy") == "Webhook"
+        function = conversion_of(self.group) if internal and not by_webhook else None
+        if not by_webhook and function is None:
             return None
 
         def finish(version: CustomVersion) -> Finish:
@@ -101,6 +106,8 @@ class CustomKind:
             return taken
 
         finishing = {f"{self.group}/{name}": finish(version) for name, version in self.versions.items()}
+        if function is not None:
+            return InternalConverter(function, finishing)
         return Converter(conversion, self.names["kind"], finishing, caller, chance)
 
     def resource(self, version: str) -> Resource:

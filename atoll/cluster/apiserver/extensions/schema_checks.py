@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from atoll.cluster.apiserver.extensions import cel, structure, validation
-from atoll.cluster.apiserver.extensions.structure import Json
+from atoll.cluster.apiserver.extensions.structure import Json, go_pattern
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required
 
@@ -109,8 +108,8 @@ def _keywords(schema: Json, path: str, causes: list[Cause]) -> None:
     pattern = schema.get("pattern")
     if pattern:
         try:
-            re.compile(pattern)
-        except re.error as error:
+            go_pattern(pattern)
+        except ValueError as error:
             why = f"must be a valid regular expression, but isn't: {error}"
             causes.append(bad_value(f"{path}.pattern", pattern, why))
 

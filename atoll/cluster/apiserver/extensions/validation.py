@@ -135,10 +135,8 @@ def _string(value: str, raw: Json, path: str, causes: list[Cause]) -> None:
         causes.append(too_long(path, most))
     if least is not None and len(value) < least:
         causes.append(_invalid(path, value, f"should be at least {least} chars long"))
-    if pattern:
-        compiled = go_pattern(pattern)
-        if compiled is not None and not compiled.search(value):
-            causes.append(_invalid(path, value, f"should match '{pattern}'"))
+    if pattern and not go_pattern(pattern).search(value):
+        causes.append(_invalid(path, value, f"should match '{pattern}'"))
     form = raw.get("format")
     check = formats.CHECKS.get(form) if form else None
     if check is not None and not check(value):

@@ -1,0 +1,57 @@
+"""Kueue's kinds (kueue.x-k8s.io): shorthand to name them, and their CRDs (package data, tools/generate_crds.py)."""
+
+from __future__ import annotations
+
+import importlib.resources
+from typing import Any, Final
+
+import orjson
+
+from atoll.base.names import CONVERSION_ANNOTATION, INERT_ANNOTATION
+from atoll.kinds.resource import Resource
+
+GROUP: Final = "kueue.x-k8s.io"
+VERSION: Final = "v1beta2"
+
+CLUSTER_QUEUES = Resource(GROUP, VERSION, "clusterqueues", "ClusterQueue", False)
+COHORTS = Resource(GROUP, VERSION, "cohorts", "Cohort", False)
+LOCAL_QUEUES = Resource(GROUP, VERSION, "localqueues", "LocalQueue")
+RESOURCE_FLAVORS = Resource(GROUP, VERSION, "resourceflavors", "ResourceFlavor", False)
+WORKLOADS = Resource(GROUP, VERSION, "workloads", "Workload")
+WORKLOAD_PRIORITY_CLASSES = Resource(GROUP, VERSION, "workloadpriorityclasses", "WorkloadPriorityClass", False)
+ADMISSION_CHECKS = Resource(GROUP, VERSION, "admissionchecks", "AdmissionCheck", False)
+
+QUEUE_LABEL: Final = f"{GROUP}/queue-name"
+PRIORITY_CLASS_LABEL: Final = f"{GROUP}/priority-class"
+MANAGED_LABEL: Final = f"{GROUP}/managed"
+JOB_UID_LABEL: Final = f"{GROUP}/job-uid"
+POD_GROUP_LABEL: Final = f"{GROUP}/pod-group-name"
+POD_GROUP_TOTAL: Final = f"{GROUP}/pod-group-total-count"
+POD_GROUP_FAST_ADMISSION: Final = f"{GROUP}/pod-group-fast-admission"
+RETRIABLE_IN_GROUP: Final = f"{GROUP}/retriable-in-group"
+ROLE_HASH: Final = f"{GROUP}/role-hash"
+MIN_PARALLELISM: Final = f"{GROUP}/job-min-parallelism"
+ADMISSION_GATE: Final = f"{GROUP}/admission"
+WORKLOAD_ANNOTATION: Final = f"{GROUP}/workload"
+FINALIZER: Final = f"{GROUP}/resource-in-use"
+POD_FINALIZER: Final = f"{GROUP}/managed"
+DEFAULT_QUEUE: Final = "default"  # LocalQueueDefaulting: jobs that name no queue go there, if the namespace has it
+
+# Served, so that users' manifests apply, but nothing acts upon them yet: writes say so.
+_INERT: Final = {
+    "multikueueclusters.kueue.x-k8s.io": "workloads are not dispatched to other clusters",
+    "multikueueconfigs.kueue.x-k8s.io": "workloads are not dispatched to other clusters",
+    "provisioningrequestconfigs.kueue.x-k8s.io": "no ProvisioningRequest is made",
+    "topologies.kueue.x-k8s.io": "workloads are not placed by topology",
+}
+
+
+def custom_resource_definitions() -> list[dict[str, Any]]:
+    """What a cluster with queueing serves; the API server converts between the versions itself."""
+    folder = importlib.resources.files("atoll.kinds") / "data" / "queueing"
+    found = [orjson.loads(file.read_bytes()) for file in sorted(folder.iterdir(), key=lambda file: file.name)]
+    for crd in found:
+        notes = {CONVERSION_ANNOTATION: "internal"}
+        why = _INERT.get(crd["metadata"]["name"])
+        crd["metadata"]["annotations"] = notes | ({INERT_ANNOTATION: why} if why else {})
+    return found
