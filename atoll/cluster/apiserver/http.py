@@ -331,7 +331,7 @@ class Translator:
     async def _list(self, asked: Asked, options: ListOptions) -> HttpResponse:
         served = asked.served
         chosen = selection(served, options.label_selector, options.field_selector)
-        page = list_page(self.api, served, asked.namespace or None, options, chosen)
+        page = await list_page(self.api, served, asked.namespace or None, options, chosen)
         await served.ready(*page.records)
         return self._ok(asked.form, self.encoder.page(served, page, asked.form))
 

@@ -74,7 +74,7 @@ class LocalClient:
             resource_version=resource_version or "",
         )
         chosen = selection(served, options.label_selector, options.field_selector)
-        page = list_page(self._api, served, namespace, options, chosen)
+        page = await list_page(self._api, served, namespace, options, chosen)
         await served.ready(*page.records)
         items = [served.present(record) for record in page.records]
         return ListResult(items, str(page.version), page.continue_token or None, page.remaining)

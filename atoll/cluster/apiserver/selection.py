@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs.loose import Loose
 from atoll.cluster.store.port import Record
 from atoll.objects.selectors import FieldTerm, LabelSelector, SelectorError, parse_fields, parse_labels
 
@@ -16,7 +17,11 @@ _NAME, _NAMESPACE, _NODE = "metadata.name", "metadata.namespace", "spec.nodeName
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`labels` is None and `fields` empty where they select everything; `name` and `namespace` where one is asked."""
+    """`labels` is None and `fields` empty where they select everything; `name` and `namespace` where one is asked.
+
+    `converted` is set where a webhook converts and objects must be compared as that version shows them, not as they
+    are stored (kube-apiserver compares what its cache of that version holds): `ready` comes before `matches` then.
+    """
 
     labels: LabelSelector | None = None
     fields: tuple[FieldTerm, ...] = ()
@@ -24,12 +29,20 @@ class Selection:
     namespace: str | None = None
     field_values: Callable[[Object], dict[str, str]] | None = None
     by_node: bool = False  # pods: spec.nodeName is read without parsing the object
+    converted: Served | None = None
 
     @property
     def everything(self) -> bool:
         return self.labels is None and not self.fields
 
+    async def ready(self, records: Iterable[Record]) -> None:
+        """Until the next await `matches` can be asked of these. Raises ApiError (500) where the webhook fails."""
+        if self.converted is not None:
+            await self.converted.ready(*records)
+
     def matches(self, record: Record) -> bool:
+        if self.converted is not None:
+            record = Loose(record.key, record.version, self.converted.present(record))
         if self.labels is not None and not self.labels.matches(record.labels):
             return False
         if not self.fields:
@@ -73,13 +86,17 @@ def selection(served: Served, label_selector: str, field_selector: str, name: st
         fields += (FieldTerm(_NAME, True, name),)
     if fields:
         _check_selectable(served, fields)
+    if labels is not None and labels.empty:
+        labels = None
+    beyond_key = labels is not None or any(term.field not in (_NAME, _NAMESPACE) for term in fields)
     return Selection(
-        labels=None if labels is None or labels.empty else labels,
+        labels=labels,
         fields=fields,
         name=next((term.value for term in fields if term.field == _NAME and term.equal), None),
         namespace=next((term.value for term in fields if term.field == _NAMESPACE and term.equal), None),
         field_values=served.behaviour.selectable_fields,
         by_node=served.store_resource == "pods",
+        converted=served if beyond_key and served.converter is not None else None,
     )
 
 

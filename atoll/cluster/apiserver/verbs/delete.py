@@ -221,7 +221,7 @@ async def delete_collection(
     chosen: Selection,
 ) -> Page:
     """All that is chosen, one by one, as upstream: not atomic. The page lists what was chosen."""
-    page = list_page(api, served, namespace, listing, chosen)
+    page = await list_page(api, served, namespace, listing, chosen)
     for record in page.records:
         try:
             await delete(api, context, served, record.key.namespace, record.key.name, options, of_collection=True)

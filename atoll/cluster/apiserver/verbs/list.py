@@ -26,8 +26,8 @@ class Page:
     remaining: int | None = None
 
 
-def list_page(api: Api, served: Served, namespace: str | None, options: ListOptions, chosen: Selection) -> Page:
-    """`namespace` None: all. Raises BadRequest, Gone (410), and 504 for a version to come."""
+async def list_page(api: Api, served: Served, namespace: str | None, options: ListOptions, chosen: Selection) -> Page:
+    """`namespace` None: all. Raises BadRequest, Gone (410), 504 for a version to come, 500 where a webhook fails."""
     start: tuple[str, str] | None = None
     at: int | None = None
     if options.continue_token:
@@ -42,6 +42,7 @@ def list_page(api: Api, served: Served, namespace: str | None, options: ListOpti
     if start is not None:
         records = records[bisect.bisect_left(records, start, key=_position) :]
     if not chosen.everything:
+        await chosen.ready(records)
         matching = [record for record in records if chosen.matches(record)]
     else:
         matching = records

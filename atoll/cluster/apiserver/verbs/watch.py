@@ -101,6 +101,7 @@ async def _batches(
     alarm = _Alarm(watcher)
     try:
         if initial is not None:
+            await chosen.ready(initial)
             first = [Shown("ADDED", record.version, record) for record in initial if chosen.matches(record)]
             if options.send_initial_events and options.allow_bookmarks:
                 first.append(Shown("BOOKMARK", after, initial_end=True))
@@ -130,6 +131,7 @@ async def _batches(
             if everything:
                 yield Whole(events)
                 continue
+            await chosen.ready(record for event in events for record in event[2:] if record is not None)
             shown = [item for event in events if (item := _shown(event, chosen)) is not None]
             if shown:
                 yield shown
