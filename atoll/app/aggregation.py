@@ -11,22 +11,42 @@ from atoll.app.assembly import Assembly
 from atoll.app.pki import FRONT_PROXY, ClusterKeys
 from atoll.app.tasks import Tasks
 from atoll.client.port import Object
-from atoll.cluster.apiserver.aggregation.keeper import Keeper
-from atoll.cluster.apiserver.aggregation.proxy import Proxy
 from atoll.cluster.apiserver.http import Translator
 from atoll.cluster.apiserver.ports import User
-from atoll.cluster.store.port import Key
+from atoll.cluster.store.port import Key, Record
 from atoll.kinds.builtin import CONFIGMAPS
 from atoll.wire.tls import client_context
 
 if TYPE_CHECKING:
     from atoll.wire.ca import Certified
 
+_API_SERVICES = "apiservices.apiregistration.k8s.io"
 _NAMESPACE, _NAME = "kube-system", "extension-apiserver-authentication"
 
 
 def aggregate(assembly: Assembly, handler: Translator, keys: ClusterKeys, tasks: Tasks) -> None:
-    """Let `handler` pass group versions on to the servers that APIServices name."""
+    """Let `handler` pass group versions on to the servers that APIServices name; the first one to do so loads it."""
+    api = assembly.api
+
+    async def first(key: Key, record: Record | None) -> None:
+        if record is not None and _names_service(record):
+            _begin(assembly, handler, keys, tasks)
+            await api.followers[_API_SERVICES](key, record)
+
+    if any(_names_service(record) for record in assembly.store.scan(_API_SERVICES)):
+        _begin(assembly, handler, keys, tasks)
+    else:
+        api.followers[_API_SERVICES] = first
+
+
+def _names_service(record: Record) -> bool:
+    return bool((record.object.get("spec") or {}).get("service"))
+
+
+def _begin(assembly: Assembly, handler: Translator, keys: ClusterKeys, tasks: Tasks) -> None:
+    from atoll.cluster.apiserver.aggregation.keeper import Keeper
+    from atoll.cluster.apiserver.aggregation.proxy import Proxy
+
     own: Certified | None = None
 
     def secure(ca_pem: bytes, insecure: bool) -> ssl.SSLContext:

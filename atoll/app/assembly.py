@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 
 import orjson
+from msgspec import Struct, field
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
@@ -43,22 +43,20 @@ from atoll.wire.messages import HttpRequest
 _DIGEST = f"{LABEL_PREFIX}definition"  # on a CRD of ours
 
 
-@dataclass(frozen=True, slots=True)
-class ApiOptions:
+class ApiOptions(Struct, frozen=True):
     """What differs from cluster to cluster. `signing_key`: PEM of the service-account key, None: no tokens."""
 
     service_cidr: str = "10.96.0.0/16"
     signing_key: bytes | None = None
     client_ca_pem: bytes | None = None  # who may sign client certificates; None: TLS has looked at that
-    static_tokens: Mapping[str, User] = field(default_factory=dict)
+    static_tokens: Mapping[str, User] = {}
     process_nodes_tainted: bool = True
     runs_pods: bool = True
     validating: tuple[Validating, ...] = ()  # admission of the app's own
     hook_caller: HookCaller | None = None  # None: webhooks can't be reached (virtual time)
 
 
-@dataclass(slots=True)
-class Assembly:
+class Assembly(Struct):
     """The parts, wired."""
 
     api: Api

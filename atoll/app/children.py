@@ -15,26 +15,25 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 Message = dict[str, Any]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
 
-@dataclass(slots=True)
-class Child:
+class Child(Struct):
     """A process and what it has said."""
 
     name: str
     pid: int
     channel: socket.socket
     phase: str = "starting"  # starting, serving, ready, failed, killed, stopped, exited
-    info: Message = field(default_factory=dict)
+    info: Message = {}
     buffer: bytes = b""
     started: float = 0.0
 

@@ -15,7 +15,6 @@ from atoll.app.fleetspec import ClusterSpec, service_addresses
 from atoll.app.outbound import Outbound
 from atoll.app.pki import ClusterKeys, open_keys
 from atoll.app.serving import guarded_handler, serve_api
-from atoll.app.snapshots import about, answer_snapshot
 from atoll.app.state import FleetState
 from atoll.app.tasks import Tasks
 from atoll.base.chance import Chance
@@ -85,7 +84,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
             running = await stack.enter_async_context(running_member(assembly, spec, images, folder, keys, port))
             nodes = await running.nodes_ready(spec.process_nodes + sum(group.count for group in spec.simulated))
         channel.report(phase="ready", port=port, nodes=nodes)
-        await _until_supervisor_goes(channel, store, about(spec, images), clock)
+        await _until_supervisor_goes(channel, store, spec, images, clock)
 
 
 def _streaming(api: Api, keys: ClusterKeys) -> Streaming:
@@ -116,7 +115,11 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys, hook_caller: HookCaller | 
     )
 
 
-async def _until_supervisor_goes(channel: Channel, store: Store, described: dict[str, Any], clock: Clock) -> None:
+async def _until_supervisor_goes(
+    channel: Channel, store: Store, spec: ClusterSpec, images: Sequence[dict[str, Any]], clock: Clock
+) -> None:
     async for message in channel.instructions():
         if "snapshot" in message:
-            await answer_snapshot(store, described, message, clock, channel)
+            from atoll.app.snapshots import about, answer_snapshot
+
+            await answer_snapshot(store, about(spec, images), message, clock, channel)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from atoll.base.errors import UserError
 
@@ -16,22 +18,20 @@ _FIRST_SERVICE_NETWORK = ipaddress.IPv4Address("10.64.0.0")
 _NETWORKS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class NodeGroup:
+class NodeGroup(Struct, frozen=True):
     """Simulated nodes that are alike."""
 
     count: int
     cpu: str = "16"
     memory: str = "64Gi"
     pods: int = 110
-    resources: dict[str, str] = field(default_factory=dict)  # extended ones, e.g. nvidia.com/gpu: "8"
-    labels: dict[str, str] = field(default_factory=dict)
-    taints: list[dict[str, str]] = field(default_factory=list)
+    resources: dict[str, str] = {}  # extended ones, e.g. nvidia.com/gpu: "8"
+    labels: dict[str, str] = {}
+    taints: list[dict[str, str]] = []
     zone: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditSpec:
+class AuditSpec(Struct, frozen=True):
     """An audit log: its audit.k8s.io/v1 Policy, where it lies ("": with the cluster's state), how much is kept."""
 
     policy_file: str
@@ -41,8 +41,7 @@ class AuditSpec:
     max_age_days: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AccessFiles:
+class AccessFiles(Struct, frozen=True):
     """What kube-apiserver's flags of the same meaning name: paths of files ("" = none)."""
 
     authentication: str = ""  # AuthenticationConfiguration
@@ -56,15 +55,14 @@ class AccessFiles:
         return bool(self.authentication or self.authorization or self.token_webhook)
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterSpec:
+class ClusterSpec(Struct, frozen=True):
     """One member cluster."""
 
     name: str
     provider: str = ""
     region: str = ""
     zone: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = {}
     simulated: tuple[NodeGroup, ...] = ()
     process_nodes: int = 0
     process_nodes_tainted: bool = True
@@ -84,8 +82,7 @@ class ClusterSpec:
         return self.nodes_of or self.name
 
 
-@dataclass(frozen=True, slots=True)
-class FleetSpec:
+class FleetSpec(Struct, frozen=True):
     """A hub (unless `hub` is false) and its clusters."""
 
     name: str

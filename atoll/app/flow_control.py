@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.app.assembly import Assembly
 from atoll.cluster.apiserver.api import Api
@@ -20,8 +21,7 @@ _SIZE_SECONDS = 60.0
 _SAMPLE = 200
 
 
-@dataclass(slots=True)
-class FlowControl:
+class FlowControl(Struct):
     """Let `keeper.run()` run while requests are served."""
 
     levels: Levels

@@ -18,7 +18,6 @@ from atoll.app.outbound import Outbound
 from atoll.app.partitions import PartitionedClient, Partitions
 from atoll.app.pki import open_keys
 from atoll.app.serving import guarded_handler, serve_api
-from atoll.app.snapshots import answer_snapshot
 from atoll.app.state import FleetState
 from atoll.app.tasks import Tasks
 from atoll.base.chance import Chance
@@ -82,6 +81,8 @@ async def run_hub(state: FleetState, fleet: FleetSpec, channel: Channel) -> None
             group.create_task(_report_ready(hub.clusters.informer, len(fleet.clusters), port, channel))
             async for message in channel.instructions():
                 if "snapshot" in message:
+                    from atoll.app.snapshots import answer_snapshot
+
                     await answer_snapshot(store, {}, message, clock, channel)
                 elif "partition" in message:
                     partitions.set(message["partition"], bool(message["on"]))

@@ -11,9 +11,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec import to_builtins
 
 from atoll.app.control import answers, ask, ask_one
 from atoll.app.fleetspec import AccessFiles, AuditSpec, ClusterSpec, FleetSpec, NodeGroup
@@ -28,7 +29,7 @@ _START_SECONDS = 120.0
 
 def write_fleet(state: FleetState, fleet: FleetSpec) -> None:
     """Remember what was asked for, atomically."""
-    text = json.dumps(asdict(fleet), indent=1)
+    text = json.dumps(to_builtins(fleet), indent=1)
     draft = state.fleet_file.with_suffix(".tmp")
     draft.write_text(text)
     draft.replace(state.fleet_file)
@@ -51,7 +52,7 @@ def read_fleet(state: FleetState) -> FleetSpec:
 
 
 def cluster_of(item: Message) -> ClusterSpec:
-    """What `asdict` made of a cluster's spec. Raises TypeError, KeyError."""
+    """What `to_builtins` made of a cluster's spec. Raises TypeError, KeyError."""
     rest = {name: value for name, value in item.items() if name not in ("simulated", "access", "audit")}
     audit = item.get("audit")
     return ClusterSpec(

@@ -47,6 +47,8 @@ def make_keys(state: FleetState, fleet: FleetSpec) -> int:
 
 def preload(fleet: FleetSpec) -> None:
     """Import what the children need, before they are forked."""
+    import uvloop  # noqa: F401
+
     from atoll.app import cluster_process  # noqa: F401
 
     if any(not cluster.api_only for cluster in fleet.clusters):

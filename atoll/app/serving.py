@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atoll.app.api_health import check_start, check_store
 from atoll.app.api_metrics import observe_api, page
@@ -16,13 +17,15 @@ from atoll.base.errors import UserError
 from atoll.client import kubeconfig
 from atoll.client.kubeconfig import Access
 from atoll.cluster.apiserver.access.issuer import issuer_pages
-from atoll.cluster.apiserver.audit.auditor import Auditor
 from atoll.cluster.apiserver.gate import Gate
 from atoll.cluster.apiserver.http import Streaming, Translator, http_handler
 from atoll.cluster.apiserver.refusals import LIMITS
 from atoll.wire.messages import Handler, Immediate
 from atoll.wire.server import serve
 from atoll.wire.tls import server_context
+
+if TYPE_CHECKING:
+    from atoll.cluster.apiserver.audit.auditor import Auditor
 
 HOST = "127.0.0.1"
 

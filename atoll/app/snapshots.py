@@ -12,9 +12,12 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from atoll.app import launch
 from atoll.app.channel import Channel
@@ -48,7 +51,7 @@ class Restored:
 
 def about(spec: ClusterSpec, images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a copy says of its cluster."""
-    return {"cluster": asdict(spec), "images": list(images)}
+    return {"cluster": to_builtins(spec), "images": list(images)}
 
 
 async def answer_snapshot(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from atoll.base.chance import Chance
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(Struct, frozen=True):
     """delay(n) = min(first * factor**n, most), times 1 ± jitter."""
 
     first_seconds: float = 0.005

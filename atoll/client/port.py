@@ -12,8 +12,9 @@ server says, Unreachable when nothing was carried out, OutcomeUnknown when a wri
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct
 
 from atoll.kinds.resource import Resource
 
@@ -25,8 +26,7 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 
-@dataclass(slots=True)
-class ListResult:
+class ListResult(Struct):
     """One page (or all) of a list, from one consistent version."""
 
     items: list[Object]
@@ -35,16 +35,14 @@ class ListResult:
     remaining: int | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class WatchEvent:
+class WatchEvent(Struct, frozen=True):
     """ADDED MODIFIED DELETED carry the object, BOOKMARK only its resourceVersion. ERROR raises ApiError instead."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     object: Object
 
 
-@dataclass(slots=True, frozen=True)
-class DeleteOptions:
+class DeleteOptions(Struct, frozen=True):
     """metav1.DeleteOptions. propagation: Foreground, Background or Orphan."""
 
     grace_period_seconds: int | None = None
@@ -53,12 +51,11 @@ class DeleteOptions:
     resource_version: str | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class RawResponse:
+class RawResponse(Struct, frozen=True):
     """What `raw` returns for any status."""
 
     status: int
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
     body: bytes = b""
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import importlib.resources
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from atoll.kinds.resource import Resource
 
@@ -26,8 +26,7 @@ _STORAGE_VERSIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Subresource:
+class Subresource(Struct, frozen=True):
     """e.g. status, scale; `api_version` only where its kind lives in another group (Scale, Eviction)."""
 
     name: str
@@ -36,8 +35,7 @@ class Subresource:
     api_version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiResource:
+class ApiResource(Struct, frozen=True):
     """A served resource with all that discovery says of it."""
 
     resource: Resource
@@ -53,14 +51,12 @@ class ApiResource:
         return next((item for item in self.subresources if item.name == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class ApiVersion:
+class ApiVersion(Struct, frozen=True):
     version: str
     resources: tuple[ApiResource, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ApiGroup:
+class ApiGroup(Struct, frozen=True):
     """`versions` in order of preference: the first is the preferred one."""
 
     name: str

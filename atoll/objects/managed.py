@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from atoll.kinds.decode import zero
 from atoll.kinds.nodes import SchemaNode
@@ -30,8 +30,7 @@ _OLD_UPDATES = "ancient-changes"
 _MOST_REMEMBERED_BYTES = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Manager:
+class Manager(Struct, frozen=True):
     """What identifies a manager. An applier is the same whatever version it applies: its api_version is ""."""
 
     name: str
@@ -49,8 +48,7 @@ class Manager:
         return found
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One manager's fields, in `version`."""
 
     fields: FieldSet
@@ -61,8 +59,7 @@ class Entry:
 Managed = dict[Manager, Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """What field management must know of the kind being written: `reset`, fields that the strategy ignores."""
 
     node: SchemaNode

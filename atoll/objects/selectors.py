@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from atoll.objects.labels import key_errors, value_errors
 
@@ -27,8 +28,7 @@ class SelectorError(ValueError):
     """The selector can't be parsed; the text is that of apimachinery."""
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """One term, e.g. `app in (a,b)`."""
 
     key: str
@@ -65,8 +65,7 @@ class Requirement:
         return f"{self.key}{self.operator}{self.values[0]}"
 
 
-@dataclass(frozen=True, slots=True)
-class LabelSelector:
+class LabelSelector(Struct, frozen=True):
     """All requirements must match; none means everything. `nothing` matches no object."""
 
     requirements: tuple[Requirement, ...] = ()
@@ -286,15 +285,13 @@ class _Parser:
 # --- field selectors ---
 
 
-@dataclass(frozen=True, slots=True)
-class FieldTerm:
+class FieldTerm(Struct, frozen=True):
     field: str
     equal: bool
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSelector:
+class FieldSelector(Struct, frozen=True):
     """Terms joined by "and"."""
 
     terms: tuple[FieldTerm, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.wire.messages import HttpRequest, HttpResponse
 
@@ -21,8 +22,7 @@ def _failed(_: HttpRequest, __: BaseException) -> HttpResponse:
     return plain_error(500, "internal server error")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Sizes and times of one server.
 
     gzip is used when a client accepts it and a body exceeds `gzip_above_bytes` (kube-apiserver's threshold).

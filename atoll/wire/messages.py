@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(slots=True)
-class HttpRequest:
+
+class HttpRequest(Struct):
     """One request, body read whole (the server bounds its size)."""
 
     method: str
@@ -29,8 +29,7 @@ class HttpRequest:
         return [self.headers[name]] if name in self.headers else []
 
 
-@dataclass(slots=True)
-class HttpResponse:
+class HttpResponse(Struct):
     """Exactly one of body, stream and upgrade is used.
 
     stream: chunks written as they come, with back-pressure; closed when the client goes.
@@ -39,7 +38,7 @@ class HttpResponse:
     """
 
     status: int = 200
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[tuple[str, str]] = []
     body: bytes = b""
     stream: AsyncIterator[bytes] | None = None
     upgrade: Callable[[Connection], Awaitable[None]] | None = None

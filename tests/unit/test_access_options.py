@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 
 from atoll.app.fleetfile import parse
 from atoll.app.fleetspec import AccessFiles
@@ -33,7 +33,7 @@ def test_a_fleet_file_names_files_beside_it(tmp_path: Path) -> None:
     authn, hook = str(tmp_path / "authn.yaml"), str(tmp_path / "hook.yaml")
     assert one.access == AccessFiles(authn, "", hook, "v1beta1", "30s")
     assert one.access.any and not two.access.any
-    assert cluster_of(asdict(one)) == one
+    assert cluster_of(to_builtins(one)) == one
 
 
 def test_a_file_that_is_not_there_is_told_with_its_line(tmp_path: Path) -> None:

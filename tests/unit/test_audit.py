@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 from test_gate import CONFIG_MAPS, Server, config_map, serving
 
 from atoll.app.audit_log import RotatingFile, audit_policy, open_audit_log
@@ -205,7 +205,7 @@ def policy(*rules: Any) -> dict[str, Any]:
 
 JANE = User("jane", ("team", "system:authenticated"))
 SECRET = Attributes(JANE, "get", "", "v1", "secrets", "", "prod", "token", "/api/v1/namespaces/prod/secrets/token")
-LOG = dataclasses.replace(SECRET, resource="pods", subresource="log", name="p")
+LOG = replace(SECRET, resource="pods", subresource="log", name="p")
 PAGE = Attributes(JANE, "get", path="/healthz/etcd")
 
 

@@ -7,8 +7,9 @@ virtual resources, overlays). It decides nothing about who may do what: that is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
@@ -83,13 +84,12 @@ class NoWayOut:
         raise Unreachable("dial tcp: this API server has no network")
 
 
-@dataclass(slots=True)
-class Hooks:
+class Hooks(Struct):
     """What the app plugs in; all optional."""
 
     admission: Admission = field(default_factory=NoAdmission)
-    virtual: dict[tuple[str, str], VirtualHandler] = field(default_factory=dict)
-    overlays: dict[str, Overlay] = field(default_factory=dict)
+    virtual: dict[tuple[str, str], VirtualHandler] = {}
+    overlays: dict[str, Overlay] = {}
     token_request: TokenRequest | None = None
     hook_caller: HookCaller = field(default_factory=NoWayOut)
 

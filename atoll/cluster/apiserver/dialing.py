@@ -9,9 +9,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import httptools
+from msgspec import Struct
 
 from atoll.base.errors import Unreachable
 from atoll.wire.connection import RawConnection, dial
@@ -26,8 +26,7 @@ _HOP_BY_HOP = frozenset(
 _UPGRADE_HEADERS = ("upgrade", "connection", "x-stream-protocol-version")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where to, and how."""
 
     host: str
@@ -40,15 +39,14 @@ class Target:
         return f"{self.host}:{self.port}"
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct):
     """The head of an answer; `body` streams the rest and closes the connection."""
 
     status: int
     headers: list[tuple[str, str]]
     connection: RawConnection
     head: bytes = b""  # as it came
-    _pending: list[bytes] = field(default_factory=list)
+    _pending: list[bytes] = []
     _parser: httptools.HttpResponseParser | None = None
     _state: _Parsed | None = None
 

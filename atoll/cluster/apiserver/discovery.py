@@ -10,10 +10,10 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from atoll.kinds.catalog import ApiGroup, ApiResource, ApiVersion, Subresource, catalog
 from atoll.kinds.resource import Resource
@@ -27,8 +27,7 @@ _CUSTOM_PRIORITY = 1000
 _VERSION = re.compile(r"^v(\d+)(?:(alpha|beta)(\d+))?$")
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """An answer; `etag` is "" for documents that upstream gives none. `vary`: by Accept."""
 
     body: bytes
@@ -36,8 +35,7 @@ class Document:
     etag: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(Struct, frozen=True):
     """A group version that another server answers (APIService). `resources`: as in an APIVersionDiscovery."""
 
     group: str

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from atoll.cluster.apiserver.aggregation.documents import Told
 from atoll.cluster.apiserver.discovery import Discovery, Document, Foreign
 from atoll.cluster.apiserver.openapi import CustomSchema, OpenApi
 from atoll.kinds.catalog import ApiGroup
 from atoll.wire.messages import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from atoll.cluster.apiserver.aggregation.documents import Told
 
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2"
 

@@ -6,10 +6,10 @@ An event is encoded once for all watchers that show it alike: frames are kept fo
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from atoll.base.clock import Clock
 from atoll.base.errors import NotAcceptable
@@ -25,8 +25,7 @@ _BATCHES = 8
 _TABLE_VERSIONS = ("v1", "v1beta1")
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Struct, frozen=True):
     """How an answer is to look: `kind` is "", "Table" or "PartialObjectMetadata"; `media` json or yaml."""
 
     media: str = "json"

@@ -7,10 +7,10 @@ calls `arrive`, `enter` and `leave`; for what is answered at once, `at_once` and
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from atoll.base.clock import Clock
 from atoll.base.metrics import Cell, Metrics
-from atoll.cluster.apiserver.audit.auditor import Audited, Auditor
 from atoll.cluster.apiserver.deadlines import MOST_SECONDS, Deadlines, Task, allotted_seconds, is_long_running
 from atoll.cluster.apiserver.flowcontrol.filter import Filter, Seat
 from atoll.cluster.apiserver.flowcontrol.levels import Lane
@@ -21,6 +21,9 @@ from atoll.cluster.apiserver.request_metrics import CONNECTING, IsServed, Reques
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.cluster.apiserver.streams import Ending
 from atoll.wire.messages import Connection, HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from atoll.cluster.apiserver.audit.auditor import Audited, Auditor
 
 _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.base.metrics import CONTENT_TYPE, Metrics
 from atoll.cluster.apiserver.request import parse_query
@@ -23,8 +24,7 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _PLAIN = ("X-Content-Type-Options", "nosniff")
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
+class _Named(Struct, frozen=True):
     check: Check
     pages: frozenset[str]
 

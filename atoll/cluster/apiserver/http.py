@@ -8,13 +8,13 @@ Status in upstream's words; nothing else leaves here.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from atoll.base.errors import (
     ApiError,
@@ -27,10 +27,8 @@ from atoll.base.errors import (
 )
 from atoll.client.port import APPLY_PATCH
 from atoll.cluster.apiserver import bodies, encode, paths, problems
-from atoll.cluster.apiserver.aggregation.proxy import Proxy
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.attributes import attributes_of
-from atoll.cluster.apiserver.audit.auditor import Audited
 from atoll.cluster.apiserver.deadlines import timed_out
 from atoll.cluster.apiserver.encode import Encoder, Form
 from atoll.cluster.apiserver.flowcontrol.filter import TooManyRequests
@@ -72,6 +70,11 @@ from atoll.kinds import schemas
 from atoll.kinds.decode import DecodeError, decode
 from atoll.wire.messages import HttpRequest, HttpResponse
 
+if TYPE_CHECKING:
+    from atoll.cluster.apiserver.aggregation.proxy import Proxy
+    from atoll.cluster.apiserver.audit.auditor import Audited
+
+
 log = logging.getLogger(__name__)
 
 _NOBODY = User("")
@@ -87,8 +90,7 @@ Streaming = Callable[[HttpRequest, User, Served, Path], Awaitable[HttpResponse]]
 """pods/log, exec, attach, portforward, proxy; services/proxy, nodes/proxy: (request, user, served, path)."""
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(Struct):
     """One request on a resource, taken apart."""
 
     request: HttpRequest
@@ -103,8 +105,7 @@ class Asked:
         return self.path.namespace if self.served.resource.namespaced else ""
 
 
-@dataclass(slots=True)
-class Translator:
+class Translator(Struct):
     """See the module. All but `api` and `identify` may be left out in tests."""
 
     api: Api
@@ -113,7 +114,7 @@ class Translator:
     encoder: Encoder
     nonresource: NonResource
     streaming: Streaming | None = None
-    connect: Mapping[tuple[str, str, str], Streaming] = field(default_factory=dict)
+    connect: Mapping[tuple[str, str, str], Streaming] = {}
     gate: Gate | None = None
     aggregation: Proxy | None = None
 
@@ -257,7 +258,7 @@ class Translator:
         if form.kind == "Table":
             include = parse_query(request.query).get("includeObject")
             if include and include[0]:
-                form = dataclasses.replace(form, include=include[0])
+                form = replace(form, include=include[0])
         agent = request.headers.get("user-agent", "")
         context = Context(user, agent.partition("/")[0][:128])
         if audited is not None:
@@ -340,7 +341,7 @@ class Translator:
         if "watch" not in served.entry.verbs:
             raise problems.method_not_supported(served.resource, "watch")
         seconds = options.timeout_seconds or _MIN_WATCH_SECONDS * (1.0 + self.api.jitter.random())
-        options = dataclasses.replace(options, watch=True, timeout_seconds=int(seconds))
+        options = replace(options, watch=True, timeout_seconds=int(seconds))
         chosen = selection(served, options.label_selector, options.field_selector, name)
         headers = [("Content-Type", "application/json"), NO_CACHE]
         try:
@@ -534,7 +535,7 @@ def _raw(translator: Translator) -> Any:
     async def raw(
         user: User, method: str, path: str, query: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        inner = dataclasses.replace(translator, identify=lambda _: user, gate=None)
+        inner = replace(translator, identify=lambda _: user, gate=None)
         lowered = {key.lower(): value for key, value in headers.items()}
         response = await inner(HttpRequest(method, path, query, lowered, body))
         data = response.body

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
-from atoll.cluster.apiserver.aggregation.documents import Told
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.discovery import custom_groups
 from atoll.cluster.apiserver.documents import Documents
@@ -16,6 +15,9 @@ from atoll.cluster.apiserver.openapi import CustomSchema
 from atoll.cluster.apiserver.ports import User
 from atoll.cluster.apiserver.protobuf import openapi_v2_protobuf
 from atoll.wire.messages import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from atoll.cluster.apiserver.aggregation.documents import Told
 
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 

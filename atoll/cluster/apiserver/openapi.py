@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from atoll.cluster.apiserver.discovery import Discovery, Document
 from atoll.cluster.apiserver.openapi_paths import Paths, definition_name
@@ -42,8 +42,7 @@ _SECURITY = {
 _BUILTIN_SALT = "atoll-openapi-1"  # to be changed with what the documents of built-in kinds contain
 
 
-@dataclass(frozen=True, slots=True)
-class CustomSchema:
+class CustomSchema(Struct, frozen=True):
     """A served version of a CRD: its catalog entry and its openAPIV3Schema (None: none given)."""
 
     item: ApiResource

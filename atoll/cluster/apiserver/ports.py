@@ -6,22 +6,22 @@ The API core (`api.Api`) knows only these; `atoll.app` wires the concrete parts.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from atoll.kinds.resource import Resource
 
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """Who asks (authentication.k8s.io UserInfo)."""
 
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
-    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    extra: Mapping[str, tuple[str, ...]] = {}
 
 
 def user_info(user: User) -> Object:
@@ -35,8 +35,7 @@ SYSTEM_ADMIN = User("system:admin", ("system:masters", "system:authenticated"))
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(Struct, frozen=True):
     """What is asked: a resource request, or (path set, resource "") a non-resource one."""
 
     user: User
@@ -52,8 +51,7 @@ class Attributes:
     label_selector: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     allowed: bool
     reason: str = ""
     denied: bool = False  # an explicit no, rather than no opinion
@@ -88,8 +86,7 @@ async def decide(authorizer: Authorizer, attributes: Attributes) -> Decision:
         return decision
 
 
-@dataclass(slots=True)
-class AdmissionRequest:
+class AdmissionRequest(Struct):
     """`obj` may be changed in place by mutating plugins (it is private to the request)."""
 
     operation: str  # CREATE UPDATE DELETE CONNECT
@@ -119,8 +116,7 @@ class AdmissionRequest:
             self.annotations.setdefault(key, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Repeatability:
+class Repeatability(Struct, frozen=True):
     """What admission's treatment of equal creates depends on, and what it draws by chance for each."""
 
     resources: tuple[str, ...]
@@ -128,8 +124,7 @@ class Repeatability:
     draw: Callable[[], str] | None = None  # another one
 
 
-@dataclass(frozen=True, slots=True)
-class HookTarget:
+class HookTarget(Struct, frozen=True):
     """Where a webhook is: `url` names it, `service` (namespace, name, port) says where that name leads."""
 
     url: str
@@ -157,8 +152,7 @@ class Admission(Protocol):
         """Whether equal creates of this resource are treated alike; None: each must be asked about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """One field error, with upstream's wording (apimachinery util/validation/field)."""
 
     reason: str  # FieldValueRequired FieldValueInvalid FieldValueDuplicate FieldValueForbidden
@@ -179,8 +173,7 @@ def _no_warnings(*_: Any) -> list[str]:
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class Behaviour:
+class Behaviour(Struct, frozen=True):
     """How one built-in kind behaves beyond its schema: upstream's defaults and its registry strategy.
 
     All callables work on plain JSON objects in the resource's storage version. `prepare_*` and `default` change
@@ -203,4 +196,4 @@ class Behaviour:
     schema_only: bool = False  # no table for this kind: documented as such
     selectable_fields: Callable[[Object], dict[str, str]] | None = None  # beyond metadata.name/namespace
     grace_period_seconds: Callable[[Object, int | None], int] | None = None  # graceful deletion (pods)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
+
+from msgspec import Struct
 
 from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.ports import Cause, Object, User
@@ -21,15 +22,14 @@ _TRUE = {"1", "t", "T", "TRUE", "true", "True"}
 _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """Who asks and how; warnings gather here."""
 
     user: User
     field_manager: str = ""
     field_validation: str = "Warn"
     dry_run: bool = False
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = []
     large: bool = False  # the body was: the object must be measured
     options: Object | None = None  # CreateOptions, UpdateOptions, as sent
     annotations: dict[str, str] | None = None  # the audit event's, as in ports.AdmissionRequest; None: not audited
@@ -45,8 +45,7 @@ class Context:
         return {"dryRun": ["All"]} if self.dry_run else {}
 
 
-@dataclass(frozen=True, slots=True)
-class ListOptions:
+class ListOptions(Struct, frozen=True):
     label_selector: str = ""
     field_selector: str = ""
     limit: int = 0
@@ -59,8 +58,7 @@ class ListOptions:
     send_initial_events: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteRequest:
+class DeleteRequest(Struct, frozen=True):
     """metav1.DeleteOptions as sent."""
 
     grace_period_seconds: int | None = None
@@ -175,8 +173,7 @@ def _watch_causes(options: ListOptions) -> list[Cause]:
     return causes
 
 
-@dataclass(frozen=True, slots=True)
-class WriteQuery:
+class WriteQuery(Struct, frozen=True):
     """CreateOptions, UpdateOptions and PatchOptions in one."""
 
     field_manager: str = ""

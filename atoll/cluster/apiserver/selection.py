@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.ports import Object
@@ -15,8 +16,7 @@ from atoll.objects.selectors import FieldTerm, LabelSelector, SelectorError, par
 _NAME, _NAMESPACE, _NODE = "metadata.name", "metadata.namespace", "spec.nodeName"
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """`labels` is None and `fields` empty where they select everything; `name` and `namespace` where one is asked.
 
     `converted` is set where a webhook converts and objects must be compared as that version shows them, not as they

@@ -7,10 +7,10 @@ of the set bumps `generation`, so that discovery and OpenAPI documents are made 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
+from msgspec import Struct
 
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.ports import Behaviour, Object
@@ -38,8 +38,7 @@ class Converts(Protocol):
 Convert = Callable[[Object], Object]
 
 
-@dataclass(slots=True)
-class Served:
+class Served(Struct):
     """One version of one resource. `to_storage`/`from_storage` are set where another version is the stored one."""
 
     resource: Resource
@@ -57,7 +56,7 @@ class Served:
     printer: Printer | None = None  # of tables; made from the kind where None
     store_resource: str = ""
     item_prefix: bytes = b""
-    field_schemas: dict[str, managed.Schema] = field(default_factory=dict)  # by subresource, made when asked for
+    field_schemas: dict[str, managed.Schema] = {}  # by subresource, made when asked for
     _schema: SchemaNode | None = None
     _behaviour: Behaviour | None = None
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _LINE = re.compile(r"^(\w+)(?:\{([^}]*)\})?\s+(\S+)(?:\s+(\d+))?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -18,8 +19,7 @@ _NODE_CPU, _NODE_MEMORY = "node_cpu_usage_seconds_total", "node_memory_working_s
 Container = tuple[str, str, str]  # namespace, pod, container
 
 
-@dataclass(slots=True)
-class Point:
+class Point(Struct):
     """Counters at a moment."""
 
     timestamp: float = 0.0
@@ -28,16 +28,14 @@ class Point:
     started: float = 0.0
 
 
-@dataclass(slots=True)
-class Look:
+class Look(Struct):
     """One reading of one node."""
 
     node: Point = field(default_factory=Point)
-    containers: dict[Container, Point] = field(default_factory=dict)
+    containers: dict[Container, Point] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """`window`: the seconds over which the CPU was measured."""
 
     timestamp: float

@@ -18,11 +18,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import orjson
+from msgspec import Struct
 
 from atoll.base.clock import Clock
 from atoll.cluster.store import log as logfile
@@ -46,8 +46,7 @@ _TYPES: dict[int, Literal["ADDED", "MODIFIED", "DELETED"]] = {
 }
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(Struct):
     """What is committed together: changes, or the entries of old rows written again."""
 
     epoch: int
@@ -56,12 +55,11 @@ class _Group:
     size: int
     version: int
     at: float
-    remove: list[int] = field(default_factory=list)
+    remove: list[int] = []
     removed_bytes: int = 0
 
 
-@dataclass(slots=True)
-class _Compact:
+class _Compact(Struct):
     """Asks the writer for the oldest rows."""
 
     epoch: int

@@ -10,8 +10,9 @@ import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
+
+from msgspec import Struct
 
 from atoll.cluster.store.port import Event, TooOld
 
@@ -20,8 +21,7 @@ _MARK_SECONDS = 1.0
 _MOST_PACE_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryLimits:
+class HistoryLimits(Struct, frozen=True):
     """kube-apiserver keeps about 75 s; the next two bound memory in a burst, for each resource.
 
     `compact_seconds`: how long a version can be listed exactly (continue tokens), as etcd is compacted each 5 minutes.

@@ -16,8 +16,10 @@ import logging
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from atoll.base.chance import Chance
 from atoll.client.port import Client

@@ -8,8 +8,9 @@ Deny by default: no rule, no access. A broken binding (its role is missing) gran
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver.ports import NO_OPINION, Attributes, Decision, User
 from atoll.cluster.store.port import Key, Store
@@ -21,8 +22,7 @@ _RESOURCES = tuple(f"{plural}{_GROUP}" for plural in ("roles", "rolebindings", "
 _CACHE_LIMIT = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """A compiled PolicyRule. `source` is the rule as written, for escalation checks and reviews."""
 
     verbs: frozenset[str]

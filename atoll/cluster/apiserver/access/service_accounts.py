@@ -7,8 +7,9 @@ of type kubernetes.io/service-account-token carry no expiry and die with their S
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
@@ -22,8 +23,7 @@ ALGORITHMS = ["ES256"]
 _CLAIM = "kubernetes.io"
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Struct, frozen=True):
     """The outcome for a token that is bound to no other object; good while no service account has changed since."""
 
     user: User

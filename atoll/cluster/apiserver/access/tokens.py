@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
 from atoll.cluster.apiserver.ports import ANONYMOUS, MustWait, User
@@ -23,8 +24,7 @@ class TokenRefused(Exception):
     """The token is of a known kind and does not hold. The text says why, without the token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """Whose token it is, and for which of the audiences asked for; none: it was issued for any."""
 
     user: User

@@ -6,17 +6,16 @@ Webhooks and mutating policies each have one a request, under their own name, in
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 
 import orjson
+from msgspec import Struct
 
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 
 
-@dataclass(slots=True)
-class Reinvocation:
-    invoked: set[Hashable] = field(default_factory=set)  # they may be asked again
-    due: set[Hashable] = field(default_factory=set)  # they must be
+class Reinvocation(Struct):
+    invoked: set[Hashable] = set()  # they may be asked again
+    due: set[Hashable] = set()  # they must be
     _output: bytes = b""
 
     def begin(self, request: AdmissionRequest) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver.aggregation.backends import AVAILABLE, Backend
 from atoll.cluster.apiserver.ports import Object
 
 
-@dataclass(frozen=True, slots=True)
-class Availability:
+class Availability(Struct, frozen=True):
     status: str  # True, False, Unknown
     reason: str
     message: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver.discovery import version_order
 from atoll.cluster.apiserver.ports import Object
@@ -13,8 +14,7 @@ API_SERVICES = "apiservices.apiregistration.k8s.io"
 AVAILABLE = "Available"
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """Who answers a group version."""
 
     name: str  # the APIService's

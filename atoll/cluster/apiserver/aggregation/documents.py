@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from atoll.cluster.apiserver.aggregation.backends import Backend
 from atoll.cluster.apiserver.ports import Object
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """Of one group version: its resources as aggregated discovery has them, where its OpenAPI v3 is, its part of v2."""
 
     backend: Backend
     resources: tuple[Object, ...] = ()
     is_stale: bool = True
     openapi_url: str = ""
-    openapi_v2: Object = field(default_factory=dict)
+    openapi_v2: Object = {}
 
 
 def from_aggregated(document: Object, backend: Backend) -> tuple[Object, ...] | None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from atoll.base.errors import ApiError, Unreachable
 from atoll.cluster.apiserver.aggregation.backends import Backend, Backends

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver.ports import Attributes
 
@@ -27,15 +28,13 @@ class BadPolicy(Exception):
     """The document is no Policy; the message says each fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(Struct, frozen=True):
     group: str
     resources: tuple[str, ...]
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     level: int  # an index of LEVELS
     users: frozenset[str]
     groups: frozenset[str]

@@ -7,8 +7,10 @@ that an expression can make two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.expressions import types
@@ -119,7 +121,7 @@ def _service_account(owner: AuthorizerValue, namespace: str, name: str) -> Autho
 
 def _with(field: str) -> Callable[[ResourceCheck, str], ResourceCheck]:
     def change(check: ResourceCheck, value: str) -> ResourceCheck:
-        return ResourceCheck(check.owner, replace(check.attributes, **{field: value}))  # type: ignore[arg-type]
+        return ResourceCheck(check.owner, replace(check.attributes, **{field: value}))
 
     return change
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LEAST_TARGET = 0.001
 SMOOTHING = 0.977  # of the envelope of demand: half of it fades in five minutes
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """One level's wish."""
 
     target: float

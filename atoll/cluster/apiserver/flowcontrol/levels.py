@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.base.metrics import Buckets
 from atoll.cluster.apiserver.flowcontrol.allocation import Share, allocate
@@ -56,8 +57,7 @@ class Lane:
         self.executing = self.executing_seats = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """Where a request belongs."""
 
     lane: Lane

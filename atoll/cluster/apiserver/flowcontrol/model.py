@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver.flowcontrol.queues import EXEMPT, Queuing
 from atoll.cluster.apiserver.flowcontrol.shuffle import is_dealable
@@ -16,8 +17,7 @@ EXEMPT_NAME = "exempt"
 _ACCOUNT = "system:serviceaccount:"
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(Struct, frozen=True):
     """A PriorityLevelConfiguration. `borrowing_percent` None: as much as there is."""
 
     name: str
@@ -32,8 +32,7 @@ class Level:
         return self.queuing.queues == EXEMPT
 
 
-@dataclass(frozen=True, slots=True)
-class FlowSchema:
+class FlowSchema(Struct, frozen=True):
     """`distinguisher`: "", ByUser or ByNamespace."""
 
     name: str

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver.flowcontrol.allocation import Demand
 from atoll.cluster.apiserver.flowcontrol.work import Work
@@ -19,8 +20,7 @@ SERVICE_SECONDS = 0.003  # how long a request is thought to take before it has f
 EXEMPT = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Queuing:
+class Queuing(Struct, frozen=True):
     """`queues` 0: refuse at once beyond the limit; EXEMPT: no limit."""
 
     queues: int = 0

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 MOST_SECONDS = 32
 
 
-@dataclass(slots=True)
-class RetryAfter:
+class RetryAfter(Struct):
     """Of one priority level (apiserver's dropped requests tracker)."""
 
     seconds: int = 1
     _current: int = 0
     _count: int = 0
     _raised_at: int = 0
-    _history: list[tuple[int, int]] = field(default_factory=list)
+    _history: list[tuple[int, int]] = []
 
     def refused(self, wall_seconds: int) -> int:
         """Count a refusal; returns what to tell the client."""

@@ -7,7 +7,8 @@ it is thought to hold in memory at once; a write that many watch keeps seats for
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 BYTES_PER_SEAT = 100_000
 STREAMED_BYTES = 1_000_000  # the most that a list from memory is thought to hold at once
@@ -20,8 +21,7 @@ EVENT_SECONDS = 0.005
 _WRITES = frozenset({"create", "update", "patch", "delete"})
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """`final_seats` are kept for `extra_seconds` after the answer."""
 
     initial_seats: int = 1
@@ -37,16 +37,14 @@ class Work:
 ONE = Work()
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """What is known of a resource's objects."""
 
     objects: int
     average_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """What matters of a list's or watch's options."""
 
     single: bool = False  # a name is asked for

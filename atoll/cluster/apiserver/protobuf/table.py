@@ -10,8 +10,9 @@ a client that writes protobuf sends zeros that a client that writes JSON would l
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from importlib import resources
+
+from msgspec import Struct
 
 _META = "apimachinery.pkg.apis.meta.v1"
 
@@ -36,8 +37,7 @@ _SPECIAL_NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One field. `kind` is a scalar's letter, "message", or the name of a special form."""
 
     name: str  # JSON's; "" for an inlined message

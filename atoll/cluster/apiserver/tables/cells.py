@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from atoll.base.clock import parse_rfc3339
 
@@ -19,8 +20,7 @@ _TEXTS = {
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 365 * 86400
 
 
-@dataclass(frozen=True, slots=True)
-class Printer:
+class Printer(Struct, frozen=True):
     """The columns of a kind; `cells(obj, now)` makes a row, `conditions(obj)` its row conditions."""
 
     columns: tuple[Object, ...]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import orjson
+from msgspec import Struct
 
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.store.port import Record
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct):
     """`record` or `value`; `created` makes it 201 over HTTP."""
 
     served: Served | None

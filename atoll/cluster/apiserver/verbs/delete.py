@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from atoll.base import clock as clocks
 from atoll.base.errors import ApiError, NotFound
@@ -24,8 +24,7 @@ _ATTEMPTS = 64
 _KEEPS_NOTHING = frozenset({"events", "events.events.k8s.io"})
 
 
-@dataclass(slots=True)
-class Deleted:
+class Deleted(Struct):
     """`gone`: the object is no more; else it is being deleted (202 or 200 with the object)."""
 
     record: Record

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import bisect
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from atoll.base.errors import BadRequest, Gone
 from atoll.cluster.apiserver import gojson, problems
@@ -18,8 +18,7 @@ from atoll.cluster.apiserver.verbs.get import check_not_older_than
 from atoll.cluster.store.port import Record, TooNew, TooOld
 
 
-@dataclass(slots=True)
-class Page:
+class Page(Struct):
     records: list[Record]
     version: int
     continue_token: str = ""

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
+from msgspec import Struct
 
 from atoll.base.clock import rfc3339
 from atoll.cluster.apiserver.ports import Object, Repeatability
@@ -46,8 +46,7 @@ class Watched(NamedTuple):
     repeat: Repeatability
 
 
-@dataclass(slots=True)
-class Mold:
+class Mold(Struct):
     """`head` and `tail` are %-formats around the version; `holes` says what fills each of them."""
 
     head: bytes

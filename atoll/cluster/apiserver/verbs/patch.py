@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from atoll.base.clock import rfc3339
 from atoll.base.errors import ApiError, BadRequest, Invalid, UnsupportedMediaType
@@ -32,8 +32,7 @@ CONTENT_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 CUSTOM_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(Struct, frozen=True):
     """`body` is parsed and private; `repeated` names keys that came twice."""
 
     content_type: str
@@ -109,7 +108,7 @@ def _applied(
     if live is not None:
         asked = (request.body.get("metadata") or {}).get("resourceVersion")
         metadata["resourceVersion"] = asked or live["metadata"]["resourceVersion"]
-    return accept(dataclasses.replace(context, field_validation="Ignore"), served, result)
+    return accept(replace(context, field_validation="Ignore"), served, result)
 
 
 def _patched(context: Context, served: Served, shown: Object, request: Patch, status: bool) -> Object:

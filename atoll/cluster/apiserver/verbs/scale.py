@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from atoll.base.errors import BadRequest
 from atoll.client.port import APPLY_PATCH
@@ -26,8 +27,7 @@ from atoll.objects.selectors import SelectorError, from_labels, from_object
 SCALE = Resource("autoscaling", "v1", "scales", "Scale")
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(Struct, frozen=True):
     """Where a kind keeps its replicas; selector None where it has none."""
 
     spec: tuple[str, ...] = ("spec", "replicas")

@@ -7,10 +7,10 @@ first and the caller named no version, it starts again from what now stands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from atoll.base.errors import AlreadyExists, ApiError
 from atoll.cluster.apiserver import metadata as metas
@@ -33,8 +33,7 @@ Make = Callable[[Object | None, Object], Object]
 """(the stored object or None, the same or {} in the served version) → a private new object in the served version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
+class Strategy(Struct, frozen=True):
     """How a write through one subresource is prepared and checked; over the served kind's Behaviour."""
 
     subresource: str
@@ -53,8 +52,7 @@ def status_strategy(served: Served) -> Strategy:
     return Strategy("status", behaviour.prepare_status, behaviour.validate_status)
 
 
-@dataclass(slots=True)
-class Change:
+class Change(Struct):
     """One change of one object. `record` in the result is what now stands (or stood, where nothing changed)."""
 
     namespace: str
@@ -67,8 +65,7 @@ class Change:
     sent: Object | None = None  # of /scale: the Scale that `make` took last
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     record: Record
     created: bool = False
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
@@ -25,8 +26,7 @@ BOOKMARK_SECONDS = 60.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """One event as this watch shows it: an object that left the selection is DELETED, one that came is ADDED.
 
     A BOOKMARK has no record, only the version; `initial_end` marks the one after the initial events.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 Object = dict[str, Any]
 Problem = tuple[str, str]
@@ -372,8 +373,7 @@ def _host_process(_: Object, spec: Object) -> Problem | None:
     return "hostProcess", detail
 
 
-@dataclass(frozen=True, slots=True)
-class _Versioned:
+class _Versioned(Struct, frozen=True):
     """`versions`: from which minor version on which function; `overrides`: the baseline check that it replaces."""
 
     id: str

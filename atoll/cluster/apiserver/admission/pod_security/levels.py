@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value
@@ -17,8 +18,7 @@ _ORDER = {"privileged": 0, "baseline": 1, "restricted": 2}
 _VERSION = re.compile(r"v1\.([0-9]|[1-9][0-9]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(Struct, frozen=True):
     level: str = "privileged"
     minor: int = LATEST
 
@@ -29,8 +29,7 @@ class Level:
         return _ORDER[self.level] > _ORDER[other.level]
 
 
-@dataclass(frozen=True, slots=True)
-class Levels:
+class Levels(Struct, frozen=True):
     enforce: Level = Level()
     audit: Level = Level()
     warn: Level = Level()

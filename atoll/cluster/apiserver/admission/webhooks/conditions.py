@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+
+from msgspec.structs import replace
 
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.admission.matching import namespace_of
@@ -30,7 +31,7 @@ def hold(
     old: Object | None,
 ) -> bool:
     """Raises Forbidden where they can't be evaluated and the webhook fails closed."""
-    shown = dataclasses.replace(request, obj=obj, old=old, namespace=namespace_of(request))
+    shown = replace(request, obj=obj, old=old, namespace=namespace_of(request))
     names = bindings(shown, authorizer=authorizer, resource=resource, kind=kind)
     conditions = tuple((item["name"], item["expression"]) for item in hook.conditions)
     found = matches(_compiled(conditions), names, "Ignore" if hook.fails_open else "Fail")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from atoll.base.errors import ApiError
 from atoll.cluster.apiserver.admission.matching import namespace_of
@@ -29,15 +29,14 @@ class UnreadableAnswer(BadAnswer):
     """It can't even be decoded: to upstream the call has failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """A valid answer. `patch`: the JSON patch as it came, decoded from base64."""
 
     allowed: bool
     result: Object | None = None
     patch: bytes = b""
     warnings: Sequence[str] = ()
-    annotations: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = {}
 
 
 def version_of(review_versions: Sequence[str]) -> str | None:
