@@ -11,16 +11,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
 from atoll.scheduling.plugins.port import UNLIMITED, Around, Filter, Plugin, Score
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Bools, Ints, Rows, Snapshot, grown
+from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 
 _PODS = 1 << 20  # more than any node's pods: ranks by score first, then by pods
-_NEVER = np.iinfo(np.int64).min
+_NEVER = -(1 << 63)
+
+
+class Refusals:
+    """What the plugins have against nodes for one shape, one node at a time."""
+
+    def __init__(self, nodes: Snapshot, shape: Shape, plugins: Sequence[Plugin]) -> None:
+        self.filters: list[Filter] = _those(plugin.filter(shape, nodes) for plugin in plugins)
+        self.around: list[Around] = _those(plugin.around(shape, nodes) for plugin in plugins)
+
+    @property
+    def look_around(self) -> bool:
+        """Whether other nodes matter: the parts that look around then must be synced."""
+        return any(part.refuses for part in self.around)
+
+    def why(self, node: NodeState) -> Status | None:
+        """The first reason against a node as it is, or as a variant of it would be; None: it fits."""
+        parts: list[Filter | Around] = [*self.filters, *(part for part in self.around if part.refuses)]
+        return next((found for part in parts if (found := part.why(node)) is not None), None)
 
 
 class Evaluation:
@@ -35,8 +52,7 @@ class Evaluation:
     def _build(self) -> None:
         nodes, shape = self.nodes, self.shape
         self._epoch = nodes.epoch
-        self.filters: list[Filter] = _those(plugin.filter(shape, nodes) for plugin in self._plugins)
-        self.around: list[Around] = _those(plugin.around(shape, nodes) for plugin in self._plugins)
+        self.refusals = Refusals(nodes, shape, self._plugins)
         scores: list[Score] = _those(plugin.score(shape, nodes) for plugin in self._plugins)
         self._normalised = [score for score in scores if score.normalised]
         self._plain = [score for score in scores if not score.normalised]
@@ -47,6 +63,8 @@ class Evaluation:
         self._sum: Ints = np.zeros(size, np.int64)
         self._rank: Ints = np.full(size, _NEVER, np.int64)
         self._raw: list[Ints] = [np.zeros(size, np.int64) for _ in self._normalised]
+        self._reasons: dict[int, Status] = {}  # why rows that are not open are not
+        self._told: tuple[int, dict[str, Status]] | None = None
         self._placed, self._changed = nodes.placed.end, nodes.changed.end
         self._update(nodes.all_rows(), nodes.all_rows())
 
@@ -81,6 +99,9 @@ class Evaluation:
                 if score.static:
                     raw[changed] = score.values(changed)
         if len(placed):
+            if self._reasons:
+                for row in placed.tolist():
+                    self._reasons.pop(row, None)
             allowed = self._allowed(placed, self._static_open[placed], static=False)
             total = self._scored(placed, self._static_sum[placed], static=False)
             self._open[placed], self._sum[placed] = allowed, total
@@ -88,11 +109,11 @@ class Evaluation:
             for score, raw in zip(self._normalised, self._raw, strict=True):
                 if not score.static:
                     raw[placed] = score.values(placed)
-            for part in self.around:
-                part.changed(placed)
+            for part in self.refusals.around:
+                part.sync()
 
     def _allowed(self, rows: Rows, found: Bools, *, static: bool) -> Bools:
-        for part in self.filters:
+        for part in self.refusals.filters:
             if part.static is static:
                 found = found & part.allowed(rows)
         return found
@@ -108,15 +129,14 @@ class Evaluation:
     def feasible(self) -> Bools:
         """Where the pod fits, by row."""
         found = self._open
-        for part in self.around:
-            allowed = part.allowed()
-            if allowed is not None:
-                found = found & allowed
+        for part in self.refusals.around:
+            if part.refuses:
+                found = found & part.allowed()
         return found
 
     def best(self, barred: Sequence[int] = ()) -> int | None:
         """The row of the best node other than those barred; None when there is none."""
-        if not self.around and not barred and not any(raw.any() for raw in self._raw):
+        if not self.refusals.around and not barred and not any(raw.any() for raw in self._raw):
             return self._first(self._rank)
         found = self.feasible()
         if barred:
@@ -146,7 +166,7 @@ class Evaluation:
         total = self._sum.take(rows)
         for score, raw in zip(self._normalised, self._raw, strict=True):
             total += score.weight * score.normal(raw.take(rows))
-        for part in self.around:
+        for part in self.refusals.around:
             found = part.scores(rows)
             if found is not None:
                 total += part.weight * found
@@ -160,15 +180,28 @@ class Evaluation:
         names = self.nodes.names
         return {names[row]: total for row, total in zip(rows.tolist(), self._total(rows).tolist(), strict=True)}
 
-    def why(self, node: NodeState) -> Status | None:
-        """The first reason against a node as it is, or as a variant of it would be; None: it fits."""
-        parts: tuple[Filter | Around, ...] = (*self.filters, *self.around)
-        return next((found for part in parts if (found := part.why(node)) is not None), None)
+    def statuses(self) -> dict[str, Status]:
+        """Why each node does not fit; those that do are left out. Shared until the cluster changes."""
+        if self._told is not None and self._told[0] == self._placed:
+            return self._told[1]
+        nodes, reasons = self.nodes, self._reasons
+        found: dict[str, Status] = {}
+        for row in np.flatnonzero(nodes.present & ~self.feasible()).tolist():
+            node = nodes.nodes[row]
+            why = reasons.get(row)
+            if why is None and node is not None:
+                why = self.refusals.why(node)
+                if why is not None and not self._open[row]:
+                    reasons[row] = why
+            if why is not None:
+                found[nodes.names[row]] = why
+        self._told = (self._placed, found)
+        return found
 
     def room(self, rows: Rows) -> Ints:
         """How many more pods of the shape each row takes, looking at each node by itself."""
         found = np.where(self._open[rows], UNLIMITED, 0)
-        for part in self.filters:
+        for part in self.refusals.filters:
             np.minimum(found, part.room(rows), out=found)
         return found
 

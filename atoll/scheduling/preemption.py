@@ -13,7 +13,7 @@ from typing import Any
 
 from atoll.base.clock import parse_rfc3339
 from atoll.scheduling import status
-from atoll.scheduling.index import Index
+from atoll.scheduling.evaluation import Refusals
 from atoll.scheduling.matching import everything, label_selector
 from atoll.scheduling.plan import Planner, with_pods
 from atoll.scheduling.pod import PodInfo
@@ -55,14 +55,14 @@ def plan_preemption(planner: Planner, pod: PodInfo, failure: Failure, budgets: S
     if reason:
         return Preemption(message=f"{_NO_CLAIMS}, preemption: {reason}")
     potential = [name for name, why in failure.statuses.items() if why.resolvable]
-    index = planner.index(pod) if potential else None
+    evaluation = planner.evaluation(pod) if potential else None
     candidates: list[Victims] = []
     statuses: dict[str, Status] = {}
-    if index is not None:
+    if evaluation is not None:
         wanted = max(len(potential) * _MIN_PERCENTAGE // 100, _MIN_CANDIDATES)
         calm = 0
         for name in potential:
-            found = _victims(state, index, pod, state.nodes[name], budgets)
+            found = _victims(state, evaluation.refusals, pod, state.nodes[name], budgets)
             if isinstance(found, Status):
                 statuses[name] = found
                 continue
@@ -102,7 +102,7 @@ def _preempted(pod: PodInfo) -> bool:
 
 
 def _victims(
-    state: ClusterState, index: Index, pod: PodInfo, node: NodeState, budgets: Sequence[Object]
+    state: ClusterState, refusals: Refusals, pod: PodInfo, node: NodeState, budgets: Sequence[Object]
 ) -> Victims | Status:
     potential = [other for other in node.pods.values() if other.priority < pod.priority]
     if not potential:
@@ -110,7 +110,7 @@ def _victims(
     variant = node.clone()
     for other in potential:
         variant.remove(other)
-    why = _fits(state, index, pod, variant)
+    why = _fits(state, refusals, pod, variant)
     if why is not None:
         return why
     potential.sort(key=_importance)
@@ -120,7 +120,7 @@ def _victims(
     for group, counted in ((protected, 1), (others, 0)):
         for other in group:
             variant.add(other)
-            if _fits(state, index, pod, variant) is not None:
+            if _fits(state, refusals, pod, variant) is not None:
                 variant.remove(other)
                 victims.append(other)
                 violations += counted
@@ -130,13 +130,13 @@ def _victims(
     return Victims(node.name, victims, violations)
 
 
-def _fits(state: ClusterState, index: Index, pod: PodInfo, variant: NodeState) -> Status | None:
+def _fits(state: ClusterState, refusals: Refusals, pod: PodInfo, variant: NodeState) -> Status | None:
     rivals = state.rivals(variant.name, pod)
     if rivals:
-        why = index.what_if(with_pods(variant, rivals))
+        why = refusals.why(with_pods(variant, rivals))
         if why is not None:
             return why
-    return index.what_if(variant)
+    return refusals.why(variant)
 
 
 def _started(pod: PodInfo) -> float:

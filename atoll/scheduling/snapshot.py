@@ -13,51 +13,16 @@ Amounts above 2^55 (36 PB) count as 2^55: a score then stays within 64 bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from atoll.scheduling.arrays import Bools, Floats, Ints, Rows, grown, np
 from atoll.scheduling.resources import CPU, MEMORY, PODS
-from atoll.scheduling.state import ClusterState, NodeState
-
-Ints = NDArray[np.int64]
-Rows = NDArray[np.intp]
-Bools = NDArray[np.bool_]
+from atoll.scheduling.state import ClusterState, Journal, NodeState
 
 MOST = 1 << 55
 NO_VALUE = -1
-_JOURNAL_LIMIT = 200_000
 _FIRST_ROWS = 16
-
-
-class Journal:
-    """Rows in the order of their changes; readers remember a position."""
-
-    __slots__ = ("_rows", "_start")
-
-    def __init__(self) -> None:
-        self._rows: list[int] = []
-        self._start = 0
-
-    @property
-    def end(self) -> int:
-        return self._start + len(self._rows)
-
-    def add(self, row: int) -> None:
-        self._rows.append(row)
-        if len(self._rows) > _JOURNAL_LIMIT:
-            drop = len(self._rows) // 2
-            del self._rows[:drop]
-            self._start += drop
-
-    def since(self, position: int) -> list[int] | None:
-        """The rows changed since, each once; None when that is no longer known."""
-        if position < self._start:
-            return None
-        rows = self._rows[position - self._start :]
-        return rows if len(rows) < 2 else list(dict.fromkeys(rows))
 
 
 class Column(Protocol):
@@ -130,25 +95,32 @@ class Snapshot:
         self.rows: dict[str, int] = {}
         self.nodes: list[NodeState | None] = []  # None in free rows
         self.columns: dict[str, int] = {PODS: 0, CPU: 1, MEMORY: 2}
-        self.allocatable: Ints = np.zeros((3, 0), np.int64)
-        self.requested: Ints = np.zeros((3, 0), np.int64)
-        self.free: Ints = np.zeros((3, 0), np.int64)  # allocatable - requested
-        self.nonzero: Ints = np.zeros((2, 0), np.int64)  # CPU, memory: pods that ask for none count a little
-        self.present: Bools = np.zeros(0, np.bool_)
-        self.unschedulable: Bools = np.zeros(0, np.bool_)
-        self.generation: Ints = np.zeros(0, np.int64)  # moves with each change of a row
-        self.order: NDArray[np.float64] = np.zeros(0, np.float64)  # how ties are broken, smallest first
-        self.taints = TaintColumn()
-        self.placed = Journal()
-        self.changed = Journal()
+        self.placed: Journal[int] = Journal()
+        self.changed: Journal[int] = Journal()
         self.epoch = 0  # moves when remembered answers about all rows are void
         self._state = state
         self._position = 0
         self._images_version = -1
-        self._versions: Ints = np.zeros(0, np.int64)
         self._free: list[int] = []
-        self._static: dict[object, Column] = {"taints": self.taints}
+        self._static: dict[object, Column] = {}
         self._attached: dict[object, Column] = {}
+        self._started = False
+
+    def _start(self) -> None:
+        """Make the arrays: not before they are needed (`arrays.py`)."""
+        self._started = True
+        lines = len(self.columns)
+        self.allocatable: Ints = np.zeros((lines, 0), np.int64)
+        self.requested: Ints = np.zeros((lines, 0), np.int64)
+        self.free: Ints = np.zeros((lines, 0), np.int64)  # allocatable - requested
+        self.nonzero: Ints = np.zeros((2, 0), np.int64)  # CPU, memory: pods that ask for none count a little
+        self.present: Bools = np.zeros(0, np.bool_)
+        self.unschedulable: Bools = np.zeros(0, np.bool_)
+        self.generation: Ints = np.zeros(0, np.int64)  # moves with each change of a row
+        self.order: Floats = np.zeros(0, np.float64)  # how ties are broken, smallest first
+        self._versions: Ints = np.zeros(0, np.int64)
+        self.taints = TaintColumn()
+        self._attach(self._static, "taints", self.taints)
 
     # asking
 
@@ -185,6 +157,8 @@ class Snapshot:
         column = self.columns.get(name)
         if column is None:
             column = self.columns[name] = len(self.columns)
+            if not self._started:
+                return column
             empty = np.zeros((1, len(self.present)), np.int64)
             self.allocatable, self.requested, self.free = (
                 np.concatenate((lines, empty)) for lines in (self.allocatable, self.requested, self.free)
@@ -198,23 +172,29 @@ class Snapshot:
 
     def follow(self) -> None:
         """Take up what has changed in the state."""
+        if not self._started:
+            self._start()
         state = self._state
         if self._images_version != state.images_version:
             self._images_version = state.images_version
             self.epoch += 1
-        if self._position == state.journal_end:
+        journal = state.journal
+        if self._position == journal.end:
             return
-        if self._position < state.journal_start:
-            names: Iterable[str] = [*self.rows, *state.nodes]
-        else:
-            names = state.journal[self._position - state.journal_start :]
-        self._position = state.journal_end
-        for name in dict.fromkeys(names):
+        entries = journal.entries(self._position)
+        if entries is None:
+            entries = [(name, None) for name in (*self.rows, *state.nodes)]
+        self._position = journal.end
+        for name in dict.fromkeys([name for name, _ in entries]):
             node = state.nodes.get(name)
             if node is None:
                 self.remove(name)
             else:
                 self._write(node)
+        for name, cause in entries:
+            row = self.rows.get(name)
+            if row is not None:
+                self.placed.add(row, cause)
 
     @property
     def image_nodes(self) -> Mapping[str, int]:
@@ -242,7 +222,7 @@ class Snapshot:
         self.nonzero[1, row] = min(node.nonzero_memory, MOST)
         for column in self._attached.values():
             column.write(row, node)
-        self._touch(row)
+        self._moved(row)
 
     def _set(self, lines: Ints, row: int, amounts: Mapping[str, int]) -> None:
         values = [0] * len(lines)
@@ -250,10 +230,9 @@ class Snapshot:
             values[self.columns[name]] = min(value, MOST)
         lines[:, row] = values
 
-    def _touch(self, row: int) -> None:
+    def _moved(self, row: int) -> None:
         self.free[:, row] = self.allocatable[:, row] - self.requested[:, row]
         self.generation[row] += 1
-        self.placed.add(row)
 
     def _new_row(self, name: str, order: float) -> int:
         if self._free:
@@ -295,7 +274,8 @@ class Snapshot:
             column.write(row, None)
         self._free.append(row)
         self.changed.add(row)
-        self._touch(row)
+        self.placed.add(row)
+        self._moved(row)
 
     # arrays without pods
 
@@ -309,11 +289,5 @@ class Snapshot:
         self.requested[0, row] += pods
         self.nonzero[0, row] += pods * nonzero[0]
         self.nonzero[1, row] += pods * nonzero[1]
-        self._touch(row)
-
-
-def grown(array: NDArray[Any], rows: int, fill: Any) -> NDArray[Any]:
-    """The array with its last axis made longer."""
-    new = np.full((*array.shape[:-1], rows), fill, array.dtype)
-    new[..., : array.shape[-1]] = array
-    return new
+        self._moved(row)
+        self.placed.add(row)

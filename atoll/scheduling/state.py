@@ -1,20 +1,63 @@
 """The snapshot that decisions are made on, kept up to date by small changes.
 
 `ClusterState` is a value that its owner changes: nodes and the pods on them, with a journal of changed node names,
-from which each index of feasible nodes (`index.py`) catches up.
+from which the arrays that decisions are computed on (`snapshot.py`) catch up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from atoll.base.chance import Chance
 from atoll.scheduling import resources
-from atoll.scheduling.pod import LabelClass, PodInfo, Port, Templates, Term
+from atoll.scheduling.pod import LabelClass, PodInfo, Port, Template, Templates, Term
 
 Object = dict[str, Any]
-_JOURNAL_LIMIT = 200_000
+_JOURNAL_LIMIT = 65_536
+
+_Where = TypeVar("_Where")
+Cause = tuple[LabelClass, Template]
+
+
+class Journal(Generic[_Where]):
+    """Where something changed, in order; and what kind of pod came or went there (None: the node itself changed).
+
+    Readers remember a position, the `end` of when they last looked.
+    """
+
+    __slots__ = ("_causes", "_start", "_where")
+
+    def __init__(self) -> None:
+        self._where: list[_Where] = []
+        self._causes: list[Cause | None] = []
+        self._start = 0
+
+    @property
+    def end(self) -> int:
+        return self._start + len(self._where)
+
+    def add(self, where: _Where, cause: Cause | None = None) -> None:
+        self._where.append(where)
+        self._causes.append(cause)
+        if len(self._where) > _JOURNAL_LIMIT:
+            drop = len(self._where) // 2
+            del self._where[:drop], self._causes[:drop]
+            self._start += drop
+
+    def since(self, position: int) -> list[_Where] | None:
+        """What has changed, each once; None when that is no longer known."""
+        if position < self._start:
+            return None
+        found = self._where[position - self._start :]
+        return found if len(found) < 2 else list(dict.fromkeys(found))
+
+    def entries(self, position: int) -> list[tuple[_Where, Cause | None]] | None:
+        """Each change; None when they are no longer known."""
+        if position < self._start:
+            return None
+        place = position - self._start
+        return list(zip(self._where[place:], self._causes[place:], strict=True))
 
 
 class NodeState:
@@ -111,9 +154,7 @@ class ClusterState:
     def __init__(self, chance: Chance) -> None:
         self.templates = Templates()
         self.nodes: dict[str, NodeState] = {}  # known nodes only
-        self.journal: list[str] = []
-        self.journal_start = 0  # how many entries were dropped from its front
-        self.structure = 0  # moves when a node comes, goes or changes its labels
+        self.journal: Journal[str] = Journal()
         self.images_version = 0
         self.image_nodes: dict[str, int] = {}
         self.anti_terms: dict[Term, int] = {}  # of all pods: term -> pods that have it
@@ -123,17 +164,6 @@ class ClusterState:
         self._chance = chance
         self._unknown: dict[str, NodeState] = {}
         self._nominations: dict[str, str] = {}
-
-    @property
-    def journal_end(self) -> int:
-        return self.journal_start + len(self.journal)
-
-    def touch(self, name: str) -> None:
-        self.journal.append(name)
-        if len(self.journal) > _JOURNAL_LIMIT:
-            drop = len(self.journal) // 2
-            del self.journal[:drop]
-            self.journal_start += drop
 
     # nodes
 
@@ -153,8 +183,6 @@ class ClusterState:
         if not fresh and images == node.images and allocatable == node.allocatable and labels == node.labels:  # noqa: SIM102
             if taints == node.taints and unschedulable == node.unschedulable:
                 return False
-        if fresh or labels != node.labels:
-            self.structure += 1
         if images != node.images:
             self._count_images(node.images, -1)
             self._count_images(images, 1)
@@ -165,7 +193,7 @@ class ClusterState:
         self.nodes[name] = node
         if self.image_nodes and fresh:
             self.images_version += 1  # scores depend on the share of nodes that have an image
-        self.touch(name)
+        self.journal.add(name)
         return True
 
     def remove_node(self, name: str) -> None:
@@ -174,12 +202,11 @@ class ClusterState:
             return
         self._count_images(node.images, -1)
         node.images = {}
-        self.structure += 1
         node.known = False
         node.version += 1
         if node.pods:
             self._unknown[name] = node
-        self.touch(name)
+        self.journal.add(name)
 
     def _count_images(self, images: Iterable[str], sign: int) -> None:
         for image in images:
@@ -206,7 +233,7 @@ class ClusterState:
         node.add(pod)
         self.pod_nodes[pod.uid] = node_name
         self._count_terms(pod, 1)
-        self.touch(node_name)
+        self.journal.add(node_name, (pod.pods, pod.template))
 
     def lift(self, uid: str) -> str | None:
         """Take a pod off its node; the node's name, None when it was on none."""
@@ -219,7 +246,7 @@ class ClusterState:
         self._count_terms(pod, -1)
         if not node.known and not node.pods:
             self._unknown.pop(name, None)
-        self.touch(name)
+        self.journal.add(name, (pod.pods, pod.template))
         return name
 
     def _count_terms(self, pod: PodInfo, sign: int) -> None:

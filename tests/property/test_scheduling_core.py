@@ -78,7 +78,7 @@ def test_local_plugins_equal_plain_evaluation(seed):
         evaluation.sync()
         reference = Reference(list(nodes.values()), placed)
         reasons = {name: reference.why_not(obj, node) for name, node in nodes.items()}
-        told = {name: evaluation.why(state.nodes[name]) for name in nodes}
+        told = {name: evaluation.refusals.why(state.nodes[name]) for name in nodes}
         assert {name: why and why.reasons for name, why in told.items()} == reasons
         totals = reference.totals(obj)
         # spread and affinity of pods, which nothing here has, count the same on every node

@@ -202,8 +202,8 @@ def agree(planner, real, number, given):
         ours = message_of(planner, info, decision) if decision.failure else f"bound to {decision.node}"
         real.send("DELETE", f"/api/v1/namespaces/default/pods/{created['metadata']['name']}")
         return None if ours == theirs else (number, given["spec"], theirs, ours)
-    index = planner.index(info)
-    totals = index.totals() if index is not None else {}
+    evaluation = planner.evaluation(info)
+    totals = evaluation.totals() if evaluation is not None else {}
     planner.state.place(planner.pod(found), node)
     if decision.node is None:
         return number, given["spec"], f"bound to {node}", message_of(planner, info, decision)

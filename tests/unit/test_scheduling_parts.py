@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from atoll.base.chance import Chance
-from atoll.scheduling import scores
 from atoll.scheduling.matching import label_selector, node_selector, tolerates, topology_selector
 from atoll.scheduling.plan import Planner
+from atoll.scheduling.plugins.balanced import BalancedAllocation
+from atoll.scheduling.plugins.resources import NodeResourcesFit
 from atoll.scheduling.pod import ports_conflict
 from atoll.scheduling.resources import DEFAULT_NONZERO, pod_requests
 from atoll.scheduling.status import Status, fit_error
@@ -114,15 +115,19 @@ def pod(found, number=0, **requests):
     return found.pod({"metadata": {"name": f"p{number}", "namespace": "d", "uid": f"u{number}"}, "spec": spec})
 
 
+def score(found, plugin, scored):
+    evaluation = found.evaluation(scored)
+    part = plugin.score(evaluation.shape, found.nodes)
+    return None if part is None else part.values(found.nodes.all_rows()).tolist()
+
+
 def test_scores():
     found = planner()
-    node = found.state.nodes["n"]
-    half = pod(found, cpu="2", memory="4Gi").template
-    assert scores.least_allocated(half, node) == 50
-    assert scores.balanced(half, node) == 75
-    lopsided = pod(found, cpu="4").template
-    assert scores.balanced(lopsided, node) == 50
-    assert scores.balanced(pod(found).template, node) == 0
+    half = pod(found, cpu="2", memory="4Gi")
+    assert score(found, NodeResourcesFit(), half) == [50]
+    assert score(found, BalancedAllocation(), half) == [75]
+    assert score(found, BalancedAllocation(), pod(found, cpu="4")) == [50]
+    assert score(found, BalancedAllocation(), pod(found)) is None
 
 
 def test_a_state_that_saw_pods_before_their_node():

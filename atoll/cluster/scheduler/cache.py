@@ -142,10 +142,10 @@ class SchedulerCache:
         known = pod.uid in state.pod_nodes
         self.queue.remove(pod.uid)
         state.withdraw(pod.uid)
-        before = state.journal_end
+        before = state.journal.end
         state.place(pod, node)
         self._use_claims(pod, True)
-        if (not known or pod.terminating) and state.journal_end != before and self._waiting():
+        if (not known or pod.terminating) and state.journal.end != before and self._waiting():
             self.helped()
 
     def _pending(self, old: Object | None, new: Object) -> None:

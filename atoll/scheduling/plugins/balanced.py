@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
+from atoll.scheduling.arrays import Floats, Ints, Rows, np
 from atoll.scheduling.plugins.port import MAX, Plugin, Score
 from atoll.scheduling.resources import CPU, MEMORY
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Ints, Rows, Snapshot
+from atoll.scheduling.snapshot import Snapshot
 
 
 class BalancedAllocation(Plugin):
@@ -39,6 +37,6 @@ class _Score(Score):
         return MAX // 2 + ((MAX / 2 + change) / 2).astype(np.int64)
 
 
-def _balance(cpu: NDArray[np.float64], memory: NDArray[np.float64]) -> Ints:
+def _balance(cpu: Floats, memory: Floats) -> Ints:
     deviation = np.abs((np.minimum(cpu, 1.0) - np.minimum(memory, 1.0)) / 2)
     return ((1 - deviation) * MAX).astype(np.int64)

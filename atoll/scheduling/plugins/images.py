@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from atoll.scheduling.arrays import Ints, Rows, np
 from atoll.scheduling.plugins.port import MAX, Plugin, Score
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Ints, Rows, Snapshot
+from atoll.scheduling.snapshot import Snapshot
 
 _MB = 1024 * 1024
 _LEAST, _MOST = 23 * _MB, 1000 * _MB

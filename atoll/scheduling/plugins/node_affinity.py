@@ -5,14 +5,13 @@ A requirement looks at one label only: it is judged once for each value of that 
 
 from __future__ import annotations
 
-import numpy as np
-
 from atoll.scheduling import status
+from atoll.scheduling.arrays import Bools, Ints, Rows, np
 from atoll.scheduling.matching import LabelMatcher, NodeTerm
 from atoll.scheduling.plugins.port import MAX, Filter, Plugin, Score
 from atoll.scheduling.pod import Template
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Bools, Ints, LabelColumn, Rows, Snapshot
+from atoll.scheduling.snapshot import LabelColumn, Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 

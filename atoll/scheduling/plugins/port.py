@@ -4,19 +4,19 @@ The core asks a plugin once per *shape* (pods that can't be told apart by placem
 `Score`, both or neither; None means that it has nothing to say about such pods. Both answer for rows of a `Snapshot`:
 for all at first, later for those that have changed, so an answer may depend on nothing but the shape and that row.
 The core remembers answers, adds up scores, and breaks ties. Plugins whose answer for a node depends on other nodes
-are an `Around`: told which rows changed, and asked for all rows at each decision.
+are an `Around`: it catches up with the snapshot's journal by itself, and is asked for all rows at each decision.
 
 Everything here is pure and synchronous; an exception fails the pod's attempt, not the scheduler.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Protocol
 
-import numpy as np
-
+from atoll.scheduling.arrays import Bools, Ints, Rows, np
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Bools, Ints, Rows, Snapshot
+from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 
@@ -30,10 +30,12 @@ class Filter(Protocol):
     static: bool = False
     """True: the answer does not depend on the pods on the node."""
 
+    @abstractmethod
     def allowed(self, rows: Rows) -> Bools:
         """One answer per row."""
         ...
 
+    @abstractmethod
     def why(self, node: NodeState) -> Status | None:
         """The reason against one node; `node` may be a variant that is only thought of. None: allowed."""
         ...
@@ -50,6 +52,7 @@ class Score(Protocol):
     static: bool = False
     """True: the answer does not depend on the pods on the node."""
 
+    @abstractmethod
     def values(self, rows: Rows) -> Ints:
         """One value per row: 0 to MAX; any, if `normalised`."""
         ...
@@ -65,19 +68,25 @@ class Around(Protocol):
     """A filter and score in one that looks at other nodes too."""
 
     weight: int = 1
+    refuses: bool
+    """Whether it may refuse nodes at all: `allowed` and `why` are asked only then."""
 
-    def changed(self, rows: Rows) -> None:
-        """These rows are new or not what they were (all of them, at first)."""
+    @abstractmethod
+    def sync(self) -> None:
+        """Catch up: `nodes.placed` is the journal of rows that have changed, with the kind of pod that came or went."""
         ...
 
-    def allowed(self) -> Bools | None:
-        """One answer for each of the snapshot's rows; None: everywhere."""
+    @abstractmethod
+    def allowed(self) -> Bools:
+        """One answer for each of the snapshot's rows, as long as its arrays."""
         ...
 
+    @abstractmethod
     def scores(self, feasible: Rows) -> Ints | None:
         """0 to MAX for each of these rows; None: all alike."""
         ...
 
+    @abstractmethod
     def why(self, node: NodeState) -> Status | None:
         """As Filter's; where `node` is a variant, all others are as they are."""
         ...

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from atoll.scheduling import status
+from atoll.scheduling.arrays import Bools, Ints, Rows, np
 from atoll.scheduling.plugins.port import Filter, Plugin
 from atoll.scheduling.pod import Port, ports_conflict
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Bools, Ints, Rows, Snapshot
+from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 

@@ -7,10 +7,12 @@ from importlib import metadata
 from atoll.base.errors import AtollError
 from atoll.scheduling.plugins.balanced import BalancedAllocation
 from atoll.scheduling.plugins.images import ImageLocality
+from atoll.scheduling.plugins.interpod import InterPodAffinity
 from atoll.scheduling.plugins.node_affinity import NodeAffinity
 from atoll.scheduling.plugins.port import Plugin
 from atoll.scheduling.plugins.ports import NodePorts
 from atoll.scheduling.plugins.resources import NodeResourcesFit
+from atoll.scheduling.plugins.spread import PodTopologySpread
 from atoll.scheduling.plugins.taints import TaintToleration
 from atoll.scheduling.plugins.unschedulable import NodeUnschedulable
 from atoll.scheduling.plugins.volumes import VolumeBinding
@@ -31,6 +33,8 @@ def default_plugins() -> tuple[Plugin, ...]:
         NodePorts(),
         NodeResourcesFit(),
         VolumeBinding(),
+        PodTopologySpread(),
+        InterPodAffinity(),
         BalancedAllocation(),
         ImageLocality(),
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from atoll.scheduling.arrays import Bools, Ints, Rows, np
 from atoll.scheduling.plugins.port import MAX, UNLIMITED, Filter, Plugin, Score
 from atoll.scheduling.pod import Template
 from atoll.scheduling.resources import CPU, MEMORY, PODS
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import MOST, Bools, Ints, Rows, Snapshot
+from atoll.scheduling.snapshot import MOST, Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 

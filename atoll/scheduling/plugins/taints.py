@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from atoll.scheduling import status
+from atoll.scheduling.arrays import Bools, Ints, Rows, np
 from atoll.scheduling.matching import tolerates, untolerated
 from atoll.scheduling.plugins.port import MAX, Filter, Plugin, Score
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Bools, Ints, Rows, Snapshot, TaintColumn
+from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 
@@ -25,30 +24,38 @@ class TaintToleration(Plugin):
     name = "TaintToleration"
 
     def filter(self, shape: Shape, nodes: Snapshot) -> Filter | None:
-        return _Filter(shape.template.tolerations, nodes.taints)
+        return _Filter(shape.template.tolerations, nodes)
 
     def score(self, shape: Shape, nodes: Snapshot) -> Score | None:
-        return _Score(shape.template.tolerations, nodes.taints)
+        return _Score(shape.template.tolerations, nodes)
 
 
-def _judged(known: Ints, column: TaintColumn, judge: Callable[[Taints], int]) -> Ints:
-    """`judge` of every set of taints; those in `known` are not judged again."""
-    if len(known) == len(column.sets):
-        return known
-    return np.append(known, [judge(taints) for taints in column.sets[len(known) :]]).astype(np.int64)
+class _Judged:
+    """What a judge says of each row's set of taints."""
+
+    def __init__(self, nodes: Snapshot, judge: Callable[[Taints], int]) -> None:
+        self._nodes = nodes
+        self._judge = judge
+        self._table: Ints | None = None
+
+    def of(self, rows: Rows) -> Ints:
+        column = self._nodes.taints
+        known = 0 if self._table is None else len(self._table)
+        if self._table is None or known != len(column.sets):
+            new = np.array([self._judge(taints) for taints in column.sets[known:]], np.int64)
+            self._table = new if self._table is None else np.concatenate((self._table, new))
+        return self._table.take(column.ids.take(rows))
 
 
 class _Filter(Filter):
     static = True
 
-    def __init__(self, tolerations: Taints, column: TaintColumn) -> None:
+    def __init__(self, tolerations: Taints, nodes: Snapshot) -> None:
         self._tolerations = tolerations
-        self._column = column
-        self._refused: Ints = np.zeros(0, np.int64)
+        self._refused = _Judged(nodes, lambda taints: untolerated(taints, tolerations))
 
     def allowed(self, rows: Rows) -> Bools:
-        self._refused = _judged(self._refused, self._column, lambda taints: untolerated(taints, self._tolerations))
-        allowed: Bools = self._refused[self._column.ids[rows]] == 0
+        allowed: Bools = self._refused.of(rows) == 0
         return allowed
 
     def why(self, node: NodeState) -> Status | None:
@@ -60,10 +67,9 @@ class _Score(Score):
     static = True
     normalised = True
 
-    def __init__(self, tolerations: Taints, column: TaintColumn) -> None:
+    def __init__(self, tolerations: Taints, nodes: Snapshot) -> None:
         self._tolerations = [item for item in tolerations if item.get("effect") in (None, "", "PreferNoSchedule")]
-        self._column = column
-        self._counts: Ints = np.zeros(0, np.int64)
+        self._counts = _Judged(nodes, self._intolerable)
 
     def _intolerable(self, taints: Taints) -> int:
         return sum(
@@ -72,8 +78,7 @@ class _Score(Score):
         )
 
     def values(self, rows: Rows) -> Ints:
-        self._counts = _judged(self._counts, self._column, self._intolerable)
-        return self._counts[self._column.ids[rows]]
+        return self._counts.of(rows)
 
     def normal(self, values: Ints) -> Ints:
         """Fewer are better."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from atoll.scheduling import status
+from atoll.scheduling.arrays import Bools, Rows
 from atoll.scheduling.plugins.port import Filter, Plugin
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Bools, Rows, Snapshot
+from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 

@@ -5,11 +5,10 @@ What the claims demand is part of the shape, so that a change of a claim or volu
 
 from __future__ import annotations
 
-import numpy as np
-
+from atoll.scheduling.arrays import Bools, Rows, np
 from atoll.scheduling.plugins.port import Filter, Plugin
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Bools, Rows, Snapshot
+from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 from atoll.scheduling.volumes import VolumeNeeds

@@ -1,4 +1,7 @@
-"""The planner's incremental indexes decide as a plain evaluation of every node does, whatever happens in between."""
+"""Decisions on arrays, kept up to date by small changes, are those of a plain evaluation of every node.
+
+Whatever happens in between.
+"""
 
 from __future__ import annotations
 
@@ -143,14 +146,14 @@ class World:
         """The same scores, the same reasons, and the choice is one of the best."""
         reference = Reference(list(self.nodes.values()), self.placed)
         pod = self.planner.pod(obj)
-        index = self.planner.index(pod)
-        assert index is not None
+        evaluation = self.planner.evaluation(pod)
+        assert evaluation is not None
         reasons = {name: reference.why_not(obj, node) for name, node in self.nodes.items()}
-        assert {name: why.reasons for name, why in index.statuses().items()} == {
+        assert {name: why.reasons for name, why in evaluation.statuses().items()} == {
             name: why for name, why in reasons.items() if why
         }
         totals = reference.totals(obj)
-        assert index.totals() == totals
+        assert evaluation.totals() == totals
         decision = self.planner.decide(pod)
         if totals:
             best = max(totals.values())
@@ -164,7 +167,7 @@ class World:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
-def test_index_equals_plain_evaluation(data):
+def test_decisions_equal_plain_evaluation(data):
     world = World()
     count = data.draw(st.integers(1, 5))
     for number in range(count):

@@ -1,0 +1,135 @@
+"""PodTopologySpread: pods of a selection evenly over the values of a topology key; required or preferred."""
+
+from __future__ import annotations
+
+import math
+
+from atoll.scheduling import status
+from atoll.scheduling.arrays import Bools, Ids, Ints, Rows, np
+from atoll.scheduling.counts import spread_pods
+from atoll.scheduling.matching import untolerated
+from atoll.scheduling.plugins.node_affinity import NodeAffinity
+from atoll.scheduling.plugins.port import MAX, Around, Plugin
+from atoll.scheduling.plugins.taints import TaintToleration
+from atoll.scheduling.pod import HOSTNAME, SpreadConstraint
+from atoll.scheduling.shape import Shape
+from atoll.scheduling.snapshot import Snapshot
+from atoll.scheduling.state import NodeState
+from atoll.scheduling.status import Status
+from atoll.scheduling.topology import Eligible, TopologyCount
+
+
+class PodTopologySpread(Plugin):
+    name = "PodTopologySpread"
+
+    def around(self, shape: Shape, nodes: Snapshot) -> Around | None:
+        return _Spread(shape, nodes) if shape.hard or shape.soft else None
+
+
+def _eligible(shape: Shape, nodes: Snapshot, constraint: SpreadConstraint, keys: list[str]) -> Eligible:
+    """Nodes with all the keys, and by nodeAffinityPolicy and nodeTaintsPolicy."""
+    template = shape.template
+    affinity = NodeAffinity().filter(shape, nodes) if constraint.honor_affinity else None
+    taints = TaintToleration().filter(shape, nodes) if constraint.honor_taints else None
+
+    def of_rows(rows: Rows) -> Bools:
+        found = nodes.present[rows]
+        for key in keys:
+            found &= nodes.label(key).ids[rows] >= 0
+        for part in (affinity, taints):
+            if part is not None:
+                found &= part.allowed(rows)
+        return found
+
+    def of_node(node: NodeState) -> bool:
+        if not all(key in node.labels for key in keys):
+            return False
+        if constraint.honor_affinity and not template.matches_node(node.name, node.labels):
+            return False
+        return not (constraint.honor_taints and untolerated(node.taints, template.tolerations))
+
+    return Eligible(of_rows, of_node)
+
+
+class _Spread(Around):
+    weight = 2
+
+    def __init__(self, shape: Shape, nodes: Snapshot) -> None:
+        self._shape = shape
+        self._nodes = nodes
+        hard_keys = [item.topology_key for item in shape.hard]
+        self._hard = [
+            TopologyCount(nodes, item.topology_key, spread_pods(item), _eligible(shape, nodes, item, hard_keys))
+            for item in shape.hard
+        ]
+        soft_keys = [item.topology_key for item in shape.soft] if shape.require_all else []
+        self._soft = [
+            TopologyCount(
+                nodes,
+                item.topology_key,
+                spread_pods(item),
+                # upstream counts the node itself, whatever the policies say
+                None if item.topology_key == HOSTNAME else _eligible(shape, nodes, item, soft_keys),
+            )
+            for item in shape.soft
+        ]
+        self._allowed: Bools | None = None
+        self.refuses = bool(shape.hard)
+
+    def sync(self) -> None:
+        moved = [count.sync() for count in self._hard]
+        if any(moved):
+            self._allowed = None
+        for count in self._soft:
+            count.sync()
+
+    def allowed(self) -> Bools:
+        size = len(self._nodes.present)
+        if self._allowed is None or len(self._allowed) != size:
+            self._allowed = np.ones(size, np.bool_)
+            for count, item, mine in zip(self._hard, self._shape.hard, self._shape.hard_self, strict=True):
+                well = count.totals + mine - count.least(item.min_domains) <= item.max_skew
+                well[-1] = False  # nodes without the key
+                self._allowed &= well[count.column.ids]
+        return self._allowed
+
+    def scores(self, feasible: Rows) -> Ints | None:
+        if not self._soft:
+            return None
+        ids = [count.column.ids[feasible] for count in self._soft]
+        taking = np.ones(len(feasible), np.bool_)
+        if self._shape.require_all:
+            for labels in ids:
+                taking &= labels >= 0
+        total = np.zeros(len(feasible), np.float64)
+        for count, item, labels in zip(self._soft, self._shape.soft, ids, strict=True):
+            host = item.topology_key == HOSTNAME
+            domains = np.count_nonzero(taking) if host else _distinct(count, labels[taking])
+            numbers = count.counts[feasible] if host else count.totals[labels]
+            part = numbers * math.log(domains + 2) + (item.max_skew - 1)
+            total += np.where(labels >= 0, part, 0.0)
+        raw = np.floor(total + 0.5).astype(np.int64)
+        some = raw[taking]
+        low, high = (some.min(), some.max()) if len(some) else (0, 0)
+        if high == 0:
+            return np.where(taking, MAX, 0)
+        return np.where(taking, MAX * (high + low - raw) // high, 0)
+
+    def why(self, node: NodeState) -> Status | None:
+        for count, item, mine in zip(self._hard, self._shape.hard, self._shape.hard_self, strict=True):
+            number = count.at(node)
+            if number is None:
+                return status.SPREAD_LABEL
+            if number + mine - count.least_with(item.min_domains, node) > item.max_skew:
+                return status.SPREAD
+        return None
+
+
+def _distinct(count: TopologyCount, ids: Ids) -> int:
+    """How many values; a node without the label counts as one with an empty value."""
+    seen = np.zeros(len(count.column.values) + 1, np.bool_)
+    seen[ids] = True
+    empty = count.column.values.get("")
+    if empty is not None and seen[empty]:
+        seen[-1] = False
+    return int(np.count_nonzero(seen))
