@@ -1,0 +1,1 @@
+"""Queues with quota: Kueue's kinds (ClusterQueue, Cohort, LocalQueue, ResourceFlavor, Workload) as written."""

@@ -1,0 +1,211 @@
+"""Whom a workload may preempt, and the fewest of them (Kueue's classical preemption over hierarchical cohorts).
+
+Candidates are taken in order until the workload fits; then each but the last is put back if it fits all the same. All
+trial moves are undone before the answer is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from atoll.capacity.queueing.model import ANY, LOWER, LOWER_OR_NEWER, NEVER, FlavorResource, PreemptionPolicy, Workload
+from atoll.capacity.queueing.tree import Node
+
+IN_QUEUE = "InClusterQueue"
+RECLAIM = "InCohortReclamation"
+FAIR = "InCohortFairSharing"
+WHILE_BORROWING = "InCohortReclaimWhileBorrowing"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A victim, its queue's node, and why it may be taken."""
+
+    workload: Workload
+    node: Node
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Who wants what: `usage` in all, of which `keys` are not there yet."""
+
+    workload: Workload
+    node: Node
+    usage: Mapping[FlavorResource, int]
+    keys: frozenset[FlavorResource]
+
+    @property
+    def policy(self) -> PreemptionPolicy:
+        assert self.node.queue is not None
+        return self.node.queue.preemption
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    target: Target
+    meeting: Node | None  # the lowest cohort of both queues; None in the same queue
+    only_without_borrowing: bool
+
+
+def allows(policy: str, wanting: Workload, other: Workload) -> bool:
+    """Whether a policy lets `wanting` preempt `other`."""
+    if policy == NEVER:
+        return False
+    if policy == ANY:
+        return True
+    if other.priority < wanting.priority:
+        return policy in (LOWER, LOWER_OR_NEWER)
+    newer = other.priority == wanting.priority and (wanting.order_at, wanting.uid) < (other.order_at, other.uid)
+    return policy == LOWER_OR_NEWER and newer
+
+
+def order(wish: Wish, node: Node, other: Workload) -> tuple[bool, bool, int, float, str]:
+    """Sorts candidates: those that go anyway, other queues', low priority, and the latest first."""
+    return not other.evicted, node is wish.node, other.priority, -other.reserved_at, other.uid
+
+
+def uses(other: Workload, keys: frozenset[FlavorResource]) -> bool:
+    return not keys.isdisjoint(other.usage)
+
+
+def fits(wish: Wish, borrowing: bool) -> bool:
+    """Whether it fits as things stand; without `borrowing`: within its own quota."""
+    for key, amount in wish.usage.items():
+        if not borrowing and wish.node.borrows(key, amount):
+            return False
+        if amount > wish.node.available(key):
+            return False
+    return True
+
+
+def targets(wish: Wish) -> list[Target]:
+    """The victims; empty where preemption can't help."""
+    advantaged, others, own = _candidates(wish)
+    if not (advantaged or others or own):
+        return []
+    ordered = _ordered(advantaged, others, own)
+    for borrowing in _attempts(wish, advantaged, others):
+        found = _attempt(wish, ordered, borrowing)
+        if found:
+            return found
+    return []
+
+
+def _attempts(wish: Wish, advantaged: list[_Candidate], others: list[_Candidate]) -> tuple[bool, ...]:
+    """With or without borrowing, in which order: who may not preempt while borrowing must fit his own quota first."""
+    forbidden = wish.policy.borrow_policy == NEVER
+    under_nominal = all(wish.node.usage.get(key, 0) < wish.node.subtree.get(key, 0) for key in wish.keys)
+    if not (advantaged or others) or (forbidden and not under_nominal):
+        return (True,)
+    if forbidden and not advantaged:
+        return (False, True)
+    return (True, False)
+
+
+def _attempt(wish: Wish, ordered: list[_Candidate], borrowing: bool) -> list[Target]:
+    taken: list[Target] = []
+    for candidate in ordered:
+        if not _still_counts(wish, candidate, borrowing):
+            continue
+        taken.append(candidate.target)
+        candidate.target.node.remove_all(candidate.target.workload.usage)
+        if fits(wish, borrowing):
+            put_back(wish, taken, borrowing)
+            restore(taken)
+            return taken
+    restore(taken)
+    return []
+
+
+def put_back(wish: Wish, taken: list[Target], borrowing: bool) -> None:
+    """Take those out of `taken` that are not needed after all; the last one is."""
+    for index in range(len(taken) - 2, -1, -1):
+        target = taken[index]
+        target.node.add_all(target.workload.usage)
+        if fits(wish, borrowing):
+            del taken[index]
+        else:
+            target.node.remove_all(target.workload.usage)
+
+
+def restore(taken: Iterable[Target]) -> None:
+    for target in taken:
+        target.node.add_all(target.workload.usage)
+
+
+def _still_counts(wish: Wish, candidate: _Candidate, borrowing: bool) -> bool:
+    """Others' are taken only from those that (still) use more than their own, at every level below the common one."""
+    if candidate.meeting is None:
+        return True
+    if borrowing and candidate.only_without_borrowing:
+        return False
+    node: Node | None = candidate.target.node
+    while node is not None and node is not candidate.meeting:
+        if node.within_nominal(wish.keys):
+            return False
+        node = node.parent
+    return True
+
+
+def _ordered(*groups: list[_Candidate]) -> list[_Candidate]:
+    going = [item for group in groups for item in group if item.target.workload.evicted]
+    return going + [item for group in groups for item in group if not item.target.workload.evicted]
+
+
+def _candidates(wish: Wish) -> tuple[list[_Candidate], list[_Candidate], list[_Candidate]]:
+    """Those over whom it has the advantage of its own quota, those it may take by priority, those of its own queue."""
+    advantaged: list[_Candidate] = []
+    others: list[_Candidate] = []
+    if wish.policy.reclaim != NEVER:
+        fitting, remaining = _within(wish.node, wish.usage)
+        skipped: Node | None = None
+        for cohort in wish.node.path():
+            found = advantaged if fitting else others
+            for node in _borrowers(cohort, skipped, wish):
+                for other in node.workloads.values():
+                    candidate = _classify(wish, node, other, cohort, fitting)
+                    if candidate is not None:
+                        found.append(candidate)
+            enough, remaining = _within(cohort, remaining)
+            fitting = fitting or enough
+            skipped = cohort
+    own = [
+        _Candidate(Target(other, wish.node, IN_QUEUE), None, False)
+        for other in wish.node.workloads.values()
+        if uses(other, wish.keys) and allows(wish.policy.within_queue, wish.workload, other)
+    ]
+    for group in (advantaged, others, own):
+        group.sort(key=lambda item: order(wish, item.target.node, item.target.workload))
+    return advantaged, others, own
+
+
+def _within(node: Node, usage: Mapping[FlavorResource, int]) -> tuple[bool, dict[FlavorResource, int]]:
+    """Whether the node's own quota holds it; and what would have to come from above."""
+    fitting = not any(node.borrows(key, amount) for key, amount in usage.items())
+    return fitting, {key: max(0, amount - node.local_available(key)) for key, amount in usage.items()}
+
+
+def _borrowers(cohort: Node, skipped: Node | None, wish: Wish) -> Iterator[Node]:
+    """Queues below that use more than their own, and whose cohorts do."""
+    for child in cohort.children:
+        if child is skipped or child is wish.node or child.within_nominal(wish.keys):
+            continue
+        if child.queue is not None:
+            yield child
+        else:
+            yield from _borrowers(child, None, wish)
+
+
+def _classify(wish: Wish, node: Node, other: Workload, meeting: Node, advantage: bool) -> _Candidate | None:
+    if not uses(other, wish.keys) or not allows(wish.policy.reclaim, wish.workload, other):
+        return None
+    if advantage:
+        return _Candidate(Target(other, node, RECLAIM), meeting, False)
+    policy = wish.policy
+    threshold = policy.borrow_threshold
+    above = other.priority >= wish.workload.priority or (threshold is not None and other.priority > threshold)
+    if policy.borrow_policy == NEVER or above:
+        return _Candidate(Target(other, node, RECLAIM), meeting, True)
+    return _Candidate(Target(other, node, WHILE_BORROWING), meeting, False)

@@ -1,0 +1,221 @@
+"""Kueue's objects, as JSON, into the values of the model. What the schema lets through is never refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+import orjson
+
+from atoll.base import quantity
+from atoll.base.clock import parse_rfc3339
+from atoll.capacity.queueing.flavors import amount_of
+from atoll.capacity.queueing.model import (
+    NEVER,
+    Admission,
+    ClusterQueue,
+    Cohort,
+    Flavor,
+    FlavorResource,
+    Fungibility,
+    LocalQueue,
+    Object,
+    PodSet,
+    PodSetAssignment,
+    PreemptionPolicy,
+    Quota,
+    ResourceGroup,
+    Shape,
+    Workload,
+)
+from atoll.objects.pod_resources import pod_requests
+
+CREATION, EVICTION = "Creation", "Eviction"
+_HELD = ("Retry", "Rejected")
+
+
+def cluster_queue(obj: Object) -> ClusterQueue:
+    spec = obj.get("spec") or {}
+    preemption = spec.get("preemption") or {}
+    borrow = preemption.get("borrowWithinCohort") or {}
+    fungibility = spec.get("flavorFungibility") or {}
+    checks = (spec.get("admissionChecksStrategy") or {}).get("admissionChecks") or ()
+    return ClusterQueue(
+        name=obj["metadata"]["name"],
+        cohort=spec.get("cohortName") or "",
+        groups=tuple(
+            ResourceGroup(tuple(group["coveredResources"]), tuple(flavor["name"] for flavor in group["flavors"]))
+            for group in spec.get("resourceGroups") or ()
+        ),
+        quotas=_quotas(spec),
+        preemption=PreemptionPolicy(
+            preemption.get("withinClusterQueue") or NEVER,
+            preemption.get("reclaimWithinCohort") or NEVER,
+            borrow.get("policy") or NEVER,
+            borrow.get("maxPriorityThreshold"),
+        ),
+        fungibility=Fungibility(
+            fungibility.get("whenCanBorrow") != "TryNextFlavor",
+            fungibility.get("whenCanPreempt") == "MayStopSearch",
+            fungibility.get("preference") != "PreemptionOverBorrowing",
+        ),
+        strict=spec.get("queueingStrategy") == "StrictFIFO",
+        weight=_weight(spec),
+        checks=tuple((check["name"], frozenset(check.get("onFlavors") or ())) for check in checks),
+        stop=spec.get("stopPolicy") or "None",
+        selector=spec.get("namespaceSelector"),
+        by_past_usage=(spec.get("admissionScope") or {}).get("admissionMode") == "UsageBasedAdmissionFairSharing",
+    )
+
+
+def cohort(obj: Object) -> Cohort:
+    spec = obj.get("spec") or {}
+    return Cohort(obj["metadata"]["name"], spec.get("parentName") or "", _quotas(spec), _weight(spec))
+
+
+def flavor(obj: Object) -> Flavor:
+    spec = obj.get("spec") or {}
+    return Flavor(
+        obj["metadata"]["name"],
+        spec.get("nodeLabels") or {},
+        tuple(spec.get("nodeTaints") or ()),
+        tuple(spec.get("tolerations") or ()),
+    )
+
+
+def local_queue(obj: Object) -> LocalQueue:
+    spec, metadata = obj.get("spec") or {}, obj["metadata"]
+    return LocalQueue(
+        metadata["namespace"],
+        metadata["name"],
+        spec.get("clusterQueue") or "",
+        spec.get("stopPolicy") or "None",
+        _weight(spec),
+    )
+
+
+def _weight(spec: Object) -> float:
+    return quantity.parse((spec.get("fairSharing") or {}).get("weight", 1)) / quantity.NANO
+
+
+def _quotas(spec: Object) -> dict[FlavorResource, Quota]:
+    return {
+        (flavor["name"], item["name"]): Quota(
+            amount_of(item["name"], item["nominalQuota"]),
+            _limit(item, "borrowingLimit"),
+            _limit(item, "lendingLimit"),
+        )
+        for group in spec.get("resourceGroups") or ()
+        for flavor in group["flavors"]
+        for item in flavor["resources"]
+    }
+
+
+def _limit(item: Object, name: str) -> int | None:
+    return amount_of(item["name"], item[name]) if item.get(name) is not None else None
+
+
+class Shapes:
+    """Pod sets that are written alike give one Shape, for as long as it is in use."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[bytes, Shape] = WeakValueDictionary()
+
+    def of(self, pod_sets: list[Object]) -> Shape:
+        text = orjson.dumps(pod_sets, option=orjson.OPT_SORT_KEYS)
+        found = self._known.get(text)
+        if found is None:
+            found = self._known[text] = Shape(tuple(_pod_set(item) for item in pod_sets))
+        return found
+
+
+def _pod_set(item: Object) -> PodSet:
+    template = item.get("template") or {}
+    requests = pod_requests({"spec": template.get("spec") or {}})
+    return PodSet(
+        item.get("name") or "main",
+        int(item.get("count", 1)),
+        item.get("minCount"),
+        {name: _amount(name, nano) for name, nano in requests.items()},
+        template,
+    )
+
+
+def _amount(resource: str, nano: int) -> int:
+    unit = 1_000_000 if resource == "cpu" else quantity.NANO
+    return -(-nano // unit)
+
+
+def conditions(obj: Object) -> dict[str, Object]:
+    return {item["type"]: item for item in (obj.get("status") or {}).get("conditions") or ()}
+
+
+def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION) -> Workload:
+    """`order_by`: whether an eviction for PodsReady puts it at the back (Eviction) or it keeps its place (Creation)."""
+    spec, status, metadata = obj.get("spec") or {}, obj.get("status") or {}, obj["metadata"]
+    known = conditions(obj)
+    created = parse_rfc3339(metadata["creationTimestamp"])
+    evicted = known.get("Evicted") or {}
+    order_at = created
+    timed_out = evicted.get("reason") == "PodsReadyTimeout" and order_by == EVICTION
+    if evicted.get("status") == "True" and (timed_out or evicted.get("reason") == "AdmissionCheck"):
+        order_at = parse_rfc3339(evicted["lastTransitionTime"])
+    reserved = known.get("QuotaReserved") or {}
+    has_quota = reserved.get("status") == "True"
+    admission = _admission(status.get("admission") or {}) if has_quota else None
+    requeue = status.get("requeueState") or {}
+    return Workload(
+        key=(metadata.get("namespace") or "", metadata["name"]),
+        uid=metadata["uid"],
+        local_queue=spec.get("queueName") or "",
+        priority=int(spec.get("priority") or 0),
+        created=created,
+        order_at=order_at,
+        shape=shapes.of(spec.get("podSets") or []),
+        admission=admission,
+        usage=_used(admission, status) if admission else {},
+        reserved_at=parse_rfc3339(reserved["lastTransitionTime"]) if has_quota else 0.0,
+        evicted=evicted.get("status") == "True",
+        active=spec.get("active", True) is not False,
+        finished=(known.get("Finished") or {}).get("status") == "True",
+        admitted=(known.get("Admitted") or {}).get("status") == "True",
+        ready=(known.get("PodsReady") or {}).get("status") == "True",
+        requeue_at=_requeue_at(known, requeue),
+        held=any(check.get("state") in _HELD for check in status.get("admissionChecks") or ()),
+    )
+
+
+def _requeue_at(known: Mapping[str, Object], requeue: Object) -> float:
+    """0 unless it must wait: Requeued=False says so."""
+    if (known.get("Requeued") or {}).get("status") != "False" or not requeue.get("requeueAt"):
+        return 0.0
+    return parse_rfc3339(requeue["requeueAt"])
+
+
+def _admission(value: Object) -> Admission:
+    return Admission(
+        value["clusterQueue"],
+        tuple(
+            PodSetAssignment(
+                item.get("name") or "main",
+                item.get("flavors") or {},
+                {name: amount_of(name, amount) for name, amount in (item.get("resourceUsage") or {}).items()},
+                int(item.get("count") or 0),
+            )
+            for item in value.get("podSetAssignments") or ()
+        ),
+    )
+
+
+def _used(admission: Admission, status: Object) -> dict[FlavorResource, int]:
+    """What it uses, without the pods that are done (reclaimablePods)."""
+    done: dict[str, Any] = {item["name"]: item["count"] for item in status.get("reclaimablePods") or ()}
+    if not done:
+        return admission.usage()
+    left = []
+    for pods in admission.pod_sets:
+        rest = max(0, pods.count - done.get(pods.name, 0))
+        usage = {name: amount * rest // pods.count if pods.count else 0 for name, amount in pods.usage.items()}
+        left.append(PodSetAssignment(pods.name, pods.flavors, usage, rest))
+    return Admission(admission.queue, tuple(left)).usage()
