@@ -9,19 +9,21 @@ line ends, upgrades, repeated lengths) is left to the parser each time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
+
+from atoll.base.recent import Recent
 from atoll.wire.messages import HttpRequest
 
 LOOKED_UP_BYTES = 16 * 1024  # larger reads aren't
 _HEAD_BYTES = 4096
-_HEADS = 512  # of each of two generations
+_KEPT = 512
 _END = b"\r\n\r\n"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _LEFT_TO_THE_PARSER = ("transfer-encoding", "upgrade", "expect")
 
 
-class Head(NamedTuple):
+class Head(Struct, frozen=True):
     """What `HttpRequest` says but for its body and its connection. Shared: `headers` must not change."""
 
     method: str
@@ -34,23 +36,16 @@ class Head(NamedTuple):
 
 
 class Heads:
-    """Those of one server: what it refuses by its limits never gets here. Least recently used ones are forgotten."""
+    """Those of one server: what it refuses by its limits never gets here."""
 
     def __init__(self) -> None:
-        self._young: dict[bytes, Head] = {}
-        self._old: dict[bytes, Head] = {}
+        self._known: Recent[bytes, Head] = Recent(_KEPT)
 
     def read(self, data: bytes) -> tuple[Head, bytes] | None:
         """(head, body), where `data` is one whole request with a known head."""
         end = len(data) if data.endswith(_END) else data.find(_END, 0, _HEAD_BYTES) + len(_END)
-        raw = data if end == len(data) else data[:end]
-        head = self._young.get(raw)
-        if head is None:
-            head = self._old.get(raw)
-            if head is None:
-                return None
-            self._keep(raw, head)
-        if len(data) != end + head.body_bytes:
+        head = self._known.get(data if end == len(data) else data[:end])
+        if head is None or len(data) != end + head.body_bytes:
             return None
         return head, data[end:]
 
@@ -70,15 +65,8 @@ class Heads:
             and length.isdigit()
             and int(length) == len(request.body) == len(data) - end
         ):
-            self._keep(
-                raw,
-                Head(
-                    request.method, request.path, request.query, request.headers, request.target, request.repeated,
-                    len(request.body),
-                ),
+            head = Head(
+                request.method, request.path, request.query, request.headers, request.target, request.repeated,
+                len(request.body),
             )  # fmt: skip
-
-    def _keep(self, raw: bytes, head: Head) -> None:
-        if len(self._young) >= _HEADS:
-            self._old, self._young = self._young, {}
-        self._young[raw] = head
+            self._known.put(raw, head)

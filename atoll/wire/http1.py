@@ -139,10 +139,12 @@ class HttpProtocol(asyncio.BufferedProtocol):
         whole = bytes(data)
         known = self._owner.heads.read(whole)
         if known is not None:
-            (method, path, query, headers, target, repeated, _), body = known
-            self._submit(
-                HttpRequest(method, path, query, headers, body, self._certificate, self._remote, target, repeated)
-            )
+            head, body = known
+            request = HttpRequest(
+                head.method, head.path, head.query, head.headers, body, self._certificate, self._remote,
+                head.target, head.repeated,
+            )  # fmt: skip
+            self._submit(request)
             if not self._busy:
                 self.deadline = self._loop.time() + self._limits.keep_alive_seconds
             return

@@ -20,7 +20,7 @@ from atoll.cluster.apiserver.access.impersonation import impersonate
 from atoll.cluster.apiserver.access.nodes import NodeAuthorizer
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens
-from atoll.cluster.apiserver.access.tokens import StaticTokens, TokenChain
+from atoll.cluster.apiserver.access.tokens import AccountTokens, StaticTokens, TokenChain
 from atoll.cluster.apiserver.ports import ANONYMOUS, AdmissionRequest, Attributes, User
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import ABSENT, Key
@@ -156,18 +156,62 @@ def test_a_token_dies_with_time_and_with_what_it_is_bound_to():
         pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "n"}, "spec": {}}
         await put(store, pod)
         token, _ = tokens.issue(account, [], 600, {"kind": "Pod", "name": "p", "uid": "uid-p"})
-        user, audiences = tokens.verify(token)
-        assert user.name == "system:serviceaccount:n:bot"
+        verified, audiences = tokens.verify(token)
+        user = verified.user
+        assert verified.holds() and user.name == "system:serviceaccount:n:bot"
         assert "system:serviceaccounts:n" in user.groups
         assert audiences == [tokens.issuer]
         assert tokens.verify(token, ["else"]) is None
         assert tokens.verify(token[:-4] + "AAAA") is None
         clock.advance(601)
-        assert tokens.verify(token) is None
+        assert tokens.verify(token) is None and not verified.holds()
         fresh, _ = tokens.issue(account, [], 600, {"kind": "Pod", "name": "p", "uid": "uid-p"})
         record = store.get(Key("pods", "n", "p"))
         await store.write(record.key, record.version, None)
         assert tokens.verify(fresh) is None
+
+    asyncio.run(check())
+
+
+def test_a_remembered_token_is_looked_at_each_time():
+    async def check() -> None:
+        store, clock = new_store(), ManualClock()
+        tokens = new_tokens(store, clock)
+        account = {"kind": "ServiceAccount", "metadata": {"name": "bot", "namespace": "n"}}
+        pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "n"}, "spec": {}}
+        await put(store, account)
+        await put(store, pod)
+        chain = TokenChain([StaticTokens({"secret": ALICE}), AccountTokens(tokens)])
+        authenticator = Authenticator(chain, clock)
+
+        def known(token: str) -> str:
+            return authenticator.authenticate(request(authorization=f"Bearer {token}")).name
+
+        free, _ = tokens.issue(account, [], 600, None)
+        bound, _ = tokens.issue(account, [], 6000, {"kind": "Pod", "name": "p", "uid": "uid-p"})
+        for token in (free, bound, free, bound):
+            assert known(token) == "system:serviceaccount:n:bot"
+        clock.advance(599)
+        assert known(free) == "system:serviceaccount:n:bot"
+        clock.advance(1)
+        with pytest.raises(Unauthorized):
+            known(free)
+        assert known(bound) == "system:serviceaccount:n:bot"
+        record = store.get(Key("pods", "n", "p"))
+        await store.write(record.key, record.version, None)
+        with pytest.raises(Unauthorized):
+            known(bound)
+        lasting, _ = tokens.issue(account, [], 6000, None)
+        assert known(lasting) == "system:serviceaccount:n:bot"
+        record = store.get(Key("serviceaccounts", "n", "bot"))
+        await store.write(record.key, record.version, None)
+        await put(store, {**account, "metadata": {**account["metadata"], "uid": "another"}})
+        with pytest.raises(Unauthorized):
+            known(lasting)
+        assert known("secret") == "alice"
+        chain.authenticators = chain.authenticators[1:]
+        with pytest.raises(Unauthorized):
+            known("secret")
 
     asyncio.run(check())
 

@@ -124,7 +124,10 @@ class Api:
 
     def read(self, served: Served, namespace: str, name: str) -> Record | None:
         """The newest durable record as readers see it."""
-        key = served.key(namespace, name)
+        return self.read_key(served.key(namespace, name))
+
+    def read_key(self, key: Key) -> Record | None:
+        """The same, by its key in the store."""
         record = self.store.get(key)
         over = self.hooks.overlays.get(key.resource)
         return record if over is None else over.record(key, record)

@@ -17,6 +17,7 @@ from atoll.cluster.apiserver.flowcontrol.levels import Lane
 from atoll.cluster.apiserver.flowcontrol.metrics import FlowMetrics
 from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import Attributes
+from atoll.cluster.apiserver.question import Question
 from atoll.cluster.apiserver.request_metrics import CONNECTING, IsServed, RequestMetrics
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.cluster.apiserver.streams import Ending
@@ -70,12 +71,22 @@ class Gate:
         return self._flow.at_once(asked) if self._auditor is None else None
 
     def answered(
-        self, request: HttpRequest, path: Path, asked: Attributes, lane: Lane, started: float, response: HttpResponse
+        self,
+        request: HttpRequest,
+        question: Question,
+        asked: Attributes,
+        lane: Lane,
+        started: float,
+        response: HttpResponse,
     ) -> HttpResponse:
-        """What was answered `at_once`."""
+        """What was answered `at_once`, of a resource that is served."""
         response.headers.extend(lane.headers)
         self._known.value += 1
-        self._metrics.observe(asked, path, request, response.status, self.now() - started, len(response.body))
+        status = response.status
+        series = question.series.get(status)
+        if series is None:
+            series = question.series[status] = self._metrics.series(asked, question.path, request, status)
+        series.observe(self.now() - started, len(response.body))
         return response
 
     def arrive(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> Passage:
@@ -189,7 +200,7 @@ class Gate:
 
     def _observe(self, passage: Passage, status: int, size: int) -> None:
         seconds = self.now() - passage.started
-        self._metrics.observe(passage.asked, passage.path, passage.request, status, seconds, size)
+        self._metrics.series(passage.asked, passage.path, passage.request, status).observe(seconds, size)
 
     def _end(self, passage: Passage) -> None:
         if passage.task is not None:

@@ -22,27 +22,25 @@ from atoll.base.errors import (
     BadRequest,
     Gone,
     InternalError,
-    ServerError,
     UnsupportedMediaType,
 )
 from atoll.client.port import APPLY_PATCH
-from atoll.cluster.apiserver import bodies, encode, paths, problems
+from atoll.cluster.apiserver import bodies, problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.attributes import attributes_of
 from atoll.cluster.apiserver.deadlines import timed_out
 from atoll.cluster.apiserver.encode import Encoder, Form
-from atoll.cluster.apiserver.flowcontrol.filter import TooManyRequests
-from atoll.cluster.apiserver.flowcontrol.levels import Lane
 from atoll.cluster.apiserver.gate import Gate, Passage
 from atoll.cluster.apiserver.nonresource import NonResource
 from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import Attributes, Authorizer, Decision, MustWait, User, decide
+from atoll.cluster.apiserver.question import Question, Questions
+from atoll.cluster.apiserver.reading import get_at_once
 from atoll.cluster.apiserver.refusals import (
     MAX_BODY_BYTES,
     NO_CACHE,
     error_frame,
-    refusal,
-    too_many_requests,
+    refused,
     warning_header,
 )
 from atoll.cluster.apiserver.request import (
@@ -79,7 +77,6 @@ log = logging.getLogger(__name__)
 
 _NOBODY = User("")
 _MIN_WATCH_SECONDS = 1800
-_READERS = ("curl/", "Wget/", "Mozilla/5.0")  # programs that show people what they get
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
 
@@ -113,6 +110,7 @@ class Translator(Struct):
     authorizer: Authorizer
     encoder: Encoder
     nonresource: NonResource
+    questions: Questions
     streaming: Streaming | None = None
     connect: Mapping[tuple[str, str, str], Streaming] = {}
     gate: Gate | None = None
@@ -124,14 +122,15 @@ class Translator(Struct):
         audited: Audited | None = None
         panicked = False
         gate = self.gate
-        path = paths.parse(request.path)
+        question = self.questions.of(request)
+        path = question.path
         started = gate.now() if gate is not None else 0.0
         try:
             try:
                 user = self.identify(request)
             except MustWait as waiting:
                 user = await waiting.finish()
-            attributes = attributes_of(request, path, user)
+            attributes = question.asked_by(request, user)
             if gate is not None:
                 passage = gate.arrive(request, path, attributes, started)
                 audited = passage.audited
@@ -149,19 +148,19 @@ class Translator(Struct):
                 response = await self.aggregation(request, user, backend)
             else:
                 try:
-                    asked = self._take_apart(request, path, attributes, audited)
+                    asked = self.take_apart(request, question, attributes, audited)
                 except MustWait as waiting:
-                    asked = self._take_apart(request, path, attributes, audited, await waiting.finish())
+                    asked = self.take_apart(request, question, attributes, audited, await waiting.finish())
                 context = asked.context
                 response = await self._resource(asked)
         except asyncio.CancelledError:
             if gate is None or passage is None or not gate.is_late(passage):
                 raise
-            response = _refused(request, timed_out())
+            response = refused(request, timed_out())
         except Exception as error:
             panicked = not isinstance(error, AtollError)
-            response = _refused(request, error)
-        response = self._finished(request, path, context, response)
+            response = refused(request, error)
+        response = self.finished(request, question, context, response)
         if gate is None:
             return response
         if passage is None:
@@ -171,42 +170,15 @@ class Translator(Struct):
 
     def immediate(self, request: HttpRequest) -> HttpResponse | None:
         """The answer to the GET of one object, which needs no waiting; None for anything else."""
-        path = paths.parse(request.path)
-        if path is None or not path.name or path.subresource or path.watch or request.method != "GET":
-            return None
-        if self.aggregation is not None and self.aggregation.find(path.group, path.version) is not None:
-            return None
-        context: Context | None = None
-        lane: Lane | None = None
-        gate = self.gate
-        started = gate.now() if gate is not None else 0.0
-        try:
-            attributes = attributes_of(request, path, self.identify(request))
-            if gate is not None:
-                lane = gate.at_once(attributes)
-                if lane is None:
-                    return None
-            asked = self._take_apart(request, path, attributes)
-            if "get" not in asked.served.entry.verbs or asked.served.converter is not None:
-                return None
-            context = asked.context
-            response = self._object(asked)
-        except MustWait:
-            return None
-        except Exception as error:
-            response = _refused(request, error)
-        response = self._finished(request, path, context, response)
-        if gate is None or lane is None:
-            return response
-        return gate.answered(request, path, attributes, lane, started, response)
+        return get_at_once(self, request) if request.method == "GET" else None
 
-    def _finished(
-        self, request: HttpRequest, path: Path | None, context: Context | None, response: HttpResponse
+    def finished(
+        self, request: HttpRequest, question: Question, context: Context | None, response: HttpResponse
     ) -> HttpResponse:
         if context is not None and context.warnings:
             response.headers.extend(("Warning", warning_header(text)) for text in context.warnings)
-        read = "pretty=" in request.query or request.headers.get("user-agent", "").startswith(_READERS)
-        if read and (path is None or path.subresource not in _CONNECTING):
+        path = question.path
+        if question.for_people and (path is None or path.subresource not in _CONNECTING):
             _indent(request, response)
         if request.method == "HEAD":
             response.body = b""
@@ -219,53 +191,30 @@ class Translator(Struct):
         if not decision.allowed:
             raise problems.denied(asked, decision.reason)
 
-    def _take_apart(
+    def take_apart(
         self,
         request: HttpRequest,
-        path: Path,
+        question: Question,
         attributes: Attributes,
         audited: Audited | None = None,
         decision: Decision | None = None,
     ) -> Asked:
-        """`decision`: where it had to be waited for. Raises MustWait, Forbidden, NotFound."""
-        user = attributes.user
+        """`decision`: where it had to be waited for. Raises MustWait, Forbidden, NotFound, NotAcceptable."""
+        path, user = question.path, attributes.user
+        assert path is not None
         if decision is None:
             decision = self.authorizer.authorize(attributes)
         if audited is not None:
             audited.decided(decision.allowed, decision.reason)
         if not decision.allowed:
             raise problems.denied(attributes, decision.reason)
-        if not self.api.registry.has_group(path.group):
-            raise problems.no_such_page()
-        served = self.api.registry.find(path.group, path.version, path.plural)
-        if served is None:
-            custom = self.api.registry.is_custom(path.group)
-            raise problems.no_such_page() if custom else problems.no_such_path()
-        connected = (path.group, path.plural, path.subresource) in self.connect
-        if path.subresource and not connected and served.entry.subresource(path.subresource) is None:
-            if served.custom is not None:
-                raise problems.not_found(served.resource, path.name)
-            raise problems.no_such_path()
-        if served.resource.namespaced:
-            if path.name and not path.namespace:
-                raise problems.no_such_path()
-        elif path.namespace and path.plural != "namespaces":
-            raise problems.no_such_path()
-        accept = request.headers.get("accept", "")
-        form = encode.negotiate(accept)
-        if form.kind == "Table" and (path.group, path.plural) in self.api.hooks.virtual:
-            form = encode.negotiate(accept, tables=False)
-        if form.kind == "Table":
-            include = parse_query(request.query).get("includeObject")
-            if include and include[0]:
-                form = replace(form, include=include[0])
-        agent = request.headers.get("user-agent", "")
-        context = Context(user, agent.partition("/")[0][:128])
+        target = self.questions.target(question, path)
+        context = Context(user, question.manager)
         if audited is not None:
             context.annotations = audited.annotations
-        if served.deprecation:
-            context.warn(served.deprecation)
-        return Asked(request, path, served, user, form, context)
+        if target.served.deprecation:
+            context.warn(target.served.deprecation)
+        return Asked(request, path, target.served, user, target.form, context)
 
     async def _resource(self, asked: Asked) -> HttpResponse:
         path, method = asked.path, asked.request.method
@@ -487,17 +436,6 @@ class Translator(Struct):
         return HttpResponse(status, [("Content-Type", form.content_type), NO_CACHE], body)
 
 
-def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
-    if isinstance(error, TooManyRequests):
-        return too_many_requests(error)
-    if isinstance(error, ApiError):
-        return refusal(error, request.headers.get("accept", ""))
-    if isinstance(error, AtollError):
-        return refusal(ServerError(f"Internal error occurred: {error}"))
-    log.error("%s %s", request.method, request.path, exc_info=error)
-    return refusal(ServerError("Internal error occurred: see the server's log"))
-
-
 def _indent(request: HttpRequest, response: HttpResponse) -> None:
     """Indent JSON that a person reads, unless they say otherwise; OpenAPI documents never are."""
     given = parse_query(request.query).get("pretty")
@@ -523,10 +461,11 @@ def http_handler(
     `connect`: subresources that another part answers whole, by (group, plural, subresource): ("cluster.karmada.io",
     "clusters", "proxy") of a hub. They are authorized here like any other.
     """
-    nonresource = NonResource(api)
+    connect = connect or {}
     translator = Translator(
-        api, identify, authorizer, Encoder(api.clock), nonresource, streaming, connect or {}, gate=gate
-    )
+        api, identify, authorizer, Encoder(api.clock), NonResource(api), Questions(api, connect), streaming, connect,
+        gate=gate,
+    )  # fmt: skip
     api.raw = _raw(translator)
     return translator
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import orjson
 
-from atoll.base.errors import ApiError, ServerError
+from atoll.base.errors import ApiError, AtollError, ServerError
 from atoll.cluster.apiserver import encode, problems
 from atoll.cluster.apiserver.flowcontrol.filter import TooManyRequests
 from atoll.wire.limits import Limits
 from atoll.wire.messages import HttpRequest, HttpResponse
+
+log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 NO_CACHE = ("Cache-Control", "no-cache, private")
@@ -42,6 +46,18 @@ def too_many_requests(error: TooManyRequests) -> HttpResponse:
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
     headers += [("Retry-After", str(error.retry_after_seconds)), *error.headers]
     return HttpResponse(429, headers, f"{error.message}\n".encode())
+
+
+def refused(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Whatever was raised, as an answer; what is a fault of this program is logged."""
+    if isinstance(error, TooManyRequests):
+        return too_many_requests(error)
+    if isinstance(error, ApiError):
+        return refusal(error, request.headers.get("accept", ""))
+    if isinstance(error, AtollError):
+        return refusal(ServerError(f"Internal error occurred: {error}"))
+    log.error("%s %s", request.method, request.path, exc_info=error)
+    return refusal(ServerError("Internal error occurred: see the server's log"))
 
 
 def _body_too_large(_: HttpRequest) -> HttpResponse:

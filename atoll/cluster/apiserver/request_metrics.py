@@ -25,13 +25,24 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _TOP = ("healthz", "livez", "readyz", "version", "metrics", "openapi", "apis", "api", "debug")
 
 
-class _Series:
+class Series:
+    """What one kind of answer counts into."""
+
     __slots__ = ("durations", "sizes", "total")
 
     def __init__(self, total: Cell, durations: Buckets, sizes: Buckets) -> None:
         self.total = total
         self.durations = durations
         self.sizes = sizes
+
+    def observe(self, seconds: float, size: int) -> None:
+        self.total.value += 1
+        durations = self.durations
+        durations.counts[bisect_left(SECONDS, seconds)] += 1
+        durations.sum += seconds
+        sizes = self.sizes
+        sizes.counts[bisect_left(BYTES, size)] += 1
+        sizes.sum += size
 
 
 IsServed = Callable[[Path], bool]
@@ -45,7 +56,7 @@ class RequestMetrics:
         self._is_served = is_served
         self.reading = self.writing = 0  # in flight now
         self._most = [0, 0]
-        self._series: dict[tuple[object, ...], _Series] = {}
+        self._series: dict[tuple[object, ...], Series] = {}
         self._total = metrics.counter(
             "apiserver_request_total", "[STABLE] Requests by verb, resource and answer.", (*_LABELS, "code")
         )
@@ -71,10 +82,8 @@ class RequestMetrics:
         self._sli_of: list[tuple[Buckets, Buckets]] = []
         metrics.on_scrape(self._refresh)
 
-    def observe(
-        self, asked: Attributes, path: Path | None, request: HttpRequest, status: int, seconds: float, size: int
-    ) -> None:
-        """One request is answered (a watch: has ended)."""
+    def series(self, asked: Attributes, path: Path | None, request: HttpRequest, status: int) -> Series:
+        """Where a request is counted once it is answered (a watch: has ended)."""
         dry = "dryRun=" in request.query
         if path is not None:
             key: tuple[object, ...] = (
@@ -86,13 +95,7 @@ class RequestMetrics:
         series = self._series.get(key)
         if series is None:
             series = self._new(key, asked, path, request, status)
-        series.total.value += 1
-        durations = series.durations
-        durations.counts[bisect_left(SECONDS, seconds)] += 1
-        durations.sum += seconds
-        sizes = series.sizes
-        sizes.counts[bisect_left(BYTES, size)] += 1
-        sizes.sum += size
+        return series
 
     def begin(self, asked: Attributes) -> None:
         """It is in flight."""
@@ -125,7 +128,7 @@ class RequestMetrics:
 
     def _new(
         self, key: tuple[object, ...], asked: Attributes, path: Path | None, request: HttpRequest, status: int
-    ) -> _Series:
+    ) -> Series:
         if path is not None and not self._is_served(path):
             path, key = None, (request.method if request.method in _METHODS else "other", "other", status)
         found = self._series.get(key)
@@ -133,13 +136,13 @@ class RequestMetrics:
             found = self._series[key] = self._make(asked, path, request, status)
         return found
 
-    def _make(self, asked: Attributes, path: Path | None, request: HttpRequest, status: int) -> _Series:
+    def _make(self, asked: Attributes, path: Path | None, request: HttpRequest, status: int) -> Series:
         labels = _labels(asked, path, request)
         sizes = (labels[0], *labels[2:])
         durations = self._durations.of(*labels)
         if labels[0] not in ("WATCH", "CONNECT"):
             self._sli_of.append((durations, self._sli.of(*sizes)))
-        return _Series(self._total.of(*labels, str(status)), durations, self._sizes.of(*sizes))
+        return Series(self._total.of(*labels, str(status)), durations, self._sizes.of(*sizes))
 
     def _refresh(self) -> None:
         """The SLI histogram is the other one in fewer buckets."""

@@ -7,17 +7,20 @@ are given, as upstream. Anonymous requests are let in everywhere, nowhere, or to
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from atoll.base.clock import Clock
 from atoll.base.errors import Unauthorized
+from atoll.base.recent import Recent
 from atoll.cluster.apiserver.access.client_certificates import is_trusted, user_of_certificate, validity
-from atoll.cluster.apiserver.access.tokens import Known, TokenChain, TokenRefused
+from atoll.cluster.apiserver.access.tokens import Known, TokenAuthenticator, TokenChain, TokenRefused
 from atoll.cluster.apiserver.ports import ANONYMOUS, MustWait, User
 from atoll.wire.messages import HttpRequest
 
 _WEBSOCKET = "base64url.bearer.authorization.k8s.io."
+_KEPT = 1024
+_Remembered = tuple[User, Callable[[], bool], tuple[TokenAuthenticator, ...]]
 
 
 class Authenticator:
@@ -36,18 +39,27 @@ class Authenticator:
     ) -> None:
         self.tokens = tokens
         self.anonymous = anonymous
+        self._known: Recent[str, _Remembered] = Recent(_KEPT)
         self._clock = clock
         self._client_ca_pem = client_ca_pem
 
     def authenticate(self, request: HttpRequest) -> User:
         """Raises Unauthorized for a credential that does not hold, MustWait where another program knows the token."""
-        user = self._certified(request.peer_certificate)
-        if user is not None:
-            return user
+        if request.peer_certificate is not None:
+            user = self._certified(request.peer_certificate)
+            if user is not None:
+                return user
+        header = request.headers.get("authorization")
+        if header is not None:
+            remembered = self._known.get(header)
+            if remembered is not None:
+                known, holds, authenticators = remembered
+                if authenticators is self.tokens.authenticators and holds():
+                    return known
         token, given = _token(request)
         if token:
             try:
-                return self.tokens.authenticate(token).user
+                return self._bearer(token, header)
             except TokenRefused:
                 raise Unauthorized("Unauthorized") from None
             except MustWait as waiting:
@@ -58,10 +70,19 @@ class Authenticator:
             raise Unauthorized("Unauthorized")
         return ANONYMOUS
 
-    def _certified(self, der: bytes | None) -> User | None:
-        """None for no certificate, and for one that does not hold."""
-        if der is None:
-            return None
+    def _bearer(self, token: str, header: str | None) -> User:
+        """Remembered where the token can tell by itself whether it still holds. Raises TokenRefused, MustWait.
+
+        That passes by the authenticators before the one that knew it: those that others configure come after all whose
+        tokens can be remembered.
+        """
+        known = self.tokens.authenticate(token)
+        if header is not None and known.holds is not None:
+            self._known.put(header, (known.user, known.holds, self.tokens.authenticators))
+        return known.user
+
+    def _certified(self, der: bytes) -> User | None:
+        """None for one that does not hold."""
         if self._client_ca_pem is not None and not is_trusted(der, self._client_ca_pem):
             return None
         begins, ends = validity(der)

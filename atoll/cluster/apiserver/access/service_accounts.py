@@ -7,9 +7,9 @@ of type kubernetes.io/service-account-token carry no expiry and die with their S
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf
 from typing import Any
-
-from msgspec import Struct
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
@@ -21,15 +21,40 @@ Object = dict[str, Any]
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 ALGORITHMS = ["ES256"]
 _CLAIM = "kubernetes.io"
+_LEEWAY_SECONDS = 10.0  # that a token may come before its time
 
 
-class _Held(Struct, frozen=True):
-    """The outcome for a token that is bound to no other object; good while no service account has changed since."""
+class Verified:
+    """A token whose signature is right. It is good in its time, and while what it is bound to is there."""
 
-    user: User
-    begins: float
-    ends: float
-    accounts: int  # the last change of service accounts
+    __slots__ = ("_begins", "_bound", "_clock", "_ends", "_store", "user")
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        user: User,
+        bound: Sequence[tuple[Key, str | None]],
+        begins: float = 0.0,
+        ends: float = inf,
+    ) -> None:
+        """`bound`: keys and the uids that must be found there; None: any."""
+        self._store = store
+        self._clock = clock
+        self.user = user
+        self._bound = tuple(bound)
+        self._begins = begins
+        self._ends = ends
+
+    def holds(self) -> bool:
+        """Now."""
+        if not self._begins <= self._clock.wall() < self._ends:
+            return False
+        for key, uid in self._bound:
+            record = self._store.get(key)
+            if record is None or (uid is not None and record.uid != uid):
+                return False
+        return True
 
 
 class ServiceAccountTokens:
@@ -42,8 +67,7 @@ class ServiceAccountTokens:
         self._clock = clock
         self._chance = chance
         self.issuer = issuer
-        self._verified: dict[str, tuple[float, Object]] = {}
-        self._held: dict[str, _Held] = {}
+        self._signed: dict[str, Object] = {}
 
     @property
     def _key(self) -> Any:
@@ -98,37 +122,20 @@ class ServiceAccountTokens:
         }
         return self._sign(claims)
 
-    def verify(self, token: str, audiences: list[str] | None = None) -> tuple[User, list[str]] | None:
-        """(user, matching audiences) of a good token, else None."""
-        if audiences is None:
-            held = self._held.get(token)
-            if held is not None and held.accounts == self._store.last_change("serviceaccounts"):
-                if held.begins <= self._clock.wall() < held.ends:
-                    return held.user, [self.issuer]
-                del self._held[token]
+    def verify(self, token: str, audiences: Sequence[str] = ()) -> tuple[Verified, list[str]] | None:
+        """(whose it is, matching audiences) of a token that holds, else None. No audiences: the API server's own."""
         claims = self._claims(token)
         if claims is None:
             return None
-        if claims.get("iss") == "kubernetes/serviceaccount":
-            return self._legacy_user(claims, audiences)
-        if claims.get("iss") != self.issuer:
-            return None
-        wall = self._clock.wall()
-        if wall >= float(claims.get("exp") or 0) or wall + 10 < float(claims.get("nbf") or 0):
-            return None
         asked = audiences or [self.issuer]
-        given = claims.get("aud") or []
-        matching = [audience for audience in asked if audience in given]
-        private = claims.get(_CLAIM) or {}
-        if not matching or not self._holds(private):
+        if claims.get("iss") == "kubernetes/serviceaccount":
+            verified, given = self._legacy(claims), [self.issuer]
+        elif claims.get("iss") == self.issuer:
+            verified, given = self._bound(claims), claims.get("aud") or []
+        else:
             return None
-        user = self._user(private, str(claims.get("jti") or ""))
-        if audiences is None and private.keys().isdisjoint(("pod", "secret", "node")):
-            if len(self._held) >= 4096:
-                self._held.clear()
-            begins, ends = float(claims.get("nbf") or 0) - 10, float(claims.get("exp") or 0)
-            self._held[token] = _Held(user, begins, ends, self._store.last_change("serviceaccounts"))
-        return user, matching
+        matching = [audience for audience in asked if audience in given]
+        return (verified, matching) if matching and verified.holds() else None
 
     def _sign(self, claims: Object) -> str:
         from joserfc import jwt
@@ -137,9 +144,9 @@ class ServiceAccountTokens:
 
     def _claims(self, token: str) -> Object | None:
         """Signature checked once per token; expiry and bindings each time."""
-        known = self._verified.get(token)
+        known = self._signed.get(token)
         if known is not None:
-            return known[1]
+            return known
         from joserfc import jwt
         from joserfc.errors import JoseError
 
@@ -147,48 +154,49 @@ class ServiceAccountTokens:
             claims = jwt.decode(token, self._key, algorithms=ALGORITHMS).claims
         except (JoseError, ValueError):
             return None
-        if len(self._verified) >= 4096:
-            self._verified.clear()
-        self._verified[token] = (self._clock.monotonic(), claims)
+        if len(self._signed) >= 4096:
+            self._signed.clear()
+        self._signed[token] = claims
         return claims
 
-    def _same(self, resource: str, namespace: str, reference: Object) -> bool:
-        record = self._store.get(Key(resource, namespace, str(reference.get("name"))))
-        return record is not None and record.uid == reference.get("uid")
-
-    def _holds(self, private: Object) -> bool:
+    def _bound(self, claims: Object) -> Verified:
+        private = claims.get(_CLAIM) or {}
         namespace = str(private.get("namespace") or "")
-        if not self._same("serviceaccounts", namespace, private.get("serviceaccount") or {}):
-            return False
-        for kind in ("pod", "secret"):
-            if kind in private and not self._same(f"{kind}s", namespace, private[kind]):
-                return False
-        return "node" not in private or "pod" in private or self._same("nodes", "", private["node"])
+        account = private.get("serviceaccount") or {}
+        bound = [_reference("serviceaccounts", namespace, account)]
+        bound += [_reference(f"{kind}s", namespace, private[kind]) for kind in ("pod", "secret") if kind in private]
+        if "node" in private and "pod" not in private:
+            bound.append(_reference("nodes", "", private["node"]))
+        user = self._user(private, str(claims.get("jti") or ""))
+        begins, ends = float(claims.get("nbf") or 0) - _LEEWAY_SECONDS, float(claims.get("exp") or 0)
+        return Verified(self._store, self._clock, user, bound, begins, ends)
 
     def _user(self, private: Object, token_id: str) -> User:
-        namespace, account = private["namespace"], private["serviceaccount"]
+        namespace, account = str(private.get("namespace") or ""), private.get("serviceaccount") or {}
         extra: dict[str, tuple[str, ...]] = {}
         if token_id:
             extra["authentication.kubernetes.io/credential-id"] = (f"JTI={token_id}",)
         for kind in ("pod", "node"):
             if kind in private:
-                extra[f"authentication.kubernetes.io/{kind}-name"] = (private[kind]["name"],)
-                extra[f"authentication.kubernetes.io/{kind}-uid"] = (private[kind]["uid"],)
-        return service_account_user(namespace, account["name"], account["uid"], extra)
+                extra[f"authentication.kubernetes.io/{kind}-name"] = (str(private[kind].get("name")),)
+                extra[f"authentication.kubernetes.io/{kind}-uid"] = (str(private[kind].get("uid")),)
+        return service_account_user(namespace, str(account.get("name")), str(account.get("uid")), extra)
 
-    def _legacy_user(self, claims: Object, audiences: list[str] | None) -> tuple[User, list[str]] | None:
-        if audiences and self.issuer not in audiences:
-            return None
+    def _legacy(self, claims: Object) -> Verified:
         prefix = "kubernetes.io/serviceaccount"
         namespace = str(claims.get(f"{prefix}/namespace"))
         account = {
             "name": claims.get(f"{prefix}/service-account.name"),
             "uid": claims.get(f"{prefix}/service-account.uid"),
         }
-        secret = self._store.get(Key("secrets", namespace, str(claims.get(f"{prefix}/secret.name"))))
-        if secret is None or not self._same("serviceaccounts", namespace, account):
-            return None
-        return service_account_user(namespace, str(account["name"]), str(account["uid"]), {}), [self.issuer]
+        secret = Key("secrets", namespace, str(claims.get(f"{prefix}/secret.name")))
+        user = service_account_user(namespace, str(account["name"]), str(account["uid"]), {})
+        bound = ((secret, None), _reference("serviceaccounts", namespace, account))
+        return Verified(self._store, self._clock, user, bound)
+
+
+def _reference(resource: str, namespace: str, reference: Object) -> tuple[Key, str]:
+    return Key(resource, namespace, str(reference.get("name"))), str(reference.get("uid"))
 
 
 def service_account_user(namespace: str, name: str, uid: str, extra: dict[str, tuple[str, ...]]) -> User:

@@ -8,7 +8,7 @@ no log and no repr.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -25,10 +25,25 @@ class TokenRefused(Exception):
 
 
 class Known(Struct, frozen=True):
-    """Whose token it is, and for which of the audiences asked for; none: it was issued for any."""
+    """Whose token it is, and for which of the audiences asked for; none: it was issued for any.
+
+    `holds`: whether it still is so, where that can be told of a token without looking at it again.
+    """
 
     user: User
     audiences: tuple[str, ...] = ()
+    holds: Callable[[], bool] | None = None
+
+
+def authenticated(user: User) -> User:
+    """Whoever is known is in that group."""
+    if AUTHENTICATED in user.groups or user.name == ANONYMOUS.name:
+        return user
+    return User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
+
+
+def _always() -> bool:
+    return True
 
 
 class TokenAuthenticator(Protocol):
@@ -46,13 +61,13 @@ class StaticTokens:
     agnostic = True
 
     def __init__(self, tokens: Mapping[str, User]) -> None:
-        self._users = [(token.encode(), user) for token, user in tokens.items()]
+        self._users = [(token.encode(), authenticated(user)) for token, user in tokens.items()]
 
     def authenticate(self, token: str, audiences: Sequence[str]) -> Known | None:
         given = token.encode()
         for known, user in self._users:
             if hmac.compare_digest(known, given):
-                return Known(user)
+                return Known(user, holds=_always)
         return None
 
 
@@ -65,8 +80,11 @@ class AccountTokens:
         self._tokens = tokens
 
     def authenticate(self, token: str, audiences: Sequence[str]) -> Known | None:
-        found = self._tokens.verify(token, list(audiences) or None)
-        return None if found is None else Known(found[0], tuple(found[1]))
+        found = self._tokens.verify(token, audiences)
+        if found is None:
+            return None
+        verified, matching = found
+        return Known(verified.user, tuple(matching), verified.holds)
 
 
 class TokenChain:
@@ -99,13 +117,10 @@ class TokenChain:
         return tuple(item for item in self.authenticators if not item.agnostic)
 
     def _settled(self, authenticator: TokenAuthenticator, known: Known, audiences: Sequence[str]) -> Known:
-        """Whoever is known is in the group of the authenticated."""
-        user, matching = known.user, known.audiences
+        user, matching = authenticated(known.user), known.audiences
         if audiences and authenticator.agnostic:
             matching = tuple(item for item in audiences if item in self._own_audiences)
-        if AUTHENTICATED not in user.groups and user.name != ANONYMOUS.name:
-            user = User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
-        return known if user is known.user and matching == known.audiences else Known(user, matching)
+        return known if user is known.user and matching == known.audiences else Known(user, matching, known.holds)
 
     async def _finish(
         self,

@@ -5,16 +5,21 @@ from __future__ import annotations
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.served import Served
-from atoll.cluster.store.port import Record
+from atoll.cluster.store.port import Key, Record
 
 
 def get(api: Api, served: Served, namespace: str, name: str, resource_version: str = "") -> Record:
     """Raises NotFound, BadRequest, and a 504 where a version that has not happened yet is asked."""
+    return get_key(api, served, served.key(namespace, name), resource_version)
+
+
+def get_key(api: Api, served: Served, key: Key, resource_version: str = "") -> Record:
+    """The same, by its key in the store."""
     if resource_version and resource_version != "0":
         check_not_older_than(api, parse_version(resource_version))
-    record = api.read(served, namespace, name)
+    record = api.read_key(key)
     if record is None:
-        raise problems.not_found(served.resource, name)
+        raise problems.not_found(served.resource, key.name)
     return record
 
 
