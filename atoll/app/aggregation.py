@@ -11,6 +11,8 @@ from atoll.app.assembly import Assembly
 from atoll.app.pki import FRONT_PROXY, ClusterKeys
 from atoll.app.tasks import Tasks
 from atoll.client.port import Object
+from atoll.cluster.apiserver.aggregation.autoregister import Autoregister
+from atoll.cluster.apiserver.health import latched
 from atoll.cluster.apiserver.http import Translator
 from atoll.cluster.apiserver.ports import User
 from atoll.cluster.store.port import Key, Record
@@ -37,6 +39,14 @@ def aggregate(assembly: Assembly, handler: Translator, keys: ClusterKeys, tasks:
         _begin(assembly, handler, keys, tasks)
     else:
         api.followers[_API_SERVICES] = first
+    _register(assembly, tasks)
+
+
+def _register(assembly: Assembly, tasks: Tasks) -> None:
+    """Keep the APIServices of what is served here."""
+    local = Autoregister(assembly.api)
+    assembly.health.add("autoregister-completion", latched(local.complete, "an APIService is missing"))
+    tasks.start("autoregister", local.run())
 
 
 def _names_service(record: Record) -> bool:

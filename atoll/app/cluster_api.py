@@ -29,9 +29,9 @@ from atoll.cluster.apiserver.refusals import LIMITS, refusal
 from atoll.fleet import names
 from atoll.fleet.registry import shown
 from atoll.fleet.registry.join import access_of
-from atoll.fleet.registry.preflight import API_SERVICE, API_SERVICES
+from atoll.fleet.registry.preflight import API_SERVICE
 from atoll.fleet.registry.proxy import Person, with_cluster_proxy
-from atoll.kinds.builtin import CONFIGMAPS, SECRETS, SERVICES
+from atoll.kinds.builtin import API_SERVICES, CONFIGMAPS, SECRETS, SERVICES
 from atoll.kinds.hub import CLUSTERS, STORED_CLUSTERS
 from atoll.kinds.resource import Resource
 from atoll.wire.ca import CertificateAuthority

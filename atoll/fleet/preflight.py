@@ -12,10 +12,8 @@ from atoll.base.clock import Clock, parse_rfc3339
 from atoll.base.errors import AlreadyExists, ApiError, NotFound, UserError
 from atoll.client.port import Client, Object
 from atoll.fleet.names import SYSTEM_NAMESPACE
-from atoll.kinds.builtin import DEPLOYMENTS, LEASES, NAMESPACES
-from atoll.kinds.resource import Resource
+from atoll.kinds.builtin import API_SERVICES, DEPLOYMENTS, LEASES, NAMESPACES
 
-API_SERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", False)
 PROBE = "atoll-preflight"
 _STEP_SECONDS = 0.1
 

@@ -21,6 +21,7 @@ from atoll.app.assembly import ApiOptions, assemble, bootstrap  # noqa: E402
 from atoll.app.flow_control import flow_control  # noqa: E402
 from atoll.app.serving import handler_of  # noqa: E402
 from atoll.base.chance import Chance  # noqa: E402
+from atoll.cluster.apiserver.aggregation.autoregister import Autoregister  # noqa: E402
 from atoll.cluster.apiserver.gate import Gate  # noqa: E402
 from atoll.cluster.apiserver.ports import User  # noqa: E402
 from atoll.cluster.apiserver.streaming import Streamer  # noqa: E402
@@ -31,6 +32,7 @@ from atoll.wire.messages import Handler, HttpRequest  # noqa: E402
 
 RECORDINGS = HERE / "recordings"
 KNOWN = HERE / "known_differences.json"
+_SETTLE_SECONDS = 1.0  # of virtual time: what the server does by itself is done
 CREDENTIAL = {"authentication.kubernetes.io/credential-id": ("X509SHA256=" + "0" * 64,)}
 ADMIN = User("system:admin", ("system:masters", "system:authenticated"), extra=CREDENTIAL)
 
@@ -60,13 +62,17 @@ async def _replay(recording: dict[str, Any]) -> dict[str, list[str]]:
     handler = handler_of(assembly, Streamer(assembly.api, ssl.create_default_context()))
     check_informers(assembly.health, Informers(assembly.client()))
     handler.gate = Gate(flow_control(assembly).filter, clock, assembly.metrics, assembly.api.registry)
+    registering = asyncio.create_task(Autoregister(assembly.api).run())
     known: dict[str, Any] = {}
     found: dict[str, list[str]] = {}
     for step in recording["steps"]:
+        if "settle" in step:
+            await asyncio.sleep(_SETTLE_SECONDS)
         try:
             found[step["id"]] = await _play(handler, step, known)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             found[step["id"]] = [f"! could not be played: {error!r}"]
+    registering.cancel()
     await store.close()
     return found
 

@@ -153,6 +153,7 @@ _BY_RESOURCE: dict[str, NameCheck] = {
     "clusterroles.rbac.authorization.k8s.io": path_segment,
     "clusterrolebindings.rbac.authorization.k8s.io": path_segment,
     "certificatesigningrequests.certificates.k8s.io": path_segment,
+    "apiservices.apiregistration.k8s.io": path_segment,
 }
 
 

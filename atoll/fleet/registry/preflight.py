@@ -14,12 +14,10 @@ from atoll.base.clock import Clock, parse_rfc3339
 from atoll.base.errors import AlreadyExists, ApiError, AtollError, Forbidden, NotFound, UserError
 from atoll.client.port import Client
 from atoll.fleet.names import SYSTEM_NAMESPACE
-from atoll.kinds.builtin import DEPLOYMENTS, LEASES, NAMESPACES
+from atoll.kinds.builtin import API_SERVICES, DEPLOYMENTS, LEASES, NAMESPACES
 from atoll.kinds.hub import CLUSTERS
-from atoll.kinds.resource import Resource
 
 Object = dict[str, Any]
-API_SERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", False)
 API_SERVICE = f"{CLUSTERS.version}.{CLUSTERS.group}"
 PROBE_SECONDS = 3.0  # a deployment controller at work takes milliseconds
 _STEP_SECONDS = 0.1

@@ -17,6 +17,7 @@ class Availability(Struct, frozen=True):
 
 
 PASSED = Availability("True", "Passed", "all checks passed")
+LOCAL = Availability("True", "Local", "Local APIServices are always available")
 
 
 def check(backend: Backend, service: Object | None, slices: Sequence[Object]) -> Availability | None:

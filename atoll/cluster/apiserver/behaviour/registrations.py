@@ -131,10 +131,12 @@ def api_service(obj: Object) -> Errors:
     spec = obj.get("spec") or {}
     group, version, name = spec.get("group", ""), spec.get("version", ""), obj["metadata"].get("name", "")
     wanted = f"{version}.{group}"
-    if name != wanted:
+    if name != wanted and not names.path_segment(name):
         errors.append(bad_value("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{wanted}"'))
     if group:
         checks.named(errors, "spec.group", group, names.dns_subdomain)
+    elif version != "v1":
+        errors.append(required("spec.group", "only v1 may have an empty group and it better be legacy kube"))
     checks.named(errors, "spec.version", version, names.dns_1035_label)
     minimum, priority = spec.get("groupPriorityMinimum", 0), spec.get("versionPriority", 0)
     if not 0 < minimum <= 20000:

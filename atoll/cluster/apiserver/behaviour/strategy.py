@@ -29,6 +29,20 @@ def reset_status(make: MakeStatus, *, generation: bool) -> Prepare:
     return prepare
 
 
+def local_is_available(obj: Object) -> None:
+    """An APIService that names no Service is answered here: available from the start (aggregation's LOCAL)."""
+    obj["status"] = {}
+    if obj["spec"].get("service") is None:
+        condition = {
+            "type": "Available",
+            "status": "True",
+            "lastTransitionTime": obj["metadata"].get("creationTimestamp"),
+            "reason": "Local",
+            "message": "Local APIServices are always available",
+        }
+        obj["status"]["conditions"] = [condition]
+
+
 def first_generation(obj: Object) -> None:
     obj["metadata"]["generation"] = 1
 

@@ -134,6 +134,16 @@ def _with_status(
     return build
 
 
+def _api_service(_: Resource) -> Behaviour:
+    return Behaviour(
+        prepare_create=strategy.local_is_available,
+        prepare_update=strategy.keep_status_only,
+        prepare_status=strategy.status_and_no_metadata,
+        has_status=True,
+        **_CONDITIONAL,
+    )
+
+
 def _pod(_: Resource) -> Behaviour:
     return Behaviour(
         prepare_create=strategy.prepare_pod,
@@ -308,7 +318,7 @@ _TABLE: dict[str, Callable[[Resource], Behaviour]] = {
     "mutatingadmissionpolicybindings.admissionregistration.k8s.io": _counted("spec", **_CONDITIONAL),
     "flowschemas.flowcontrol.apiserver.k8s.io": _with_status(status=strategy.status_and_no_metadata),
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _with_status(status=strategy.status_and_no_metadata),
-    "apiservices.apiregistration.k8s.io": _with_status(generation=False, **_CONDITIONAL),
+    "apiservices.apiregistration.k8s.io": _api_service,
     "deviceclasses.resource.k8s.io": _counted("spec"),
     "resourceclaims.resource.k8s.io": _with_status(generation=False, status=strategy.status_and_no_metadata),
     "resourceclaimtemplates.resource.k8s.io": _plain(),

@@ -244,4 +244,81 @@ for name, change in {
     )
 crd.delete("customresourcedefinitions", "widgets.crd.example.com", id="undefine")
 
-SCENARIOS = [crd]
+# The APIServices that the API server keeps of itself: built-in ones once a start, those of CRDs always.
+kept = Scenario("api-services", namespace=False)
+AUTOMANAGED = "kube-aggregator.kubernetes.io/automanaged"
+CUSTOM, OTHER = "v1.kept.example.com", "v2.kept.example.com"
+
+
+def boats(*served: str) -> dict[str, object]:
+    versions = [
+        {"name": name, "served": name in served, "storage": name == "v1", "schema": {"openAPIV3Schema": LOOSE}}
+        for name in ("v1", "v2")
+    ]
+    return {
+        "metadata": {"name": "boats.kept.example.com"},
+        "spec": {
+            "group": "kept.example.com",
+            "scope": "Cluster",
+            "names": {"plural": "boats", "kind": "Boat"},
+            "versions": versions,
+        },
+    }
+
+
+def local(version: str, group: str, priority: int = 7, **labels: str) -> dict[str, object]:
+    return {
+        "metadata": {"name": f"{version}.{group}", "labels": labels},
+        "spec": {"group": group, "version": version, "groupPriorityMinimum": priority, "versionPriority": 7},
+    }
+
+
+services = "apiservices"
+kept.get(services, "v2.autoscaling", id="there", settle=True)
+kept.get(services, id="list", query=f"labelSelector={AUTOMANAGED}%3Donstart")
+kept.raw("table", "GET", kept.path(services, "v1."), accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+kept.create("customresourcedefinitions", boats("v1"), id="define")
+kept.get(services, CUSTOM, id="defined", settle=True)
+kept.get(services, OTHER, id="not-served")
+kept.patch("customresourcedefinitions", "boats.kept.example.com", boats("v1", "v2"), "serve")
+kept.get(services, OTHER, id="served", settle=True)
+kept.patch(services, CUSTOM, {"spec": {"groupPriorityMinimum": 5}}, "change")
+kept.get(services, CUSTOM, id="changed-back", settle='"groupPriorityMinimum":1000')
+kept.delete(services, CUSTOM)
+kept.get(services, CUSTOM, id="made-again", settle=True)
+kept.patch(services, CUSTOM, {"metadata": {"labels": {AUTOMANAGED: None}}}, "take")
+kept.patch(services, CUSTOM, {"spec": {"groupPriorityMinimum": 6}}, "change-taken")
+kept.get(services, CUSTOM, id="taken")
+kept.patch("customresourcedefinitions", "boats.kept.example.com", boats("v1"), "serve-no-more")
+kept.get(services, OTHER, id="not-served-any-more", settle='"code":404')
+kept.delete("customresourcedefinitions", "boats.kept.example.com")
+kept.get("customresourcedefinitions", "boats.kept.example.com", id="undefined", settle='"code":404')
+kept.get(services, CUSTOM, id="taken-stays")
+kept.delete(services, CUSTOM, id="delete-taken")
+kept.create(services, local("v3", "kept.example.com"), id="own-local")
+kept.create(services, local("v4", "kept.example.com", **{AUTOMANAGED: "true"}), id="spurious")
+kept.get(services, "v4.kept.example.com", id="spurious-gone", settle='"code":404')
+kept.create(services, local("v5", "kept.example.com", **{AUTOMANAGED: "onstart"}), id="spurious-onstart")
+kept.get(services, "v5.kept.example.com", id="spurious-onstart-stays")
+kept.patch(services, "v3.kept.example.com", {"metadata": {"labels": {"a": "b"}, "finalizers": ["x.org/y"]},
+           "spec": {"versionPriority": 9}, "status": {"conditions": []}}, "own-status", sub="status")  # fmt: skip
+kept.get(services, "v3.kept.example.com", id="own-available-again", settle="always available")
+kept.patch(services, "v3.kept.example.com", {"spec": {"versionPriority": 9}}, "own-changed")
+kept.patch(services, "v1.batch", {"spec": {"versionPriority": 3}}, "change-onstart")
+kept.get(services, "v1.batch", id="onstart-changed")
+kept.patch(services, "v1.batch", {"spec": {"versionPriority": 15}}, "change-onstart-back")
+kept.delete(services, "v1.policy")
+kept.get(services, "v1.policy", id="onstart-gone")
+kept.raw("still-served", "GET", "/apis/policy/v1")
+for name in ("v3.kept.example.com", "v5.kept.example.com"):
+    kept.delete(services, name)
+for id, name, version, group in (
+    ("bad-name", "v1.other", "v1", "kept.example.com"),
+    ("bad-segment", "v1%kept", "v1", "kept.example.com"),
+    ("no-group", "v2.", "v2", ""),
+    ("core-by-another-name", "v1", "v1", ""),
+):
+    bad = local(version, group)
+    kept.create(services, {**bad, "metadata": {"name": name}}, id=id)
+
+SCENARIOS = [crd, kept]
