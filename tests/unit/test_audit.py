@@ -150,6 +150,26 @@ def test_a_fault_of_the_server_is_a_panic(tmp_path: Path) -> None:
     auditing(scenario, tmp_path, policy({"level": "Metadata"}))
 
 
+def test_what_is_answered_at_once_is_audited_alike(tmp_path: Path) -> None:
+    async def scenario(audited: AuditedServer, server: Server) -> None:
+        await audited.ask("POST", CONFIG_MAPS, config_map("a"), {})
+        await audited.events()
+        for path in (f"{CONFIG_MAPS}/a", f"{CONFIG_MAPS}/none"):
+            whole = await audited.ask("GET", path, None, {"audit_id": "mine"})
+            told = await audited.events()
+            request = HttpRequest("GET", path, "", {"audit-id": "mine", "content-type": "application/json"}, b"",
+                                  remote="127.0.0.1:4711")  # fmt: skip
+            at_once = server.handler.immediate(request)
+            assert at_once is not None and (at_once.status, at_once.headers) == (whole.status, whole.headers)
+            assert [plain(event) for event in await audited.events()] == [plain(event) for event in told]
+            assert len(told) == 2
+        assert server.handler.immediate(HttpRequest("GET", "/api/v1/namespaces/default", "", {}, b"")) is not None
+        assert await audited.events() == []
+
+    metadata = {"level": "RequestResponse", "resources": [{"group": "", "resources": ["configmaps"]}]}
+    auditing(scenario, tmp_path, policy(metadata))
+
+
 def test_who_is_not_known_is_audited_once(tmp_path: Path) -> None:
     async def scenario(audited: AuditedServer, server: Server) -> None:
         def identify(_: HttpRequest) -> User:

@@ -16,7 +16,7 @@ from atoll.cluster.apiserver.flowcontrol.filter import Filter, Seat
 from atoll.cluster.apiserver.flowcontrol.levels import Lane
 from atoll.cluster.apiserver.flowcontrol.metrics import FlowMetrics
 from atoll.cluster.apiserver.paths import Path
-from atoll.cluster.apiserver.ports import Attributes
+from atoll.cluster.apiserver.ports import Attributes, Decision
 from atoll.cluster.apiserver.question import Question
 from atoll.cluster.apiserver.request_metrics import CONNECTING, IsServed, RequestMetrics
 from atoll.cluster.apiserver.served import Registry, Served
@@ -67,8 +67,17 @@ class Gate:
         flow.observer = FlowMetrics(metrics, flow.levels)
 
     def at_once(self, asked: Attributes) -> Lane | None:
-        """A seat for what needs no waiting; None: it must go the long way (as all do where an audit log is kept)."""
-        return self._flow.at_once(asked) if self._auditor is None else None
+        """A seat for what needs no waiting; None: it must go the long way."""
+        return self._flow.at_once(asked)
+
+    def audit(self, request: HttpRequest, asked: Attributes, decision: Decision) -> Audited | None:
+        """It came, was let in, and will be `answered` now; None where it is not audited."""
+        if self._auditor is None:
+            return None
+        audited = self._auditor.begin(request, asked)
+        if audited is not None:
+            audited.decided(decision.allowed, decision.reason)
+        return audited
 
     def answered(
         self,
@@ -78,6 +87,8 @@ class Gate:
         lane: Lane,
         started: float,
         response: HttpResponse,
+        audited: Audited | None = None,
+        panicked: bool = False,
     ) -> HttpResponse:
         """What was answered `at_once`, of a resource that is served."""
         response.headers.extend(lane.headers)
@@ -87,6 +98,8 @@ class Gate:
         if series is None:
             series = question.series[status] = self._metrics.series(asked, question.path, request, status)
         series.observe(self.now() - started, len(response.body))
+        if self._auditor is not None and audited is not None:
+            self._audit(self._auditor, audited, response, False, panicked)
         return response
 
     def arrive(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> Passage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from atoll.base.errors import ApiError
+from atoll.base.errors import ApiError, AtollError
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.encode import Encoder
 from atoll.cluster.apiserver.gate import Gate
@@ -58,23 +58,27 @@ def get_at_once(translator: Translator, request: HttpRequest) -> HttpResponse | 
         reading = question.reading
         if reading is None or reading.target is not target:
             reading = question.reading = _reading(question, path, target)
-        if not reading.plain or not translator.authorizer.authorize(attributes).allowed:
+        decision = translator.authorizer.authorize(attributes)
+        if not reading.plain or not decision.allowed:
             return None
     except (ApiError, MustWait):
         return None
     lane = None if gate is None else gate.at_once(attributes)
     if gate is not None and lane is None:
         return None
+    audited = None if gate is None else gate.audit(request, attributes, decision)
+    panicked = False
     try:
         record = get_key(translator.api, target.served, reading.key, reading.version)
         body = translator.encoder.record(target.served, record, target.form)
         response = HttpResponse(200, [*reading.headers], body)
     except Exception as error:
+        panicked = not isinstance(error, AtollError)
         response = refused(request, error)
         response.headers.extend(reading.warnings)
     if gate is None or lane is None:
         return response
-    return gate.answered(request, question, attributes, lane, started, response)
+    return gate.answered(request, question, attributes, lane, started, response, audited, panicked)
 
 
 def _reading(question: Question, path: Path, target: Target) -> Reading:
