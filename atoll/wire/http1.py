@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import zlib
 from collections import deque
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from math import inf
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
 
 import httptools
 
+from atoll.wire.compression import compress, is_to_be_compressed
 from atoll.wire.connection import RawConnection
-from atoll.wire.heads import LOOKED_UP_BYTES, Heads
-from atoll.wire.limits import Limits, plain_error
-from atoll.wire.messages import Handler, HttpRequest, HttpResponse, Immediate
+from atoll.wire.heads import LOOKED_UP_BYTES
+from atoll.wire.limits import plain_error
+from atoll.wire.messages import HttpRequest, HttpResponse
+from atoll.wire.owner import Owner
 
 log = logging.getLogger(__name__)
 
@@ -27,26 +28,9 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
 _CLOSE = b"Connection: close\r\n\r\n"
 _BODILESS = (204, 304)
-_GZIP_STEP_BYTES = 256 * 1024
 _LINGER_SECONDS = 2.0
 _PIECE_BYTES = 256 * 1024
 _NOTHING = memoryview(b"")
-
-
-class Owner(Protocol):
-    """What a connection asks of its server."""
-
-    handler: Handler
-    immediate: Immediate | None
-    limits: Limits
-    closing: bool
-    connections: set[HttpProtocol]
-    buffer: memoryview  # lent to one connection at a time, for the length of one read
-    heads: Heads
-
-    def adopt(self, task: asyncio.Task[None]) -> None: ...
-
-    def forget(self, connection: HttpProtocol) -> None: ...
 
 
 class _Parsed(NamedTuple):
@@ -412,9 +396,8 @@ class HttpProtocol(asyncio.BufferedProtocol):
         if response.stream is not None:
             keep = await self._write_stream(parsed, response, response.stream, keep)
         else:
-            if self._is_to_be_compressed(parsed, response):
-                response.body = await _gzip(response.body)
-                response.headers += [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")]
+            if is_to_be_compressed(request, response, self._limits):
+                await compress(response)
             self._write_whole(request.method, parsed.http_1_0, response, keep)
             if self._left:
                 await self._write_pieces()
@@ -432,14 +415,6 @@ class HttpProtocol(asyncio.BufferedProtocol):
                 self._transport.write_eof()
         else:
             self._transport.close()
-
-    def _is_to_be_compressed(self, parsed: _Parsed, response: HttpResponse) -> bool:
-        return (
-            len(response.body) > self._limits.gzip_above_bytes
-            and "gzip" in parsed.request.headers.get("accept-encoding", "")
-            and parsed.request.method != "HEAD"
-            and not any(name.lower() == "content-encoding" for name, _ in response.headers)
-        )
 
     def _write_whole(self, method: str, http_1_0: bool, response: HttpResponse, keep: bool) -> None:
         body, status = response.body, response.status
@@ -547,14 +522,3 @@ def _status_and_headers(status: int, headers: tuple[tuple[str, str], ...]) -> by
 @functools.lru_cache(maxsize=256)
 def _header_name(raw: bytes) -> str:
     return raw.decode("latin-1").lower()
-
-
-async def _gzip(body: bytes) -> bytes:
-    """gzip at kube-apiserver's level 1, giving way to others between pieces."""
-    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
-    out: list[bytes] = []
-    for start in range(0, len(body), _GZIP_STEP_BYTES):
-        out.append(compressor.compress(body[start : start + _GZIP_STEP_BYTES]))
-        await asyncio.sleep(0)
-    out.append(compressor.flush())
-    return b"".join(out)

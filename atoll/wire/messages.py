@@ -21,6 +21,7 @@ class HttpRequest(Struct):
     remote: str = ""
     target: str = ""  # as it was sent, still encoded: for proxies
     repeated: Mapping[str, Sequence[str]] | None = None  # headers that came more than once, each value by itself
+    http2: bool = False  # came with others on one connection, which can't be hijacked
 
     def values(self, name: str) -> list[str]:
         """Each value of a header (name in lower case) whose values may hold commas."""

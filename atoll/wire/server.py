@@ -1,9 +1,11 @@
-"""An HTTP/1.1 server on httptools: TLS with client certificates, streams with back-pressure, connection hijack.
+"""An HTTP server: 1.1 on httptools and, where a TLS client asks for it, 2. It has client certificates, streams with
+back-pressure, and connection hijack (HTTP/1.1's alone).
 
 `server = await serve(handler, "127.0.0.1", 0, ssl_context=…)`, then `server.port`, `await server.close()`.
 
-Guarantees: requests of one connection are answered in order, one at a time; a client that goes cancels its handler or
-stream; bad input is answered 4xx (never a traceback); sizes and times are bounded by `Limits`.
+Guarantees: requests of an HTTP/1.1 connection are answered in order, one at a time, those of an HTTP/2 connection each
+by itself; a client that goes cancels its handler or stream; bad input is answered 4xx (never a traceback); sizes and
+times are bounded by `Limits`.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from typing import Any
 from atoll.wire.connection import READ_BYTES
 from atoll.wire.heads import Heads
 from atoll.wire.http1 import HttpProtocol
+from atoll.wire.http2.connection import Http2Protocol
 from atoll.wire.limits import Limits
 from atoll.wire.messages import Handler, Immediate
+from atoll.wire.owner import Served
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +47,11 @@ class Server:
         self.immediate = immediate
         self.limits = limits
         self.closing = False
-        self.connections: set[HttpProtocol] = set()
+        self.connections: set[Served] = set()
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.heads = Heads()
+        if ssl_context is not None:
+            ssl_context.set_alpn_protocols(["h2", "http/1.1"])
         self._ssl = ssl_context
         self._sockets: list[socket.socket] = []
         self._peeking: dict[socket.socket, float] = {}
@@ -109,7 +115,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def forget(self, connection: HttpProtocol) -> None:
+    def forget(self, connection: Served) -> None:
         """The connection is gone, or no longer HTTP."""
         self.connections.discard(connection)
         if self.closing and not self.connections:
@@ -177,7 +183,7 @@ class Server:
     async def _start(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: HttpProtocol(self),
+                lambda: HttpProtocol(self) if context is None else _Agreed(self),
                 accepted,
                 ssl=context,
                 ssl_handshake_timeout=self.limits.handshake_seconds if context is not None else None,
@@ -198,6 +204,19 @@ class Server:
             connection.expire(now)
         if not self.closing:
             self._sweeper = self._loop.call_later(1.0, self._sweep)
+
+
+class _Agreed(asyncio.Protocol):
+    """Gives a connection to the protocol that its handshake has agreed on."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        protocol = Http2Protocol(self._server) if agreed == "h2" else HttpProtocol(self._server)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
 
 
 def bind(host: str, port: int) -> socket.socket:

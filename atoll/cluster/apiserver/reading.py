@@ -14,7 +14,7 @@ from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.encode import Encoder
 from atoll.cluster.apiserver.gate import Gate
 from atoll.cluster.apiserver.paths import Path
-from atoll.cluster.apiserver.ports import Authorizer, MustWait, User
+from atoll.cluster.apiserver.ports import ANONYMOUS, Authorizer, MustWait, User
 from atoll.cluster.apiserver.question import Question, Questions, Reading, Target
 from atoll.cluster.apiserver.refusals import NO_CACHE, refused, warning_header
 from atoll.cluster.apiserver.request import parse_query
@@ -54,6 +54,8 @@ def get_at_once(translator: Translator, request: HttpRequest) -> HttpResponse | 
     started = gate.now() if gate is not None else 0.0
     try:
         attributes = question.asked_by(request, translator.identify(request))
+        if request.http2 and attributes.user is ANONYMOUS:
+            return None
         target = translator.questions.target(question, path)
         reading = question.reading
         if reading is None or reading.target is not target:
