@@ -22,7 +22,6 @@ from typing import Any
 from atoll.wire.connection import READ_BYTES
 from atoll.wire.heads import Heads
 from atoll.wire.http1 import HttpProtocol
-from atoll.wire.http2.connection import Http2Protocol
 from atoll.wire.limits import Limits
 from atoll.wire.messages import Handler, Immediate
 from atoll.wire.owner import Served
@@ -213,8 +212,14 @@ class _Agreed(asyncio.Protocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
-        protocol = Http2Protocol(self._server) if agreed == "h2" else HttpProtocol(self._server)
+        protocol: asyncio.BufferedProtocol
+        if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
+            # loaded for the first that speaks it: a start is quick
+            from atoll.wire.http2.connection import Http2Protocol
+
+            protocol = Http2Protocol(self._server)
+        else:
+            protocol = HttpProtocol(self._server)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from atoll.base.errors import Unauthorized
 from atoll.cluster.apiserver.http import http_handler
 from atoll.cluster.apiserver.ports import ANONYMOUS, Attributes, Decision
 from atoll.runtime.virtual import LoopClock, run_virtual
@@ -178,6 +179,29 @@ def test_refusals_say_who_may_not_what() -> None:
         assert orjson.loads(path.body)["message"] == ('forbidden: User "system:anonymous" cannot post path "/metrics"')
 
     ask_all(scenario, _OnlyReads(), lambda _: ANONYMOUS)
+
+
+def test_strangers_keep_no_http2_connection() -> None:
+    def identify(request: HttpRequest) -> Any:
+        if "authorization" in request.headers:
+            raise Unauthorized("no such token")
+        return ANONYMOUS if request.path == "/livez" else everyone_is_admin(request)
+
+    async def main() -> None:
+        cluster = await new_cluster()
+        handler = http_handler(cluster.api, identify, AllowAll())
+
+        async def closes(path: str, http2: bool, **headers: str) -> bool:
+            request = HttpRequest("GET", path, "", headers, b"", http2=http2)
+            response = handler.immediate(request) or await handler(request)
+            return ("Connection", "close") in response.headers
+
+        assert await closes("/livez", True) and not await closes("/livez", False)
+        one = f"{CONFIG_MAPS}/kube-root-ca.crt"
+        assert await closes(one, True, authorization="x") and not await closes(one, False, authorization="x")
+        assert not await closes(one, True)
+
+    asyncio.run(main())
 
 
 def test_health_and_the_root() -> None:
