@@ -301,10 +301,11 @@ class Translator(Struct):
             batches = watching.start(self.api, served, asked.namespace or None, options, chosen)
         except Gone as error:  # an event of the stream, as upstream
             return HttpResponse(200, headers, error_frame(error))
-        return HttpResponse(200, headers, stream=self._frames(asked, batches))
+        return HttpResponse(200, headers, stream=self._frames(served, asked.form, batches))
 
-    async def _frames(self, asked: Asked, batches: AsyncIterator[watching.Batch]) -> AsyncIterator[bytes]:
-        frames, served, form = self.encoder.frames, asked.served, asked.form
+    async def _frames(self, served: Served, form: Form, batches: AsyncIterator[watching.Batch]) -> AsyncIterator[bytes]:
+        """Without what was asked: a watch lives long."""
+        frames = self.encoder.frames
         events = None if self.gate is None else self.gate.watch_events(served)
         first = True
         try:

@@ -18,6 +18,7 @@ TABLE_BYTES = 4096  # of a decoder's dynamic table: the default of SETTINGS_HEAD
 NO_TABLE = b"\x20"  # a dynamic table size update to 0
 _FIELD_OVERHEAD_BYTES = 32  # that RFC 7541 and RFC 9113 count for each field
 _MOST_INTEGER = 1 << 28
+_KEPT_BYTES = 2048  # of a string that is kept decoded
 _STATIC = (
     ":authority|:method GET|:method POST|:path /|:path /index.html|:scheme http|:scheme https|:status 200|:status 204|"
     ":status 206|:status 304|:status 400|:status 404|:status 500|accept-charset|accept-encoding gzip, deflate|"
@@ -168,8 +169,17 @@ def _string(block: bytes, at: int) -> tuple[str, int]:
     end = at + size
     if end > len(block):
         raise HpackError("a string in a header block is cut short")
-    data = block[at:end]
-    return (huffman.decode(data) if coded else data.decode("latin-1")), end
+    return (_text if size <= _KEPT_BYTES else _decoded)(block[at:end], coded), end
+
+
+def _decoded(data: bytes, coded: int) -> str:
+    return huffman.decode(data) if coded else data.decode("latin-1")
+
+
+@functools.lru_cache(maxsize=512)
+def _text(data: bytes, coded: int) -> str:
+    """The same tokens, paths and agents come again and again: decoded once, and held once by all who keep them."""
+    return _decoded(data, coded)
 
 
 @functools.lru_cache(maxsize=256)

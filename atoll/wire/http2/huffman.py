@@ -72,17 +72,8 @@ def _machine() -> tuple[bytes, list[int], frozenset[int]]:
     return bytes(following), emitted, frozenset(last)
 
 
-@functools.lru_cache(maxsize=512)
-def _decode_kept(data: bytes) -> str:
-    return _decode(data)
-
-
 def decode(data: bytes) -> str:
-    """The text (Latin-1) of a coded string; that of a short one is kept. Raises HuffmanError."""
-    return _decode_kept(data) if len(data) <= 2048 else _decode(data)
-
-
-def _decode(data: bytes) -> str:
+    """The text (Latin-1) of a coded string. Raises HuffmanError."""
     following, emitted, last = _machine()
     out = bytearray()
     state = 0
