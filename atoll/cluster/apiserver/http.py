@@ -76,7 +76,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOBODY = User("")
-_STRANGERS = frozenset({"", ANONYMOUS.name})  # keep no HTTP/2 connection, as upstream's against floods
 _MIN_WATCH_SECONDS = 1800
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _CONNECTING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
@@ -177,7 +176,7 @@ class Translator(Struct):
     def finished(
         self, request: HttpRequest, question: Question, context: Context | None, response: HttpResponse, user: User
     ) -> HttpResponse:
-        if request.http2 and user.name in _STRANGERS:
+        if request.http2 and (user is ANONYMOUS or user is _NOBODY):  # as upstream, against floods
             response.headers.append(("Connection", "close"))
         if context is not None and context.warnings:
             response.headers.extend(("Warning", warning_header(text)) for text in context.warnings)
