@@ -73,8 +73,8 @@ def run() -> list[Figure]:
             f"{forked:.2f} s",
             theirs / forked if theirs else None,
             15,
-            f"median of {TIMES}; {until}; from exec to the command's end; each cluster has a supervisor of its own:"
-            " nothing is forked from the running one's memory",
+            f"median of {TIMES}; {until}; from exec to the command's end, which a fork of the running cluster's"
+            " supervisor carries out",
         ),
         within(
             "cold until the first pod runs as a process",

@@ -104,7 +104,7 @@ def ours(*options: str, forked: bool = False) -> Iterator[Target]:
     with tempfile.TemporaryDirectory(prefix="atoll-bench-") as name:
         folder = Path(name)
         environment = {**os.environ, "XDG_STATE_HOME": name, "XDG_DATA_HOME": name, "XDG_RUNTIME_DIR": name}
-        command = [sys.executable, "-m", "atoll.cli.main", "cluster"]
+        command = [sys.executable, "-c", "from atoll.cli.entry import main; main()", "cluster"]
         if (binary := Path(sys.executable).with_name("atoll")).exists():
             command = [str(binary), "cluster"]
 

@@ -18,7 +18,8 @@ from msgspec import to_builtins
 
 from atoll.app.control import answers, ask, ask_one
 from atoll.app.fleetspec import AccessFiles, AuditSpec, ClusterSpec, FleetSpec, NodeGroup
-from atoll.app.networks import choose_networks
+from atoll.app.fork_server import Command
+from atoll.app.networks import choose_networks, give_back
 from atoll.app.state import FleetState, fleet_state
 from atoll.base.errors import UserError
 
@@ -69,10 +70,19 @@ def _damaged(state: FleetState) -> UserError:
     )
 
 
-def start(state: FleetState, fleet: FleetSpec, tell: Tell, *, foreground: bool = False) -> Message:
+def start(
+    state: FleetState,
+    fleet: FleetSpec,
+    tell: Tell,
+    *,
+    foreground: bool = False,
+    command: Command | None = None,
+    why_cold: str = "",
+) -> Message:
     """Start a fleet, or take up again the state of one that was killed. Returns the processes once all are ready.
 
-    Raises UserError when one can't start, with the reason.
+    `command`: what the supervisor forks for commands that ask it to (fork_server.py). `why_cold`: why this start is not
+    such a fork, for the log. Raises UserError when one can't start, with the reason.
     """
     if state.supervisor_pid() is not None:
         tell(f"the fleet {state.name} is running already")
@@ -82,9 +92,9 @@ def start(state: FleetState, fleet: FleetSpec, tell: Tell, *, foreground: bool =
     write_fleet(state, fleet)
     tell(f"starting {len(fleet.clusters)} cluster(s)" + (" and the hub" if fleet.hub else ""))
     if foreground:
-        _supervise(state, fleet)
+        _supervise(state, fleet, command, why_cold)
         return {}
-    _fork_supervisor(state, fleet)
+    _fork_supervisor(state, fleet, command, why_cold)
     _await_socket(state)
     return wait_ready(state, tell)
 
@@ -133,6 +143,8 @@ def stop(state: FleetState, *, purge: bool = False) -> bool:
     if state.exists():
         _clean_networks(state)
     if purge:
+        with contextlib.suppress(UserError):
+            give_back(read_fleet(state))
         state.remove()
     return pid is not None
 
@@ -144,7 +156,7 @@ def _clean_networks(state: FleetState) -> None:
         clean_cluster(state, folder.name)
 
 
-def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:
+def _fork_supervisor(state: FleetState, fleet: FleetSpec, command: Command | None, why_cold: str) -> None:
     from atoll.app import programs
 
     keys = programs.make_keys(state, fleet)
@@ -165,7 +177,7 @@ def _fork_supervisor(state: FleetState, fleet: FleetSpec) -> None:
         for target, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source, target)
         _close_descriptors()
-        _supervise(state, fleet)
+        _supervise(state, fleet, command, why_cold)
         code = 0
     except BaseException:
         logging.getLogger("atoll.supervisor").exception("the supervisor ended")
@@ -181,13 +193,15 @@ def _close_descriptors() -> None:
                 os.close(descriptor)
 
 
-def _supervise(state: FleetState, fleet: FleetSpec) -> None:
+def _supervise(state: FleetState, fleet: FleetSpec, command: Command | None, why_cold: str) -> None:
     from atoll.app import programs
     from atoll.app.supervisor import Supervisor
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if why_cold:
+        logging.getLogger("atoll.supervisor").info("started cold: %s", why_cold)
     mains, members = programs.programs(state, fleet)
-    Supervisor(state, mains, members).run()
+    Supervisor(state, mains, members, command).run()
 
 
 def _await_socket(state: FleetState) -> None:

@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll.app import forks
 from atoll.app.supervision import supervisor_of
 from atoll.base.errors import UserError
 
@@ -29,8 +30,7 @@ _NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$")
 
 def state_home() -> Path:
     """$XDG_STATE_HOME/atoll, by default ~/.local/state/atoll."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "atoll"
+    return Path(forks.state_home())
 
 
 @dataclass(frozen=True, slots=True)

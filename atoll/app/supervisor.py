@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ import orjson
 
 from atoll.app import children
 from atoll.app.children import Child, Message
+from atoll.app.fork_server import Command, ForkServer
 from atoll.app.state import FleetState
 from atoll.app.supervision import Supervision
 from atoll.base.errors import UserError
@@ -34,12 +36,21 @@ Main = Callable[[socket.socket], None]
 
 
 class Supervisor:
-    """`programs`: process name → what it runs, started in that order; "hub" is told of each member that serves."""
+    """`programs`: process name → what it runs, started in that order; "hub" is told of each member that serves.
+    `command`: what is forked for commands that ask for it; None: nothing is."""
 
-    def __init__(self, state: FleetState, programs: dict[str, Main], members: dict[str, Message]) -> None:
+    def __init__(
+        self,
+        state: FleetState,
+        programs: dict[str, Main],
+        members: dict[str, Message],
+        command: Command | None = None,
+    ) -> None:
         self._state = state
         self._programs = programs
         self._members = members
+        self._command = command
+        self._forks: ForkServer | None = None
         self._children: dict[str, Child] = {}
         self._failures: dict[str, int] = {}
         self._restart_at: dict[str, float] = {}
@@ -64,10 +75,14 @@ class Supervisor:
         self._catch_signals()
         for name in self._programs:
             self._start(name)
+        if self._command is not None and sys.platform == "linux":
+            self._offer_forks(self._command)
         try:
             while not self._down:
                 self._step()
         finally:
+            if self._forks is not None:
+                self._forks.close()
             self._stop_all()
             self._state.control_socket.unlink(missing_ok=True)
             supervision.end()
@@ -81,6 +96,15 @@ class Supervisor:
         listener.setblocking(False)
         self._listener = listener
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def _offer_forks(self, command: Command) -> None:
+        try:
+            forks = self._forks = ForkServer(self._state.folder, command)
+        except OSError as error:
+            log.warning("no start is forked from here: %s", error)
+            return
+        self._not_for_children.append(forks.listener.fileno())
+        self._selector.register(forks.listener, selectors.EVENT_READ, lambda _: forks.accept())
 
     def _catch_signals(self) -> None:
         receive, send = socket.socketpair()
@@ -146,6 +170,8 @@ class Supervisor:
                 self._been_ready.add(child.name)
                 self._failures.pop(child.name, None)
         self._tell_waiting()
+        if self._forks is not None and all(child.phase == "ready" for child in self._children.values()):
+            self._forks.warm_up()
 
     def _signalled(self, receiver: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):

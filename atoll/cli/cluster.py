@@ -125,7 +125,7 @@ def create(
     progress = Progress()
     known = state.exists()
     try:
-        launch.start(state, fleet, progress.say)
+        launch.start(state, fleet, progress.say, **(click.get_current_context().obj or {}))
     except UserError:
         launch.stop(state, purge=not known)  # what it had before stays, to be looked at
         raise

@@ -56,15 +56,16 @@ def up(file: Path | None, fleet: str, foreground: bool, kubeconfig: Path | None)
     if spec is None:
         spec = launch.read_fleet(state) if state.exists() else fleetfile.default_fleet(name)
     progress = Progress()
+    starting = click.get_current_context().obj or {}
 
     def tell_ready(processes: dict[str, Any]) -> None:
         _tell_ready(state, spec, processes, merge_kubeconfig(state, spec, kubeconfig), started, progress)
 
     if foreground and state.supervisor_pid() is None:
         _when_it_answers(state, lambda: tell_ready(launch.wait_ready(state, progress.say)))
-        launch.start(state, spec, progress.say, foreground=True)
+        launch.start(state, spec, progress.say, foreground=True, **starting)
         return
-    tell_ready(launch.start(state, spec, progress.say))
+    tell_ready(launch.start(state, spec, progress.say, **starting))
 
 
 def _when_it_answers(state: Any, work: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -75,30 +76,42 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Entry point: errors are told in words, with the next step; tracebacks only with ATOLL_TRACEBACK=1."""
+def run(arguments: Sequence[str], why_cold: str = "") -> int:
+    """Carry out a command line; its exit status, once all it printed is written. Errors are told in words, with the
+    next step; tracebacks only with ATOLL_TRACEBACK=1. `why_cold`: why no supervisor forked it."""
+    code = _told(list(arguments), {"command": run, "why_cold": why_cold})
     try:
-        code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        return 0
+    return code
+
+
+def _told(arguments: list[str], starting: dict[str, Any]) -> int:
+    try:
+        code = cli.main(arguments, standalone_mode=False, obj=starting)
+        return code if isinstance(code, int) else 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("aborted", err=True)
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
     except AtollError as error:
         if os.environ.get("ATOLL_TRACEBACK"):
             raise
         click.echo(f"error: {error.message}", err=True)
         if error.hint:
             click.echo(f"  next: {error.hint}", err=True)
-        sys.exit(1)
+        return 1
     except Exception as error:
         if os.environ.get("ATOLL_TRACEBACK"):
             raise
         click.echo(f"error: a fault of Atoll's own: {type(error).__name__}: {error}", err=True)
         click.echo("  next: run it again with ATOLL_TRACEBACK=1 and report what it prints", err=True)
-        sys.exit(70)
+        return 70
