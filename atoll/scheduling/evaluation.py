@@ -1,7 +1,7 @@
 """What the plugins say about one pod shape on all nodes, remembered; computed again only where a node has changed.
 
-Placing a pod changes one row. Per row the evaluation keeps whether the plain filters allow it (`_open`) and the sum of
-the plain scores (`_sum`), and for scores that are normalised their raw values. A decision then is a few operations on
+Placing a pod changes one row. Per row the evaluation keeps the sum of the plain scores (`_rank`, `_NEVER` where a plain
+filter refuses the node), and for scores that are normalised their raw values. A decision then is a few operations on
 whole arrays: join what looks around, normalise over what is feasible, add, and take the greatest. Ties go to the node
 with the fewest pods, then by the snapshot's order, so equal inputs give equal placements.
 """
@@ -54,19 +54,23 @@ class Evaluation:
         self._epoch = nodes.epoch
         self.refusals = Refusals(nodes, shape, self._plugins)
         scores: list[Score] = _those(plugin.score(shape, nodes) for plugin in self._plugins)
+        plain = [score for score in scores if not score.normalised]
+        self._static_filters = [part for part in self.refusals.filters if part.static]
+        self._filters = [part for part in self.refusals.filters if not part.static]
+        self._static_scores = [score for score in plain if score.static]
+        self._scores = [score for score in plain if not score.static]
         self._normalised = [score for score in scores if score.normalised]
-        self._plain = [score for score in scores if not score.normalised]
         size = len(nodes.present)
         self._static_open: Bools = np.zeros(size, np.bool_)
         self._static_sum: Ints = np.zeros(size, np.int64)
-        self._open: Bools = np.zeros(size, np.bool_)
-        self._sum: Ints = np.zeros(size, np.int64)
-        self._rank: Ints = np.full(size, _NEVER, np.int64)
+        self._rank: Ints = np.full(size, _NEVER, np.int64)  # the sum, then the fewer pods
         self._raw: list[Ints] = [np.zeros(size, np.int64) for _ in self._normalised]
-        self._reasons: dict[int, Status] = {}  # why rows that are not open are not
+        self._varied = [False for _ in self._raw]  # raw values that are all 0 decide nothing
+        self._reasons: dict[int, Status] = {}  # why rows that plain filters refuse are refused
         self._told: tuple[int, dict[str, Status]] | None = None
         self._placed, self._changed = nodes.placed.end, nodes.changed.end
-        self._update(nodes.all_rows(), nodes.all_rows())
+        self._update_static(nodes.all_rows())
+        self._update(nodes.all_rows())
 
     # staying up to date
 
@@ -80,67 +84,69 @@ class Evaluation:
             self._build()
             return
         self._placed, self._changed = nodes.placed.end, nodes.changed.end
-        if len(self._open) != len(nodes.present):
+        if len(self._rank) != len(nodes.present):
             self._grow(len(nodes.present))
-        self._update(np.array(placed, np.intp), np.array(changed, np.intp))
+        if changed:
+            self._update_static(np.array(changed, np.intp))
+        self._update(np.array(placed, np.intp) if len(placed) < nodes.size else nodes.all_rows())
 
     def _grow(self, size: int) -> None:
         self._static_open, self._static_sum = grown(self._static_open, size, False), grown(self._static_sum, size, 0)
-        self._open, self._sum = grown(self._open, size, False), grown(self._sum, size, 0)
         self._rank = grown(self._rank, size, _NEVER)
         self._raw = [grown(raw, size, 0) for raw in self._raw]
 
-    def _update(self, placed: Rows, changed: Rows) -> None:
-        """`changed` rows are new or have another node; `placed` has those and the ones whose pods have changed."""
-        if len(changed):
-            self._static_open[changed] = self._allowed(changed, self.nodes.present[changed], static=True)
-            self._static_sum[changed] = self._scored(changed, np.zeros(len(changed), np.int64), static=True)
-            for score, raw in zip(self._normalised, self._raw, strict=True):
-                if score.static:
-                    raw[changed] = score.values(changed)
-        if len(placed):
-            if self._reasons:
-                for row in placed.tolist():
-                    self._reasons.pop(row, None)
-            allowed = self._allowed(placed, self._static_open[placed], static=False)
-            total = self._scored(placed, self._static_sum[placed], static=False)
-            self._open[placed], self._sum[placed] = allowed, total
-            self._rank[placed] = np.where(allowed, total * _PODS - self.nodes.requested[0].take(placed), _NEVER)
-            for score, raw in zip(self._normalised, self._raw, strict=True):
-                if not score.static:
-                    raw[placed] = score.values(placed)
-            for part in self.refusals.around:
-                part.sync()
+    def _update_static(self, rows: Rows) -> None:
+        """Rows that are new or have another node."""
+        found = self.nodes.present[rows]
+        for part in self._static_filters:
+            found = found & part.allowed(rows)
+        total = np.zeros(len(rows), np.int64)
+        for score in self._static_scores:
+            total += score.weight * score.values(rows)
+        self._static_open[rows], self._static_sum[rows] = found, total
+        for place, score in enumerate(self._normalised):
+            if score.static:
+                self._raw[place][rows] = score.values(rows)
+                self._varied[place] = bool(self._raw[place].any())
 
-    def _allowed(self, rows: Rows, found: Bools, *, static: bool) -> Bools:
-        for part in self.refusals.filters:
-            if part.static is static:
-                found = found & part.allowed(rows)
-        return found
-
-    def _scored(self, rows: Rows, total: Ints, *, static: bool) -> Ints:
-        for score in self._plain:
-            if score.static is static:
-                total = total + score.weight * score.values(rows)
-        return total
+    def _update(self, rows: Rows) -> None:
+        """Rows whose pods, or nodes, are not what they were."""
+        if self._reasons:
+            for row in rows.tolist():
+                self._reasons.pop(row, None)
+        found, total = self._static_open.take(rows), self._static_sum.take(rows)
+        for part in self._filters:
+            found &= part.allowed(rows)
+        for score in self._scores:
+            values = score.values(rows)
+            total += values if score.weight == 1 else score.weight * values
+        total *= _PODS
+        total -= self.nodes.requested[0].take(rows)
+        total[~found] = _NEVER
+        self._rank[rows] = total
+        for place, score in enumerate(self._normalised):
+            if not score.static:
+                self._raw[place][rows] = score.values(rows)
+                self._varied[place] = True
+        for around in self.refusals.around:
+            around.sync()
 
     # deciding
 
     def feasible(self) -> Bools:
         """Where the pod fits, by row."""
-        found = self._open
+        found = self._rank != _NEVER
         for part in self.refusals.around:
             if part.refuses:
-                found = found & part.allowed()
+                found &= part.allowed()
         return found
 
     def best(self, barred: Sequence[int] = ()) -> int | None:
         """The row of the best node other than those barred; None when there is none."""
-        if not self.refusals.around and not barred and not any(raw.any() for raw in self._raw):
+        if not self.refusals.around and not barred and not any(self._varied):
             return self._first(self._rank)
         found = self.feasible()
         if barred:
-            found = found.copy()
             found[list(barred)] = False
         rows = np.flatnonzero(found)
         if not len(rows):
@@ -151,19 +157,23 @@ class Evaluation:
 
     def _first(self, ranks: Ints, rows: Rows | None = None) -> int | None:
         """Where the greatest rank is; of several the one that the snapshot's order names first."""
-        place = int(ranks.argmax()) if len(ranks) else 0
-        if not len(ranks) or ranks[place] == _NEVER:
+        if not len(ranks):
             return None
-        equals = np.flatnonzero(ranks == ranks[place])
+        place = int(ranks.argmax())
+        most = ranks[place]
+        if most == _NEVER:
+            return None
+        equals = (ranks == most).nonzero()[0]
         if len(equals) == 1:
             return place
         names, order = self.nodes.names, self.nodes.order
         of = equals if rows is None else rows[equals]
-        first = np.flatnonzero(order[of] == order[of].min())
-        return int(equals[min(first.tolist(), key=lambda item: names[of[item]])])
+        first = order.take(of)
+        firsts = (first == first.min()).nonzero()[0]
+        return int(equals[min(firsts.tolist(), key=lambda item: names[of[item]])])
 
     def _total(self, rows: Rows) -> Ints:
-        total = self._sum.take(rows)
+        total = (self._rank.take(rows) + (_PODS - 1)) // _PODS
         for score, raw in zip(self._normalised, self._raw, strict=True):
             total += score.weight * score.normal(raw.take(rows))
         for part in self.refusals.around:
@@ -191,7 +201,7 @@ class Evaluation:
             why = reasons.get(row)
             if why is None and node is not None:
                 why = self.refusals.why(node)
-                if why is not None and not self._open[row]:
+                if why is not None and self._rank[row] == _NEVER:
                     reasons[row] = why
             if why is not None:
                 found[nodes.names[row]] = why
@@ -200,7 +210,7 @@ class Evaluation:
 
     def room(self, rows: Rows) -> Ints:
         """How many more pods of the shape each row takes, looking at each node by itself."""
-        found = np.where(self._open[rows], UNLIMITED, 0)
+        found = np.where(self._rank[rows] != _NEVER, UNLIMITED, 0)
         for part in self.refusals.filters:
             np.minimum(found, part.room(rows), out=found)
         return found

@@ -2,9 +2,9 @@
 
 A row is a node, for as long as it is there; rows of nodes that went are used again. Amounts are int64 in the units of
 `resources.py` (milli-CPU, bytes, counts), one line per resource, so that `requested[column]` is one resource over all
-nodes. The number of pods is a resource too. Labels, taints and image sizes are columns of small integers, made when a
-plugin first asks for them. Two journals name the rows that have changed, so that whoever remembers something per row
-computes only those again: `placed` for any change, `changed` for those of the node itself.
+nodes; lines 0 to 2 are always pods, CPU and memory. Labels, taints and image sizes are columns of small integers, made
+when a plugin first asks for them. Two journals name the rows that have changed, so that whoever remembers something
+per row computes only those again: `placed` for any change, `changed` for those of the node itself.
 
 A snapshot follows a `ClusterState` (`follow`). Where there are no pod objects, `charge` counts amounts in the arrays
 alone.
@@ -114,6 +114,7 @@ class Snapshot:
         self.requested: Ints = np.zeros((lines, 0), np.int64)
         self.free: Ints = np.zeros((lines, 0), np.int64)  # allocatable - requested
         self.nonzero: Ints = np.zeros((2, 0), np.int64)  # CPU, memory: pods that ask for none count a little
+        self.spare: Ints = np.zeros((2, 0), np.int64)  # allocatable - nonzero
         self.present: Bools = np.zeros(0, np.bool_)
         self.unschedulable: Bools = np.zeros(0, np.bool_)
         self.generation: Ints = np.zeros(0, np.int64)  # moves with each change of a row
@@ -205,13 +206,15 @@ class Snapshot:
         row = self.rows.get(node.name)
         if row is None:
             row = self._new_row(node.name, node.order[0])
-        for name in (*node.allocatable, *node.requested):
+        for name in node.requested:
             if name not in self.columns:
                 self.resource(name)
         if self.nodes[row] is not node or self._versions[row] != node.version:
             self.nodes[row] = node
             self._versions[row] = node.version
             self.unschedulable[row] = node.unschedulable
+            for name in node.allocatable:
+                self.resource(name)
             self._set(self.allocatable, row, node.allocatable)
             for column in self._static.values():
                 column.write(row, node)
@@ -232,6 +235,7 @@ class Snapshot:
 
     def _moved(self, row: int) -> None:
         self.free[:, row] = self.allocatable[:, row] - self.requested[:, row]
+        self.spare[:, row] = self.allocatable[1:3, row] - self.nonzero[:, row]
         self.generation[row] += 1
 
     def _new_row(self, name: str, order: float) -> int:
@@ -253,6 +257,7 @@ class Snapshot:
     def _grow(self, rows: int) -> None:
         self.allocatable, self.requested = grown(self.allocatable, rows, 0), grown(self.requested, rows, 0)
         self.free, self.nonzero = grown(self.free, rows, 0), grown(self.nonzero, rows, 0)
+        self.spare = grown(self.spare, rows, 0)
         self.present, self.unschedulable = grown(self.present, rows, False), grown(self.unschedulable, rows, False)
         self.generation, self.order = grown(self.generation, rows, 0), grown(self.order, rows, 0.0)
         self._versions = grown(self._versions, rows, -1)

@@ -46,11 +46,8 @@ class Journal(Generic[_Where]):
             self._start += drop
 
     def since(self, position: int) -> list[_Where] | None:
-        """What has changed, each once; None when that is no longer known."""
-        if position < self._start:
-            return None
-        found = self._where[position - self._start :]
-        return found if len(found) < 2 else list(dict.fromkeys(found))
+        """What has changed, some of it perhaps more than once; None when that is no longer known."""
+        return None if position < self._start else self._where[position - self._start :]
 
     def entries(self, position: int) -> list[tuple[_Where, Cause | None]] | None:
         """Each change; None when they are no longer known."""

@@ -20,23 +20,25 @@ class BalancedAllocation(Plugin):
 
 class _Score(Score):
     def __init__(self, cpu: int, memory: int, nodes: Snapshot) -> None:
-        self._cpu, self._memory = cpu, memory
+        self._asked = cpu, memory
+        self._column: Ints | None = None
         self._nodes = nodes
-        self._lines = nodes.columns[CPU], nodes.columns[MEMORY]
 
     def values(self, rows: Rows) -> Ints:
-        cpu, memory = self._lines
+        if self._column is None:
+            self._column = np.array(self._asked, np.int64).reshape(2, 1)
         nodes = self._nodes
-        have_cpu, have_memory = nodes.allocatable[cpu].take(rows), nodes.allocatable[memory].take(rows)
-        used_cpu, used_memory = nodes.requested[cpu].take(rows), nodes.requested[memory].take(rows)
-        both = (have_cpu > 0) & (have_memory > 0)
-        have_cpu, have_memory = np.maximum(have_cpu, 1), np.maximum(have_memory, 1)
-        after = _balance((used_cpu + self._cpu) / have_cpu, (used_memory + self._memory) / have_memory)
-        before = _balance(used_cpu / have_cpu, used_memory / have_memory)
-        change = np.where(both, after - before, 0)
+        have, used = nodes.allocatable[1:3].take(rows, axis=1), nodes.requested[1:3].take(rows, axis=1)
+        whole = have.all()
+        some = have if whole else np.maximum(have, 1)
+        change = _balance((used + self._column) / some) - _balance(used / some)
+        if not whole:
+            change[(have == 0).any(axis=0)] = 0
         return MAX // 2 + ((MAX / 2 + change) / 2).astype(np.int64)
 
 
-def _balance(cpu: Floats, memory: Floats) -> Ints:
-    deviation = np.abs((np.minimum(cpu, 1.0) - np.minimum(memory, 1.0)) / 2)
+def _balance(shares: Floats) -> Ints:
+    """Of the used shares of CPU and memory: MAX where they are equal."""
+    np.minimum(shares, 1.0, out=shares)
+    deviation = np.abs((shares[0] - shares[1]) / 2)
     return ((1 - deviation) * MAX).astype(np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from atoll.scheduling.arrays import Bools, Ints, Rows, np
 from atoll.scheduling.plugins.port import MAX, UNLIMITED, Filter, Plugin, Score
 from atoll.scheduling.pod import Template
-from atoll.scheduling.resources import CPU, MEMORY, PODS
+from atoll.scheduling.resources import PODS
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import MOST, Snapshot
 from atoll.scheduling.state import NodeState
@@ -32,13 +32,16 @@ class _Filter(Filter):
         self._nodes = nodes
         pairs = [(nodes.resource(name), min(want, MOST)) for name, want in self._wanted]
         self._lines = [(0, 1), *pairs]  # a pod is one of the node's pods
+        self._least: Ints | None = None
 
     def allowed(self, rows: Rows) -> Bools:
         free = self._nodes.free
-        found: Bools = free[0].take(rows) >= 1
-        for line, want in self._lines[1:]:
-            found &= free[line].take(rows) >= want
-        return found
+        if self._least is None or len(self._least) != len(free):
+            self._least = np.full((len(free), 1), -2 * MOST, np.int64)
+            for line, want in self._lines:
+                self._least[line] = want
+        allowed: Bools = np.logical_and.reduce(free.take(rows, axis=1) >= self._least)
+        return allowed
 
     def room(self, rows: Rows) -> Ints:
         free = self._nodes.free
@@ -66,16 +69,19 @@ class _LeastAllocated(Score):
 
     def __init__(self, template: Template, nodes: Snapshot) -> None:
         self._nodes = nodes
-        wants = (template.nonzero_cpu, template.nonzero_memory)
-        self._lines = [(place, nodes.columns[name], wants[place]) for place, name in enumerate((CPU, MEMORY))]
+        self._wants = template.nonzero_cpu, template.nonzero_memory
+        self._column: Ints | None = None
 
     def values(self, rows: Rows) -> Ints:
-        total = np.zeros(len(rows), np.int64)
-        parts = np.zeros(len(rows), np.int64)
-        for place, line, want in self._lines:
-            have = self._nodes.allocatable[line].take(rows)
-            left = have - want - self._nodes.nonzero[place].take(rows)
-            there = have > 0
-            total += np.where(left > 0, left, 0) * MAX // np.maximum(have, 1)
-            parts += there
-        return total // np.maximum(parts, 1)
+        if self._column is None:
+            self._column = np.array(self._wants, np.int64).reshape(2, 1)
+        have = self._nodes.allocatable[1:3].take(rows, axis=1)
+        left = self._nodes.spare.take(rows, axis=1) - self._column
+        np.maximum(left, 0, out=left)
+        left *= MAX
+        if have.all():
+            left //= have
+            return (left[0] + left[1]) // 2
+        left //= np.maximum(have, 1)
+        total: Ints = left[0] + left[1]
+        return total // np.maximum(np.count_nonzero(have, axis=0), 1)
