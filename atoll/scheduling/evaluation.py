@@ -8,7 +8,8 @@ with the fewest pods, then by the snapshot's order, so equal inputs give equal p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import MutableSequence, Sequence
 from typing import Any
 
 from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
@@ -87,8 +88,8 @@ class Evaluation:
         if len(self._rank) != len(nodes.present):
             self._grow(len(nodes.present))
         if changed:
-            self._update_static(np.array(changed, np.intp))
-        self._update(np.array(placed, np.intp) if len(placed) < nodes.size else nodes.all_rows())
+            self._update_static(_rows(changed))
+        self._update(_rows(placed) if len(placed) < nodes.size else nodes.all_rows())
 
     def _grow(self, size: int) -> None:
         self._static_open, self._static_sum = grown(self._static_open, size, False), grown(self._static_sum, size, 0)
@@ -135,7 +136,7 @@ class Evaluation:
 
     def feasible(self) -> Bools:
         """Where the pod fits, by row."""
-        found = self._rank != _NEVER
+        found: Bools = self._rank != _NEVER
         for part in self.refusals.around:
             if part.refuses:
                 found &= part.allowed()
@@ -218,3 +219,7 @@ class Evaluation:
 
 def _those(parts: Any) -> list[Any]:
     return [part for part in parts if part is not None]
+
+
+def _rows(journal: MutableSequence[int]) -> Rows:
+    return np.frombuffer(array("q", journal), np.intp)

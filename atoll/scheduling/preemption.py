@@ -114,7 +114,7 @@ def _victims(
     if why is not None:
         return why
     potential.sort(key=_importance)
-    protected, others = _split(potential, budgets)
+    protected, others = split_by_budget(potential, budgets)
     victims: list[PodInfo] = []
     violations = 0
     for group, counted in ((protected, 1), (others, 0)):
@@ -139,17 +139,17 @@ def _fits(state: ClusterState, refusals: Refusals, pod: PodInfo, variant: NodeSt
     return refusals.why(variant)
 
 
-def _started(pod: PodInfo) -> float:
+def started(pod: PodInfo) -> float:
     text = (pod.obj.get("status") or {}).get("startTime")
     return parse_rfc3339(text) if text else float("inf")
 
 
 def _importance(pod: PodInfo) -> tuple[int, float]:
     """More important first: higher priority, then started earlier."""
-    return -pod.priority, _started(pod)
+    return -pod.priority, started(pod)
 
 
-def _split(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple[list[PodInfo], list[PodInfo]]:
+def split_by_budget(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple[list[PodInfo], list[PodInfo]]:
     """Pods whose eviction would break a PodDisruptionBudget, and the others."""
     allowed = [(budget.get("status") or {}).get("disruptionsAllowed") or 0 for budget in budgets]
     matchers = [label_selector((budget.get("spec") or {}).get("selector")) for budget in budgets]
@@ -175,7 +175,7 @@ def _split(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple[list[Pod
 def _pick(candidates: list[Victims]) -> Victims:
     def rank(victims: Victims) -> tuple[int, int, int, int, float, str]:
         highest = victims.pods[0].priority
-        earliest = min(_started(pod) for pod in victims.pods if pod.priority == highest)
+        earliest = min(started(pod) for pod in victims.pods if pod.priority == highest)
         total = sum(pod.priority + _OFFSET for pod in victims.pods)
         return victims.violations, highest, total, len(victims.pods), -earliest, victims.node
 

@@ -10,9 +10,9 @@ from atoll.scheduling.volumes import VolumeNeeds
 _NO_TERMS: frozenset[Term] = frozenset()
 
 
-@dataclass(slots=True, frozen=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: one is made for each decision
 class Shape:
-    """`key` identifies it."""
+    """`key` identifies it. Nobody changes one."""
 
     key: tuple[object, ...]
     template: Template

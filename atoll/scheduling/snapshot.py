@@ -13,7 +13,8 @@ Amounts above 2^55 (36 PB) count as 2^55: a score then stays within 64 bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from atoll.scheduling.arrays import Bools, Floats, Ints, Rows, grown, np
@@ -23,6 +24,7 @@ from atoll.scheduling.state import ClusterState, Journal, NodeState
 MOST = 1 << 55
 NO_VALUE = -1
 _FIRST_ROWS = 16
+_MANY = 64  # new nodes at once that are written line by line instead of node by node
 
 
 class Column(Protocol):
@@ -34,8 +36,13 @@ class Column(Protocol):
     def write(self, row: int, node: NodeState | None) -> None:
         """The node in a row has changed or (None) gone."""
 
+    def write_many(self, first: int, nodes: Sequence[NodeState | None]) -> None:
+        """As `write` for row after row."""
+        for row, node in enumerate(nodes, first):
+            self.write(row, node)
 
-class LabelColumn:
+
+class LabelColumn(Column):
     """The values of one label key: `ids[row]` counts through `values`; NO_VALUE where a node lacks the key."""
 
     def __init__(self, key: str) -> None:
@@ -50,8 +57,14 @@ class LabelColumn:
         value = None if node is None else node.labels.get(self.key)
         self.ids[row] = NO_VALUE if value is None else self.values.setdefault(value, len(self.values))
 
+    def write_many(self, first: int, nodes: Sequence[NodeState | None]) -> None:
+        key, values = self.key, self.values
+        found = [None if node is None else node.labels.get(key) for node in nodes]
+        ids = [NO_VALUE if value is None else values.setdefault(value, len(values)) for value in found]
+        self.ids[first : first + len(ids)] = ids
 
-class ImageColumn:
+
+class ImageColumn(Column):
     """The size of one image on each node; 0 where it is not."""
 
     def __init__(self, image: str) -> None:
@@ -65,7 +78,7 @@ class ImageColumn:
         self.sizes[row] = 0 if node is None else node.images.get(self.image, 0)
 
 
-class TaintColumn:
+class TaintColumn(Column):
     """Which set of taints a node has: `ids[row]` counts through `sets`."""
 
     def __init__(self) -> None:
@@ -77,7 +90,10 @@ class TaintColumn:
         self.ids = grown(self.ids, rows, 0)
 
     def write(self, row: int, node: NodeState | None) -> None:
-        taints = [] if node is None else node.taints
+        if node is None or not node.taints:
+            self.ids[row] = 0
+            return
+        taints = node.taints
         key = tuple((item["key"], item.get("value"), item.get("effect")) for item in taints)
         found = self._known.get(key)
         if found is None:
@@ -95,8 +111,8 @@ class Snapshot:
         self.rows: dict[str, int] = {}
         self.nodes: list[NodeState | None] = []  # None in free rows
         self.columns: dict[str, int] = {PODS: 0, CPU: 1, MEMORY: 2}
-        self.placed: Journal[int] = Journal()
-        self.changed: Journal[int] = Journal()
+        self.placed: Journal[int] = Journal(array("q"))
+        self.changed: Journal[int] = Journal(array("q"))
         self.epoch = 0  # moves when remembered answers about all rows are void
         self._state = state
         self._position = 0
@@ -115,6 +131,7 @@ class Snapshot:
         self.free: Ints = np.zeros((lines, 0), np.int64)  # allocatable - requested
         self.nonzero: Ints = np.zeros((2, 0), np.int64)  # CPU, memory: pods that ask for none count a little
         self.spare: Ints = np.zeros((2, 0), np.int64)  # allocatable - nonzero
+        self.balance: Ints = np.zeros(0, np.int64)  # how alike the used shares of CPU and memory are, 0 to 100
         self.present: Bools = np.zeros(0, np.bool_)
         self.unschedulable: Bools = np.zeros(0, np.bool_)
         self.generation: Ints = np.zeros(0, np.int64)  # moves with each change of a row
@@ -149,9 +166,7 @@ class Snapshot:
     def _attach(self, columns: dict[object, Column], key: object, column: Column) -> None:
         columns[key] = column
         column.grow(len(self.present))
-        for row, node in enumerate(self.nodes):
-            if node is not None:
-                column.write(row, node)
+        column.write_many(0, self.nodes)
 
     def resource(self, name: str) -> int:
         """The line of a resource in `allocatable`, `requested` and `free`."""
@@ -186,15 +201,20 @@ class Snapshot:
         if entries is None:
             entries = [(name, None) for name in (*self.rows, *state.nodes)]
         self._position = journal.end
-        for name in dict.fromkeys([name for name, _ in entries]):
+        names = dict.fromkeys([name for name, _ in entries])
+        fresh: dict[str, NodeState] = {}
+        if len(names) >= _MANY and not self._free:
+            fresh = {name: state.nodes[name] for name in names if name in state.nodes and name not in self.rows}
+            self._write_many(list(fresh.values()))
+        for name in names:
             node = state.nodes.get(name)
             if node is None:
                 self.remove(name)
-            else:
+            elif name not in fresh:
                 self._write(node)
         for name, cause in entries:
             row = self.rows.get(name)
-            if row is not None:
+            if row is not None and name not in fresh:
                 self.placed.add(row, cause)
 
     @property
@@ -227,16 +247,48 @@ class Snapshot:
             column.write(row, node)
         self._moved(row)
 
+    def _write_many(self, nodes: list[NodeState]) -> None:
+        """New nodes, one line of all at a time: a tenth of the time of one node after the other."""
+        first, last = self.size, self.size + len(nodes)
+        if last > len(self.present):
+            self._grow(last + last // 8)
+        self.size = last
+        self.names += [node.name for node in nodes]
+        self.nodes += nodes
+        self.rows.update(zip(self.names[first:], range(first, last), strict=True))
+        for name in sorted({name for node in nodes for name in (*node.allocatable, *node.requested)}):
+            self.resource(name)
+        for name, line in self.columns.items():
+            self.allocatable[line, first:last] = [min(node.allocatable.get(name, 0), MOST) for node in nodes]
+            self.requested[line, first:last] = [min(node.requested.get(name, 0), MOST) for node in nodes]
+        self.requested[0, first:last] = [len(node.pods) for node in nodes]
+        self.nonzero[0, first:last] = [min(node.nonzero_cpu, MOST) for node in nodes]
+        self.nonzero[1, first:last] = [min(node.nonzero_memory, MOST) for node in nodes]
+        self.present[first:last] = True
+        self.unschedulable[first:last] = [node.unschedulable for node in nodes]
+        self.order[first:last] = [node.order[0] for node in nodes]
+        self._versions[first:last] = [node.version for node in nodes]
+        for column in (*self._static.values(), *self._attached.values()):
+            column.write_many(first, nodes)
+        self._moved(slice(first, last))
+        self.changed.reset()
+        self.placed.reset()
+
     def _set(self, lines: Ints, row: int, amounts: Mapping[str, int]) -> None:
         values = [0] * len(lines)
         for name, value in amounts.items():
             values[self.columns[name]] = min(value, MOST)
         lines[:, row] = values
 
-    def _moved(self, row: int) -> None:
+    def _moved(self, row: int | slice) -> None:
         self.free[:, row] = self.allocatable[:, row] - self.requested[:, row]
         self.spare[:, row] = self.allocatable[1:3, row] - self.nonzero[:, row]
         self.generation[row] += 1
+        if isinstance(row, slice):
+            shares = self.requested[1:3, row] / np.maximum(self.allocatable[1:3, row], 1)
+            self.balance[row] = balance(shares)
+        else:
+            self.balance[row] = _balance(self.requested[1:3, row].tolist(), self.allocatable[1:3, row].tolist())
 
     def _new_row(self, name: str, order: float) -> int:
         if self._free:
@@ -257,7 +309,7 @@ class Snapshot:
     def _grow(self, rows: int) -> None:
         self.allocatable, self.requested = grown(self.allocatable, rows, 0), grown(self.requested, rows, 0)
         self.free, self.nonzero = grown(self.free, rows, 0), grown(self.nonzero, rows, 0)
-        self.spare = grown(self.spare, rows, 0)
+        self.spare, self.balance = grown(self.spare, rows, 0), grown(self.balance, rows, 0)
         self.present, self.unschedulable = grown(self.present, rows, False), grown(self.unschedulable, rows, False)
         self.generation, self.order = grown(self.generation, rows, 0), grown(self.order, rows, 0.0)
         self._versions = grown(self._versions, rows, -1)
@@ -296,3 +348,17 @@ class Snapshot:
         self.nonzero[1, row] += pods * nonzero[1]
         self._moved(row)
         self.placed.add(row)
+
+
+def balance(shares: Floats) -> Ints:
+    """Of the used shares of CPU and memory (two lines): 100 where they are equal, 0 for all of one alone."""
+    np.minimum(shares, 1.0, out=shares)
+    deviation = np.abs((shares[0] - shares[1]) / 2)
+    found: Ints = ((1 - deviation) * 100).astype(np.int64)
+    return found
+
+
+def _balance(used: list[int], have: list[int]) -> int:
+    """The same for one node."""
+    cpu, memory = used[0] / (have[0] or 1), used[1] / (have[1] or 1)
+    return int((1 - abs((min(cpu, 1.0) - min(memory, 1.0)) / 2)) * 100)

@@ -6,7 +6,7 @@ from which the arrays that decisions are computed on (`snapshot.py`) catch up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from typing import Any, Generic, TypeVar
 
 from atoll.base.chance import Chance
@@ -23,13 +23,13 @@ Cause = tuple[LabelClass, Template]
 class Journal(Generic[_Where]):
     """Where something changed, in order; and what kind of pod came or went there (None: the node itself changed).
 
-    Readers remember a position, the `end` of when they last looked.
+    Readers remember a position, the `end` of when they last looked. `where`: an empty sequence to keep places in.
     """
 
     __slots__ = ("_causes", "_start", "_where")
 
-    def __init__(self) -> None:
-        self._where: list[_Where] = []
+    def __init__(self, where: MutableSequence[_Where]) -> None:
+        self._where = where
         self._causes: list[Cause | None] = []
         self._start = 0
 
@@ -45,7 +45,12 @@ class Journal(Generic[_Where]):
             del self._where[:drop], self._causes[:drop]
             self._start += drop
 
-    def since(self, position: int) -> list[_Where] | None:
+    def reset(self) -> None:
+        """So much has changed at once that readers had better look at everything anew."""
+        self._start = self.end + 1
+        del self._where[:], self._causes[:]
+
+    def since(self, position: int) -> MutableSequence[_Where] | None:
         """What has changed, some of it perhaps more than once; None when that is no longer known."""
         return None if position < self._start else self._where[position - self._start :]
 
@@ -151,7 +156,7 @@ class ClusterState:
     def __init__(self, chance: Chance) -> None:
         self.templates = Templates()
         self.nodes: dict[str, NodeState] = {}  # known nodes only
-        self.journal: Journal[str] = Journal()
+        self.journal: Journal[str] = Journal([])
         self.images_version = 0
         self.image_nodes: dict[str, int] = {}
         self.anti_terms: dict[Term, int] = {}  # of all pods: term -> pods that have it

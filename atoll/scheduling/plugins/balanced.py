@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from atoll.scheduling.arrays import Floats, Ints, Rows, np
+from atoll.scheduling.arrays import Ints, Rows, np
 from atoll.scheduling.plugins.port import MAX, Plugin, Score
 from atoll.scheduling.resources import CPU, MEMORY
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Snapshot
+from atoll.scheduling.snapshot import Snapshot, balance
 
 
 class BalancedAllocation(Plugin):
@@ -31,14 +31,7 @@ class _Score(Score):
         have, used = nodes.allocatable[1:3].take(rows, axis=1), nodes.requested[1:3].take(rows, axis=1)
         whole = have.all()
         some = have if whole else np.maximum(have, 1)
-        change = _balance((used + self._column) / some) - _balance(used / some)
+        change = balance((used + self._column) / some) - nodes.balance.take(rows)
         if not whole:
             change[(have == 0).any(axis=0)] = 0
         return MAX // 2 + ((MAX / 2 + change) / 2).astype(np.int64)
-
-
-def _balance(shares: Floats) -> Ints:
-    """Of the used shares of CPU and memory: MAX where they are equal."""
-    np.minimum(shares, 1.0, out=shares)
-    deviation = np.abs((shares[0] - shares[1]) / 2)
-    return ((1 - deviation) * MAX).astype(np.int64)

@@ -79,9 +79,8 @@ class _LeastAllocated(Score):
         left = self._nodes.spare.take(rows, axis=1) - self._column
         np.maximum(left, 0, out=left)
         left *= MAX
-        if have.all():
-            left //= have
-            return (left[0] + left[1]) // 2
-        left //= np.maximum(have, 1)
-        total: Ints = left[0] + left[1]
-        return total // np.maximum(np.count_nonzero(have, axis=0), 1)
+        whole = have.all()
+        left //= have if whole else np.maximum(have, 1)
+        mean: Ints = left[0] + left[1]
+        mean //= 2 if whole else np.maximum(np.count_nonzero(have, axis=0), 1)
+        return mean

@@ -1,0 +1,176 @@
+"""Why a pod or a gang waits, in one line: what it lacks, and the cheapest change that would let it run.
+
+Every change that is named was tried on the snapshot: "would do" is a decision, not a guess.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from atoll.scheduling import status
+from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
+from atoll.scheduling.gang_preemption import GangOf, plan_gang_preemption
+from atoll.scheduling.matching import untolerated
+from atoll.scheduling.plan import Planner
+from atoll.scheduling.pod import PodInfo, Template
+from atoll.scheduling.preemption import plan_preemption
+from atoll.scheduling.resources import CPU, MEMORY, PODS, STORAGE
+from atoll.scheduling.state import NodeState
+from atoll.scheduling.status import Failure, Status
+
+Object = dict[str, Any]
+_NAMED = 3  # pods or gangs that are named before "and … more"
+
+
+def why_pod(planner: Planner, pod: PodInfo, budgets: Sequence[Object] = ()) -> str:
+    decision = planner.decide(pod)
+    if decision.failure is None:
+        return f"fits on {decision.node}"
+    failure = decision.failure
+    if failure.prefilter or not failure.total:
+        return failure.prefilter or "there are no nodes"
+    lack, nearest = _lack(planner, pod, failure)
+    preemption = plan_preemption(planner, pod, failure, budgets)
+    if preemption.victims is not None:
+        victims = preemption.victims.pods
+        names = [f"{item.template.namespace}/{item.name}" for item in victims]
+        change = f"preempting {_listed(names)} ({_priority(item.priority for item in victims)}) would do"
+    else:
+        change = nearest or "no single change of a node would do"
+    return f"{lack}; {change}"
+
+
+def _lack(planner: Planner, pod: PodInfo, failure: Failure) -> tuple[str, str]:
+    """What is missing; and the change of one node that would mend it, or ""."""
+    short = [name for name, why in failure.statuses.items() if _is_short(why)]
+    if short:
+        missing = {name: _missing(pod.template, planner.state.nodes[name]) for name in short}
+        best = min(short, key=lambda name: (_share(pod.template, missing[name]), name))
+        asked = _amounts(pod.template.requests) or "a pod's place"
+        suited = "1 node that suits" if len(short) == 1 else f"{len(short)} nodes that suit"
+        lack = (
+            f"needs {asked} free on one node; of {suited} it otherwise, {best} lacks least: {_amounts(missing[best])}"
+        )
+        node = planner.state.nodes[best]
+        if any(value > node.allocatable.get(name, 0) for name, value in pod.template.requests.items()):
+            return lack, f"no node is large enough: one with {asked} would do"
+        return lack, f"freeing {_amounts(missing[best])} on {best} would do" if _only_short(planner, pod, node) else ""
+    counts = Counter(reason for why in failure.statuses.values() for reason in why.reasons)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    return f"no node of {failure.total} suits it: {reasons}", _static_change(planner, pod, failure)
+
+
+def _is_short(why: Status) -> bool:
+    return all(reason.startswith("Insufficient ") or reason == "Too many pods" for reason in why.reasons)
+
+
+def _only_short(planner: Planner, pod: PodInfo, node: NodeState) -> bool:
+    """Whether the node would take the pod if nothing were on it."""
+    evaluation = planner.evaluation(pod)
+    empty = node.clone()
+    for other in list(empty.pods.values()):
+        empty.remove(other)
+    return evaluation is not None and evaluation.refusals.why(empty) is None
+
+
+def _missing(template: Template, node: NodeState) -> dict[str, int]:
+    wants = {**template.requests, PODS: 1}
+    free = {name: node.allocatable.get(name, 0) - node.requested.get(name, 0) for name in wants}
+    free[PODS] = node.allocatable.get(PODS, 0) - len(node.pods)
+    return {name: want - free[name] for name, want in wants.items() if want > free[name]}
+
+
+def _share(template: Template, missing: dict[str, int]) -> float:
+    return sum(value / max(1, template.requests.get(name, 1)) for name, value in missing.items())
+
+
+def _static_change(planner: Planner, pod: PodInfo, failure: Failure) -> str:
+    """For a node that refuses the pod by one rule only: what to change there."""
+    evaluation = planner.evaluation(pod)
+    if evaluation is None:
+        return ""
+    for name in failure.statuses:
+        node = planner.state.nodes[name]
+        refusals = [found for part in evaluation.refusals.filters if (found := part.why(node)) is not None]
+        if len(refusals) != 1 or refusals[0] is not failure.statuses[name]:
+            continue
+        if refusals[0] is status.UNSCHEDULABLE:
+            return f"uncordoning {name} would do"
+        if refusals[0] is status.UNTOLERATED:
+            taints = [item for item in node.taints if untolerated([item], pod.template.tolerations)]
+            texts = [f"{item['key']}={item.get('value') or ''}:{item.get('effect')}" for item in taints]
+            return f"a toleration of {_listed(texts)} would do, on {name}"
+        if refusals[0] is status.NODE_AFFINITY:
+            return f"labels on {name} that its node selector or affinity asks for would do"
+    return ""
+
+
+def why_gang(planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object] = ()) -> str:
+    found = plan_gang(planner, gang)
+    if isinstance(found, Placement):
+        return f"fits in {_level(found.level)} {found.domain}" if found.level else "fits"
+    return f"{_gang_lack(gang, found)}; {_gang_change(planner, gang, gang_of, budgets, found)}"
+
+
+def _gang_lack(gang: Gang, found: Shortage) -> str:
+    each = {_amounts(pod.template.requests) or "nothing" for pod in gang.pods}
+    what = f" of {each.pop()}" if len(each) == 1 else ""
+    where = f" in one {_level(found.level)}" if found.level else ""
+    lack = f"needs room for {found.wanted} pods{what}{where}"
+    if not found.level:
+        return f"{lack}; there is room for {found.most}"
+    if not found.most:
+        return f"{lack}; no {_level(found.level)} has any"
+    if len(found.best) == 1:
+        return f"{lack}; {_level(found.level)} {found.best[0]} has most: {found.most}"
+    return f"{lack}; {len(found.best)} {_level(found.level)}s have {found.most}"
+
+
+def _gang_change(planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object], found: Shortage) -> str:
+    preemption = plan_gang_preemption(planner, gang, gang_of, budgets)
+    if preemption is not None:
+        names = [unit.name for unit in preemption.units]
+        return f"preempting {_listed(names)} ({_priority(unit.priority for unit in preemption.units)}) would do"
+    if gang.required:
+        freer = Gang(gang.name, gang.pods, gang.levels, least=gang.least)
+        if isinstance(plan_gang(planner, freer), Placement):
+            return f"leave to span {_level(gang.required)}s would do"
+    if 0 < found.most < found.wanted:
+        fewer = Gang(gang.name, gang.pods, gang.levels, gang.required, least=1)
+        placed = plan_gang(planner, fewer)
+        if isinstance(placed, Placement):
+            return f"a minimum of {len(placed.nodes)} members would do"
+    return "no removal of less important work would do"
+
+
+# words
+
+
+def _level(key: str) -> str:
+    return key.rsplit("/", 1)[-1]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+
+
+def _priority(priorities: Any) -> str:
+    return f"priority {max(priorities)}"
+
+
+def _amounts(amounts: dict[str, int]) -> str:
+    """`2 cpu, 4Gi memory, 8 nvidia.com/gpu`."""
+    return ", ".join(f"{_amount(name, value)} {name}" for name, value in amounts.items() if value)
+
+
+def _amount(name: str, value: int) -> str:
+    if name == CPU:
+        return f"{value // 1000}" if value % 1000 == 0 else f"{value}m"
+    if name in (MEMORY, STORAGE) or name.startswith("hugepages-"):
+        for shift, unit in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
+            if value % (1 << shift) == 0:
+                return f"{value >> shift}{unit}"
+    return str(value)

@@ -1,0 +1,333 @@
+"""All of a group of pods or none, near each other: where the members of a gang go, decided on one snapshot.
+
+Topology levels are node labels from wide to narrow (block, rack, host). A gang may require that all members share a
+value of one level, or prefer it: then wider levels are tried, and at last any nodes. Of the domains that have room the
+one with the least room is taken, and in it as few narrower domains as will do, the last of them the smallest that
+still holds the rest: large holes are kept for large gangs (minimal fragmentation, as Kueue's topology-aware
+scheduling). Members get nodes in their order, domain after domain, so that neighbours in rank are neighbours in the
+network.
+
+An elastic gang is placed as a whole, or, where that does not fit, with as many members as fit, but not fewer than its
+least. Members may differ in shape. Where members look at each other (affinity between pods, topology spread) they
+are placed one by one by trial moves, which are taken back if not all find a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from atoll.scheduling.arrays import Ids, Ints, Rows, np
+from atoll.scheduling.evaluation import Evaluation
+from atoll.scheduling.plan import Planner
+from atoll.scheduling.pod import PodInfo
+from atoll.scheduling.state import ClusterState
+
+Undo = Callable[[], None]
+
+
+@dataclass(slots=True, frozen=True)
+class Gang:
+    """Members in rank order; `least`: how many make sense at all (0: all of them)."""
+
+    name: str
+    pods: Sequence[PodInfo]
+    levels: Sequence[str] = ()  # node label keys, wide to narrow
+    required: str = ""  # the level whose value all members must share
+    preferred: str = ""
+    least: int = 0
+
+    @property
+    def priority(self) -> int:
+        return max(pod.priority for pod in self.pods)
+
+    def __post_init__(self) -> None:
+        for level in (self.required, self.preferred):
+            if level and level not in self.levels:
+                raise ValueError(f"gang {self.name}: topology level {level} is none of {', '.join(self.levels)}")
+        if not self.pods or not 0 <= self.least <= len(self.pods):
+            raise ValueError(f"gang {self.name}: a minimum of {self.least} for {len(self.pods)} members")
+
+
+@dataclass(slots=True)
+class Placement:
+    """`nodes[i]` is where the i-th member goes; shorter than the gang where it is elastic. `level`: what they share."""
+
+    nodes: list[str]
+    level: str = ""
+    domain: str = ""
+
+
+@dataclass(slots=True)
+class Shortage:
+    """Why a gang does not fit: the most members that any domain of the level takes, and which domains take so many."""
+
+    level: str
+    wanted: int
+    most: int
+    best: list[str] = field(default_factory=list)
+
+
+def place(state: ClusterState, pod: PodInfo, node: str) -> Undo:
+    """A trial move."""
+    state.place(pod, node)
+    return lambda: _lift(state, pod)
+
+
+def lift(state: ClusterState, pod: PodInfo) -> Undo:
+    """A trial move: the pod off its node."""
+    node = state.lift(pod.uid)
+    assert node is not None
+    return lambda: state.place(pod, node)
+
+
+def _lift(state: ClusterState, pod: PodInfo) -> None:
+    state.lift(pod.uid)
+
+
+@contextmanager
+def trial() -> Iterator[list[Undo]]:
+    """Collects undos; all are done at the end, the last first."""
+    undos: list[Undo] = []
+    try:
+        yield undos
+    finally:
+        for undo in reversed(undos):
+            undo()
+
+
+def plan_gang(planner: Planner, gang: Gang) -> Placement | Shortage:
+    """Nodes for all members (or enough of them), on the planner's state as it is; the state is left as it was.
+
+    Room that preemption has made for others, of the gang's priority or above, counts as taken.
+    """
+    with trial() as undos:
+        mine = {pod.uid for pod in gang.pods}
+        for node, nominated in list(planner.state.nominated.items()):
+            for pod in list(nominated.values()):
+                if pod.priority >= gang.priority and pod.uid not in mine and pod.uid not in planner.state.pod_nodes:
+                    undos.append(place(planner.state, pod, node))
+        return _plan(planner, gang)
+
+
+def _plan(planner: Planner, gang: Gang) -> Placement | Shortage:
+    count = len(gang.pods)
+    found = _place(planner, gang, count)
+    least = gang.least or count
+    if isinstance(found, Placement) or least == count:
+        return found
+    low, high = least, min(count - 1, max(found.most, least))  # the most that fit: halve the interval
+    smaller = _place(planner, gang, low)
+    if isinstance(smaller, Shortage):
+        return smaller
+    while low < high:
+        middle = (low + high + 1) // 2
+        tried = _place(planner, gang, middle)
+        if isinstance(tried, Placement):
+            low, smaller = middle, tried
+        else:
+            high = middle - 1
+    return smaller
+
+
+def _place(planner: Planner, gang: Gang, count: int) -> Placement | Shortage:
+    members = gang.pods[:count]
+    groups = _groups(planner, members)
+    if groups is None:
+        return Shortage(gang.required, count, 0)
+    planner.nodes.follow()
+    evaluations = [evaluation for _, evaluation in groups]
+    if any(evaluation.refusals.look_around for evaluation in evaluations):
+        return _in_domains(planner, gang, members, groups, _one_by_one)
+    return _in_domains(planner, gang, members, groups, _by_room)
+
+
+Groups = list[tuple[list[PodInfo], Evaluation]]
+
+
+def _groups(planner: Planner, members: Sequence[PodInfo]) -> Groups | None:
+    """Members by shape, in order of first appearance; None where a member's claims can't be resolved."""
+    found: dict[int, tuple[list[PodInfo], Evaluation]] = {}
+    last: tuple[PodInfo, Evaluation] | None = None
+    for pod in members:
+        plain = "volumes" not in (pod.obj.get("spec") or {})
+        if last is not None and plain and last[0].template is pod.template and last[0].pods is pod.pods:
+            evaluation: Evaluation | None = last[1]
+        else:
+            evaluation = planner.evaluation(pod)
+        if evaluation is None:
+            return None
+        last = (pod, evaluation) if plain else None
+        found.setdefault(id(evaluation), ([], evaluation))[0].append(pod)
+    return list(found.values())
+
+
+Fill = Callable[[Planner, Gang, Groups, Rows], "dict[str, int] | None"]  # member uid -> row; None: not all fit
+
+
+def _in_domains(
+    planner: Planner, gang: Gang, members: Sequence[PodInfo], groups: Groups, fill: Fill
+) -> Placement | Shortage:
+    """Try the levels that the gang allows, the narrowest first; in each the domain with the least room that will do."""
+    nodes = planner.nodes
+    rooms = [_room(evaluation) for _, evaluation in groups]
+    shortage: Shortage | None = None
+    for level in _tried_levels(gang):
+        if level:
+            column = nodes.label(level)
+            ids, names = column.ids[: nodes.size], list(column.values)
+        else:
+            ids, names = np.zeros(nodes.size, np.int32), [""]
+        fits = _members_by_domain(groups, rooms, ids, len(names))
+        for domain in _candidates(fits, len(members)):
+            rows = (ids == domain).nonzero()[0]
+            where = fill(planner, gang, groups, rows)
+            if where is not None:
+                chosen = [nodes.names[where[pod.uid]] for pod in members]
+                return Placement(chosen, level, names[domain])
+        shortage = _shortage(level, fits, names, len(members))
+    assert shortage is not None
+    return shortage
+
+
+def _tried_levels(gang: Gang) -> list[str]:
+    """From the preferred level to the required one, or to no level at all."""
+    widest = gang.levels.index(gang.required) if gang.required else -1
+    start = gang.levels.index(gang.preferred) if gang.preferred else widest
+    found = [gang.levels[place] for place in range(max(start, widest), widest - 1, -1) if place >= 0]
+    return found if gang.required else [*found, ""]
+
+
+def _room(evaluation: Evaluation) -> Ints:
+    return evaluation.room(evaluation.nodes.all_rows())
+
+
+def _members_by_domain(groups: Groups, rooms: list[Ints], ids: Ids, domains: int) -> Ints:
+    """How many members each domain takes at most: by shape, no more than there are."""
+    there = ids >= 0
+    total = np.zeros(domains, np.int64)
+    for (pods, _), room in zip(groups, rooms, strict=True):
+        sums = np.zeros(domains, np.int64)
+        np.add.at(sums, ids[there], np.minimum(room, len(pods))[there])
+        total += np.minimum(sums, len(pods)) if len(groups) > 1 else sums
+    return total
+
+
+def _candidates(fits: Ints, wanted: int) -> list[int]:
+    """Domains with room enough, the least room first."""
+    enough = (fits >= wanted).nonzero()[0]
+    return [int(domain) for domain in enough[np.argsort(fits[enough], kind="stable")]]
+
+
+def _shortage(level: str, fits: Ints, names: list[str], wanted: int) -> Shortage:
+    most = min(int(fits.max()), wanted) if len(fits) else 0
+    best = [names[place] for place in (fits >= most).nonzero()[0].tolist()] if most else []
+    return Shortage(level, wanted, most, best)
+
+
+# filling one domain
+
+
+def _by_room(planner: Planner, gang: Gang, groups: Groups, rows: Rows) -> dict[str, int] | None:
+    """Shape after shape, by how many members each node takes."""
+    if len(groups) == 1:
+        pods, evaluation = groups[0]
+        return _assign(planner, gang, pods, evaluation, rows)
+    found: dict[str, int] = {}
+    with trial() as undos:
+        for pods, evaluation in groups:
+            planner.nodes.follow()
+            evaluation.sync()
+            some = _assign(planner, gang, pods, evaluation, rows)
+            if some is None:
+                return None
+            found.update(some)
+            undos += [place(planner.state, pod, planner.nodes.names[some[pod.uid]]) for pod in pods]
+    return found
+
+
+def _network_order(planner: Planner, gang: Gang, rows: list[int]) -> list[int]:
+    """Rows by the values of all levels, then by name."""
+    nodes = planner.nodes
+
+    def path(row: int) -> tuple[str, ...]:
+        node = nodes.nodes[row]
+        labels = {} if node is None else node.labels
+        return (*(labels.get(level, "") for level in gang.levels), nodes.names[row])
+
+    return sorted(rows, key=path)
+
+
+def _assign(
+    planner: Planner, gang: Gang, pods: list[PodInfo], evaluation: Evaluation, rows: Rows
+) -> dict[str, int] | None:
+    room = evaluation.room(rows)
+    if int(np.minimum(room, len(pods)).sum()) < len(pods):
+        return None
+    taken = _descend(planner, gang, rows, room, len(pods))
+    found: dict[str, int] = {}
+    members = iter(pods)
+    for row in _network_order(planner, gang, list(taken)):
+        for _ in range(taken[row]):
+            found[next(members).uid] = row
+    return found
+
+
+def _descend(planner: Planner, gang: Gang, rows: Rows, room: Ints, wanted: int) -> dict[int, int]:
+    """How many members each row takes: as few domains of each narrower level as will do."""
+    nodes = planner.nodes
+    parts: list[tuple[Rows, int]] = [(rows, wanted)]
+    rooms = np.zeros(nodes.size, np.int64)
+    rooms[rows] = np.minimum(room, wanted)
+    for level in gang.levels:
+        ids = nodes.label(level).ids
+        narrower: list[tuple[Rows, int]] = []
+        for inside, number in parts:
+            mine = ids.take(inside)
+            domains, places = np.unique(mine, return_inverse=True)
+            sums = np.zeros(len(domains), np.int64)
+            np.add.at(sums, places, rooms.take(inside))
+            for domain, share in _fewest(sums, number):
+                narrower.append((inside[places == domain], share))
+        parts = narrower
+    found: dict[int, int] = {}
+    for inside, number in parts:
+        for place, share in _fewest(rooms.take(inside), number):
+            found[int(inside[place])] = share
+    return found
+
+
+def _fewest(sums: Ints, wanted: int) -> list[tuple[int, int]]:
+    """(domain, members): the roomiest first, and the last as small as it can be. The sums suffice for all."""
+    found: list[tuple[int, int]] = []
+    order = np.argsort(-sums, kind="stable")
+    ordered = sums.take(order)
+    for place in range(len(order)):
+        rest = ordered[place:]
+        if rest[0] >= wanted:
+            tightest = int(np.count_nonzero(rest >= wanted)) - 1
+            tightest = int((rest == rest[tightest]).nonzero()[0][0])  # the first of equals
+            found.append((int(order[place + tightest]), wanted))
+            break
+        found.append((int(order[place]), int(rest[0])))
+        wanted -= int(rest[0])
+    return found
+
+
+def _one_by_one(planner: Planner, gang: Gang, groups: Groups, rows: Rows) -> dict[str, int] | None:
+    """Members that look at each other: each on its best node, given those before it."""
+    outside = np.ones(planner.nodes.size, np.bool_)
+    outside[rows] = False
+    barred = outside.nonzero()[0].tolist()
+    found: dict[str, int] = {}
+    with trial() as undos:
+        for pods, _ in groups:
+            for pod in pods:
+                evaluation = planner.evaluation(pod)  # the members before it may have changed its shape
+                row = None if evaluation is None else evaluation.best(barred)
+                if row is None:
+                    return None
+                found[pod.uid] = row
+                undos.append(place(planner.state, pod, planner.nodes.names[row]))
+    return found

@@ -1,0 +1,205 @@
+"""Gangs on a small data centre: two blocks of two racks of four hosts with four GPUs each."""
+
+from __future__ import annotations
+
+import pytest
+
+from atoll.base.chance import Chance
+from atoll.scheduling.explain import why_gang, why_pod
+from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
+from atoll.scheduling.gang_preemption import plan_gang_preemption
+from atoll.scheduling.plan import Planner
+
+BLOCK, RACK, HOST = "example.com/block", "example.com/rack", "kubernetes.io/hostname"
+LEVELS = (BLOCK, RACK, HOST)
+
+
+def data_centre():
+    planner = Planner(Chance(3))
+    for number in range(16):
+        name = f"h{number:02}"
+        labels = {BLOCK: f"b{number // 8}", RACK: f"r{number // 4}", HOST: name}
+        have = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": "4"}
+        planner.state.set_node({"metadata": {"name": name, "labels": labels}, "status": {"allocatable": have}})
+    return planner
+
+
+def a_pod(planner, name, gpus=1, priority=0, app="", **spec):
+    requests = {"nvidia.com/gpu": str(gpus)} if gpus else {"cpu": "1"}
+    metadata = {"name": name, "namespace": "d", "uid": name, "labels": {"app": app}}
+    body = {"priority": priority, "containers": [{"resources": {"requests": requests}}], **spec}
+    return planner.pod({"metadata": metadata, "spec": body})
+
+
+def a_gang(planner, name, size, **more):
+    options = {key: more.pop(key) for key in ("required", "preferred", "least") if key in more}
+    pods = [a_pod(planner, f"{name}-{number}", app=name, **more) for number in range(size)]
+    return Gang(name, pods, LEVELS, **options)
+
+
+def start(planner, gang):
+    found = plan_gang(planner, gang)
+    assert isinstance(found, Placement), found
+    for pod, node in zip(gang.pods, found.nodes, strict=False):
+        planner.state.place(pod, node)
+    return found
+
+
+def gang_of(pod):
+    return pod.pods.labels["app"]
+
+
+def state_of(planner):
+    used = {name: {key: value for key, value in node.requested.items() if value} for name, node in nodes_of(planner)}
+    return {name: (sorted(node.pods), used[name]) for name, node in nodes_of(planner)}
+
+
+def nodes_of(planner):
+    return planner.state.nodes.items()
+
+
+def test_neighbours_in_rank_are_neighbours_in_the_network():
+    planner = data_centre()
+    found = start(planner, a_gang(planner, "g", 10, required=RACK))
+    assert (found.level, found.domain) == (RACK, "r0")
+    assert found.nodes == ["h00"] * 4 + ["h01"] * 4 + ["h02"] * 2
+
+
+def test_small_holes_are_used_before_large_ones():
+    planner = data_centre()
+    start(planner, a_gang(planner, "first", 10, required=RACK))  # r0 has six left
+    assert start(planner, a_gang(planner, "second", 6, required=RACK)).domain == "r0"
+    assert start(planner, a_gang(planner, "third", 16, required=RACK)).domain == "r1"
+
+
+def test_the_last_host_is_the_tightest():
+    planner = data_centre()
+    for host, taken in (("h00", 3), ("h01", 1)):
+        planner.state.place(a_pod(planner, f"x{host}", taken), host)
+    found = plan_gang(planner, a_gang(planner, "g", 9, required=RACK))
+    assert found.domain == "r0"  # 4 + 4 + 3 + 1: two whole hosts, and the last pod on the one with a single place
+    assert sorted(found.nodes) == ["h00", *["h02"] * 4, *["h03"] * 4]
+
+
+def test_required_preferred_and_no_level():
+    planner = data_centre()
+    too_large = plan_gang(planner, a_gang(planner, "g", 17, required=RACK))
+    assert isinstance(too_large, Shortage)
+    assert (too_large.level, too_large.wanted, too_large.most, too_large.best) == (
+        RACK,
+        17,
+        16,
+        ["r0", "r1", "r2", "r3"],
+    )
+    assert plan_gang(planner, a_gang(planner, "g", 17, preferred=RACK)).level == BLOCK
+    assert plan_gang(planner, a_gang(planner, "g", 33, preferred=RACK)).level == ""
+    assert plan_gang(planner, a_gang(planner, "g", 64)).level == ""
+    assert isinstance(plan_gang(planner, a_gang(planner, "g", 33, required=BLOCK, preferred=RACK)), Shortage)
+    with pytest.raises(ValueError, match="none of"):
+        Gang("g", [a_pod(planner, "p")], LEVELS, required="nowhere")
+
+
+def test_all_or_none_and_nothing_is_held():
+    planner = data_centre()
+    start(planner, a_gang(planner, "one", 40))
+    before = state_of(planner)
+    assert isinstance(plan_gang(planner, a_gang(planner, "two", 40)), Shortage)
+    assert state_of(planner) == before
+
+
+def test_an_elastic_gang_takes_as_many_as_fit():
+    planner = data_centre()
+    start(planner, a_gang(planner, "one", 54))
+    assert len(plan_gang(planner, a_gang(planner, "two", 40, least=4)).nodes) == 10
+    assert isinstance(plan_gang(planner, a_gang(planner, "two", 40, least=11)), Shortage)
+
+
+def test_members_of_several_shapes():
+    planner = data_centre()
+    workers = [a_pod(planner, f"w{number}", 2) for number in range(7)]
+    leader = a_pod(planner, "leader", 1)
+    before = state_of(planner)
+    found = plan_gang(planner, Gang("g", [leader, *workers], LEVELS, required=RACK))
+    assert found.domain == "r0" and len(found.nodes) == 8
+    assert state_of(planner) == before
+    assert isinstance(
+        plan_gang(planner, Gang("g", [leader, *workers, a_pod(planner, "w7", 2)], LEVELS, RACK)), Shortage
+    )
+
+
+def test_members_that_keep_apart_are_placed_one_by_one():
+    planner = data_centre()
+    term = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "g"}}}
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    before = state_of(planner)
+    found = plan_gang(planner, a_gang(planner, "g", 4, required=RACK, affinity=apart))
+    assert len(set(found.nodes)) == 4 and len({name for name in found.nodes if name < "h04"}) in (0, 4)
+    assert isinstance(plan_gang(planner, a_gang(planner, "g", 5, required=RACK, affinity=apart)), Shortage)
+    assert state_of(planner) == before
+
+
+def test_room_made_for_others_is_taken():
+    planner = data_centre()
+    planner.state.nominate(a_pod(planner, "soon", 4, priority=5), "h00")
+    assert isinstance(plan_gang(planner, a_gang(planner, "g", 61, priority=5)), Shortage)
+    assert isinstance(plan_gang(planner, a_gang(planner, "g", 61, priority=6)), Placement)
+
+
+def test_preemption_takes_whole_gangs_and_the_cheapest():
+    planner = data_centre()
+    start(planner, a_gang(planner, "low", 16, required=RACK, priority=1))  # r0
+    start(planner, a_gang(planner, "wide", 32, priority=0))  # two racks
+    start(planner, a_gang(planner, "high", 16, priority=50))
+    before = state_of(planner)
+    found = plan_gang_preemption(planner, a_gang(planner, "new", 12, required=RACK, priority=9), gang_of, [])
+    assert [unit.name for unit in found.units] == ["wide"] and len(found.units[0].pods) == 32
+    assert state_of(planner) == before
+    assert plan_gang_preemption(planner, a_gang(planner, "new", 12, required=RACK), gang_of, []) is None
+    equal = plan_gang_preemption(planner, a_gang(planner, "new", 32, priority=9), gang_of, [])
+    assert [unit.name for unit in equal.units] == ["wide"]  # not more than it takes
+
+
+def test_preemption_prefers_to_keep_budgets():
+    planner = data_centre()
+    for number in range(4):
+        start(planner, a_gang(planner, f"g{number}", 16, required=RACK))
+    budget = {
+        "metadata": {"namespace": "d", "name": "b"},
+        "spec": {"selector": {"matchLabels": {"app": "g0"}}},
+        "status": {"disruptionsAllowed": 0},
+    }
+    found = plan_gang_preemption(planner, a_gang(planner, "new", 2, required=RACK, priority=1), gang_of, [budget])
+    assert [unit.name for unit in found.units] == ["g1"] and found.violations == 0
+
+
+def test_why_a_gang_waits():
+    planner = data_centre()
+    for number in range(16):
+        gang = a_gang(planner, f"batch-{number}", 2)
+        for pod in gang.pods:
+            planner.state.place(pod, f"h{number:02}")
+    asked = "needs room for 12 pods of 1 nvidia.com/gpu in one rack; 4 racks have 8; "
+    wanting = a_gang(planner, "g", 12, required=RACK, priority=5)
+    assert why_gang(planner, wanting, gang_of) == f"{asked}preempting batch-0, batch-1 (priority 0) would do"
+    assert why_gang(planner, a_gang(planner, "g", 12, required=RACK), gang_of) == f"{asked}leave to span racks would do"
+    assert why_gang(planner, a_gang(planner, "g", 33), gang_of) == (
+        "needs room for 33 pods of 1 nvidia.com/gpu; there is room for 32; a minimum of 32 members would do"
+    )
+    assert why_gang(planner, a_gang(planner, "g", 8, required=RACK), gang_of) == "fits in rack r0"
+
+
+def test_why_a_pod_waits():
+    planner = data_centre()
+    gang = a_gang(planner, "old", 64)
+    start(planner, gang)
+    asked = "needs 2 nvidia.com/gpu free on one node; of 16 nodes that suit it otherwise, h00 lacks least: "
+    asked += "2 nvidia.com/gpu; "
+    assert why_pod(planner, a_pod(planner, "p", 2)) == f"{asked}freeing 2 nvidia.com/gpu on h00 would do"
+    important = why_pod(planner, a_pod(planner, "p", 2, priority=3))
+    assert important.startswith(f"{asked}preempting d/old-") and important.endswith(" (priority 0) would do")
+    assert "no node is large enough: one with 8 nvidia.com/gpu would do" in why_pod(planner, a_pod(planner, "p", 8))
+    assert why_pod(planner, a_pod(planner, "p", 0, nodeSelector={"disk": "ssd"})) == (
+        "no node of 16 suits it: 16 node(s) didn't match Pod's node affinity/selector; "
+        "labels on h00 that its node selector or affinity asks for would do"
+    )
+    assert why_pod(planner, a_pod(planner, "p", 0)).startswith("fits on h")
