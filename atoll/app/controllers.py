@@ -40,6 +40,7 @@ from atoll.runtime.controller import Controller
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 from atoll.runtime.queue_metrics import QueueMetrics
+from atoll.scheduling.plugins.registry import installed_plugins
 
 Object = dict[str, Any]
 
@@ -178,7 +179,12 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
     for controller in controllers:
         tasks.start(controller.name, controller.run())
     scheduler = Scheduler(
-        assembly.controller_client("kube-scheduler"), informers, clock, chance, metrics=assembly.metrics
+        assembly.controller_client("kube-scheduler"),
+        informers,
+        clock,
+        chance,
+        metrics=assembly.metrics,
+        plugins=installed_plugins(),
     )
     tasks.start("scheduler", scheduler.run())
     lifecycle = NodeLifecycleController(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from atoll.base.chance import Chance
@@ -24,6 +24,8 @@ from atoll.cluster.scheduler.spreading import DefaultSelectors
 from atoll.runtime.events import WARNING, EventRecorder
 from atoll.runtime.informer import Informers
 from atoll.scheduling.plan import Decision, Planner
+from atoll.scheduling.plugins.port import Plugin
+from atoll.scheduling.plugins.registry import default_plugins
 from atoll.scheduling.pod import PodInfo
 from atoll.scheduling.preemption import Victims, plan_preemption
 from atoll.scheduling.status import Failure
@@ -49,11 +51,13 @@ class Scheduler:
         *,
         name: str = DEFAULT_SCHEDULER,
         metrics: Metrics | None = None,
+        plugins: Sequence[Plugin] = (),
     ) -> None:
+        """`plugins` decide beside the default ones."""
         self.name = name
         self._clock = clock
         self._selectors = DefaultSelectors(informers)
-        self.planner = Planner(chance.stream("scheduler"), self._selectors)
+        self.planner = Planner(chance.stream("scheduler"), self._selectors, (*default_plugins(), *plugins))
         self._wakeup = asyncio.Event()
         self._cache = SchedulerCache(informers, self.planner, clock, name, self._wakeup.set)
         self._queue = self._cache.queue
