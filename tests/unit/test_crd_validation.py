@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from atoll.cluster.apiserver.extensions import definitions
 from atoll.cluster.apiserver.extensions.schema_checks import check_schema
 from atoll.cluster.apiserver.extensions.structure import Structure, gate, take, unknown_fields
 from atoll.cluster.apiserver.extensions.validation import MISSING, by_list_types, by_rules, by_schema
@@ -236,3 +237,26 @@ def test_rules_that_do_not_compile_are_found_with_the_definition() -> None:
     assert len(found) == 2
     assert "compilation failed" in found[0] and "Syntax error" in found[0]
     assert "undefined field 'b'" in found[1]
+
+
+def ruled(most: int, **version: object) -> dict[str, Any]:
+    """A definition whose rule is too dear by itself where `most` is large."""
+    rules = [{"rule": "self == 'a'"}]
+    items = {"type": "string", "maxLength": 9, "x-kubernetes-validations": rules}
+    properties = {"names": {"type": "array", "maxItems": most, "items": items}}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": properties}}
+    whole = {"name": "v1", "served": True, "storage": True, "schema": schema, **version}
+    names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
+    spec = {"group": "x.example.org", "scope": "Cluster", "names": names, "versions": [whole]}
+    return {"metadata": {"name": "things.x.example.org"}, "spec": {**spec, "conversion": {"strategy": "None"}},
+            "status": {"storedVersions": ["v1"]}}  # fmt: skip
+
+
+def test_a_rule_that_was_let_in_is_not_refused_for_its_cost_while_the_schema_stays() -> None:
+    dear, dearer = ruled(8_000_000), ruled(9_000_000)
+    assert [cause.field for cause in definitions.validate_create(dear)] == [
+        "spec.validation.openAPIV3Schema.properties[names].items.x-kubernetes-validations[0].rule"
+    ]
+    assert definitions.validate_update(ruled(8_000_000, deprecated=True), dear) == []
+    assert len(definitions.validate_update(dearer, dear)) == 1
+    assert definitions.validate_create(ruled(4_000_000)) == []

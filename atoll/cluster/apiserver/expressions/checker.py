@@ -29,7 +29,7 @@ from atoll.cluster.apiserver.expressions.syntax import (
     Parsed,
     Select,
 )
-from atoll.cluster.apiserver.expressions.types import BOOL, DYN, ERROR, INT, STRING, Struct, Type, shown
+from atoll.cluster.apiserver.expressions.types import BOOL, DYN, ERROR, INT, STRING, Signature, Struct, Type, shown
 from atoll.cluster.apiserver.expressions.values import type_name
 
 _LITERALS = {
@@ -52,6 +52,7 @@ class Checked:
     result: Type
     errors: list[str]
     types: dict[int, Type] = field(default_factory=dict)
+    overloads: dict[int, list[Signature]] = field(default_factory=dict)  # by call: all that may be meant
 
 
 def check(parsed: Parsed, variables: Mapping[str, Type], library: Library, objects: Mapping[str, Struct]) -> Checked:
@@ -68,6 +69,7 @@ class _Checker:
         self._functions = library.functions
         self._objects = objects
         self._types: dict[int, Type] = {}
+        self._overloads: dict[int, list[Signature]] = {}
         self._bindings: Bindings = {}
         self._free = 0
         self._errors: list[tuple[int, int, str]] = []
@@ -77,7 +79,7 @@ class _Checker:
         done = {node: substitute(self._bindings, found, True) for node, found in self._types.items()}
         self._errors.sort(key=lambda error: error[0])
         texts = [self._parsed.error(node, message) for _, node, message in self._errors]
-        return Checked(root, substitute(self._bindings, kind, True), texts, done)
+        return Checked(root, substitute(self._bindings, kind, True), texts, done, self._overloads)
 
     def _error(self, node: int, message: str) -> Type:
         self._errors.append((self._parsed.positions.get(node, 0), node, message))
@@ -208,6 +210,7 @@ class _Checker:
             if bound is None:
                 continue
             self._bindings = bound
+            self._overloads.setdefault(node.id, []).append(signature)
             found = substitute(bound, returned, False)
             if result is None:
                 result = found

@@ -10,17 +10,19 @@ Programs are immutable and kept by text; a run is bounded by its cost, never by 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from atoll.cluster.apiserver.expressions import authorization, kubernetes, lists, standard, texts, types
+from atoll.cluster.apiserver.expressions.call_costs import call_cost
 from atoll.cluster.apiserver.expressions.checker import check
 from atoll.cluster.apiserver.expressions.errors import CompileError
+from atoll.cluster.apiserver.expressions.estimate import Sizes, estimate
 from atoll.cluster.apiserver.expressions.evaluator import Frame, Step, plan
 from atoll.cluster.apiserver.expressions.functions import Library
 from atoll.cluster.apiserver.expressions.syntax import Node, parse
-from atoll.cluster.apiserver.expressions.types import Struct, Type
+from atoll.cluster.apiserver.expressions.types import Signature, Struct, Type
 
 PER_CALL_LIMIT = 1_000_000
 """Of one expression's run (apiserver pkg/apis/cel)."""
@@ -52,6 +54,7 @@ class Program:
     root: Node
     step: Step
     types: Mapping[int, Type]
+    overloads: Mapping[int, Sequence[Signature]]
 
     def run(self, names: Mapping[str, Any], limit: int = PER_CALL_LIMIT) -> Any:
         """The value. Raises EvaluationError, CostExceeded."""
@@ -61,6 +64,10 @@ class Program:
         """The value and what it cost. Raises EvaluationError, CostExceeded."""
         frame = Frame(dict(names), limit)
         return self.step(frame), frame.cost
+
+    def most(self, sizes: Sizes) -> int:
+        """What it may cost at most, whatever the values are."""
+        return estimate(self.root, self.types, self.overloads, sizes, call_cost).most
 
 
 class Environment:
@@ -101,4 +108,4 @@ class Environment:
             told = " ".join(types.output_name(kind) for kind in wanted)
             raise CompileError(f"must evaluate to one of [{told}] but got {got}")
         step = plan(checked.root, default_library(), _TYPES)
-        return Program(source, checked.result, checked.root, step, checked.types)
+        return Program(source, checked.result, checked.root, step, checked.types, checked.overloads)

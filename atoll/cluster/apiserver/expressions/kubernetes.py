@@ -51,7 +51,6 @@ def _holds(read: Callable[..., Any]) -> Callable[..., bool]:
 def _quantities() -> Iterator[Overload]:
     yield overload(f"quantity(string) -> {_Q}", to_quantity, traversal())
     yield overload("isQuantity(string) -> bool", _holds(to_quantity), traversal())
-    yield overload(f"<{_Q}>.sign() -> int", lambda value: (value.nano > 0) - (value.nano < 0))
     yield overload(f"sign({_Q}) -> int", lambda value: (value.nano > 0) - (value.nano < 0))
     yield overload(f"<{_Q}>.isGreaterThan({_Q}) -> bool", lambda a, b: a.nano > b.nano)
     yield overload(f"<{_Q}>.isLessThan({_Q}) -> bool", lambda a, b: a.nano < b.nano)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_bindings, ext_optional
+from cel_expr_python.ext import ext_optional
 
 from atoll.cluster.apiserver.expressions.errors import CompileError
 from atoll.cluster.apiserver.expressions.values import Uint
@@ -105,7 +105,7 @@ class Parsed:
 
 @functools.cache
 def _parser() -> Any:
-    return cel.NewEnv(variables={}, extensions=[ext_optional.ExtOptional(), ext_bindings.ExtBindings()])
+    return cel.NewEnv(variables={}, extensions=[ext_optional.ExtOptional()])
 
 
 def parse(source: str) -> Parsed:
@@ -261,6 +261,9 @@ def _constant(fields: dict[int, list[Any]]) -> Any:
     return None
 
 
+_SORTED = "@__sortBy_input__"
+
+
 class _Macros:
     """Two-variable comprehensions and sortBy, which the parser leaves as calls; literals stand at their brace."""
 
@@ -381,7 +384,15 @@ class _Macros:
         empty = ListLiteral(self._id(at), [], frozenset())
         assert call.target is not None
         keys = Comprehension(
-            self._id(at), name, "", call.target, "@result", empty, Constant(self._id(at), True), step,
+            self._id(at), name, "", self._sorted(at), "@result", empty, Constant(self._id(at), True), step,
             self._accumulated(at),
         )  # fmt: skip
-        return Call(call.id, call.target, "@sortByAssociatedKeys", [keys])
+        result = Call(self._id(at), self._sorted(at), "@sortByAssociatedKeys", [keys])
+        nothing = ListLiteral(self._id(at), [], frozenset())
+        return Comprehension(
+            call.id, "#unused", "", nothing, _SORTED, call.target, Constant(self._id(at), False), self._sorted(at),
+            result,
+        )  # fmt: skip
+
+    def _sorted(self, at: int) -> Identifier:
+        return Identifier(self._id(at), _SORTED)

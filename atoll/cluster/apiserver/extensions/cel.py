@@ -20,6 +20,7 @@ from atoll.cluster.apiserver.expressions.names import escape, unescape
 from atoll.cluster.apiserver.expressions.syntax import mentions
 from atoll.cluster.apiserver.expressions.types import Struct, Type
 from atoll.cluster.apiserver.expressions.values import NONE, Optional
+from atoll.cluster.apiserver.extensions.sizes import Declared, declared
 
 Json = dict[str, Any]
 _OLD = "oldSelf"
@@ -59,7 +60,22 @@ class Rules:
     """What compiles the rules of one place of a schema. `root`: of a whole resource."""
 
     def __init__(self, schema: Json, root: bool) -> None:
+        self._schema = schema
+        self._root = root
         self._self = type_of(schema, root, "selfType")
+
+    @functools.cached_property
+    def _declared(self) -> Declared:
+        return declared(self._schema, self._root) or Declared(0)
+
+    def cost(self, rule: Rule) -> int:
+        """Of one run, at most."""
+        return rule.program.most(self._declared)
+
+    @property
+    def repeats(self) -> int:
+        """How many values of this schema a request may hold."""
+        return self._declared.repeats
 
     @functools.cached_property
     def _plain(self) -> Environment:

@@ -181,9 +181,10 @@ def _spec(spec: Json, before: Json | None = None) -> list[Cause]:
     versions = spec.get("versions") or []
     known = {item.get("name"): item for item in (before or {}).get("versions") or ()}
     for index, version in enumerate(versions):
-        unchanged = known.get(version.get("name")) == version
-        if not unchanged:
-            causes += _version(version, f"spec.versions[{index}]", len(versions) == 1)
+        old = known.get(version.get("name"))
+        if old != version:
+            ruled = old is not None and old.get("schema") == version.get("schema")
+            causes += _version(version, f"spec.versions[{index}]", len(versions) == 1, ruled)
     causes += _versions(versions)
     causes += _names(spec.get("names") or {})
     conversion = spec.get("conversion") or {}
@@ -207,7 +208,7 @@ def _versions(versions: list[Json]) -> list[Cause]:
     return causes
 
 
-def _version(version: Json, path: str, alone: bool) -> list[Cause]:
+def _version(version: Json, path: str, alone: bool, same_schema: bool) -> list[Cause]:
     """`alone`: what all versions share is, as upstream keeps it, the definition's own."""
     causes: list[Cause] = []
     name = version.get("name") or ""
@@ -220,7 +221,7 @@ def _version(version: Json, path: str, alone: bool) -> list[Cause]:
         causes.append(required(f"{path}.schema.openAPIV3Schema"))
     else:
         at = "spec.validation.openAPIV3Schema" if alone else f"{path}.schema.openAPIV3Schema"
-        causes += check_schema(schema, at)
+        causes += check_schema(schema, at, same_schema)
     path = "spec" if alone else path
     causes += _selectable(version.get("selectableFields") or (), schema or {}, f"{path}.selectableFields")
     for index, column in enumerate(version.get("additionalPrinterColumns") or ()):

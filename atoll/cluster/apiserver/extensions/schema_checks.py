@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from atoll.cluster.apiserver.extensions import cel, structure, validation
+from atoll.cluster.apiserver.extensions import structure, validation
+from atoll.cluster.apiserver.extensions.rule_checks import RuleCosts, check_rules
+from atoll.cluster.apiserver.extensions.sizes import occurrences
 from atoll.cluster.apiserver.extensions.structure import Json, go_pattern
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required
@@ -19,23 +21,25 @@ _FORBIDDEN = {
     "dependencies": "dependencies is not supported",
     "$ref": "$ref is not supported",
 }
-_REASONS = ("FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate")
 _NESTED = ("allOf", "anyOf", "oneOf")
 _EMPTY_IN_NESTED = ("type", "default", "title", "description", "nullable")
 
 
-def check_schema(schema: Json, path: str) -> list[Cause]:
-    """Of one version's openAPIV3Schema."""
+def check_schema(schema: Json, path: str, unchanged: bool = False) -> list[Cause]:
+    """Of one version's openAPIV3Schema. `unchanged`: a rule that is there already may cost what it costs."""
     causes: list[Cause] = []
     if schema.get("nullable"):
         causes.append(not_allowed(f"{path}.nullable", "nullable cannot be true at the root"))
-    _walk(schema, path, causes, "root")
+    costs = RuleCosts(each=not unchanged)
+    _walk(schema, path, causes, "root", costs, 1)
+    causes += costs.conclude(path)
     if not causes:
         causes += _defaults(schema, path)
     return causes
 
 
-def _walk(schema: Json, path: str, causes: list[Cause], level: str) -> None:
+def _walk(schema: Json, path: str, causes: list[Cause], level: str, costs: RuleCosts, here: int | None) -> None:
+    """`here`: how often this may occur in an object; None: without a limit."""
     kind = schema.get("type") or ""
     int_or_string = bool(schema.get("x-kubernetes-int-or-string"))
     preserve = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
@@ -48,7 +52,7 @@ def _walk(schema: Json, path: str, causes: list[Cause], level: str) -> None:
         causes.append(bad_value(f"{path}.type", kind, "must be object at the root"))
     _keywords(schema, path, causes)
     _extensions(schema, path, causes)
-    _rules(schema, path, causes)
+    check_rules(schema, path, causes, costs, here)
     if kind == "array" and not isinstance(schema.get("items"), dict):
         causes.append(required(f"{path}.items", "must be specified"))
     if level == "root" and schema.get("additionalProperties") is not None:
@@ -56,7 +60,7 @@ def _walk(schema: Json, path: str, causes: list[Cause], level: str) -> None:
     if level == "root" or schema.get("x-kubernetes-embedded-resource"):
         _metadata(schema, path, causes)
     for below, below_path, below_level in _children(schema, path):
-        _walk(below, below_path, causes, below_level)
+        _walk(below, below_path, causes, below_level, costs, occurrences(schema, here))
     for name in _NESTED:
         for index, item in enumerate(schema.get(name) or ()):
             _nested(item, f"{path}.{name}[{index}]", causes, int_or_string and name in ("anyOf", "allOf"))
@@ -181,65 +185,6 @@ def _nested(schema: Json, path: str, causes: list[Cause], type_allowed: bool) ->
     for name in _NESTED:
         for index, item in enumerate(schema.get(name) or ()):
             _nested(item, f"{path}.{name}[{index}]", causes, type_allowed)
-
-
-def _rules(schema: Json, path: str, causes: list[Cause]) -> None:
-    rules = cel.Rules(schema, root=path.endswith("openAPIV3Schema"))
-    found = schema.get("x-kubernetes-validations") or ()
-    for index, rule in enumerate(found):
-        where = f"{path}.x-kubernetes-validations[{index}]"
-        source = (rule.get("rule") or "").strip()
-        if not source:
-            causes.append(required(f"{where}.rule", "rule is not specified"))
-            continue
-        _messages(rule, where, causes)
-    if any(cause.field.startswith(path) for cause in causes):
-        return  # no expression is looked at where the schema itself is wrong, here or below
-    for index, rule in enumerate(found):
-        _compile(rules, rule, f"{path}.x-kubernetes-validations[{index}]", causes)
-
-
-def _messages(rule: Json, where: str, causes: list[Cause]) -> None:
-    message = rule.get("message")
-    if message is not None and message and not message.strip():
-        causes.append(bad_value(f"{where}.message", message, "must be non-empty if specified"))
-    elif message and "\n" in message.strip():
-        causes.append(bad_value(f"{where}.message", message, "must not contain line breaks"))
-    elif "\n" in rule["rule"].strip() and not message:
-        causes.append(required(f"{where}.message", "message must be specified if rule contains line breaks"))
-    reason = rule.get("reason")
-    if reason is not None and reason not in _REASONS:
-        causes.append(not_supported(f"{where}.reason", reason, sorted(_REASONS)))
-
-
-def _compile(rules: cel.Rules, rule: Json, where: str, causes: list[Cause]) -> None:
-    optional = bool(rule.get("optionalOldSelf"))
-    program: cel.Rule | None
-    try:
-        program = rules.rule(rule["rule"], optional)
-    except cel.CelError as error:
-        causes.append(bad_value(f"{where}.rule", _as_go(rule), str(error)))
-        program = None
-    if rule.get("optionalOldSelf") is not None and not (program and program.uses_old):
-        why = "may not be set if oldSelf is not used in rule"
-        causes.append(bad_value(f"{where}.optionalOldSelf", rule["optionalOldSelf"], why))
-    if program is not None and rule.get("messageExpression"):
-        try:
-            rules.message(rule["messageExpression"], optional)
-        except cel.CelError as error:
-            causes.append(bad_value(f"{where}.messageExpression", _as_go(rule), str(error)))
-
-
-def _as_go(rule: Json) -> Json:
-    """As upstream shows a rule: its Go struct."""
-    return {
-        "Rule": rule.get("rule") or "",
-        "Message": rule.get("message") or "",
-        "MessageExpression": rule.get("messageExpression") or "",
-        "Reason": rule.get("reason"),
-        "FieldPath": rule.get("fieldPath") or "",
-        "OptionalOldSelf": rule.get("optionalOldSelf"),
-    }
 
 
 def _defaults(schema: Json, path: str) -> list[Cause]:

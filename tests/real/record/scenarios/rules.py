@@ -97,3 +97,166 @@ rules.patch(KIND, "stands", {"spec": {"n": 6}}, "grow")
 rules.patch(KIND, "stands", {"spec": {"on": None}}, "lose")
 
 SCENARIOS = [rules]
+# What a rule may cost at most: each stands in a list of so many elements that it is just refused, and the factor tells.
+costs = Scenario("crd-rule-costs", namespace=False)
+SIZED: dict[str, Any] = {
+    **PROPERTIES, "free": {"type": "string"}, "frees": {"type": "array", "items": {"type": "string"}},
+    "wide": {"type": "object", "additionalProperties": {"type": "integer"}},
+    "pick": {"type": "string", "enum": ["a", "longer"]}, "day": text(format="date"),
+    "deep": {"type": "array", "maxItems": 7, "items": {"type": "array", "maxItems": 9, "items": text()}},
+    "need": {"type": "array", "items": {"type": "object", "required": ["key", "n"], "properties": {
+        "key": text(), "n": {"type": "integer"}}}},
+    "whole": {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True},
+}  # fmt: skip
+
+
+def priced(rule: dict[str, Any], most: int | None, properties: dict[str, Any] = SIZED) -> dict[str, Any]:
+    item = {"type": "object", "properties": properties, "x-kubernetes-validations": [rule]}
+    held = {"type": "array", "items": item, **({} if most is None else {"maxItems": most})}
+    return definition({"type": "object", "properties": {"held": held}}, "costly", "Costly")
+
+
+PRICES: dict[str, int] = {
+    "self.n == 1": 2,
+    "self.name == 'abc'": 3,
+    "self.name != self.address": 12,
+    "self.on": 2,
+    "!self.on": 3,
+    "has(self.n) && self.n > 3": 4,
+    "has(self.n) || self.on": 3,
+    "self.name < self.address": 12,
+    "self.when < timestamp('2025-01-01T00:00:00Z')": 4,
+    "self.day == self.day": 6,
+    "self.for > duration('1h')": 4,
+    "self.data == b'abc'": 3,
+    "self.share > 1.5": 3,
+    "self.name.startsWith('a')": 3,
+    "self.name.endsWith(self.address)": 12,
+    "self.name.contains(self.address)": 68,
+    "self.name.matches('^[a-z]+$')": 20,
+    "matches(self.name, self.address)": 184,
+    "self.name.size() > 3": 4,
+    "size(self.names) > 3": 4,
+    "'a' in self.names": 7,
+    "'a' in self.map": 3,
+    "self.name in ['a', 'b', 'c']": 15,
+    "self.list[0] == 1": 3,
+    "self.names[0] == self.name": 13,
+    "self.map['a'] == self.name": 13,
+    "self.list.all(x, x > 1)": 28,
+    "self.list.exists(x, x > 1)": 33,
+    "self.list.exists_one(x, x > 1)": 24,
+    "self.names.all(x, x == self.name)": 73,
+    "self.names.map(x, x + 'a').all(y, y != 'b')": 144,
+    "self.names.filter(x, x != 'a').size() == 2": 90,
+    "self.list.map(x, x * 2).sum() > 3": 89,
+    "self.map.all(k, k != 'a' && self.map[k] == 'b')": 48,
+    "self.items.all(i, i.n > 0 && i.key.startsWith('x'))": 48,
+    "self.items.all(i, self.items.exists(j, j.key == i.key))": 433,
+    "self.items.map(i, i.key).exists(k, k == 'a')": 109,
+    "self.deep.all(d, d.all(e, e == 'x'))": 353,
+    "self.deep[0][1] == 'x'": 5,
+    "self.any == 5": 3,
+    "type(self.any) == int ? self.any < 5 : self.any == 'x'": 7,
+    "self.on ? self.name == 'a' : self.names.all(x, x == 'b')": 30,
+    "(self.on ? self.name : self.address) == 'abcdefghijklmnopqrstuvwxyz'": 7,
+    "(self.name + self.address) == self.name": 30,
+    "(self.names + ['x']).all(x, x == 'y')": 38,
+    "self.pick == 'abcdefghijklm'": 3,
+    "self.name.lowerAscii() == self.address.upperAscii()": 28,
+    "self.name.substring(1, 3) == self.address.trim()": 28,
+    "self.name.replace('a', 'bcd') == self.address": 28,
+    "self.name.replace(self.address, 'b') == 'x'": 21,
+    "self.name.split(',').all(p, p == 'a')": 339,
+    "self.name.split(',', 3).all(p, p == 'a')": 31,
+    "self.names.join(',') == self.name": 53,
+    "self.names.join() == 'x'": 43,
+    "self.name.find('[0-9]+') == 'x'": 21,
+    "self.name.findAll('[0-9]+').size() > 1": 22,
+    "self.name.indexOf('a') > 1": 11,
+    "self.names.indexOf('a') > 1": 48,
+    "self.list.lastIndexOf(2) > 1": 8,
+    "self.list.isSorted() && self.list.min() > 1 && self.names.max() == 'x'": 63,
+    "self.name.charAt(2) == 'x'": 4,
+    "self.list.sum() > 3": 8,
+    "isURL(self.name) && url(self.name).getScheme() == 'https'": 15,
+    "url(self.name) == url(self.address)": 28,
+    "isQuantity(self.name) && quantity(self.name).isGreaterThan(quantity('1Mi'))": 22,
+    "quantity(self.name) == quantity(self.address)": 21,
+    "sign(quantity(self.name).add(quantity('1'))) == 1": 14,
+    "isIP(self.address) && ip(self.address).family() == 4": 22,
+    "ip.isCanonical(self.address)": 18,
+    "ip(self.address) == ip(self.name)": 21,
+    "isCIDR(self.address) && cidr(self.address).prefixLength() > 8": 22,
+    "cidr(self.address).containsIP(self.name)": 24,
+    "cidr(self.address).containsIP(ip(self.name))": 24,
+    "cidr(self.address).containsCIDR(self.name)": 27,
+    "cidr(self.address).ip().isLoopback()": 12,
+    "isSemver(self.name) && semver(self.name).major() > 1": 22,
+    "!format.dns1123Label().validate(self.name).hasValue()": 261,
+    "format.named('uuid').value().validate(self.name).hasValue()": 261,
+    "sets.contains(self.names, ['a', 'b'])": 23,
+    "sets.intersects(self.list, [1, 2])": 23,
+    "sets.equivalent(self.names, self.names)": 55,
+    "self.list.distinct().size() == self.list.size()": 68,
+    "self.names.sort() == self.names": 69,
+    "self.items.sortBy(i, i.key)[0].n == 1": 161,
+    "self.list.slice(0, 3).size() == 3": 18,
+    "self.deep.flatten().size() > 3": 22,
+    "self.list.reverse()[0] == 1": 19,
+    "lists.range(5).all(i, self.list[i] > 1)": 57,
+    "self.names.all(i, v, v != string(i))": 73,
+    "self.map.exists(k, v, k == v)": 33,
+    "self.names.transformList(i, v, v + 'a').size() > 1": 125,
+    "self.map.transformMap(k, v, v + 'x').all(k, k == 'z')": 119,
+    "self.names.transformMapEntry(i, v, {v: i}).size() > 1": 205,
+    "string(self.data) == self.name": 8,
+    "bytes(self.name) == self.data": 14,
+    "int(self.name) > 1": 4,
+    "string(self.n) == self.name": 13,
+    "dyn(self.name) == dyn(self.address)": 14,
+    "cel.bind(x, self.names, x.all(y, y == 'a') && x.size() > 2)": 42,
+    "cel.bind(x, self.name + 'a', x == self.name)": 32,
+    "{'a': self.name, 'b': 'c'}.all(k, k == 'a')": 41,
+    "[self.name, 'b'].all(x, x == 'abcdefg')": 21,
+    "[1, 2, 3].all(x, x == self.n)": 29,
+    "self.?name.orValue('x') == 'y'": 4,
+    "optional.of(self.name).hasValue()": 4,
+    "self.names[?0].orValue('') == 'x'": 5,
+    "self.whole.metadata.name == self.whole.kind": 314580,
+    "self.free.size() > 3 && self.n == 2": 6,
+    "[self.name.size(), self.n].max() > 3": 18,
+}
+for index, (rule, price) in enumerate(PRICES.items()):
+    costs.create("customresourcedefinitions", priced({"rule": rule}, 12_000_000 // price), id=f"price-{index}")
+for label, (rule, most) in {
+    "twice-free": ("self.free == self.free + 'a'", 10), "free-in-free": ("self.free.contains(self.free)", 1),
+    "frees": ("self.frees.all(x, x == 'a')", 1), "frees-free": ("self.frees.all(x, x == self.free)", 1),
+    "pairs": ("self.need.all(x, self.need.exists(y, y.key == x.key))", 1), "needed": ("self.need.all(x, x.n > 1)", 1),
+    "wide": ("self.wide.all(k, self.wide[k] > 2)", 1), "unbounded": ("self.n > 1 || self.name == 'abc'", None),
+    "cheap-unbounded": ("self.n > 1", None), "int-or-string": ("string(self.any) == self.free", 1),
+    "pattern": ("self.free.matches('^([a-z]+[0-9]*)+$')", 1), "split": ("self.free.split('').all(x, x == '')", 1),
+    "keys": ("self.wide.map(k, k).join(',') == self.free", 1), "distinct": ("self.need.distinct().size() > 1", 1),
+    "joined": ("self.frees.join('').size() > 1", 1), "replaced": ("self.free.replace('a', 'bb') == self.free", 30),
+}.items():  # fmt: skip
+    costs.create("customresourcedefinitions", priced({"rule": rule}, most), id=f"limit-{label}")
+dear = {"rule": "self.name == 'a'", "messageExpression": "self.free + self.free + self.free + string(self.data)"}
+costs.create("customresourcedefinitions", priced(dear, 3), id="message")
+costs.create("customresourcedefinitions", priced({**dear, "messageExpression": "self.frees.join(',')"}, 3), id="long")
+shared = {"type": "object", "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [
+    {"rule": f"self.n > {index}"} for index in range(6)]}  # fmt: skip
+for label, held in {
+    "each-fits": {"type": "array", "items": shared, "maxItems": 4_000_000},
+    "map-bounded": {"type": "object", "additionalProperties": shared, "maxProperties": 4_900_000},
+    "map": {"type": "object", "additionalProperties": shared},
+    "nested": {"type": "array", "maxItems": 3000, "items": {"type": "array", "maxItems": 1500, "items": shared}},
+    "nested-unbounded": {"type": "array", "maxItems": 30, "items": {"type": "array", "items": shared}},
+}.items():
+    whole = definition({"type": "object", "properties": {"held": held}}, "costly", "Costly")
+    costs.create("customresourcedefinitions", whole, id=f"total-{label}", query="dryRun=All")
+root = definition({"type": "object", "properties": {"held": {"type": "string"}}}, "costly", "Costly")
+schema = root["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+schema["x-kubernetes-validations"] = [{"rule": "self.metadata.name.matches('^([a-z]+[0-9]*)+([a-z]+[0-9]*)+$')"}]
+costs.create("customresourcedefinitions", root, id="whole-resource", query="dryRun=All")
+
+SCENARIOS = [rules, costs]
