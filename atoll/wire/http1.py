@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from math import inf
 from typing import Any, NamedTuple, cast
-from urllib.parse import unquote
 
 import httptools
 
@@ -20,6 +19,7 @@ from atoll.wire.heads import LOOKED_UP_BYTES
 from atoll.wire.limits import plain_error
 from atoll.wire.messages import HttpRequest, HttpResponse
 from atoll.wire.owner import Owner
+from atoll.wire.parsing import RequestParser
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class _Parsed(NamedTuple):
     request: HttpRequest
     keep_alive: bool
     http_1_0: bool
-    answer: HttpResponse | None
+    answer: HttpResponse | None  # there already: why it is refused
 
 
 class HttpProtocol(asyncio.BufferedProtocol):
@@ -52,18 +52,12 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._limits = owner.limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._parser: Any = httptools.HttpRequestParser(self)
-        self._between = True  # the parser has read whole requests only, and the connection is kept
-        self._noted: list[HttpRequest] | None = None  # what the parser finds in this read, where it may be remembered
-        self._certificate: bytes | None = None
-        self._remote = ""
+        self._parser = RequestParser(owner.limits, self)
         self._waiting: deque[_Parsed] = deque()
         self._task: asyncio.Task[None] | None = None  # answers this connection's requests, made with the first
         self._busy = False
         self._next: _Parsed | None = None
         self._wake: asyncio.Future[None] | None = None  # what an idle task waits for
-        self._reset()
-        self._stopped = False  # read no more requests: the rest of the input is dropped
         self._eof = False
         self._streaming = False
         self._ending = False
@@ -78,10 +72,10 @@ class HttpProtocol(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         secured = transport.get_extra_info("ssl_object")
         if secured is not None:
-            self._certificate = secured.getpeercert(True)
+            self._parser.certificate = secured.getpeercert(True)
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple):
-            self._remote = f"{name[0]}:{name[1]}"
+            self._parser.remote = f"{name[0]}:{name[1]}"
         self._owner.connections.add(self)
         if self._owner.closing:
             self._transport.abort()
@@ -95,7 +89,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._task.cancel()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        self._parser = None
+        self._parser.close()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -117,63 +111,59 @@ class HttpProtocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = self._owner.buffer[:nbytes]
-        if nbytes > LOOKED_UP_BYTES or not self._between or self._stopped or self._tail is not None:
+        parser = self._parser
+        if nbytes > LOOKED_UP_BYTES or not parser.between or parser.stopped or self._tail is not None:
             self._received(data)
             return
         whole = bytes(data)
         known = self._owner.heads.read(whole)
-        if known is not None:
-            head, body = known
-            request = HttpRequest(
-                head.method, head.path, head.query, head.headers, body, self._certificate, self._remote,
-                head.target, head.repeated,
-            )  # fmt: skip
-            self._submit(request)
-            if not self._busy:
-                self.deadline = self._loop.time() + self._limits.keep_alive_seconds
+        if known is None:
+            request = self._received(whole)
+            if request is not None:
+                self._owner.heads.remember(whole, request)
             return
-        noted: list[HttpRequest] = []
-        self._noted = noted
-        self._received(whole)
-        self._noted = None
-        if self._between and len(noted) == 1:
-            self._owner.heads.remember(whole, noted[0])
+        head, body = known
+        request = HttpRequest(
+            head.method, head.path, head.query, head.headers, body, parser.certificate, parser.remote,
+            head.target, head.repeated,
+        )  # fmt: skip
+        self.take(request)
+        if not self._busy:
+            self.deadline = self._loop.time() + self._limits.keep_alive_seconds
 
-    def _received(self, data: memoryview | bytes) -> None:
-        if self._stopped:
-            return
+    def _received(self, data: memoryview | bytes) -> HttpRequest | None:
+        """The request, where this was exactly one."""
+        if self._parser.stopped:
+            return None
         if self._tail is not None:
             self._tail.append(bytes(data))
             self._pause_reading()
-            return
+            return None
         try:
-            self._parser.feed_data(data)
+            request = self._parser.feed(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._tail = [bytes(data[upgrade.args[0] :])]
             self._pause_reading()
             if not self._busy:  # answered at once, without what it asked for: nobody else goes on
                 self._loop.call_soon(self._go_on_reading)
+            return None
         except httptools.HttpParserError:
-            if not self._stopped:
-                self._refuse(plain_error(400, "malformed HTTP request"))
-        else:
-            if not self._busy:
-                self._bound_partial(len(data))
+            self._parser.refuse(plain_error(400, "malformed HTTP request"))
+            return None
+        if not self._busy and not self._parser.stopped:
+            self._bound_partial(len(data))
+        return request
 
     def _bound_partial(self, size: int) -> None:
         """Set the deadline of a request that is not whole yet, and bound its head."""
-        if self._stopped:
-            return
-        if not self._begun:
-            self.deadline = self._loop.time() + self._limits.keep_alive_seconds
-        elif self._headed:
-            self.deadline = self._loop.time() + self._limits.body_idle_seconds
-        else:
-            if self._raw_size == 0:
-                self.deadline = self._loop.time() + self._limits.head_seconds
-            self._raw_size += size
-            if self._raw_size > self._limits.head_bytes:
-                self._refuse(plain_error(431, "request header fields too large"))
+        seconds = self._limits.keep_alive_seconds
+        if self._parser.headed:
+            seconds = self._limits.body_idle_seconds
+        elif self._parser.begun:
+            if not self._parser.bound_head(size) or self._parser.stopped:
+                return
+            seconds = self._limits.head_seconds
+        self.deadline = self._loop.time() + seconds
 
     def shut_down(self) -> None:
         """The server closes: idle connections and streams end now, a running request may end first."""
@@ -190,125 +180,31 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def expire(self, now: float) -> None:
         """The deadline has passed: the peer is too slow, or idle for too long."""
         self.deadline = now + 5
-        if self._drained is not None or self._stopped or self._transport.is_closing():
+        if self._drained is not None or self._parser.stopped or self._transport.is_closing():
             self._transport.abort()
-        elif self._begun and self._headed and not self._busy:
-            self._refuse(plain_error(408, "the request body came too slowly"))
+        elif self._parser.headed and not self._busy:
+            self._parser.refuse(plain_error(408, "the request body came too slowly"))
         else:
             self._transport.close()
 
-    # -- the parser's side
-
-    def _reset(self) -> None:
-        self._begun = False
-        self._headed = False
-        self._url = b""
-        self._headers: dict[str, str] = {}
-        self._repeated: dict[str, list[str]] | None = None
-        self._head_size = 0
-        self._raw_size = 0
-        self._body: list[bytes] = []
-        self._body_size = 0
-
-    def on_message_begin(self) -> None:
-        self._reset()
-        self._begun = True
-        self._between = False
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-        self._head_size += len(url)
-        if self._head_size > self._limits.head_bytes:
-            self._refuse(plain_error(431, "request URL too long"))
-
-    def on_header(self, name: bytes, value: bytes | None) -> None:
-        key = _header_name(name)
-        text = value.decode("latin-1") if value else ""
-        held = self._headers.get(key)
-        if held is None:
-            self._headers[key] = text
-        else:
-            self._headers[key] = f"{held}, {text}"
-            if self._repeated is None:
-                self._repeated = {}
-            self._repeated.setdefault(key, [held]).append(text)
-        self._head_size += len(key) + len(text)
-        if self._head_size > self._limits.head_bytes:
-            self._refuse(plain_error(431, "request header fields too large"))
-
-    def on_headers_complete(self) -> None:
-        self._headed = True
-        if self._stopped:
-            return
-        length = self._headers.get("content-length", "0")
-        most = self._limits.body_bytes
-        if most and length.isdigit() and int(length) > most:
-            self._refuse(None)
-        elif (
-            self._headers.get("expect", "").lower() == "100-continue"
-            and not self._busy
-            and self._parser.get_http_version() == "1.1"
-        ):
-            self._transport.write(_CONTINUE)
-
-    def on_body(self, data: bytes) -> None:
-        if self._stopped:
-            return
-        self._body_size += len(data)
-        if self._limits.body_bytes and self._body_size > self._limits.body_bytes:
-            self._refuse(None)
-            return
-        self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        if self._stopped:
-            return
-        keep_alive = self._parser.should_keep_alive()
-        http_1_0 = self._parser.get_http_version() == "1.0"
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        request = self._request(body)
-        self._submit(request, keep_alive, http_1_0)
-        self._reset()
-        self._between = keep_alive
-        if self._noted is not None:
-            self._noted.append(request)
-
-    def _request(self, body: bytes) -> HttpRequest:
-        raw = self._url.decode("latin-1")
-        target = raw
-        if not raw.startswith("/") and "://" in raw:  # absolute form, as proxies send it
-            raw = "/" + raw.split("://", 1)[1].partition("/")[2]
-        path, _, query = raw.partition("?")
-        method = self._parser.get_method().decode("latin-1") if self._headed else "GET"
-        return HttpRequest(
-            method,
-            unquote(path) if "%" in path else path,
-            query,
-            self._headers,
-            body,
-            self._certificate,
-            self._remote,
-            target,
-            self._repeated,
-        )
-
-    def _refuse(self, answer: HttpResponse | None) -> None:
-        """Answer (None: 413 by the caller's function) in turn, then close; drop what else comes."""
-        if self._stopped:
-            return
-        self._stopped = True
-        request = self._request(b"")
-        self._submit(request, False, False, answer or self._limits.too_large(request))
-
     # -- requests to responses
 
-    def _submit(
-        self, request: HttpRequest, keep_alive: bool = True, http_1_0: bool = False, answer: HttpResponse | None = None
-    ) -> None:
-        """`answer`: what the parser itself has to say (400, 413, 431)."""
+    def take(self, request: HttpRequest, keep_alive: bool = True, http_1_0: bool = False) -> None:
+        """Answer it, in its turn."""
         if request.method == "GET" and keep_alive and not self._busy and self._answer_at_once(request, http_1_0):
             return
-        parsed = _Parsed(request, keep_alive, http_1_0, answer)
+        self._submit(_Parsed(request, keep_alive, http_1_0, None))
+
+    def refuse(self, request: HttpRequest, answer: HttpResponse) -> None:
+        """Answer so, in its turn, then close; what else comes is dropped."""
+        self._submit(_Parsed(request, False, False, answer))
+
+    def invite(self) -> None:
+        """Tell the client that it may send the body."""
+        if not self._busy:
+            self._transport.write(_CONTINUE)
+
+    def _submit(self, parsed: _Parsed) -> None:
         if self._busy:
             self._waiting.append(parsed)
             self._pause_reading()
@@ -369,9 +265,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
     def _go_on_reading(self) -> None:
         tail, self._tail = self._tail, None
         if tail is not None:  # an upgrade that was not taken: the rest is HTTP again
-            self._parser = httptools.HttpRequestParser(self)
-            self._between = True
-            self._reset()
+            self._parser.renew()
         self._resume_reading()
         for data in tail or ():
             if data:
@@ -392,7 +286,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         if response.upgrade is not None:
             await self._hijack(response)
             return False
-        keep = parsed.keep_alive and not self._owner.closing and (not self._stopped or bool(self._waiting))
+        keep = parsed.keep_alive and not self._owner.closing and (not self._parser.stopped or bool(self._waiting))
         if response.stream is not None:
             keep = await self._write_stream(parsed, response, response.stream, keep)
         else:
@@ -409,7 +303,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
         """Close; after a refusal linger, so that a client that is still sending reads the answer before a reset."""
         self._task = None
         self._busy = False
-        if self._stopped and not self._eof:
+        if self._parser.stopped and not self._eof:
             self.deadline = self._loop.time() + _LINGER_SECONDS
             if self._transport.can_write_eof():
                 self._transport.write_eof()
@@ -517,8 +411,3 @@ def _status_and_headers(status: int, headers: tuple[tuple[str, str], ...]) -> by
         parts = [part.rstrip("\r\n").replace("\r", " ").replace("\n", " ") + "\r\n" for part in parts]
         text = "".join(parts)
     return text.encode("latin-1", "replace")
-
-
-@functools.lru_cache(maxsize=256)
-def _header_name(raw: bytes) -> str:
-    return raw.decode("latin-1").lower()

@@ -24,7 +24,7 @@ class Forgetful(Heads):
 
 
 class Counting(Heads):
-    known = 0
+    known: int = 0
 
     def read(self, data: bytes) -> tuple[Head, bytes] | None:
         found = super().read(data)
