@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,38 @@ def test_the_log_is_compacted(tmp_path: Path) -> None:
     with_store(tmp_path / "log", fill)
     assert (tmp_path / "log").stat().st_size < 30 << 20  # of 120 MB written
     with_store(tmp_path / "log", check)
+
+
+def test_compaction_takes_the_history_of_no_other_resource_with_it(tmp_path: Path) -> None:
+    clock, large = ManualClock(), "x" * 2_000_000
+    secret, config_map = Key("secrets", "default", "s"), Key("configmaps", "default", "c")
+
+    async def fill(store: DurableStore) -> None:
+        store.slack_bytes = 0
+        await put(store, secret, pad=large)
+        await put(store, A)
+        clock.advance(1000)
+        await put(store, config_map, n=1)
+        await put(store, secret, n=1)  # the log is compacted: what the secret was is gone
+        await put(store, config_map, n=2)
+        await put(store, secret, n=2)
+        assert store.version == 6
+
+    async def check(store: DurableStore) -> None:
+        events = await collect(store.watch("configmaps", 2), 2)
+        assert shown(events) == [("ADDED", "c", 3), ("MODIFIED", "c", 5)]
+        assert [record.object["n"] for record in store.scan("configmaps", at=4)] == [1]
+        with pytest.raises(TooOld):
+            store.watch("secrets", 3)
+        with pytest.raises(TooOld):
+            store.scan("secrets", at=3)
+        events = await collect(store.watch("secrets", 4), 1)
+        assert [(event.version, event.previous and event.previous.object["n"]) for event in events] == [(6, 1)]
+
+    with_store(tmp_path / "log", fill, clock)
+    with closing(sqlite3.connect(tmp_path / "log")) as log:
+        assert log.execute("select min(number) from log").fetchone() == (2,)
+    with_store(tmp_path / "log", check, clock)
 
 
 def test_a_file_in_use_is_refused(tmp_path: Path) -> None:

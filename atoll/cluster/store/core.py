@@ -149,10 +149,11 @@ class StoreCore:
             raise TooNew(f"version {after} has not happened yet, the newest is {self._version}")
         return HistoryWatcher(self._of(resource).history, after, namespace, lambda: self._version)
 
-    def _of(self, resource: str) -> _Objects:
+    def _of(self, resource: str, floor: int = 0) -> _Objects:
+        """`floor`: its history begins only after this version."""
         objects = self._resources.get(resource)
         if objects is None:
-            objects = _Objects(History(self._limits, self._floor))
+            objects = _Objects(History(self._limits, max(self._floor, floor)))
             self._resources[sys.intern(resource)] = objects
         return objects
 

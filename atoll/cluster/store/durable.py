@@ -225,10 +225,15 @@ class DurableStore(StoreCore):
         self._queue.put(group)
 
     def _load(self) -> None:
-        """Replay the log: the objects, and the history as far back as it is whole and recent."""
+        """Replay the log: the objects, and the history as far back as it is whole and recent.
+
+        A change of an object whose state before it is compacted away can't be told: the history of that resource, and
+        of no other, begins after it.
+        """
         oldest_wall = self._clock.wall() - self._limits.seconds
         current: dict[Key, StoredRecord] = {}
         events: list[Event] = []
+        floors: dict[str, int] = {}
         in_history = False
         for row in self._file.rows():
             if row.number == 1 or (self._next_row > 1 and row.at >= oldest_wall):
@@ -246,13 +251,14 @@ class DurableStore(StoreCore):
                 event = self._replay(entry, current)
                 if event is None or not in_history:
                     continue
-                if event.previous is None and event.type != "ADDED":  # what was before it is compacted away
-                    self._floor = event.version
-                    events.clear()
+                if event.previous is None and event.type != "ADDED":
+                    floors[event.record.key.resource] = event.version
                 else:
                     events.append(event)
         self._version = self._assigned
         now = self._clock.monotonic()
+        for resource, floor in floors.items():
+            self._of(resource, floor)
         for key, record in current.items():
             objects = self._of(key.resource)
             objects.by_key[key] = record
@@ -263,7 +269,8 @@ class DurableStore(StoreCore):
         for event in events:
             objects = self._of(event.record.key.resource)
             objects.last_change = max(objects.last_change, event.version)
-            objects.history.append(event, now)
+            if event.version > objects.history.floor:
+                objects.history.append(event, now)
 
     def _replay(self, entry: Entry, current: dict[Key, StoredRecord]) -> Event | None:
         """Bring one entry into `current`; the event that it was, unless it is a relocated one."""
