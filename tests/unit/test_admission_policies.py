@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,15 @@ from atoll.base.errors import ApiError, Forbidden, Invalid
 from atoll.client.port import Client
 from atoll.cluster.apiserver.admission.policies.typechecking import TypeChecker
 from atoll.cluster.apiserver.builtins import builtin_registry
-from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, AdmissionRequest
+from atoll.cluster.apiserver.ports import (
+    NO_OPINION,
+    SYSTEM_ADMIN,
+    AdmissionRequest,
+    Attributes,
+    Decision,
+    MustWait,
+    User,
+)
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.workloads.common.context import Context
 from atoll.cluster.workloads.policies.controller import PolicyStatusController
@@ -204,5 +213,77 @@ def test_policies_themselves_are_exempt() -> None:
             await client.create(CONFIGMAPS, {"metadata": {"name": "c"}}, "default")
         await client.delete(BINDINGS, "b")
         await client.create(CONFIGMAPS, {"metadata": {"name": "c"}}, "default")
+
+    tell(story)
+
+
+class Asks:
+    """An authorizer of planes that must ask elsewhere; it remembers nothing."""
+
+    def __init__(self, *allowed: str) -> None:
+        self._allowed = allowed
+        self.asked: list[str] = []
+
+    def authorize(self, attributes: Attributes) -> Decision:
+        if attributes.resource != "planes":
+            return NO_OPINION
+        raise MustWait(partial(self._finish, attributes.name))
+
+    async def _finish(self, name: str) -> Decision:
+        self.asked.append(name)
+        await asyncio.sleep(1)
+        return Decision(name in self._allowed, f"{name} is looked up")
+
+
+def may(name: str) -> str:
+    return f"authorizer.group('sky').resource('planes').name('{name}').check('fly')"
+
+
+def test_an_authorizer_that_must_ask_is_waited_for() -> None:
+    async def story(client: Client, assembly: Assembly) -> None:
+        asks = Asks("a", "b")
+        assembly.authorizer.authorizers = (asks, *assembly.authorizer.authorizers)
+        condition = {"name": "only-a", "expression": f"{may('a')}.allowed()"}
+        denying = policy(f"variables.b && {may('c')}.allowed()", matchConditions=[condition])
+        denying["spec"]["variables"] = [{"name": "b", "expression": f"{may('b')}.allowed()"}]
+        await client.create(POLICIES, denying)
+        await client.create(BINDINGS, binding())
+        ada = assembly.client(User("ada"))
+        with pytest.raises(Invalid, match="failed expression: variables"):
+            await ada.create(CONFIGMAPS, {"metadata": {"name": "one"}}, "default")
+        assert asks.asked == ["a", "b", "c"]
+        asks.asked.clear()
+        await client.patch(POLICIES, "p", {"spec": {"validations": [{"expression": f"{may('a')}.allowed()"}]}})
+        await ada.create(CONFIGMAPS, {"metadata": {"name": "two"}}, "default")
+        assert asks.asked == ["a"]
+
+    tell(story)
+
+
+def test_a_mutation_and_a_webhooks_condition_wait_too() -> None:
+    async def story(client: Client, assembly: Assembly) -> None:
+        asks = Asks("a")
+        assembly.authorizer.authorizers = (asks, *assembly.authorizer.authorizers)
+        why = f"{may('a')}.reason().replace(' ', '-')"
+        told = "Object{metadata: Object.metadata{labels: {'why': " + why + "}}}"
+        spec = policy()["spec"]
+        del spec["validations"]
+        mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": told}}
+        spec |= {"mutations": [mutation], "reinvocationPolicy": "Never", "failurePolicy": "Fail"}
+        mutating = Resource(GROUP, "v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy", False)
+        bound = Resource(GROUP, "v1", "mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", False)
+        await client.create(mutating, {"metadata": {"name": "p"}, "spec": spec})
+        await client.create(bound, {"metadata": {"name": "b"}, "spec": {"policyName": "p"}})
+        hook = {
+            "name": "a.example.com", "clientConfig": {"url": "https://nowhere.example.com"}, "sideEffects": "None",
+            "admissionReviewVersions": ["v1"], "rules": [rule("", "configmaps")],
+            "matchConditions": [{"name": "pilots", "expression": f"{may('z')}.allowed()"}],
+        }  # fmt: skip
+        hooks = Resource(GROUP, "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", False)
+        await client.create(hooks, {"metadata": {"name": "h"}, "webhooks": [hook]})
+        ada = assembly.client(User("ada"))
+        made = await ada.create(CONFIGMAPS, {"metadata": {"name": "one"}}, "default")
+        assert made["metadata"]["labels"] == {"why": "a-is-looked-up"}
+        assert asks.asked == ["a", "z"]
 
     tell(story)

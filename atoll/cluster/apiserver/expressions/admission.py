@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.cluster.apiserver.expressions import types
+from atoll.cluster.apiserver.expressions.asking import Answers
 from atoll.cluster.apiserver.expressions.authorization import (
     AUTHORIZER,
     RESOURCE_CHECK,
@@ -110,7 +111,10 @@ def bindings(
     resource: Resource | None = None,
     kind: tuple[str, str, str] | None = None,
 ) -> dict[str, Any]:
-    """The values of one request. `resource`, `kind`: the equivalents that a rule matched, where they are others."""
+    """The values of one request; what runs on them may raise MustWait (see `asking.settled`).
+
+    `resource`, `kind`: the equivalents that a rule matched, where they are others.
+    """
     found: dict[str, Any] = {
         "object": request.obj,
         "oldObject": request.old,
@@ -119,7 +123,7 @@ def bindings(
         "params": params,
     }
     if authorizer is not None:
-        owner = AuthorizerValue(request.user, authorizer)
+        owner = AuthorizerValue(request.user, Answers(authorizer))
         at = request.resource
         asked = Attributes(
             request.user, "", at.group, at.version, at.plural, request.subresource, request.namespace, request.name

@@ -5,6 +5,7 @@ did, and are asked again when later ones (or webhooks) changed it (mutating/disp
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from atoll.cluster.apiserver.admission.policies.matched import Fault, Invocation
 from atoll.cluster.apiserver.admission.policies.model import Configured, Expression, Policy
 from atoll.cluster.apiserver.admission.policies.patching import PatchFailed, apply_configuration, json_patch
 from atoll.cluster.apiserver.admission.reinvocation import Reinvocation, reinvocation
+from atoll.cluster.apiserver.expressions.asking import settled
 from atoll.cluster.apiserver.expressions.environment import BUDGET
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 from atoll.cluster.apiserver.served import Registry
@@ -58,7 +60,7 @@ class MutatingPolicies:
         """What went wrong. Carries the policy's mutations out on the request's object."""
         policy = found.policy
         names = await self._matcher.names(found, request, mutating=True)
-        match = matches(policy, names)
+        match = await settled(partial(matches, policy, names))
         if match.error:
             return [match.error]
         if not match.matched:
@@ -73,7 +75,7 @@ class MutatingPolicies:
             if names["object"] is None:
                 continue
             try:
-                obj = self._mutated(policy, mutation, names, found.resource)
+                obj = await settled(partial(self._mutated, policy, mutation, names, found.resource))
             except (PatchFailed, OutOfBudget) as error:
                 faults.append(str(error))
                 continue

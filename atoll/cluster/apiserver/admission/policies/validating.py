@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from atoll.cluster.apiserver.admission.matching import is_exempt
 from atoll.cluster.apiserver.admission.policies.evaluation import Denial, Verdict, validate
 from atoll.cluster.apiserver.admission.policies.matched import Fault, Invocation, Matcher
 from atoll.cluster.apiserver.admission.policies.model import Configured, Policy
+from atoll.cluster.apiserver.expressions.asking import settled
 from atoll.cluster.apiserver.ports import AdmissionRequest
 
 _FAILURE_KEY = "validation.policy.admission.k8s.io/validation_failure"
@@ -47,7 +49,8 @@ class ValidatingPolicies:
                         (_denied(found.policy.name, found.binding.name if found.binding else None, found.why), "")
                     )
                 continue
-            verdict = validate(found.policy, await self._matcher.names(found, request, mutating=False))
+            names = await self._matcher.names(found, request, mutating=False)
+            verdict = await settled(partial(validate, found.policy, names))
             denied += self._act(found, verdict, request)
             for key, value in verdict.annotations.items():
                 values = annotations.setdefault(f"{found.policy.name}/{key}", [])

@@ -55,7 +55,7 @@ class Calls:
 
         obj, old = await self.versions.show(request, resource, mutating=mutating)
         kind = self.versions.kind_of(request, resource)
-        return hold(hook, request, self._authorizer, resource=resource, kind=kind, obj=obj, old=old)
+        return await hold(hook, request, self._authorizer, resource=resource, kind=kind, obj=obj, old=old)
 
     async def ask(
         self, hook: Hook, request: AdmissionRequest, resource: Resource, *, mutating: bool

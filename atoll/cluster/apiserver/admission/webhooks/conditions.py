@@ -16,11 +16,12 @@ from atoll.cluster.apiserver.expressions.admission import (
     environment,
     matches,
 )
+from atoll.cluster.apiserver.expressions.asking import settled
 from atoll.cluster.apiserver.ports import AdmissionRequest, Authorizer, Object
 from atoll.kinds.resource import Resource
 
 
-def hold(
+async def hold(
     hook: Hook,
     request: AdmissionRequest,
     authorizer: Authorizer | None,
@@ -34,7 +35,8 @@ def hold(
     shown = replace(request, obj=obj, old=old, namespace=namespace_of(request))
     names = bindings(shown, authorizer=authorizer, resource=resource, kind=kind)
     conditions = tuple((item["name"], item["expression"]) for item in hook.conditions)
-    found = matches(_compiled(conditions), names, "Ignore" if hook.fails_open else "Fail")
+    policy = "Ignore" if hook.fails_open else "Fail"
+    found = await settled(lambda: matches(_compiled(conditions), names, policy))
     if found.error:
         raise problems.forbidden(request.resource, request.name, found.error)
     return found.matched
