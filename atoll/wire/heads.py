@@ -3,12 +3,15 @@
 Clients send the same few heads again and again (a poll, a lease, creates of one kind), and the parser's calls for each
 header are the dearest part of reading one. What is remembered has been read by the parser itself, as one whole message
 that ended where the read ended; whatever could make the end of a head or of a body a matter of opinion (chunks, bare
-line ends, upgrades, repeated lengths) is left to the parser each time.
+line ends, upgrades, repeated lengths) is left to the parser each time. A client's requests mostly differ in the request
+line alone: under the same fields one of the plainest kind is read here too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -20,6 +23,7 @@ _HEAD_BYTES = 4096
 _KEPT = 512
 _END = b"\r\n\r\n"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[A-Za-z0-9/._~%&=?,:@!$()*+-]*) HTTP/1\.1")
 _LEFT_TO_THE_PARSER = ("transfer-encoding", "upgrade", "expect")
 
 
@@ -40,11 +44,13 @@ class Heads:
 
     def __init__(self) -> None:
         self._known: Recent[bytes, Head] = Recent(_KEPT)
+        self._fields: Recent[bytes, Head] = Recent(_KEPT)  # without the request line
 
     def read(self, data: bytes) -> tuple[Head, bytes] | None:
         """(head, body), where `data` is one whole request with a known head."""
         end = len(data) if data.endswith(_END) else data.find(_END, 0, _HEAD_BYTES) + len(_END)
-        head = self._known.get(data if end == len(data) else data[:end])
+        raw = data if end == len(data) else data[:end]
+        head = self._known.get(raw) or self._under_known_fields(raw)
         if head is None or len(data) != end + head.body_bytes:
             return None
         return head, data[end:]
@@ -70,3 +76,22 @@ class Heads:
                 len(request.body),
             )  # fmt: skip
             self._known.put(raw, head)
+            self._fields.put(raw[raw.find(b"\r\n") :], head)
+
+    def _under_known_fields(self, raw: bytes) -> Head | None:
+        at = raw.find(b"\r\n")
+        like = self._fields.get(raw[at:])
+        line = None if like is None else _LINE.fullmatch(raw, 0, at)
+        if like is None or line is None:
+            return None
+        target = line[2].decode("ascii")
+        path, query = split_target(target)
+        return Head(line[1].decode("ascii"), path, query, like.headers, target, like.repeated, like.body_bytes)
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """(path, decoded; query, as it was sent)"""
+    if not target.startswith("/") and "://" in target:  # absolute form, as proxies send it
+        target = "/" + target.split("://", 1)[1].partition("/")[2]
+    path, _, query = target.partition("?")
+    return unquote(path) if "%" in path else path, query

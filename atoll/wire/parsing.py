@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 import httptools
 
+from atoll.wire.heads import split_target
 from atoll.wire.limits import Limits, plain_error
 from atoll.wire.messages import HttpRequest, HttpResponse
 
@@ -64,13 +64,9 @@ class RequestParser:
 
     def request(self, body: bytes = b"") -> HttpRequest:
         """What is known of the one under way."""
-        raw = self._url.decode("latin-1")
-        target = raw
-        if not raw.startswith("/") and "://" in raw:  # absolute form, as proxies send it
-            raw = "/" + raw.split("://", 1)[1].partition("/")[2]
-        path, _, query = raw.partition("?")
+        target = self._url.decode("latin-1")
+        path, query = split_target(target)
         method = self._parser.get_method().decode("latin-1") if self.headed else "GET"
-        path = unquote(path) if "%" in path else path
         return HttpRequest(
             method, path, query, self._headers, body, self.certificate, self.remote, target, self._repeated
         )

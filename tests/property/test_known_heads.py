@@ -75,6 +75,8 @@ PLAIN = [
     request("GET /kept HTTP/1.1", "Connection: keep-alive"),
     request("GET http://h/absolute?x HTTP/1.1"),
     request("HEAD /a HTTP/1.1"),
+    request("GET /b/c-d_e.f~g:h@i,j/%20%2f?x=1&y=%3F&z=a+b(c)*d$e! HTTP/1.1"),
+    request("DELETE /%zz?? HTTP/1.1"),
     request("POST /a HTTP/1.1", "Content-Length: 5", body="\r\n\r\na"),
     request("POST /a HTTP/1.1", f"Content-Length: {len(INNER) + 1}", body=INNER + "a"),
     request("PUT /a HTTP/1.1", "Content-Length: 003", body="abc"),
@@ -107,6 +109,20 @@ DOUBTFUL = [
     b"\r\n\r\n",
     b"\n",
 ]
+LINES = [  # that the parser must judge
+    request("GET /a#b HTTP/1.1"),
+    request("GET /a  HTTP/1.1"),
+    request("GET  /a HTTP/1.1"),
+    request("GET /a HTTP/1.2"),
+    request("GET /a HTTP/2.0"),
+    request("GET /a"),
+    request("GET * HTTP/1.1"),
+    request("GET //a/../b HTTP/1.1"),
+    request("GET /\xe4?\xfc HTTP/1.1"),
+    request('GET /"<>[]{|}^`\\ HTTP/1.1'),
+    request("PRI /a HTTP/1.1"),
+    request("gET /a HTTP/1.1"),
+]
 
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -114,9 +130,11 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(at)]
 
 
+targets = st.text('/aZ9._~%&=?,:@!$()*+-#"<>[]{|}^`\\ \t\x7f\xe4\xff', max_size=9)
 streams = st.lists(
     st.one_of(
-        st.lists(st.sampled_from(PLAIN), min_size=1, max_size=1),  # one whole request a read, as most clients send
+        st.sampled_from(PLAIN + LINES).map(lambda whole: [whole]),  # one request a read, as most clients send
+        targets.map(lambda target: [request(f"GET /{target} HTTP/1.1")]),
         st.builds(split, st.sampled_from(PLAIN + DOUBTFUL), st.lists(st.integers(0, 200), max_size=2)),
         st.lists(st.sampled_from(PLAIN + DOUBTFUL), min_size=2, max_size=3).map(lambda parts: [b"".join(parts)]),
     ),
@@ -175,16 +193,39 @@ def test_whole_requests_are_known_again_and_doubtful_ones_never() -> None:
             for _ in range(3):
                 await served([data], heads, True)
             assert not heads.known, data
+        for data in LINES:
+            heads = Counting()
+            await served([request("GET /plain HTTP/1.1"), data], heads, True)
+            assert heads.known == data.startswith(b"GET //a/../b "), data
+
+    asyncio.run(main())
+
+
+def test_another_line_under_known_fields_needs_no_parser() -> None:
+    async def main() -> None:
+        heads = Counting()
+        seen, _, _ = await served([request(f"GET /{number}?q={number} HTTP/1.1") for number in range(3)], heads, True)
+        assert heads.known == 2
+        assert [(asked.path, asked.query, asked.target) for asked in seen] == [
+            (f"/{number}", f"q={number}", f"/{number}?q={number}") for number in range(3)
+        ]
+        seen, _, _ = await served([request("POST /3 HTTP/1.1", "Content-Length: 1", body="a")], heads, True)
+        assert (heads.known, seen[0].body) == (2, b"a")
+        seen, _, _ = await served([request("PUT /4 HTTP/1.1", "Content-Length: 1", body="b")], heads, True)
+        assert (heads.known, seen[0].method, seen[0].body) == (3, "PUT", b"b")
 
     asyncio.run(main())
 
 
 def test_a_head_that_is_long_gone_is_read_anew() -> None:
+    def asking(number: int) -> bytes:
+        return request("GET /a HTTP/1.1", f"X-A: {number}")
+
     async def main() -> None:
         heads = Counting()
-        await served([request(f"GET /{number} HTTP/1.1") for number in range(2000)], heads, True)
+        await served([asking(number) for number in range(2000)], heads, True)
         assert not heads.known
-        seen, _, _ = await served([request(f"GET /{number} HTTP/1.1") for number in (0, 1999)], heads, True)
-        assert [asked.path for asked in seen] == ["/0", "/1999"] and heads.known == 1
+        seen, _, _ = await served([asking(number) for number in (0, 1999)], heads, True)
+        assert [asked.headers["x-a"] for asked in seen] == ["0", "1999"] and heads.known == 1
 
     asyncio.run(main())
