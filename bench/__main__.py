@@ -28,6 +28,7 @@ ROWS = (
     "replicas",
     "fleet",
     "scheduling",
+    "openb",
 )
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 

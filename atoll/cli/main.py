@@ -31,6 +31,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "get": ("atoll.cli.inspect", "get", "One table of a kind over all clusters"),
     "explain": ("atoll.cli.inspect", "explain", "Why an object is where it is"),
     "tree": ("atoll.cli.inspect", "tree", "An object, and all that came of it"),
+    "bench": ("atoll.cli.bench", "bench", "Hold decisions against results that others published"),
     "demo": ("atoll.cli.demo", "demo", "Start a fleet and run a real application over it"),
     "doctor": ("atoll.cli.doctor", "doctor", "Say what this machine can and can't do"),
     "completion": ("atoll.cli.completion", "completion", "Print shell completion (bash, zsh, fish)"),

@@ -1,0 +1,40 @@
+"""What a pod asks of a GPU node, and what a node has. Units: milli-CPU, MiB, thousandths of a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WHOLE = 1000
+"""The milli of one whole GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`count` devices with `milli` free on each; count 0: a pod without GPU. Requests that are equal are one kind."""
+
+    cpu_milli: int
+    memory_mib: int
+    count: int = 0
+    milli: int = 0
+    models: frozenset[str] = frozenset()
+    """The GPU models that will do; empty: any."""
+
+    @property
+    def gpu_milli(self) -> int:
+        return self.count * self.milli
+
+    @property
+    def shared(self) -> bool:
+        """A part of one device, so that a device has to be chosen."""
+        return self.count == 1 and self.milli < WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A node; `devices` whole GPUs of one model."""
+
+    name: str
+    cpu_milli: int
+    memory_mib: int
+    devices: int
+    model: str

@@ -1,0 +1,1 @@
+"""Policies that place pods on GPU nodes, one file each."""

@@ -1,0 +1,1 @@
+"""Fleets in virtual time, and policies replayed on traces that others published."""
