@@ -17,7 +17,7 @@ from atoll.wire.compression import compress, is_to_be_compressed
 from atoll.wire.connection import RawConnection
 from atoll.wire.heads import LOOKED_UP_BYTES
 from atoll.wire.limits import plain_error
-from atoll.wire.messages import HttpRequest, HttpResponse
+from atoll.wire.messages import HttpRequest, HttpResponse, Promise
 from atoll.wire.owner import Owner
 from atoll.wire.parsing import RequestParser
 
@@ -28,6 +28,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
 _CLOSE = b"Connection: close\r\n\r\n"
 _BODILESS = (204, 304)
+_IMMEDIATE = ("GET", "POST")
 _LINGER_SECONDS = 2.0
 _PIECE_BYTES = 256 * 1024
 _NOTHING = memoryview(b"")
@@ -37,7 +38,7 @@ class _Parsed(NamedTuple):
     request: HttpRequest
     keep_alive: bool
     http_1_0: bool
-    answer: HttpResponse | None  # there already: why it is refused
+    answer: HttpResponse | None  # there already: why it is refused, or what was promised
 
 
 class HttpProtocol(asyncio.BufferedProtocol):
@@ -191,7 +192,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
 
     def take(self, request: HttpRequest, keep_alive: bool = True, http_1_0: bool = False) -> None:
         """Answer it, in its turn."""
-        if request.method == "GET" and keep_alive and not self._busy and self._answer_at_once(request, http_1_0):
+        if not self._busy and keep_alive and request.method in _IMMEDIATE and self._answer_at_once(request, http_1_0):
             return
         self._submit(_Parsed(request, keep_alive, http_1_0, None))
 
@@ -211,6 +212,10 @@ class HttpProtocol(asyncio.BufferedProtocol):
             return
         self._busy = True
         self.deadline = inf
+        self._begin(parsed)
+
+    def _begin(self, parsed: _Parsed) -> None:
+        """By the connection's task."""
         if self._wake is not None:
             self._next = parsed
             self._wake.set_result(None)
@@ -219,7 +224,7 @@ class HttpProtocol(asyncio.BufferedProtocol):
             self._task = self._loop.create_task(self._run(parsed))
 
     def _answer_at_once(self, request: HttpRequest, http_1_0: bool) -> bool:
-        """Whether the whole answer could be written here and now."""
+        """Whether the whole answer could be written here and now, or is promised."""
         owner = self._owner
         if owner.immediate is None or self._drained is not None or owner.closing:
             return False
@@ -228,10 +233,36 @@ class HttpProtocol(asyncio.BufferedProtocol):
         except Exception as error:
             log.exception("%s %s", request.method, request.path)
             response = self._limits.failed(request, error)
+        if isinstance(response, Promise):
+            response.respond = functools.partial(self._respond, _Parsed(request, True, http_1_0, None))
+            self._busy = True
+            self.deadline = inf
+            return True
         if response is None or len(response.body) > self._limits.gzip_above_bytes:
             return False
         self._write_whole(request.method, http_1_0, response, True)
         return True
+
+    def _respond(self, parsed: _Parsed, response: HttpResponse) -> None:
+        """What was promised is there."""
+        if self._transport.is_closing():
+            return
+        ending = self._parser.stopped or self._eof or self._owner.closing
+        held_up = self._drained is not None or self._tail is not None
+        if ending or held_up or len(response.body) > self._limits.gzip_above_bytes:
+            self._begin(parsed._replace(answer=response))
+            return
+        self._write_whole(parsed.request.method, parsed.http_1_0, response, True)
+        self._busy = False
+        self.deadline = self._loop.time() + self._limits.keep_alive_seconds
+        while self._waiting and not self._busy:
+            waiting = self._waiting.popleft()
+            if waiting.answer is None:
+                self.take(waiting.request, waiting.keep_alive, waiting.http_1_0)
+            else:
+                self._submit(waiting)
+        if not self._busy:
+            self._resume_reading()
 
     def _pause_reading(self) -> None:
         if not self._paused_reading and not self._transport.is_closing():

@@ -57,6 +57,22 @@ class Connection(Protocol):
     async def close(self) -> None: ...
 
 
+class Promise:
+    """An answer that comes later without a task that waits for it: its maker calls `respond`, once.
+
+    The connection sets `respond` when it is handed the promise, so it can't be called before that.
+    """
+
+    __slots__ = ("respond",)
+
+    def __init__(self) -> None:
+        self.respond: Callable[[HttpResponse], None] = _nobody
+
+
+def _nobody(_: HttpResponse) -> None:
+    return None
+
+
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
-Immediate = Callable[[HttpRequest], HttpResponse | None]
-"""Answers what needs no waiting at once, without a task; None: ask the Handler."""
+Immediate = Callable[[HttpRequest], HttpResponse | Promise | None]
+"""Answers a GET at once, or promises the answer to a POST, without a task; None: ask the Handler."""

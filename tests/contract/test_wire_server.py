@@ -17,7 +17,7 @@ from atoll.base.clock import SystemClock
 from atoll.wire.ca import CertificateAuthority, subject_of
 from atoll.wire.connection import RawConnection, dial, dial_unix
 from atoll.wire.limits import Limits
-from atoll.wire.messages import Connection, Handler, HttpRequest, HttpResponse
+from atoll.wire.messages import Connection, Handler, HttpRequest, HttpResponse, Immediate, Promise
 from atoll.wire.server import Server, bind, serve
 from atoll.wire.tls import client_context, server_context
 
@@ -36,10 +36,13 @@ def play(request: pytest.FixtureRequest) -> Callable[..., None]:
     """play(scenario, handler=echo, limits=…): a server, then the scenario with it."""
 
     def run(
-        scenario: Callable[[Server], Awaitable[None]], handler: Handler = echo, limits: Limits | None = None
+        scenario: Callable[[Server], Awaitable[None]],
+        handler: Handler = echo,
+        limits: Limits | None = None,
+        immediate: Immediate | None = None,
     ) -> None:
         async def main() -> None:
-            server = await serve(handler, limits=limits)
+            server = await serve(handler, limits=limits, immediate=immediate)
             try:
                 await asyncio.wait_for(scenario(server), 20)
             finally:
@@ -299,6 +302,79 @@ def test_large_answers_are_compressed_when_asked(play: Callable[..., None]) -> N
         assert (await exchange(server, head("GET", "/big", "Connection: close"))).endswith(big)
 
     play(scenario, handler)
+
+
+class Promises:
+    """Promises what is posted to /later; its body comes back when the test says so."""
+
+    def __init__(self) -> None:
+        self.made: list[Promise] = []
+        self.promised = asyncio.Event()
+
+    def __call__(self, request: HttpRequest) -> Promise | None:
+        if request.path != "/later":
+            return None
+        self.made.append(Promise())
+        self.promised.set()
+        return self.made[-1]
+
+    async def keep(self, body: bytes) -> None:
+        """Answer the next one."""
+        await self.promised.wait()
+        self.promised.clear()
+        self.made.pop(0).respond(HttpResponse(201, [], body))
+
+
+def test_promised_answers_come_in_order_with_the_others(play: Callable[..., None]) -> None:
+    promises = Promises()
+
+    async def scenario(server: Server) -> None:
+        later, last = head("POST", "/later"), head("POST", "/last", "Connection: close")
+        answered = asyncio.create_task(exchange(server, later + later + head("GET", "/3") + last))
+        for body in (b"first", b"second"):
+            await promises.keep(body)
+        received = await answered
+        found = [received.index(part) for part in (b"first", b"second", b"GET /3", b"POST /last")]
+        assert found == sorted(found)
+        assert received.count(b"HTTP/1.1 201 Created\r\n") == 2 and received.count(b"HTTP/1.1 200 OK\r\n") == 2
+
+    play(scenario, immediate=promises)
+
+
+def test_a_promise_outlives_its_client_and_is_kept_while_closing(play: Callable[..., None]) -> None:
+    promises = Promises()
+
+    async def scenario(server: Server) -> None:
+        gone = await dial("127.0.0.1", server.port)
+        await gone.write(head("POST", "/later"))
+        await promises.promised.wait()
+        await gone.close()
+        while server.connections:
+            await asyncio.sleep(0)
+        await promises.keep(b"nobody reads it")
+        staying = asyncio.create_task(exchange(server, head("POST", "/later")))
+        await promises.promised.wait()
+        closing = asyncio.create_task(server.close())
+        await asyncio.sleep(0)
+        await promises.keep(b"kept")
+        await closing
+        received = await staying
+        assert received.endswith(b"kept") and b"Connection: close\r\n" in received
+
+    play(scenario, immediate=promises)
+
+
+def test_large_promised_answers_are_compressed_too(play: Callable[..., None]) -> None:
+    promises = Promises()
+
+    async def scenario(server: Server) -> None:
+        later = head("POST", "/later", "Accept-Encoding: gzip") + head("GET", "/", "Connection: close")
+        answered = asyncio.create_task(exchange(server, later))
+        await promises.keep(b"x" * 200_000)
+        received = await answered
+        assert b"Content-Encoding: gzip\r\n" in received and len(received) < 10_000 and b"GET /? 0" in received
+
+    play(scenario, immediate=promises)
 
 
 def test_a_header_value_cannot_start_another_header(play: Callable[..., None]) -> None:

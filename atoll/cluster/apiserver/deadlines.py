@@ -10,12 +10,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from typing import Any
+from typing import Any, Protocol
 
 from atoll.base.errors import ApiError, BadRequest
 from atoll.cluster.apiserver.request import parse_query
 
 Task = asyncio.Task[Any]
+
+
+class Expiring(Protocol):
+    """A request that runs: its task, or what promises its answer."""
+
+    def cancel(self) -> Any:
+        """Its time is up."""
+
+
 MOST_SECONDS = 60.0
 _SWEEP_SECONDS = 1.0
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -72,12 +81,15 @@ def _duration(text: str) -> float:
 
 
 class Deadlines:
-    """Of the requests that run in a server: `begin` in a request's task, `end`, and ask whether it has `expired`."""
+    """Of the requests that run in a server: `begin` in a request's task, `end`, and ask whether it `has_expired`.
+
+    What promises an answer is handed to `begin`, and is only told by `cancel`.
+    """
 
     def __init__(self) -> None:
-        self._running: dict[Task, int] = {}
-        self._timers: dict[Task, asyncio.TimerHandle] = {}
-        self._expired: set[Task] = set()
+        self._running: dict[Expiring, int] = {}
+        self._timers: dict[Expiring, asyncio.TimerHandle] = {}
+        self._expired: set[Expiring] = set()
         self._sweeps = 0
         self._armed = False
 
@@ -85,46 +97,50 @@ class Deadlines:
         """The current task is cancelled after that long, unless it ends before."""
         task = asyncio.current_task()
         assert task is not None
-        loop = asyncio.get_running_loop()
         if seconds < MOST_SECONDS:
-            self._timers[task] = loop.call_later(seconds, self._expire, task)
-            return task
-        self._running[task] = self._sweeps
-        if not self._armed:
-            self._armed = True
-            loop.call_later(_SWEEP_SECONDS, self._sweep)
+            self._timers[task] = asyncio.get_running_loop().call_later(seconds, self._expire, task)
+        else:
+            self.begin_promised(task)
         return task
 
-    def end(self, task: Task) -> None:
-        self._running.pop(task, None)
+    def begin_promised(self, running: Expiring) -> None:
+        """It is cancelled after a minute, unless it ends before."""
+        self._running[running] = self._sweeps
+        if not self._armed:
+            self._armed = True
+            asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def end(self, running: Expiring) -> None:
+        self._running.pop(running, None)
         if self._timers:
-            timer = self._timers.pop(task, None)
+            timer = self._timers.pop(running, None)
             if timer is not None:
                 timer.cancel()
 
-    def has_expired(self, task: Task) -> bool:
+    def has_expired(self, running: Expiring) -> bool:
         """Whether the CancelledError that the task just got is ours, and no other's."""
-        if task not in self._expired:
+        if running not in self._expired:
             return False
-        self._expired.discard(task)
-        return not task.uncancel()
+        self._expired.discard(running)
+        return isinstance(running, asyncio.Task) and not running.uncancel()
 
-    def _expire(self, task: Task) -> None:
-        self._timers.pop(task, None)
-        self._running.pop(task, None)
-        self._expired.add(task)
-        task.cancel()
+    def _expire(self, running: Expiring) -> None:
+        self._timers.pop(running, None)
+        self._running.pop(running, None)
+        if isinstance(running, asyncio.Task):
+            self._expired.add(running)
+        running.cancel()
 
     def _sweep(self) -> None:
         self._sweeps += 1
         oldest = self._sweeps - MOST_SECONDS / _SWEEP_SECONDS
         due = []
-        for task, begun in self._running.items():
+        for running, begun in self._running.items():
             if begun >= oldest:
                 break
-            due.append(task)
-        for task in due:
-            self._expire(task)
+            due.append(running)
+        for running in due:
+            self._expire(running)
         self._armed = bool(self._running)
         if self._armed:
             asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)

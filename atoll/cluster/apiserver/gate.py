@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from atoll.base.clock import Clock
 from atoll.base.metrics import Cell, Metrics
-from atoll.cluster.apiserver.deadlines import MOST_SECONDS, Deadlines, Task, allotted_seconds, is_long_running
+from atoll.cluster.apiserver.deadlines import MOST_SECONDS, Deadlines, Expiring, allotted_seconds, is_long_running
 from atoll.cluster.apiserver.flowcontrol.filter import Filter, Seat
 from atoll.cluster.apiserver.flowcontrol.levels import Lane
 from atoll.cluster.apiserver.flowcontrol.metrics import FlowMetrics
@@ -42,7 +42,7 @@ class Passage:
         self.lane: Lane | None = None  # of a seat that was free when it came
         self.seat: Seat | None = None
         self.seconds = MOST_SECONDS  # that it may take
-        self.task: Task | None = None
+        self.task: Expiring | None = None
         self.audited: Audited | None = None
 
 
@@ -65,6 +65,11 @@ class Gate:
         self._known, self._unknown = attempts.of("success"), attempts.of("failure")
         self.now = clock.monotonic
         flow.observer = FlowMetrics(metrics, flow.levels)
+
+    @property
+    def audits(self) -> bool:
+        """Whether an audit log is kept: all requests go the long way then."""
+        return self._auditor is not None
 
     def at_once(self, asked: Attributes) -> Lane | None:
         """A seat for what needs no waiting; None: it must go the long way."""
@@ -101,6 +106,21 @@ class Gate:
         if self._auditor is not None and audited is not None:
             self._audit(self._auditor, audited, response, False, panicked)
         return response
+
+    def promise(
+        self, request: HttpRequest, path: Path, asked: Attributes, started: float, running: Expiring
+    ) -> Passage | None:
+        """A write without a `timeout` that is answered without a task; None: no seat is free, it must wait for one."""
+        lane = self._flow.enter_lightly(asked, request.query)
+        if lane is None:
+            return None
+        passage = Passage(request, path, asked, started)
+        passage.lane = lane
+        passage.task = running
+        self._deadlines.begin_promised(running)
+        self._known.value += 1
+        self._metrics.begin(asked)
+        return passage
 
     def arrive(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> Passage:
         """Raises BadRequest (a `timeout` that is none)."""

@@ -28,6 +28,7 @@ from atoll.client.port import APPLY_PATCH
 from atoll.cluster.apiserver import bodies, problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.attributes import attributes_of
+from atoll.cluster.apiserver.creating import create_at_once, is_json
 from atoll.cluster.apiserver.deadlines import timed_out
 from atoll.cluster.apiserver.encode import Encoder, Form
 from atoll.cluster.apiserver.gate import Gate, Passage
@@ -66,7 +67,7 @@ from atoll.cluster.apiserver.verbs.patch import CONTENT_TYPES as PATCH_TYPES
 from atoll.cluster.apiserver.verbs.patch import CUSTOM_TYPES as CUSTOM_PATCH_TYPES
 from atoll.kinds import schemas
 from atoll.kinds.decode import DecodeError, decode
-from atoll.wire.messages import HttpRequest, HttpResponse
+from atoll.wire.messages import HttpRequest, HttpResponse, Promise
 
 if TYPE_CHECKING:
     from atoll.cluster.apiserver.aggregation.proxy import Proxy
@@ -169,9 +170,9 @@ class Translator(Struct):
             return response
         return gate.leave(passage, response, panicked)
 
-    def immediate(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer to the GET of one object, which needs no waiting; None for anything else."""
-        return get_at_once(self, request) if request.method == "GET" else None
+    def immediate(self, request: HttpRequest) -> HttpResponse | Promise | None:
+        """The answer to the GET of one object, the promise of one to some creates; None for anything else."""
+        return get_at_once(self, request) if request.method == "GET" else create_at_once(self, request)
 
     def finished(
         self, request: HttpRequest, question: Question, context: Context | None, response: HttpResponse, user: User
@@ -331,7 +332,8 @@ class Translator(Struct):
                 self.api, context, asked.served, asked.namespace, path.name, path.subresource, raw, repeated
             )
         else:
-            answer = await dispatch.create(self.api, context, asked.served, asked.namespace, raw, repeated)
+            body = asked.request.body if is_json(asked.request) else b""
+            answer = await dispatch.create(self.api, context, asked.served, asked.namespace, raw, repeated, body)
         return self._answer(asked, answer)
 
     async def _update(self, asked: Asked) -> HttpResponse:

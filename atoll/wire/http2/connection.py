@@ -210,7 +210,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         except Exception as error:
             log.exception("%s %s", request.method, request.path)
             response = self._limits.failed(request, error)
-        if response is None:
+        if not isinstance(response, HttpResponse):
             return False
         size = len(response.body)
         if size > self._limits.gzip_above_bytes or not self._out.is_room_for(size):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from atoll.cluster.apiserver import metadata as metas
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
@@ -11,8 +13,8 @@ from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
 from atoll.cluster.apiserver.verbs.commit import check_size, put, settle
 from atoll.cluster.apiserver.verbs.loose import Loose
-from atoll.cluster.apiserver.verbs.molds import Mold
-from atoll.cluster.store.port import ABSENT, Record, StaleVersion
+from atoll.cluster.apiserver.verbs.molds import Mold, Read
+from atoll.cluster.store.port import ABSENT, Key, Record, StaleVersion
 
 _NAME_ATTEMPTS = 8
 _LONGEST_GENERATED_PREFIX = 58
@@ -56,7 +58,7 @@ async def admit_and_create(
     await admission.mutate(request)
     metadata = obj["metadata"]
     if not metadata.get("name") and metadata.get("generateName"):
-        metadata["name"] = _generate(api, metadata)
+        metadata["name"] = _generate(api, metadata["generateName"])
     served.behaviour.prepare_create(obj)
     check_create(served, obj)
     for warning in served.behaviour.warnings(obj, None):
@@ -77,8 +79,7 @@ def prepare_metadata(api: Api, served: Served, namespace: str, metadata: Object)
     metadata.pop("resourceVersion", None)
 
 
-def _generate(api: Api, metadata: Object) -> str:
-    prefix: str = metadata["generateName"]
+def _generate(api: Api, prefix: str) -> str:
     return prefix[:_LONGEST_GENERATED_PREFIX] + api.names.name_suffix()
 
 
@@ -98,21 +99,40 @@ async def cast(
     api: Api, context: Context, served: Served, namespace: str, mold: Mold, name: str, metadata: Object
 ) -> Record:
     """A create whose equals were decided before. Raises AlreadyExists."""
+    _carry_over(context, mold)
+    prefix = metadata.get("generateName") or ""
+    for _ in range(_NAME_ATTEMPTS):
+        own = name or _generate(api, prefix)
+        key = served.key(namespace, own)
+        try:
+            encoded = mold.cast(own, api.uids.uuid(), api.clock.wall())
+            return await put(api, key, ABSENT, encoded)
+        except StaleVersion:
+            if not prefix:
+                await settle(api, key)
+                raise problems.already_exists(served.resource, own) from None
+            name = ""
+    raise problems.generated_name_taken(served.resource, own)
+
+
+def free_key(api: Api, served: Served, namespace: str, read: Read) -> Key | None:
+    """The key of a body that was not parsed, for `begin_cast`; None where it is taken, or others want to follow."""
+    key = served.key(namespace, read.name or _generate(api, read.prefix))
+    return None if key.resource in api.followers or api.store.newest(key) is not None else key
+
+
+def begin_cast(api: Api, context: Context, key: Key, mold: Mold) -> asyncio.Future[Record]:
+    """`cast` with a free key; done when durable. Raises StorageFailed, as the future does."""
+    _carry_over(context, mold)
+    return api.store.write(key, ABSENT, mold.cast(key.name, api.uids.uuid(), api.clock.wall()))
+
+
+def _carry_over(context: Context, mold: Mold) -> None:
     for warning in mold.warnings:
         context.warn(warning)
     if context.annotations is not None:
         for key, value in mold.annotations:
             context.annotations.setdefault(key, value)
-    for _ in range(_NAME_ATTEMPTS):
-        own = name or _generate(api, metadata)
-        try:
-            encoded = mold.cast(own, api.uids.uuid(), api.clock.wall())
-            return await put(api, served.key(namespace, own), ABSENT, encoded)
-        except StaleVersion:
-            if name and not metadata.get("generateName"):
-                raise problems.already_exists(served.resource, own) from None
-            name = ""
-    raise problems.generated_name_taken(served.resource, own)
 
 
 async def _insert(api: Api, context: Context, served: Served, obj: Object) -> Record:
@@ -134,5 +154,5 @@ async def _insert(api: Api, context: Context, served: Served, obj: Object) -> Re
                 await settle(api, key)
                 raise problems.already_exists(served.resource, key.name) from None
             if attempt + 1 < _NAME_ATTEMPTS:
-                metadata["name"] = _generate(api, metadata)
+                metadata["name"] = _generate(api, metadata["generateName"])
     raise problems.generated_name_taken(served.resource, metadata["name"])

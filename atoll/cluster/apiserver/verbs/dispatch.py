@@ -24,9 +24,15 @@ from atoll.objects.meta import copy
 
 
 async def create(
-    api: Api, context: Context, served: Served, namespace: str, raw: Any, repeated: Sequence[str] = ()
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    raw: Any,
+    repeated: Sequence[str] = (),
+    body: bytes = b"",
 ) -> Answer:
-    """POST to the collection. `raw` is private to the call."""
+    """POST to the collection. `raw` is private to the call; `body`: the JSON that it was parsed from, if it was."""
     molds = api.molds
     equal = molds.equal(context, served, namespace, raw, repeated)
     watched = None
@@ -34,6 +40,8 @@ async def create(
         mold = molds.find(equal)
         name = raw["metadata"].get("name") or ""
         if mold is not None and not (name and served.check_name(name)):
+            if body:
+                molds.remember(mold, equal, body, raw["metadata"])
             record = await cast(api, context, served, namespace, mold, name, raw["metadata"])
             return Answer(served, record, created=True)
         watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource, context.user))

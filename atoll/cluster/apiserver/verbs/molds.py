@@ -8,6 +8,9 @@ admission draws by chance. The next ones only fill the holes.
 Guarantees: the result is the one that the whole way gives (a mold is only made from it, and `tests/unit/test_molds`
 compares the two). A mold holds only while no resource that admission read has changed, and none is made where an
 admission plugin does not say what it depends on (`depends_on`; webhooks and quotas with work to do don't).
+A body that is byte for byte as one before, but for the name, is not even parsed: the bytes around the name are the
+*template* of the mold's request (`read`). A template is taken up after a parse has shown that the hole is the name.
+
 Refuses, i.e. leaves to the whole way: other kinds than pods, dry runs, repeated fields, large bodies, ephemeral
 volumes (their claims' names hold the pod's), pods that name their node, and names that are not valid.
 """
@@ -30,6 +33,8 @@ from atoll.cluster.store.port import Encoded, Record, Store
 _MOST_MOLDS = 256
 _MOST_BYTES = 16 * 1024
 _MARK = "@hole@"
+_BEFORE_NAME = b'"name":"'
+_PLAIN_NAME = re.compile(rb"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch  # of the names that are valid, most
 _HOLE = re.compile(rb'"@(\d)@hole@"')
 _NAME, _UID, _TIME, _VERSION, _DRAWN = range(5)
 _OWN = frozenset(("name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers"))
@@ -46,6 +51,14 @@ class Watched(NamedTuple):
     repeat: Repeatability
 
 
+class Read(NamedTuple):
+    """A body that was recognised by its template. It has a name, or the prefix of one."""
+
+    encoded: bytes  # of Equal
+    name: str
+    prefix: str
+
+
 class Mold(Struct):
     """`head` and `tail` are %-formats around the version; `holes` says what fills each of them."""
 
@@ -58,6 +71,7 @@ class Mold(Struct):
     warnings: tuple[str, ...]
     annotations: tuple[tuple[str, str], ...]
     checked: int  # the store's version at which `watched` was compared last
+    templated: bool = False  # whether a template was made of a body that it was found for, or tried to
 
     def cast(self, name: str, uid: str, now: float) -> Encoded:
         """The new object's bytes. `name` must be a valid one (it is not escaped)."""
@@ -73,6 +87,7 @@ class Molds:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._molds: dict[Equal, Mold | None] = {}
+        self._templates: dict[tuple[bytes, bytes], tuple[bytes, str]] = {}  # to what is equal, and generateName
 
     def __len__(self) -> int:
         return len(self._molds)
@@ -96,11 +111,43 @@ class Molds:
             return None
         if len(encoded) > _MOST_BYTES:
             return None
-        user = context.user
-        return (
-            encoded, bool(name), namespace, user.name, user.groups, user.uid, *user.extra.items(),
-            context.field_manager, context.field_validation, context.annotations is None,
-        )  # fmt: skip
+        return _equal(encoded, bool(name), namespace, context)
+
+    def read(self, body: bytes) -> Read | None:
+        """A JSON body whose template is known, for `find_read`."""
+        at = body.find(_BEFORE_NAME) + len(_BEFORE_NAME)
+        end = body.find(b'"', at)
+        found = self._templates.get((body[:at], body[end:]))
+        if found is None:
+            found = self._templates.get((body, b""))
+            return None if found is None else Read(found[0], "", found[1])
+        name = body[at:end]
+        return Read(found[0], name.decode(), "") if _PLAIN_NAME(name) else None
+
+    def find_read(self, read: Read, namespace: str, context: Context) -> Mold | None:
+        """The mold for what was read, if it still holds."""
+        return self.find(_equal(read.encoded, bool(read.name), namespace, context))
+
+    def remember(self, mold: Mold, equal: Equal, body: bytes, metadata: Object) -> None:
+        """The mold was found for this JSON body, parsed: bodies that differ from it in the name need no parsing."""
+        if mold.templated or len(body) > 2 * _MOST_BYTES:
+            return
+        mold.templated = True
+        encoded = equal[0]
+        key = (body, b"")
+        if metadata.get("name"):
+            at = body.find(_BEFORE_NAME) + len(_BEFORE_NAME)
+            key = (body[:at], body[body.find(b'"', at) :])
+            try:
+                other = orjson.loads(_MARK.encode().join(key))
+                named = other["metadata"].pop("name")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                return
+            if named != _MARK or orjson.dumps(other) != encoded:
+                return
+        if len(self._templates) >= _MOST_MOLDS:
+            del self._templates[next(iter(self._templates))]
+        self._templates[key] = (encoded, metadata.get("generateName") or "")
 
     def find(self, equal: Equal) -> Mold | None:
         """The mold, if it still holds."""
@@ -134,6 +181,14 @@ class Molds:
         mold = _mold(equal[0], watched, record, context)
         if mold is not None and equal in self._molds:
             self._molds[equal] = mold
+
+
+def _equal(encoded: bytes, named: bool, namespace: str, context: Context) -> Equal:
+    user = context.user
+    return (
+        encoded, named, namespace, user.name, user.groups, user.uid, *user.extra.items(),
+        context.field_manager, context.field_validation, context.annotations is None,
+    )  # fmt: skip
 
 
 def _mold(sent: bytes, watched: Watched, record: Record, context: Context) -> Mold | None:
