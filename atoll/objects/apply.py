@@ -16,7 +16,6 @@ from atoll.objects.fields import (
     FieldSet,
     difference,
     intersection,
-    is_member,
     named_as_members,
     of_value,
     paths,
@@ -278,12 +277,3 @@ def _with_last_applied(result: Object, config: Object, manager: str) -> Object:
     if annotations[LAST_APPLIED] == text:
         return result
     return {**result, "metadata": {**result["metadata"], "annotations": {**annotations, LAST_APPLIED: text}}}
-
-
-def owned_paths(obj: Object, manager: str) -> list[str]:
-    """All fields that a manager owns, by any operation (for explain)."""
-    found: FieldSet = {}
-    for entry in obj["metadata"].get("managedFields") or ():
-        if entry.get("manager") == manager:
-            found = union(found, entry.get("fieldsV1") or {})
-    return list(paths(found)) if found or is_member(found) else []

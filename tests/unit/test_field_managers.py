@@ -13,7 +13,8 @@ from atoll.base.errors import ApiError
 from atoll.kinds.decode import decode
 from atoll.kinds.schemas import schema_for
 from atoll.kinds.structural import compile_crd
-from atoll.objects.apply import apply, owned_paths
+from atoll.objects.apply import apply
+from atoll.objects.fields import paths
 from atoll.objects.managed import Schema, keep_times, update
 from atoll.objects.patch_json import apply_json_patch
 from atoll.objects.patch_merge import apply_merge_patch
@@ -134,7 +135,7 @@ def test_updaters_are_capped():
     managers = [item["manager"] for item in current["metadata"]["managedFields"]]
     assert len(managers) == 10
     assert "ancient-changes" in managers
-    owned = {key for item in current["metadata"]["managedFields"] for key in owned_paths(current, item["manager"])}
+    owned = {path for item in current["metadata"]["managedFields"] for path in paths(item["fieldsV1"])}
     assert {f".metadata.labels.l{index}" for index in range(1, 15)} <= owned
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from atoll.cluster.apiserver.expressions.conversions import integer
 from atoll.cluster.apiserver.expressions.errors import EvaluationError
 from atoll.cluster.apiserver.expressions.functions import Overload, overload, whole
-from atoll.cluster.apiserver.expressions.standard import integer
 from atoll.cluster.apiserver.expressions.values import compare, equal
 
 _COMPARABLE = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from atoll.cluster.apiserver.expressions import standard, values
+from atoll.cluster.apiserver.expressions import conversions, values
 from atoll.cluster.apiserver.expressions.errors import EvaluationError
 from atoll.cluster.apiserver.expressions.functions import Overload, of_result, overload, regex, traversal
 
@@ -156,7 +156,7 @@ def shown(value: Any) -> str:
         return "{" + ", ".join(sorted(f"{shown(key)}: {shown(item)}" for key, item in value.items())) + "}"
     if isinstance(value, values.TypeValue):
         return value.name
-    return standard.text_of(value)
+    return conversions.text_of(value)
 
 
 @functools.lru_cache(256)

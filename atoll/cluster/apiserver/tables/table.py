@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from atoll.cluster.apiserver.tables import core, extended, workloads
 from atoll.cluster.apiserver.tables.cells import Object, Printer
@@ -68,14 +67,3 @@ def table(
 def partial(obj: Object, api_version: str = META_V1) -> Object:
     """PartialObjectMetadata of an object (sharing its metadata)."""
     return {"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": obj.get("metadata") or {}}
-
-
-def partial_list(objects: Iterable[Object], metadata: Object, api_version: str = META_V1) -> Object:
-    """PartialObjectMetadataList; the items carry their kind, as the server's do."""
-    items: list[Any] = [partial(obj, api_version) for obj in objects]
-    return {
-        "kind": "PartialObjectMetadataList",
-        "apiVersion": api_version,
-        "metadata": metadata,
-        "items": items,
-    }

@@ -1,22 +1,17 @@
-"""The Pod Security Standards: each check as a function of a pod's metadata and spec, by level and version.
+"""The checks of the Pod Security Standards, each a function of a pod's metadata and spec (see `standards`).
 
 A check gives (reason, detail) or None. Pure; the words and the order are upstream's (pod-security-admission/policy).
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-from msgspec import Struct
 
 Object = dict[str, Any]
 Problem = tuple[str, str]
 Check = Callable[[Object, Object], Problem | None]
 """Of (metadata, spec)."""
-NEWEST = 35
-"""The minor version of the newest check: later ones are like it."""
 
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
@@ -27,20 +22,20 @@ _CAPABILITIES = frozenset(
         "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
     }
 )  # fmt: skip
-_SYSCTLS = frozenset(
+SYSCTLS = frozenset(
     {
         "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies",
         "net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start",
     }
 )  # fmt: skip
-_SYSCTLS_27 = _SYSCTLS | {"net.ipv4.ip_local_reserved_ports"}
-_SYSCTLS_29 = _SYSCTLS_27 | {
+SYSCTLS_27 = SYSCTLS | {"net.ipv4.ip_local_reserved_ports"}
+SYSCTLS_29 = SYSCTLS_27 | {
     "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl",
     "net.ipv4.tcp_keepalive_probes",
 }  # fmt: skip
-_SYSCTLS_32 = _SYSCTLS_29 | {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
-_SELINUX = frozenset({"", "container_t", "container_init_t", "container_kvm_t"})
-_SELINUX_31 = _SELINUX | {"container_engine_t"}
+SYSCTLS_32 = SYSCTLS_29 | {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
+SELINUX = frozenset({"", "container_t", "container_init_t", "container_kvm_t"})
+SELINUX_31 = SELINUX | {"container_engine_t"}
 _VOLUMES = frozenset(
     {
         "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected",
@@ -90,22 +85,22 @@ def _is_windows(spec: Object) -> bool:
     return bool((spec.get("os") or {}).get("name") == "windows")
 
 
-def _not_on_windows(check: Check) -> Check:
+def not_on_windows(check: Check) -> Check:
     return lambda metadata, spec: None if _is_windows(spec) else check(metadata, spec)
 
 
-def _not_in_user_namespace(check: Check) -> Check:
+def not_in_user_namespace(check: Check) -> Check:
     return lambda metadata, spec: None if spec.get("hostUsers") is False else check(metadata, spec)
 
 
-def _privilege_escalation(_: Object, spec: Object) -> Problem | None:
+def privilege_escalation(_: Object, spec: Object) -> Problem | None:
     bad = _where(spec, lambda container: _context(container).get("allowPrivilegeEscalation") is not False)
     if not bad:
         return None
     return "allowPrivilegeEscalation != false", f"{_named(bad)} must set securityContext.allowPrivilegeEscalation=false"
 
 
-def _app_armor(metadata: Object, spec: Object) -> Problem | None:
+def app_armor(metadata: Object, spec: Object) -> Problem | None:
     values: set[str] = set()
 
     def is_bad(holder: Object) -> bool:
@@ -132,7 +127,7 @@ def _app_armor(metadata: Object, spec: Object) -> Problem | None:
     return reason, f"{' and '.join(setters)} must not set AppArmor profile type to {_quoted(told)}"
 
 
-def _capabilities_baseline(_: Object, spec: Object) -> Problem | None:
+def capabilities_baseline(_: Object, spec: Object) -> Problem | None:
     extra: set[str] = set()
 
     def is_bad(container: Object) -> bool:
@@ -147,7 +142,7 @@ def _capabilities_baseline(_: Object, spec: Object) -> Problem | None:
     return "non-default capabilities", detail
 
 
-def _capabilities_restricted(_: Object, spec: Object) -> Problem | None:
+def capabilities_restricted(_: Object, spec: Object) -> Problem | None:
     extra: set[str] = set()
 
     def keeps(container: Object) -> bool:
@@ -167,17 +162,17 @@ def _capabilities_restricted(_: Object, spec: Object) -> Problem | None:
     return ("unrestricted capabilities", "; ".join(details)) if details else None
 
 
-def _host_namespaces(_: Object, spec: Object) -> Problem | None:
+def host_namespaces(_: Object, spec: Object) -> Problem | None:
     used = [f"{field}=true" for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)]
     return ("host namespaces", ", ".join(used)) if used else None
 
 
-def _host_paths(_: Object, spec: Object) -> Problem | None:
+def host_paths(_: Object, spec: Object) -> Problem | None:
     bad = [volume.get("name", "") for volume in spec.get("volumes") or () if volume.get("hostPath") is not None]
     return ("hostPath volumes", f"{_plural('volume', len(bad))} {_quoted(bad)}") if bad else None
 
 
-def _host_ports(_: Object, spec: Object) -> Problem | None:
+def host_ports(_: Object, spec: Object) -> Problem | None:
     ports: set[str] = set()
 
     def is_bad(container: Object) -> bool:
@@ -197,7 +192,7 @@ def _hosts_of(handler: Object | None) -> set[str]:
     return {host for kind in ("httpGet", "tcpSocket") if (host := (found.get(kind) or {}).get("host"))}
 
 
-def _probe_hosts(_: Object, spec: Object) -> Problem | None:
+def probe_hosts(_: Object, spec: Object) -> Problem | None:
     hosts: set[str] = set()
 
     def is_bad(container: Object) -> bool:
@@ -217,12 +212,12 @@ def _probe_hosts(_: Object, spec: Object) -> Problem | None:
     return "probe or lifecycle host", f"{_named(bad)} {verb} {what} {_quoted(sorted(hosts))}"
 
 
-def _privileged(_: Object, spec: Object) -> Problem | None:
+def privileged(_: Object, spec: Object) -> Problem | None:
     bad = _where(spec, lambda container: bool(_context(container).get("privileged")))
     return ("privileged", f"{_named(bad)} must not set securityContext.privileged=true") if bad else None
 
 
-def _proc_mount(_: Object, spec: Object) -> Problem | None:
+def proc_mount(_: Object, spec: Object) -> Problem | None:
     kinds: set[str] = set()
 
     def is_bad(container: Object) -> bool:
@@ -238,7 +233,7 @@ def _proc_mount(_: Object, spec: Object) -> Problem | None:
     return "procMount", f"{_named(bad)} must not set securityContext.procMount to {_quoted(sorted(kinds))}"
 
 
-def _restricted_volumes(_: Object, spec: Object) -> Problem | None:
+def restricted_volumes(_: Object, spec: Object) -> Problem | None:
     bad, kinds = [], set()
     for volume in spec.get("volumes") or ():
         if _VOLUMES.isdisjoint(volume):
@@ -252,7 +247,7 @@ def _restricted_volumes(_: Object, spec: Object) -> Problem | None:
     return "restricted volume types", f"{named} {verb} {what} {_quoted(sorted(kinds))}"
 
 
-def _run_as_non_root(_: Object, spec: Object) -> Problem | None:
+def run_as_non_root(_: Object, spec: Object) -> Problem | None:
     pod = _context(spec).get("runAsNonRoot")
     explicit = _where(spec, lambda container: _context(container).get("runAsNonRoot") is False)
     setters = _setters(pod is False, explicit)
@@ -266,13 +261,13 @@ def _run_as_non_root(_: Object, spec: Object) -> Problem | None:
     return "runAsNonRoot != true", f"pod or {_named(implicit)} must set securityContext.runAsNonRoot=true"
 
 
-def _run_as_user(_: Object, spec: Object) -> Problem | None:
+def run_as_user(_: Object, spec: Object) -> Problem | None:
     bad = _where(spec, lambda container: _context(container).get("runAsUser") == 0)
     setters = _setters(_context(spec).get("runAsUser") == 0, bad)
     return ("runAsUser=0", f"{' and '.join(setters)} must not set runAsUser=0") if setters else None
 
 
-def _selinux(allowed: frozenset[str]) -> Check:
+def selinux(allowed: frozenset[str]) -> Check:
     def check(_: Object, spec: Object) -> Problem | None:
         kinds: set[str] = set()
         others: set[str] = set()
@@ -300,7 +295,7 @@ def _selinux(allowed: frozenset[str]) -> Check:
     return check
 
 
-def _seccomp_annotations(metadata: Object, spec: Object) -> Problem | None:
+def seccomp_annotations(metadata: Object, spec: Object) -> Problem | None:
     annotations = metadata.get("annotations") or {}
     keys = [_SECCOMP_POD, *(_SECCOMP_CONTAINER + name for name in _where(spec, lambda _: True))]
 
@@ -323,7 +318,7 @@ def _seccomp_type(holder: Object) -> str | None:
 _SECCOMP = ("Localhost", "RuntimeDefault")
 
 
-def _seccomp_baseline(_: Object, spec: Object) -> Problem | None:
+def seccomp_baseline(_: Object, spec: Object) -> Problem | None:
     values: set[str] = set()
 
     def is_bad(holder: Object) -> bool:
@@ -341,8 +336,8 @@ def _seccomp_baseline(_: Object, spec: Object) -> Problem | None:
     return "seccompProfile", f"{' and '.join(setters)} must not set securityContext.seccompProfile.type to {told}"
 
 
-def _seccomp_restricted(metadata: Object, spec: Object) -> Problem | None:
-    if found := _seccomp_baseline(metadata, spec):
+def seccomp_restricted(metadata: Object, spec: Object) -> Problem | None:
+    if found := seccomp_baseline(metadata, spec):
         return found
     if _seccomp_type(spec) in _SECCOMP:
         return None
@@ -353,7 +348,7 @@ def _seccomp_restricted(metadata: Object, spec: Object) -> Problem | None:
     return "seccompProfile", f"pod or {_named(bad)} must set securityContext.seccompProfile.type to {wanted}"
 
 
-def _sysctls(allowed: frozenset[str]) -> Check:
+def sysctls(allowed: frozenset[str]) -> Check:
     def check(_: Object, spec: Object) -> Problem | None:
         names = [item.get("name", "") for item in _context(spec).get("sysctls") or ()]
         bad = [name for name in names if name not in allowed]
@@ -362,7 +357,7 @@ def _sysctls(allowed: frozenset[str]) -> Check:
     return check
 
 
-def _host_process(_: Object, spec: Object) -> Problem | None:
+def host_process(_: Object, spec: Object) -> Problem | None:
     def is_bad(holder: Object) -> bool:
         return bool((_context(holder).get("windowsOptions") or {}).get("hostProcess"))
 
@@ -371,85 +366,3 @@ def _host_process(_: Object, spec: Object) -> Problem | None:
         return None
     detail = f"{' and '.join(setters)} must not set securityContext.windowsOptions.hostProcess=true"
     return "hostProcess", detail
-
-
-class _Versioned(Struct, frozen=True):
-    """`versions`: from which minor version on which function; `overrides`: the baseline check that it replaces."""
-
-    id: str
-    versions: tuple[tuple[int, Check], ...]
-    overrides: str = ""
-
-    def at(self, minor: int) -> Check | None:
-        found = None
-        for since, check in self.versions:
-            if since <= minor:
-                found = check
-        return found
-
-
-_BASELINE = (
-    _Versioned("appArmorProfile", ((0, _app_armor),)),
-    _Versioned("capabilities_baseline", ((0, _capabilities_baseline),)),
-    _Versioned("hostNamespaces", ((0, _host_namespaces),)),
-    _Versioned("hostPathVolumes", ((0, _host_paths),)),
-    _Versioned("hostPorts", ((0, _host_ports),)),
-    _Versioned("hostProbesAndHostLifecycle", ((34, _probe_hosts),)),
-    _Versioned("privileged", ((0, _privileged),)),
-    _Versioned("procMount", ((0, _proc_mount), (35, _not_in_user_namespace(_proc_mount)))),
-    _Versioned("seLinuxOptions", ((0, _selinux(_SELINUX)), (31, _selinux(_SELINUX_31)))),
-    _Versioned("seccompProfile_baseline", ((0, _seccomp_annotations), (19, _seccomp_baseline))),
-    _Versioned(
-        "sysctls",
-        (
-            (0, _sysctls(_SYSCTLS)),
-            (27, _sysctls(_SYSCTLS_27)),
-            (29, _sysctls(_SYSCTLS_29)),
-            (32, _sysctls(_SYSCTLS_32)),
-        ),
-    ),
-    _Versioned("windowsHostProcess", ((0, _host_process),)),
-)
-_RESTRICTED = (
-    _Versioned("allowPrivilegeEscalation", ((8, _privilege_escalation), (25, _not_on_windows(_privilege_escalation)))),
-    _Versioned(
-        "capabilities_restricted",
-        ((22, _capabilities_restricted), (25, _not_on_windows(_capabilities_restricted))),
-        "capabilities_baseline",
-    ),
-    _Versioned("procMount_restricted", ((35, _proc_mount),), "procMount"),
-    _Versioned("restrictedVolumes", ((0, _restricted_volumes),), "hostPathVolumes"),
-    _Versioned("runAsNonRoot", ((0, _run_as_non_root), (35, _not_in_user_namespace(_run_as_non_root)))),
-    _Versioned("runAsUser", ((23, _run_as_user), (35, _not_in_user_namespace(_run_as_user)))),
-    _Versioned(
-        "seccompProfile_restricted",
-        ((19, _seccomp_restricted), (25, _not_on_windows(_seccomp_restricted))),
-        "seccompProfile_baseline",
-    ),
-)  # fmt: skip
-
-
-@functools.cache
-def checks_of(level: str, minor: int) -> tuple[Check, ...]:
-    """In upstream's order: the baseline's by their ids (those replaced left out), then the restricted ones."""
-    if level == "privileged":
-        return ()
-    restricted = [item for item in _RESTRICTED if level == "restricted" and item.at(minor) is not None]
-    replaced = {item.overrides for item in restricted}
-    chosen = [item.at(minor) for item in _BASELINE if item.id not in replaced]
-    chosen += [item.at(minor) for item in restricted]
-    return tuple(check for check in chosen if check is not None)
-
-
-def problems_of(level: str, minor: int, metadata: Object, spec: Object) -> list[Problem]:
-    found = (check(metadata, spec) for check in checks_of(level, min(minor, NEWEST)))
-    return [problem for problem in found if problem is not None]
-
-
-def detail(problems: Sequence[Problem]) -> str:
-    """`host ports (8080), privileged (…)`."""
-    return ", ".join(f"{reason} ({text})" if text else reason for reason, text in problems)
-
-
-def reasons(problems: Sequence[Problem]) -> str:
-    return ", ".join(reason for reason, _ in problems)

@@ -6,7 +6,8 @@ A namespace without labels costs one look at it.
 from __future__ import annotations
 
 from atoll.cluster.apiserver.admission.errors import forbidden
-from atoll.cluster.apiserver.admission.pod_security import checks
+from atoll.cluster.apiserver.admission.pod_security import standards
+from atoll.cluster.apiserver.admission.pod_security.checks import Problem
 from atoll.cluster.apiserver.admission.pod_security.levels import NOTHING, PREFIX, Level, Levels, levels_of
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object, User
 from atoll.cluster.apiserver.problems import invalid
@@ -87,9 +88,9 @@ class PodSecurity:
         pods = _prioritised([record.object for record in self._store.scan("pods", namespace)])
         found: dict[str, list[str]] = {}
         for pod in pods[:_MOST_PODS]:
-            problems = checks.problems_of(enforce.level, enforce.minor, pod["metadata"], pod["spec"])
+            problems = standards.problems_of(enforce.level, enforce.minor, pod["metadata"], pod["spec"])
             if problems:
-                found.setdefault(checks.reasons(problems), []).append(pod["metadata"]["name"])
+                found.setdefault(standards.reasons(problems), []).append(pod["metadata"]["name"])
         warnings = []
         if len(pods) > _MOST_PODS:
             counted = f"the first {_MOST_PODS} of {len(pods)} existing pods"
@@ -122,11 +123,11 @@ def _prioritised(pods: list[Object]) -> list[Object]:
 
 def _evaluate(request: AdmissionRequest, levels: Levels, metadata: Object, spec: Object, *, enforce: bool) -> None:
     """Raises Forbidden where `enforce` and the enforced level says no."""
-    found: dict[Level, list[checks.Problem]] = {}
+    found: dict[Level, list[Problem]] = {}
 
-    def problems(level: Level) -> list[checks.Problem]:
+    def problems(level: Level) -> list[Problem]:
         if level not in found:
-            found[level] = checks.problems_of(level.level, level.minor, metadata, spec)
+            found[level] = standards.problems_of(level.level, level.minor, metadata, spec)
         return found[level]
 
     if levels.errors:
@@ -136,12 +137,12 @@ def _evaluate(request: AdmissionRequest, levels: Levels, metadata: Object, spec:
     if enforce:
         request.annotate(PREFIX + "enforce-policy", str(levels.enforce))
     if audited := problems(levels.audit):
-        why = f'would violate PodSecurity "{levels.audit}": {checks.detail(audited)}'
+        why = f'would violate PodSecurity "{levels.audit}": {standards.detail(audited)}'
         request.annotate(PREFIX + "audit-violations", why)
     if enforce and (denied := problems(levels.enforce)):
-        raise forbidden(request, f'violates PodSecurity "{levels.enforce}": {checks.detail(denied)}')
+        raise forbidden(request, f'violates PodSecurity "{levels.enforce}": {standards.detail(denied)}')
     if warned := problems(levels.warn):
-        request.warnings.append(f'would violate PodSecurity "{levels.warn}": {checks.detail(warned)}')
+        request.warnings.append(f'would violate PodSecurity "{levels.warn}": {standards.detail(warned)}')
 
 
 def _is_significant(new: Object, old: Object) -> bool:
