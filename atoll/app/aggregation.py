@@ -70,7 +70,7 @@ def _begin(assembly: Assembly, handler: Translator, keys: ClusterKeys, tasks: Ta
     keeper = Keeper(assembly.api, proxy)
     handler.aggregation = proxy
     handler.nonresource.aggregated = keeper
-    tasks.start("aggregation", keeper.run())
+    tasks.keep("aggregation", keeper.run)
 
 
 def trust(keys: ClusterKeys) -> Object:

@@ -68,8 +68,8 @@ def check_informers(health: Health, informers: Informers) -> None:
 
 
 def check_controllers(health: Health, tasks: Tasks) -> None:
-    """Whether a part that runs for ever has ended by a fault: the process is not whole any more."""
-    health.add("controllers", lambda: f"ended: {', '.join(tasks.fallen)}" if tasks.fallen else "")
+    """Whether a part that runs for ever has ended by a fault and is not at work again yet."""
+    health.add("controllers", lambda: f"down: {', '.join(tasks.fallen)}" if tasks.fallen else "")
 
 
 class StoreProbe:

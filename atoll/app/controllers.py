@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +117,7 @@ async def running_cluster(
         if not spec.api_only:
             metrics = MetricsServer(assembly.store, assembly.clock, scrape)
             serve_metrics(assembly.api, metrics)
-            tasks.start("metrics-server", metrics.run())
+            tasks.keep("metrics-server", metrics.run)
             _start_member(running, spec, root_ca, sign)
             informers.start()
             check_informers(assembly.health, informers)
@@ -135,12 +135,13 @@ async def running_hub(assembly: Assembly) -> AsyncIterator[Running]:
     tasks = Tasks()
     running = Running(assembly, informers, tasks)
     try:
-        controllers = hub_controllers(
-            assembly.controller_client, informers, assembly.clock, assembly.chance, Options(), _legacy_tokens(assembly)
-        )
-        observe_queues(assembly, controllers)
-        for controller in controllers:
-            tasks.start(controller.name, controller.run())
+
+        def controllers() -> list[Runnable]:
+            tokens = _legacy_tokens(assembly)
+            clock, chance = assembly.clock, assembly.chance
+            return hub_controllers(assembly.controller_client, informers, clock, chance, Options(), tokens)
+
+        tasks.keep("controller-manager", lambda: manage(assembly, controllers))
         informers.start()
         check_informers(assembly.health, informers)
         check_controllers(assembly.health, tasks)
@@ -148,6 +149,23 @@ async def running_hub(assembly: Assembly) -> AsyncIterator[Running]:
     finally:
         await tasks.stop()
         await informers.stop()
+
+
+async def manage(assembly: Assembly, make: Callable[[], list[Runnable]]) -> None:
+    """One life of a controller-manager: as in kube-controller-manager's process, a fault of one controller ends all."""
+    controllers = make()
+    observe_queues(assembly, controllers)
+    async with asyncio.TaskGroup() as group:
+        for controller in controllers:
+            group.create_task(_told(controller), name=controller.name)
+
+
+async def _told(controller: Runnable) -> None:
+    try:
+        await controller.run()
+    except Exception as error:
+        error.add_note(f"in the controller {controller.name}")
+        raise
 
 
 def observe_queues(assembly: Assembly, controllers: Iterable[Runnable]) -> None:
@@ -165,50 +183,57 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
     options = Options(
         cluster_cidr=spec.pod_cidr, root_ca=root_ca, load_balancers=addresses, load_balancers_shared=shared
     )
-    controllers = full_controllers(
-        assembly.controller_client,
-        informers,
-        clock,
-        chance,
-        options,
-        _legacy_tokens(assembly),
-        sign,
-        _policy_check(assembly),
-    )
-    observe_queues(assembly, controllers)
-    for controller in controllers:
-        tasks.start(controller.name, controller.run())
-    scheduler = Scheduler(
-        assembly.controller_client("kube-scheduler"),
-        informers,
-        clock,
-        chance,
-        metrics=assembly.metrics,
-        plugins=installed_plugins(),
-    )
-    tasks.start("scheduler", scheduler.run())
-    lifecycle = NodeLifecycleController(
-        assembly.controller_client("node-controller"),
-        informers,
-        clock,
-        EventRecorder(assembly.controller_client("node-controller"), "node-controller", clock, chance),
-    )
-    tasks.start("node-lifecycle", lifecycle.run())
-    evictor = assembly.controller_client(TAINT_EVICTION)
-    eviction = TaintEvictionController(evictor, informers, clock, EventRecorder(evictor, TAINT_EVICTION, clock, chance))
-    tasks.start("taint-eviction", eviction.run())
+
+    def controllers() -> list[Runnable]:
+        return [
+            *full_controllers(
+                assembly.controller_client,
+                informers,
+                clock,
+                chance,
+                options,
+                _legacy_tokens(assembly),
+                sign,
+                _policy_check(assembly),
+            ),
+            *_node_controllers(assembly, informers),
+        ]
+
+    plugins = installed_plugins()  # one that can't be loaded ends the start
+
+    async def schedule() -> None:
+        client = assembly.controller_client("kube-scheduler")
+        await Scheduler(client, informers, clock, chance, metrics=assembly.metrics, plugins=plugins).run()
+
+    tasks.keep("controller-manager", lambda: manage(assembly, controllers))
+    tasks.keep("scheduler", schedule)
+    assembly.api.overlay(LEASES, LeaseOverlay(clock))
+    tasks.keep("simulated-nodes", lambda: _simulate(running, spec))
+
+
+def _node_controllers(assembly: Assembly, informers: Informers) -> list[Runnable]:
+    """Nodes' health, and what follows from it."""
+    clock, chance = assembly.clock, assembly.chance
+    client, evictor = assembly.controller_client("node-controller"), assembly.controller_client(TAINT_EVICTION)
+    return [
+        NodeLifecycleController(client, informers, clock, EventRecorder(client, "node-controller", clock, chance)),
+        TaintEvictionController(evictor, informers, clock, EventRecorder(evictor, TAINT_EVICTION, clock, chance)),
+    ]
+
+
+async def _simulate(running: Running, spec: ClusterSpec) -> None:
+    assembly = running.assembly
     nodes = SimulatedNodes(
         assembly.controller_client(SIMULATED_USER),
-        informers,
-        clock,
-        chance,
+        running.informers,
+        assembly.clock,
+        assembly.chance,
         groups=simulated_groups(spec),
         network=NetworkPlan(pod_cidr=spec.pod_cidr or "10.244.0.0/16"),
     )
-    assembly.api.overlay(LEASES, LeaseOverlay(clock))
-    tasks.start("simulated-nodes", nodes.run())
     if spec.simulated:
-        tasks.start("stage-definition", _define_stages(assembly.client(), nodes))
+        running.tasks.start("stage-definition", _define_stages(assembly.client(), nodes))
+    await nodes.run()
 
 
 def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:

@@ -51,7 +51,7 @@ def guarded_handler(
     """The same behind priority and fairness and deadlines, with /metrics; who keeps their configuration runs among
     the tasks."""
     flow = flow_control(assembly, server_limit)
-    tasks.start("flow-control", flow.keeper.run())
+    tasks.keep("flow-control", flow.keeper.run)
     handler = http_handler(
         assembly.api,
         assembly.identify,

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from math import inf
 
+from atoll.base.belongings import at_end
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 Labels = tuple[str, ...]
 
@@ -140,8 +142,9 @@ class Metrics:
         return found
 
     def on_scrape(self, refresh: Callable[[], None]) -> None:
-        """Call this before each scrape."""
+        """Call this before each scrape, as long as the part that asks for it lives (`atoll.base.belongings`)."""
         self._before.append(refresh)
+        at_end(lambda: self._before.remove(refresh))
 
     def text(self) -> str:
         """All families that have anything to tell, by name."""

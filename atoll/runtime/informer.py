@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 
 from atoll.base.backoff import Backoff
+from atoll.base.belongings import at_end, outside
 from atoll.base.errors import ApiError, AtollError, Gone
 from atoll.client.port import Client, Object
 from atoll.kinds.resource import Resource
@@ -58,14 +59,17 @@ class Informer:
         self._backoff = Backoff(first_seconds=0.05, most_seconds=5.0)
 
     def add_handler(self, handler: Handler) -> None:
-        """Called for each change; for what is cached already, at once."""
+        """Called for each change; for what is cached already, at once. It goes with the part that adds it
+        (`atoll.base.belongings`)."""
         self._handlers.append(handler)
+        at_end(lambda: self.remove_handler(handler))
         for obj in list(self._objects.values()):
             handler(None, obj)
 
     def remove_handler(self, handler: Handler) -> None:
         """It is called no more."""
-        self._handlers.remove(handler)
+        if handler in self._handlers:
+            self._handlers.remove(handler)
 
     def add_index(self, name: str, function: IndexFunction) -> None:
         """`by_index(name, value)` then gives the objects for which `function` yields that value."""
@@ -302,4 +306,4 @@ class Informers:
 
     def _start(self, informer: Informer) -> None:
         name = f"informer-{informer.resource.plural}"
-        self._tasks[informer] = asyncio.get_running_loop().create_task(informer.run(), name=name)
+        self._tasks[informer] = asyncio.get_running_loop().create_task(informer.run(), name=name, context=outside())
