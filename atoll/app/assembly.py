@@ -29,7 +29,7 @@ from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.access.reviews import Reviews
 from atoll.cluster.apiserver.access.service_accounts import ServiceAccountTokens, service_account_user
 from atoll.cluster.apiserver.access.tokens import AccountTokens, StaticTokens, TokenAuthenticator, TokenChain
-from atoll.cluster.apiserver.admission.chain import Validating
+from atoll.cluster.apiserver.admission.chain import Mutating, Validating
 from atoll.cluster.apiserver.admission.default import default_chain
 from atoll.cluster.apiserver.api import Api, Hooks, NoWayOut
 from atoll.cluster.apiserver.builtins import builtin_registry
@@ -53,6 +53,7 @@ class ApiOptions(Struct, frozen=True):
     process_nodes_tainted: bool = True
     runs_pods: bool = True
     validating: tuple[Validating, ...] = ()  # admission of the app's own
+    queueing: bool = False  # Kueue's kinds are acted upon
     hook_caller: HookCaller | None = None  # None: webhooks can't be reached (virtual time)
 
 
@@ -109,6 +110,13 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     )
     reviews = Reviews(authorizer, rbac, authenticator, tokens, store, clock)
     registry = builtin_registry()
+    mutating: tuple[Mutating, ...] = ()
+    validating = options.validating
+    if options.queueing:
+        from atoll.app.queueing import queue_admission
+
+        jobs, checks = queue_admission(store)
+        mutating, validating = (jobs,), (*validating, checks)
     admission = default_chain(
         store,
         clock,
@@ -120,7 +128,8 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         service_cidr=options.service_cidr,
         process_nodes_tainted=options.process_nodes_tainted,
         runs_pods=options.runs_pods,
-        more_validating=options.validating,
+        more_mutating=mutating,
+        more_validating=validating,
     )
     hooks = Hooks(
         admission=admission,

@@ -46,7 +46,8 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         outbound = Outbound(store)
         stack.push_async_callback(outbound.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys, outbound))
-        await bootstrap(assembly, [trust(keys), *([] if spec.api_only else [default_storage_class(), reader_role()])])
+        own = [] if spec.api_only else [default_storage_class(), reader_role()]
+        await bootstrap(assembly, [trust(keys), *own, *_queueing_kinds(spec)])
         await renew_trust(assembly, keys)
         if spec.access.any:
             from atoll.app.access import configure_access
@@ -87,6 +88,14 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         await _until_supervisor_goes(channel, store, spec, images, clock)
 
 
+def _queueing_kinds(spec: ClusterSpec) -> list[dict[str, Any]]:
+    if not spec.queueing:
+        return []
+    from atoll.kinds.kueue import custom_resource_definitions
+
+    return custom_resource_definitions()
+
+
 def _streaming(api: Api, keys: ClusterKeys) -> Streaming:
     """logs, exec, port-forward and proxies; made when first asked for, since most throw-away clusters never are."""
     streamer: Streaming | None = None
@@ -112,6 +121,7 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys, hook_caller: HookCaller | 
         client_ca_pem=keys.ca_pem,
         static_tokens={keys.admin_token: SYSTEM_ADMIN},
         process_nodes_tainted=spec.process_nodes_tainted,
+        queueing=spec.queueing,
     )
 
 

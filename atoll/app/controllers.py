@@ -119,6 +119,8 @@ async def running_cluster(
             serve_metrics(assembly.api, metrics)
             tasks.keep("metrics-server", metrics.run)
             _start_member(running, spec, root_ca, sign)
+            if spec.queueing:
+                _start_queueing(running)
             informers.start()
             check_informers(assembly.health, informers)
         check_controllers(assembly.health, tasks)
@@ -234,6 +236,15 @@ async def _simulate(running: Running, spec: ClusterSpec) -> None:
     if spec.simulated:
         running.tasks.start("stage-definition", _define_stages(assembly.client(), nodes))
     await nodes.run()
+
+
+def _start_queueing(running: Running) -> None:
+    from atoll.app.queueing import make_queueing  # few clusters have it
+
+    assembly = running.assembly
+    queueing = make_queueing(assembly.controller_client, running.informers, assembly.clock, assembly.chance)
+    observe_queues(assembly, queueing.runnables)
+    queueing.start(running.tasks)
 
 
 def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:

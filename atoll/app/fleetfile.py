@@ -214,6 +214,7 @@ class _Reader:
                 "maxRequestsInFlight": lambda n, k: self.number(n, k, 1, 1_000_000),
                 "maxMutatingRequestsInFlight": lambda n, k: self.number(n, k, 0, 1_000_000),
                 "apiServer": self.api_server,
+                "queueing": self.flag,
             },
         )
         if "name" not in found:
@@ -231,6 +232,7 @@ class _Reader:
             service_cidr=found.get("serviceCIDR", ""),
             port=found.get("port", 0),
             access=found.get("apiServer") or AccessFiles(),
+            queueing=found.get("queueing", False),
             audit=found.get("audit"),
             max_requests_in_flight=found.get("maxRequestsInFlight", 400),
             max_mutating_requests_in_flight=found.get("maxMutatingRequestsInFlight", 200),

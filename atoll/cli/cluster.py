@@ -55,6 +55,7 @@ def cluster() -> None:
 @click.option("--api-only", is_flag=True, help="The API server alone: no controllers, scheduler or nodes.")
 @click.option("--nodes", default=2, show_default=True, help="Process nodes.")
 @click.option("--simulated", default=0, show_default=True, help="Simulated nodes.")
+@click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
 @click.option("--port", default=0, help="The API server's port; any free one by default.")
 @_file_option("--authentication-config", "A file of kind AuthenticationConfiguration: OIDC issuers, anonymous access.")
 @_file_option("--authorization-config", "A file of kind AuthorizationConfiguration: authorizers, in their order.")
@@ -85,6 +86,7 @@ def create(
     api_only: bool,
     nodes: int,
     simulated: int,
+    queueing: bool,
     port: int,
     max_requests_in_flight: int,
     max_mutating_requests_in_flight: int,
@@ -98,6 +100,7 @@ def create(
     Examples:
       atoll cluster create ci
       atoll cluster create ci --kubeconfig ci.yaml --api-only
+      atoll cluster create ci --simulated 10 --queueing
       atoll cluster create ci --audit-policy policy.yaml --authentication-config oidc.yaml
     """
     from atoll.app import fleetspec, launch
@@ -116,6 +119,7 @@ def create(
         process_nodes_tainted=False,
         port=port,
         api_only=api_only,
+        queueing=queueing,
         audit=_audit(audit_policy, audit_log),
         max_requests_in_flight=max_requests_in_flight,
         max_mutating_requests_in_flight=max_mutating_requests_in_flight,

@@ -48,7 +48,7 @@ class PodRunner:
         if "deletionTimestamp" in new["metadata"]:
             if old is None or "deletionTimestamp" not in old["metadata"]:
                 self._spawn(self._end(new))
-        elif old is None:
+        elif not new["spec"].get("schedulingGates") and (old is None or old["spec"].get("schedulingGates")):
             self._spawn(self._start(new))
 
     def _spawn(self, work: Any) -> None:
@@ -124,13 +124,19 @@ class ScenarioCluster:
     """`client` acts as the administrator; `log` has every change in order."""
 
     def __init__(
-        self, seed: int = 1, nodes: int = 3, options: Options | None = None, *, controllers: bool = True
+        self,
+        seed: int = 1,
+        nodes: int = 3,
+        options: Options | None = None,
+        *,
+        controllers: bool = True,
+        queueing: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.clock = LoopClock(loop)
         chance = Chance(seed, "cluster")
         self.store = MemoryStore(clock=self.clock)
-        self.assembly = assemble(self.store, self.clock, chance, ApiOptions())
+        self.assembly = assemble(self.store, self.clock, chance, ApiOptions(queueing=queueing))
         self.api = self.assembly.api
         handler_of(self.assembly)  # makes raw requests work in process
         self.client = LocalClient(self.api)

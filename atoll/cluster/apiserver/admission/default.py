@@ -69,6 +69,7 @@ def default_chain(
     service_cidr: str = "10.96.0.0/16",
     process_nodes_tainted: bool = True,
     runs_pods: bool = True,
+    more_mutating: Sequence[Mutating] = (),
     more_validating: Sequence[Validating] = (),
 ) -> AdmissionChain:
     """`process_nodes_tainted`: selecting process nodes adds the toleration for their taint.
@@ -95,6 +96,7 @@ def default_chain(
         default_ingress_class(store),
         signing,
         PodTopologyLabels(store),
+        *more_mutating,
         policies,
         MutatingWebhooks(Configured(store, MUTATING), calls),
     ]

@@ -1,0 +1,230 @@
+"""What Kueue's webhooks do, as admission: jobs of a queue start suspended, its pods gated; mistakes are refused.
+
+Upstream's pkg/webhooks and the webhooks of its job integrations. The plugins have the shape of the API server's own
+(`mutate`, `validate`); what else there is they are told by `objects`, the newest state of a resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+from atoll.base.errors import Invalid
+from atoll.capacity.queueing.flavors import amount_of
+from atoll.capacity.queueing.model import Object
+from atoll.capacity.queueing.status import is_true
+from atoll.capacity.queueing.tree import find_cycle
+from atoll.kinds import kueue
+from atoll.kinds.resource import Resource
+
+Objects = Callable[[Resource], Iterable[Object]]
+
+
+class Request(Protocol):
+    """What is used of the API server's AdmissionRequest."""
+
+    operation: str
+    resource: Resource
+    subresource: str
+    namespace: str
+    name: str
+    obj: Object | None
+    old: Object | None
+
+
+class QueuedJobs:
+    """Mutating: a Job that names a queue is created suspended, a Pod gated."""
+
+    resources = frozenset({"jobs.batch", "pods"})
+
+    def __init__(self, on: Callable[[], bool]) -> None:
+        self._on = on
+
+    def mutate(self, request: Request) -> Awaitable[None] | None:
+        obj = request.obj
+        if request.operation != "CREATE" or request.subresource or obj is None or not self._on():
+            return None
+        labels = (obj.get("metadata") or {}).get("labels") or {}
+        if kueue.QUEUE_LABEL not in labels:
+            return None
+        if request.resource.plural == "jobs":
+            obj["spec"]["suspend"] = True
+        elif not _is_of_a_job(obj):
+            obj["metadata"]["labels"] = {**labels, kueue.MANAGED_LABEL: "true"}
+            gates = obj["spec"].setdefault("schedulingGates", [])
+            if not any(gate["name"] == kueue.ADMISSION_GATE for gate in gates):
+                gates.append({"name": kueue.ADMISSION_GATE})
+        return None
+
+
+def _is_of_a_job(pod: Object) -> bool:
+    """Its owner is queued, or nothing is."""
+    return any(item.get("controller") for item in pod["metadata"].get("ownerReferences") or ())
+
+
+class QueueChecks:
+    """Validating."""
+
+    resources = frozenset(
+        {
+            *(f"{plural}.{kueue.GROUP}" for plural in ("clusterqueues", "cohorts", "workloads", "resourceflavors")),
+            "pods",
+            "jobs.batch",
+        }
+    )
+
+    def __init__(self, objects: Objects, on: Callable[[], bool]) -> None:
+        self._objects = objects
+        self._on = on
+
+    def validate(self, request: Request) -> Awaitable[None] | None:
+        """Raises Invalid."""
+        obj = request.obj
+        if obj is None or request.operation not in ("CREATE", "UPDATE") or not self._on():
+            return None
+        problems = self._problems(request, obj)
+        if problems:
+            kind, group = request.resource.kind, request.resource.group
+            text = "; ".join(f"{path}: {why}" for path, why in problems)
+            qualified = f"{kind}.{group}" if group else kind
+            causes = [{"reason": "FieldValueInvalid", "field": path, "message": why} for path, why in problems]
+            raise Invalid(
+                f'{qualified} "{request.name}" is invalid: {text}',
+                details={"name": request.name, "group": group, "kind": kind, "causes": causes},
+            )
+        return None
+
+    def _problems(self, request: Request, obj: Object) -> list[tuple[str, str]]:
+        plural = request.resource.plural
+        if plural in ("clusterqueues", "cohorts"):
+            if request.subresource:
+                return []
+            found = quota_problems(obj, bool(_parent(obj)))
+            return found + (self._cycle(obj) if plural == "cohorts" else [])
+        if plural == "workloads":
+            return workload_problems(obj, request.old, request.subresource)
+        if plural == "pods":
+            return pod_problems(obj) if request.operation == "CREATE" else []
+        if plural == "jobs" and request.old is not None and not request.subresource:
+            return job_problems(obj, request.old)
+        return []
+
+    def _cycle(self, obj: Object) -> list[tuple[str, str]]:
+        parents = {item["metadata"]["name"]: _parent(item) for item in self._objects(kueue.COHORTS)}
+        name = obj["metadata"]["name"]
+        parents[name] = _parent(obj)
+        cycle = find_cycle({child: parent for child, parent in parents.items() if parent}, name)
+        if not cycle:
+            return []
+        why = f"the cohorts would form a cycle: {' → '.join(cycle)}; let one of them have no parent, or another one"
+        return [("spec.parentName", why)]
+
+
+def _parent(obj: Object) -> str:
+    spec = obj.get("spec") or {}
+    return str(spec.get("parentName") or spec.get("parent") or spec.get("cohortName") or spec.get("cohort") or "")
+
+
+def quota_problems(obj: Object, has_parent: bool) -> list[tuple[str, str]]:
+    """(field, why): covered resources and flavours once, in one order; amounts not negative."""
+    found: list[tuple[str, str]] = []
+    resources: dict[str, str] = {}
+    flavors: dict[str, str] = {}
+    for index, group in enumerate((obj.get("spec") or {}).get("resourceGroups") or ()):
+        at = f"spec.resourceGroups[{index}]"
+        for place, name in enumerate(group["coveredResources"]):
+            if name in resources:
+                why = f"{name} is covered by {resources[name]} already; a resource is in one group only"
+                found.append((f"{at}.coveredResources[{place}]", why))
+            resources[name] = at
+        for place, flavor in enumerate(group["flavors"]):
+            where = f"{at}.flavors[{place}]"
+            if flavor["name"] in flavors:
+                why = f"{flavor['name']} is in {flavors[flavor['name']]} already; a flavor is in one group only"
+                found.append((f"{where}.name", why))
+            flavors[flavor["name"]] = at
+            names = [item["name"] for item in flavor["resources"]]
+            if names != group["coveredResources"]:
+                wanted = ", ".join(group["coveredResources"])
+                found.append((f"{where}.resources", f"must match coveredResources, in their order: {wanted}"))
+            found += _amount_problems(flavor["resources"], where, has_parent)
+    return found
+
+
+def _amount_problems(items: list[Object], where: str, has_parent: bool) -> list[tuple[str, str]]:
+    found = []
+    for place, item in enumerate(items):
+        at = f"{where}.resources[{place}]"
+        for name in ("nominalQuota", "borrowingLimit", "lendingLimit"):
+            if item.get(name) is not None and amount_of(item["name"], item[name]) < 0:
+                found.append((f"{at}.{name}", f"{item[name]} is negative"))
+            elif item.get(name) is not None and name != "nominalQuota" and not has_parent:
+                found.append((f"{at}.{name}", "is for queues of a cohort: name one, or leave it out"))
+        lending = item.get("lendingLimit")
+        if lending is not None and amount_of(item["name"], lending) > amount_of(item["name"], item["nominalQuota"]):
+            found.append((f"{at}.lendingLimit", f"{lending} is more than the nominal quota, {item['nominalQuota']}"))
+    return found
+
+
+def workload_problems(obj: Object, old: Object | None, subresource: str) -> list[tuple[str, str]]:
+    """Counts that can be; pod sets that don't change under a reservation; an admission that fits the pod sets."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    pod_sets = spec.get("podSets") or []
+    found: list[tuple[str, str]] = []
+    if sum(1 for item in pod_sets if item.get("minCount") is not None) > 1:
+        found.append(("spec.podSets", "at most one podSet can use minCount"))
+    counts = {item.get("name") or "main": int(item.get("count", 1)) for item in pod_sets}
+    for index, item in enumerate(status.get("reclaimablePods") or ()):
+        at = f"status.reclaimablePods[{index}]"
+        if item["name"] not in counts:
+            found.append((f"{at}.name", f"there is no podSet {item['name']}; there are: {', '.join(counts)}"))
+        elif item["count"] > counts[item["name"]]:
+            found.append((f"{at}.count", f"{item['count']} is more than the podSet's {counts[item['name']]}"))
+    assigned = (status.get("admission") or {}).get("podSetAssignments") or ()
+    for index, item in enumerate(assigned):
+        name = item.get("name") or "main"
+        if name not in counts:
+            at = f"status.admission.podSetAssignments[{index}].name"
+            found.append((at, f"there is no podSet {name}; there are: {', '.join(counts)}"))
+        elif int(item.get("count") or 0) > counts[name]:
+            at = f"status.admission.podSetAssignments[{index}].count"
+            found.append((at, f"{item['count']} is more than the podSet's {counts[name]}"))
+    fixed = old is not None and not subresource and is_true(old, "QuotaReserved")
+    if fixed and pod_sets != ((old or {}).get("spec") or {}).get("podSets"):
+        found.append(("spec.podSets", "is immutable while quota is reserved: evict it first (spec.active: false)"))
+    if old is not None and subresource == "status":
+        found += _admission_problems(old, obj)
+    return found
+
+
+def _admission_problems(old: Object, new: Object) -> list[tuple[str, str]]:
+    """An admission is set or taken away, never changed."""
+    before = (old.get("status") or {}).get("admission")
+    after = (new.get("status") or {}).get("admission")
+    if before and after and before != after and is_true(old, "QuotaReserved") and is_true(new, "QuotaReserved"):
+        return [("status.admission", "is immutable while quota is reserved")]
+    return []
+
+
+def pod_problems(pod: Object) -> list[tuple[str, str]]:
+    metadata = pod["metadata"]
+    labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    total = notes.get(kueue.POD_GROUP_TOTAL)
+    if kueue.POD_GROUP_LABEL in labels and kueue.QUEUE_LABEL in labels:
+        if total is None or not total.isdigit() or int(total) < 1:
+            path = f"metadata.annotations[{kueue.POD_GROUP_TOTAL}]"
+            return [(path, "must be the number of the group's pods, 1 or more, since the pod names a group")]
+    elif total is not None and kueue.POD_GROUP_LABEL not in labels:
+        return [(f"metadata.labels[{kueue.POD_GROUP_LABEL}]", "must name the group, since the pod has its total count")]
+    return []
+
+
+def job_problems(job: Object, old: Object) -> list[tuple[str, str]]:
+    """The queue of a Job that runs is fixed."""
+    running = not (old.get("spec") or {}).get("suspend")
+    names: list[Any] = [
+        ((item.get("metadata") or {}).get("labels") or {}).get(kueue.QUEUE_LABEL) for item in (old, job)
+    ]
+    if running and names[0] and names[0] != names[1]:
+        return [(f"metadata.labels[{kueue.QUEUE_LABEL}]", "is immutable while the job runs: suspend it first")]
+    return []

@@ -1,0 +1,120 @@
+"""Kueue's own configuration (config.kueue.x-k8s.io Configuration), as its ConfigMap holds it; the parts we act upon.
+
+Read from ConfigMap kueue-system/kueue-manager-config, key controller_manager_config.yaml: waitForPodsReady,
+fairSharing, admissionFairSharing, manageJobsWithoutQueueName. Everything else there is for Kueue's own process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from atoll.capacity.queueing.fair import FINAL, INITIAL
+from atoll.capacity.queueing.model import FairSharing, PastUsage
+from atoll.capacity.queueing.read import CREATION, EVICTION
+
+NAMESPACE, NAME, FILE = "kueue-system", "kueue-manager-config", "controller_manager_config.yaml"
+_GROUP = "config.kueue.x-k8s.io"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+class ConfigError(ValueError):
+    """The text names the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodsReady:
+    """waitForPodsReady. `backoff_limit` None: requeued without end."""
+
+    enabled: bool = False
+    timeout_seconds: float = 300.0
+    recovery_seconds: float | None = None
+    block: bool = False
+    order_by: str = EVICTION
+    backoff_limit: int | None = None
+    backoff_base_seconds: float = 60.0
+    backoff_most_seconds: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    pods_ready: PodsReady = field(default_factory=PodsReady)
+    fair: FairSharing = field(default_factory=FairSharing)
+    past: PastUsage = field(default_factory=PastUsage)
+    manage_unnamed: bool = False
+
+
+def parse(text: str) -> Options:
+    """Raises ConfigError."""
+    try:
+        found = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}") from None
+    if not isinstance(found, dict) or not str(found.get("apiVersion", "")).startswith(f"{_GROUP}/"):
+        raise ConfigError(f"must be a Configuration of {_GROUP}")
+    return Options(
+        _pods_ready(_part(found, "waitForPodsReady")),
+        _fair(_part(found, "fairSharing")),
+        _past(_part(found, "admissionFairSharing")),
+        bool(found.get("manageJobsWithoutQueueName")),
+    )
+
+
+def _part(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = found.get(key) or {}
+    if not isinstance(part, dict):
+        raise ConfigError(f"{key}: must be a mapping")
+    return part
+
+
+def _pods_ready(part: Mapping[str, Any]) -> PodsReady:
+    if not part or part.get("enable") is False:
+        return PodsReady()
+    requeuing = _part(part, "requeuingStrategy")
+    order_by = requeuing.get("timestamp", EVICTION)
+    if order_by not in (CREATION, EVICTION):
+        raise ConfigError(f"waitForPodsReady.requeuingStrategy.timestamp: {order_by!r} is not Eviction or Creation")
+    recovery = part.get("recoveryTimeout")
+    return PodsReady(
+        True,
+        _seconds(part.get("timeout", "5m"), "waitForPodsReady.timeout"),
+        None if recovery is None else _seconds(recovery, "waitForPodsReady.recoveryTimeout"),
+        bool(part.get("blockAdmission", False)),
+        order_by,
+        requeuing.get("backoffLimitCount"),
+        float(requeuing.get("backoffBaseSeconds", 60)),
+        float(requeuing.get("backoffMaxSeconds", 3600)),
+    )
+
+
+def _fair(part: Mapping[str, Any]) -> FairSharing:
+    if not part or part.get("enable") is False:
+        return FairSharing()
+    strategies = tuple(part.get("preemptionStrategies") or (FINAL, INITIAL))
+    if strategies not in ((FINAL,), (INITIAL,), (FINAL, INITIAL)):
+        raise ConfigError(f"fairSharing.preemptionStrategies: one of [{FINAL}], [{INITIAL}], [{FINAL}, {INITIAL}]")
+    return FairSharing(True, strategies)
+
+
+def _past(part: Mapping[str, Any]) -> PastUsage:
+    if not part:
+        return PastUsage()
+    weights = {str(name): float(weight) for name, weight in (part.get("resourceWeights") or {}).items()}
+    return PastUsage(
+        _seconds(part.get("usageHalfLifeTime", "0s"), "admissionFairSharing.usageHalfLifeTime"),
+        _seconds(part.get("usageSamplingInterval", "5m"), "admissionFairSharing.usageSamplingInterval"),
+        weights,
+    )
+
+
+def _seconds(text: Any, key: str) -> float:
+    """Go's durations: 5m, 1h30m, 0s."""
+    parts = _DURATION.findall(str(text))
+    if "".join(number + unit for number, unit in parts) != str(text) or not parts:
+        raise ConfigError(f"{key}: {text!r} is not a duration such as 5m or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)

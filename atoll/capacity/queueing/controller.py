@@ -1,0 +1,233 @@
+"""The loop that admits: keeps the state true by watches, decides, and writes what was decided.
+
+Guarantees: an admission is one write with the Workload's resourceVersion as its precondition, so nothing is admitted
+twice; quota is taken in memory before the write is sent, so two admissions in flight never share it. Killed at any
+point and started again, it takes up from what the API server has: it decides nothing before all informers have
+listed. Where a write fails, the Workload counts again as the server has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from atoll.base.errors import AtollError, Conflict, NotFound
+from atoll.capacity.queueing import config, read, status
+from atoll.capacity.queueing.flavors import amount_of
+from atoll.capacity.queueing.model import Key, Object, Workload
+from atoll.capacity.queueing.parts import Parts, write_status
+from atoll.capacity.queueing.plan import Admit, Evict, plan_cycle
+from atoll.capacity.queueing.state import Setup, State
+from atoll.kinds import kueue
+from atoll.kinds.builtin import CONFIGMAPS, NAMESPACES
+from atoll.objects.meta import condition
+from atoll.runtime.events import NORMAL, WARNING
+
+NAME = "queueing"
+_RETRY_SECONDS = 0.5
+log = logging.getLogger(__name__)
+
+
+class QueueController:
+    """`state` is what others (status, explanations) read."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.name = NAME
+        self.state = State()
+        self.options = config.Options()
+        self._parts = parts
+        self._shapes = read.Shapes()
+        self._writing: dict[Key, str] = {}  # keys whose write is in flight, and what it was computed from
+        self._wake = asyncio.Event()
+        self._reconfigure = True
+        of = parts.informers.of
+        self._queues, self._cohorts = of(kueue.CLUSTER_QUEUES), of(kueue.COHORTS)
+        self._flavors, self._locals = of(kueue.RESOURCE_FLAVORS), of(kueue.LOCAL_QUEUES)
+        self._checks, self._namespaces = of(kueue.ADMISSION_CHECKS), of(NAMESPACES)
+        self._configs = of(CONFIGMAPS, namespace=config.NAMESPACE)
+        self.workloads = of(kueue.WORKLOADS)
+        self._setup_informers = (
+            self._queues, self._cohorts, self._flavors, self._locals, self._checks, self._namespaces, self._configs,
+        )  # fmt: skip
+        for informer in self._setup_informers:
+            informer.add_handler(self._setup_changed)
+        self.workloads.add_handler(self._workload_changed)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        for informer in (*self._setup_informers, self.workloads):
+            await informer.synced.wait()
+        self._wake.set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._until_needed()
+                self._wake.clear()
+                if not self._parts.on():
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    self._wake.set()
+                    continue
+                if self._reconfigure:
+                    self._configure()
+                plan = plan_cycle(self.state, self._parts.clock.wall())
+                for admit in plan.admit:
+                    group.create_task(self._admit(admit))
+                for evict in plan.evict:
+                    group.create_task(self._evict(evict))
+
+    async def _until_needed(self) -> None:
+        """A change, or the end of someone's back-off."""
+        at = self.state.next_wake()
+        try:
+            async with asyncio.timeout(None if at is None else max(0.0, at - self._parts.clock.wall())):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    # -- what changes
+
+    def _setup_changed(self, old: Object | None, new: Object | None) -> None:
+        def settings(obj: Object | None) -> object:
+            metadata = (obj or {}).get("metadata") or {}
+            active = condition(obj, "Active") if obj else None
+            return obj and (obj.get("spec"), obj.get("data"), metadata.get("labels"), active and active["status"])
+
+        if settings(old) != settings(new):
+            self._reconfigure = True
+            self._wake.set()
+
+    def _workload_changed(self, old: Object | None, new: Object | None) -> None:
+        obj = new or old or {}
+        key = (obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
+        if new is None:
+            self._writing.pop(key, None)
+            self.state.drop(key)
+        elif key not in self._writing:
+            self.state.put(self.read(new))
+        self._wake.set()
+
+    def read(self, obj: Object) -> Workload:
+        return read.workload(obj, self._shapes, order_by=self.options.pods_ready.order_by)
+
+    def _configure(self) -> None:
+        self._reconfigure = False
+        self.options = self._read_options()
+        local_queues = {local.key: local for local in map(read.local_queue, self._locals)}
+        self.state.configure(
+            Setup(
+                {obj["metadata"]["name"]: read.cluster_queue(obj) for obj in self._queues},
+                {obj["metadata"]["name"]: read.cohort(obj) for obj in self._cohorts},
+                {obj["metadata"]["name"]: read.flavor(obj) for obj in self._flavors},
+                local_queues,
+                {obj["metadata"]["name"]: obj["metadata"].get("labels") or {} for obj in self._namespaces},
+                {obj["metadata"]["name"]: status.is_true(obj, "Active") for obj in self._checks},
+                self.options.fair,
+                self.options.past,
+                self.options.pods_ready.enabled and self.options.pods_ready.block,
+            )
+        )
+        for obj in self._locals:
+            past = ((obj.get("status") or {}).get("fairSharing") or {}).get("admissionFairSharingStatus") or {}
+            consumed = {
+                name: float(amount_of(name, text)) for name, text in (past.get("consumedResources") or {}).items()
+            }
+            self.state.consumption.restore((obj["metadata"]["namespace"], obj["metadata"]["name"]), consumed)
+
+    def _read_options(self) -> config.Options:
+        """A configuration that can't be read changes nothing, and is told."""
+        found = self._configs.get(config.NAME, config.NAMESPACE)
+        text = ((found or {}).get("data") or {}).get(config.FILE)
+        if found is None or text is None:
+            return config.Options()
+        try:
+            return config.parse(text)
+        except config.ConfigError as error:
+            log.warning("%s/%s: %s", config.NAMESPACE, config.NAME, error)
+            self._parts.events.event(found, WARNING, "InvalidConfiguration", str(error))
+            return self.options
+
+    # -- what was decided
+
+    async def _admit(self, admit: Admit) -> None:
+        workload = admit.workload
+        obj = self._current(workload)
+        admission = workload.admission
+        if obj is None or admission is None:
+            return
+        now = self._parts.clock.wall()
+        new = status.reserved(obj, admission, admit.checks, now)
+        if not await self._write(workload.key, obj, new):
+            return
+        events, waited = self._parts.events, int(now - workload.created)
+        text = f"Quota reserved in ClusterQueue {admission.queue}, wait time since queued was {waited}s"
+        events.event(obj, NORMAL, "QuotaReserved", text)
+        if not admit.checks:
+            text = f"Admitted by ClusterQueue {admission.queue}, wait time since reservation was 0s"
+            events.event(obj, NORMAL, "Admitted", text)
+
+    async def _evict(self, evict: Evict) -> None:
+        obj = self._current(evict.victim)
+        if obj is None or status.is_true(obj, "Evicted"):
+            return
+        by = self.workloads.get(evict.by.key[1], evict.by.key[0])
+        message = status.preemption_message(by, evict.by.uid, evict.reason)
+        new = status.evicted(obj, "Preempted", message, self._parts.clock.wall(), preempted=evict.reason)
+        if await self._write(evict.victim.key, obj, new):
+            self._parts.events.event(obj, NORMAL, "Preempted", message)
+
+    def _current(self, workload: Workload) -> Object | None:
+        """As the informer has it; where that is another one by now, the state is put right."""
+        namespace, name = workload.key
+        obj = self.workloads.get(name, namespace)
+        if obj is not None and obj["metadata"]["uid"] == workload.uid:
+            return obj
+        self._refresh(workload.key)
+        return None
+
+    async def _write(self, key: Key, old: Object, new: Object) -> bool:
+        """While it is on its way the state keeps what was decided; afterwards it is what the server has."""
+        self._writing[key] = old["metadata"]["resourceVersion"]
+        try:
+            written = await write_status(self._parts.client, kueue.WORKLOADS, old, new)
+        except (Conflict, NotFound) as error:
+            log.debug("workload %s/%s: %s", *key, error)
+            self._writing.pop(key, None)
+            self._refresh(key)
+            return False
+        except AtollError as error:
+            log.log(logging.DEBUG if error.retryable else logging.WARNING, "workload %s/%s: %s", *key, error)
+            truth = await self._truth(key)
+            if truth is None or _version(truth) == _version(old):
+                self._writing.pop(key, None)
+                self._refresh(key)
+                return False
+            written = truth
+        if self._writing.pop(key, None) is not None:
+            current = self.workloads.get(key[1], key[0])
+            newer = current is not None and int(current["metadata"]["resourceVersion"]) > _version(written)
+            if newer or (current is not None and current["metadata"]["uid"] == written["metadata"]["uid"]):
+                self.state.put(self.read(current if newer and current is not None else written))
+            self._wake.set()
+        return True
+
+    async def _truth(self, key: Key) -> Object | None:
+        """What the server has, after a write whose outcome is not known; until then its quota stays taken."""
+        while True:
+            await asyncio.sleep(_RETRY_SECONDS)
+            try:
+                return await self._parts.client.get(kueue.WORKLOADS, key[1], key[0])
+            except NotFound:
+                return None
+            except AtollError as error:
+                log.debug("workload %s/%s: %s", *key, error)
+
+    def _refresh(self, key: Key) -> None:
+        obj = self.workloads.get(key[1], key[0])
+        if obj is None:
+            self.state.drop(key)
+        else:
+            self.state.put(self.read(obj))
+        self._wake.set()
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"]["resourceVersion"])

@@ -1,0 +1,250 @@
+"""batch/v1 Jobs of a queue: their Workloads are made, they are started when admitted, stopped when evicted.
+
+Each pass makes one step towards what the objects say, in the order of Kueue's job framework, so it may be killed at
+any point. A Job runs only while its Workload is Admitted and not Evicted; its quota is freed once no pod is active.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atoll.base.clock import parse_rfc3339
+from atoll.capacity.queueing import status
+from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, workload_name
+from atoll.capacity.queueing.model import Object
+from atoll.capacity.queueing.parts import Parts, write_status
+from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
+from atoll.kinds import kueue
+from atoll.kinds.builtin import JOBS, PRIORITY_CLASSES
+from atoll.objects import meta
+from atoll.objects.meta import condition, controller_of, is_deleting, key, labels
+from atoll.runtime.controller import Controller
+from atoll.runtime.events import NORMAL
+from atoll.runtime.informer import Key
+
+_HELD = ("nodeSelector", "tolerations")  # what flavours put into a pod's template, and eviction takes out again
+
+
+class JobQueueing:
+    """Jobs with the label kueue.x-k8s.io/queue-name (and, where so configured, those without)."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.name = "queueing-jobs"
+        self._parts = parts
+        of = parts.informers.of
+        self._jobs, self._workloads = of(JOBS), of(kueue.WORKLOADS)
+        self._flavors = of(kueue.RESOURCE_FLAVORS)
+        self._classes, self._pod_classes = of(kueue.WORKLOAD_PRIORITY_CLASSES), of(PRIORITY_CLASSES)
+        waits = (self._jobs, self._workloads, self._flavors, self._classes, self._pod_classes)
+        self.loop: Controller[Key] = Controller(self.name, self._reconcile, workers=4, wait_for=waits)
+        self._jobs.add_handler(lambda old, new: self.loop.queue.add(key(new or old or {})))
+        self._workloads.add_handler(self._workload_changed)
+
+    async def run(self) -> None:
+        await self.loop.run()
+
+    def _workload_changed(self, old: Object | None, new: Object | None) -> None:
+        owner = controller_of(new or old or {})
+        if owner is not None and owner["kind"] == "Job":
+            self.loop.queue.add(((new or old or {})["metadata"].get("namespace"), owner["name"]))
+
+    async def _reconcile(self, name: Key) -> float | None:
+        job = self._jobs.by_key(name)
+        if job is None or is_deleting(job) or not self._parts.on() or not labels(job).get(kueue.QUEUE_LABEL):
+            return None
+        if _owned_by_queued(job):
+            return None
+        workload = self._workloads.get(workload_name("Job", "batch", job), name[0])
+        done = _outcome(job)
+        if workload is None:
+            if done is None:
+                await self._make(job)
+            return None
+        if status.is_true(workload, "Finished"):
+            return None
+        if done is not None:
+            await self._write(workload, status.finished(workload, *done, self._now()))
+            self._parts.events.event(
+                job, NORMAL, "FinishedWorkload", f"Workload '{_path(workload)}' is declared finished"
+            )
+            return None
+        await self._step(job, workload)
+        return None
+
+    async def _step(self, job: Object, workload: Object) -> None:
+        may_run = status.is_true(workload, "Admitted") and not status.is_true(workload, "Evicted")
+        suspended = bool(job["spec"].get("suspend"))
+        if may_run and suspended:
+            await self._start(job, workload)
+        elif may_run:
+            await self._follow(job, workload)
+        elif not suspended:
+            await self._stop(job, workload)
+        elif status.is_true(workload, "Evicted") and status.is_true(workload, "QuotaReserved"):
+            await self._release(job, workload)
+        elif not status.is_true(workload, "QuotaReserved"):
+            await self._renew(job, workload)
+
+    def _now(self) -> float:
+        return self._parts.clock.wall()
+
+    async def _write(self, old: Object, new: Object) -> None:
+        await write_status(self._parts.client, kueue.WORKLOADS, old, new)
+
+    # -- the Workload
+
+    async def _make(self, job: Object) -> None:
+        """A Job that runs already is suspended first: nothing runs without quota."""
+        if not job["spec"].get("suspend"):
+            await self._parts.client.update(JOBS, {**job, "spec": {**job["spec"], "suspend": True}})
+            return
+        await made_workload(self._parts, self._new(job))
+        self._parts.events.event(job, NORMAL, "CreatedWorkload", f"Created Workload: {job['metadata']['name']}")
+
+    def _new(self, job: Object) -> Object:
+        priority = priority_of(job, job["spec"]["template"], self._classes, self._pod_classes)
+        return set_workload("Job", "batch", job, [_pod_set(job)], priority)
+
+    async def _renew(self, job: Object, workload: Object) -> None:
+        """A Job that was changed while it waits: its Workload follows."""
+        new = self._new(job)["spec"]
+        spec = workload["spec"]
+        fields = ("queueName", "priority", "priorityClassRef", "maximumExecutionTimeSeconds")
+        changed = {name: new.get(name) for name in fields if new.get(name) != spec.get(name)}
+        if not _alike(new["podSets"], spec["podSets"]):
+            changed["podSets"] = new["podSets"]
+        if changed:
+            kept = {name: value for name, value in {**spec, **changed}.items() if value is not None}
+            await self._parts.client.update(kueue.WORKLOADS, {**workload, "spec": kept})
+
+    # -- the Job
+
+    async def _start(self, job: Object, workload: Object) -> None:
+        infos = pod_infos(workload, self._flavors)
+        if infos is None:
+            return  # a flavour is not in the cache yet: its arrival in the status comes with another event
+        info = infos.get("main", PodInfo())
+        spec = {**job["spec"], "suspend": False, "template": injected(job["spec"]["template"], info)}
+        if info.count is not None and meta.annotations(job).get(kueue.MIN_PARALLELISM):
+            spec["parallelism"] = info.count
+        await self._parts.client.update(JOBS, {**job, "spec": spec})
+        self._parts.events.event(job, NORMAL, "Started", f"Admitted by clusterQueue {_queue(workload)}")
+
+    async def _stop(self, job: Object, workload: Object) -> None:
+        evicted = condition(workload, "Evicted") or {}
+        message = evicted.get("message") or "Not admitted by cluster queue"
+        await self._parts.client.update(JOBS, {**job, "spec": {**job["spec"], "suspend": True}})
+        self._parts.events.event(job, NORMAL, "Stopped", message)
+
+    async def _release(self, job: Object, workload: Object) -> None:
+        """Once nothing of it runs: the template is as it was, then the quota is free."""
+        if (job.get("status") or {}).get("active") or not _rests(job):
+            return  # its next status comes back here
+        original = workload["spec"]["podSets"][0]
+        spec = _restored(job["spec"], original)
+        if spec != job["spec"]:
+            await self._parts.client.update(JOBS, {**job, "spec": spec})
+            return
+        requeue = (workload["status"].get("requeueState") or {}).get("requeueAt")
+        at = parse_rfc3339(requeue) if requeue else None
+        if (condition(workload, "Evicted") or {}).get("reason") != "PodsReadyTimeout":
+            at = None
+        await self._write(workload, status.released(workload, self._now(), at))
+
+    async def _follow(self, job: Object, workload: Object) -> None:
+        """PodsReady, and the pods that are done."""
+        new = _with_pods_ready(workload, job, self._now())
+        done = _reclaimable(job)
+        if done and status.is_true(workload, "Admitted"):
+            new = {**new, "status": {**new["status"], "reclaimablePods": [{"name": "main", "count": done}]}}
+        await self._write(workload, new)
+
+
+def _owned_by_queued(job: Object) -> bool:
+    """A Job of a JobSet (or the like) that is queued as a whole."""
+    owner = controller_of(job)
+    return owner is not None and owner["kind"] in ("JobSet", "LeaderWorkerSet", "Workload")
+
+
+def _pod_set(job: Object) -> Object:
+    spec = job["spec"]
+    parallelism = int(spec.get("parallelism", 1))
+    completions = spec.get("completions")
+    count = parallelism if completions is None else min(parallelism, int(completions))
+    found: dict[str, Any] = {"name": "main", "count": count, "template": spec["template"]}
+    least = meta.annotations(job).get(kueue.MIN_PARALLELISM)
+    if least is not None and least.isdigit() and 0 < int(least) < count:
+        found["minCount"] = int(least)
+    return found
+
+
+def _outcome(job: Object) -> tuple[str, str] | None:
+    """(reason, message) of a Job that is over."""
+    for kind, reason, text in (
+        ("Complete", "Succeeded", "Job finished successfully"),
+        ("Failed", "Failed", "Job failed"),
+    ):
+        found = condition(job, kind)
+        if found is not None and found["status"] == "True":
+            return reason, found.get("message") or text
+    return None
+
+
+def _rests(job: Object) -> bool:
+    """Whether the job controller has seen the suspension."""
+    found = condition(job, "Suspended")
+    started = (job.get("status") or {}).get("startTime")
+    return (found is not None and found["status"] == "True") or not started
+
+
+def _restored(spec: Object, original: Object) -> Object:
+    template, was = spec["template"], original["template"]
+    pod = {name: value for name, value in template["spec"].items() if name not in _HELD}
+    pod |= {name: was["spec"][name] for name in _HELD if name in was["spec"]}
+    restored = {**spec, "template": {**template, "spec": pod}}
+    if original.get("minCount") and spec.get("parallelism") != original["count"]:
+        restored["parallelism"] = original["count"]
+    return restored
+
+
+def _alike(new: list[Object], old: list[Object]) -> bool:
+    def essence(pod_set: Object) -> Any:
+        return {**pod_set, "template": {**pod_set["template"], "metadata": None}}
+
+    return [essence(item) for item in new] == [essence(item) for item in old]
+
+
+def _with_pods_ready(workload: Object, job: Object, now: float) -> Object:
+    found = job.get("status") or {}
+    assigned = ((workload["status"].get("admission") or {}).get("podSetAssignments") or [{}])[0]
+    wanted = int(assigned.get("count") or job["spec"].get("parallelism", 1))
+    if int(found.get("ready") or 0) + int(found.get("succeeded") or 0) >= wanted:
+        text = "All pods were ready or succeeded since the workload admission"
+        return status.with_condition(workload, "PodsReady", True, "Started", text, now)
+    was = condition(workload, "PodsReady") or {}
+    if was.get("status") == "True":
+        return status.with_condition(
+            workload, "PodsReady", False, "WaitForRecovery", "At least one pod has failed", now
+        )
+    if not was:
+        text = "Not all pods are ready or succeeded"
+        return status.with_condition(workload, "PodsReady", False, "WaitForStart", text, now)
+    return workload
+
+
+def _reclaimable(job: Object) -> int:
+    """How many of its pods will not run again: fewer completions are left than may run at once."""
+    spec = job["spec"]
+    parallelism, completions = int(spec.get("parallelism", 1)), spec.get("completions")
+    if parallelism <= 1 or completions is None:
+        return 0
+    left = int(completions) - int((job.get("status") or {}).get("succeeded") or 0)
+    return max(0, min(parallelism, int(completions)) - left)
+
+
+def _path(workload: Object) -> str:
+    return f"{workload['metadata']['namespace']}/{workload['metadata']['name']}"
+
+
+def _queue(workload: Object) -> str:
+    return str((workload["status"].get("admission") or {}).get("clusterQueue", ""))

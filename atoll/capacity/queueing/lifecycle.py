@@ -1,0 +1,202 @@
+"""A Workload's life besides getting quota: checks, eviction for a reason of its own, time-outs, why it waits.
+
+Level-triggered: each pass looks at the Workload as it is and makes at most one write.
+"""
+
+from __future__ import annotations
+
+from atoll.base.clock import parse_rfc3339, rfc3339
+from atoll.capacity.queueing import status
+from atoll.capacity.queueing.config import PodsReady
+from atoll.capacity.queueing.controller import QueueController
+from atoll.capacity.queueing.line import class_of
+from atoll.capacity.queueing.model import Object, Workload
+from atoll.capacity.queueing.parts import Parts, write_status
+from atoll.capacity.queueing.plan import checks_for
+from atoll.kinds import kueue
+from atoll.objects.meta import condition, key
+from atoll.runtime.controller import Controller
+from atoll.runtime.events import NORMAL
+from atoll.runtime.informer import Key
+
+_TELL_SECONDS = 1.0  # how long a workload waits before its status says why: most are admitted sooner
+
+
+class WorkloadController:
+    """Reads the queues' state; writes Workloads that have one."""
+
+    def __init__(self, parts: Parts, queues: QueueController) -> None:
+        self.name = "queueing-workloads"
+        self._parts = parts
+        self._queues = queues
+        self._workloads = queues.workloads
+        self.loop: Controller[Key] = Controller(self.name, self._reconcile, workers=4, wait_for=(self._workloads,))
+        self._workloads.add_handler(self._changed)
+        for resource in (kueue.CLUSTER_QUEUES, kueue.LOCAL_QUEUES, kueue.ADMISSION_CHECKS):
+            parts.informers.of(resource).add_handler(self._setup_changed)
+
+    async def run(self) -> None:
+        await self.loop.run()
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None:
+            self.loop.queue.add(key(new))
+
+    def _setup_changed(self, old: Object | None, new: Object | None) -> None:
+        if (old or {}).get("spec") != (new or {}).get("spec"):
+            for obj in self._workloads:
+                self.loop.queue.add(key(obj))
+
+    async def _reconcile(self, name: Key) -> float | None:
+        obj = self._workloads.by_key(name)
+        if obj is None or not self._parts.on() or status.is_true(obj, "Finished"):
+            return None
+        now = self._parts.clock.wall()
+        workload = self._queues.read(obj)
+        if workload.admission is None:
+            return await self._waiting(obj, workload, now)
+        if status.is_true(obj, "Evicted"):
+            return None  # whoever runs it stops it
+        reason, message = self._why_evict(obj, workload)
+        if reason:
+            await self._evict(obj, reason, message, now)
+            return None
+        if not workload.admitted:
+            return await self._check(obj, workload, now)
+        return await self._time_out(obj, now)
+
+    def _why_evict(self, obj: Object, workload: Workload) -> tuple[str, str]:
+        setup = self._queues.state.setup
+        if not workload.active:
+            return "Deactivated", "The workload is deactivated"
+        assert workload.admission is not None
+        queue = setup.queues.get(workload.admission.queue)
+        if queue is not None and queue.stop == "HoldAndDrain":
+            return "ClusterQueueStopped", "The ClusterQueue is stopped"
+        local = setup.local_queues.get(workload.queue_key)
+        if local is not None and local.stop == "HoldAndDrain":
+            return "LocalQueueStopped", "The LocalQueue is stopped"
+        states = {item["name"]: item for item in obj["status"].get("admissionChecks") or ()}
+        for state in ("Rejected", "Retry"):
+            found = [name for name, item in states.items() if item["state"] == state]
+            if found:
+                return "AdmissionCheck", f"At least one admission check is {state}: {', '.join(found)}"
+        return "", ""
+
+    async def _evict(self, obj: Object, reason: str, message: str, now: float) -> None:
+        rejected = any(it["state"] == "Rejected" for it in obj["status"].get("admissionChecks") or ())
+        if rejected and obj["spec"].get("active", True):
+            await self._deactivate(obj)
+            return
+        new = status.evicted(obj, reason, message, now)
+        await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        self._parts.events.event(obj, NORMAL, f"EvictedDueTo{reason}", message)
+
+    async def _deactivate(self, obj: Object) -> None:
+        """Its next pass evicts it; a person may activate it again."""
+        await self._parts.client.update(kueue.WORKLOADS, {**obj, "spec": {**obj["spec"], "active": False}})
+
+    # -- admission checks
+
+    async def _check(self, obj: Object, workload: Workload, now: float) -> float | None:
+        """Each check has an entry; when all say Ready it is admitted."""
+        assert workload.admission is not None
+        wanted = checks_for(self._queues.state, workload.admission.queue, workload.admission)
+        known = {item["name"]: item for item in obj["status"].get("admissionChecks") or ()}
+        stamp = rfc3339(now)
+        listed = [
+            known.get(name, {"name": name, "state": "Pending", "message": "", "lastTransitionTime": stamp})
+            for name in wanted
+        ]
+        new = {**obj, "status": {**obj["status"], "admissionChecks": listed}} if wanted else obj
+        if all(item["state"] == "Ready" for item in listed):
+            new = status.admitted(new, now)
+            text = f"Admitted by ClusterQueue {workload.admission.queue}"
+            self._parts.events.event(obj, NORMAL, "Admitted", text)
+        await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        return None
+
+    # -- time
+
+    async def _time_out(self, obj: Object, now: float) -> float | None:
+        waits = [await self._execution_time(obj, now), await self._pods_ready(obj, now)]
+        left = [seconds for seconds in waits if seconds is not None]
+        return min(left) if left else None
+
+    async def _execution_time(self, obj: Object, now: float) -> float | None:
+        most = obj["spec"].get("maximumExecutionTimeSeconds")
+        admitted = condition(obj, "Admitted")
+        if most is None or admitted is None:
+            return None
+        past = obj["status"].get("accumulatedPastExecutionTimeSeconds") or 0
+        left = float(parse_rfc3339(admitted["lastTransitionTime"]) + most - past - now)
+        if left > 0:
+            return left
+        await self._deactivate(obj)
+        return None
+
+    async def _pods_ready(self, obj: Object, now: float) -> float | None:
+        options = self._queues.options.pods_ready
+        if not options.enabled or not obj["spec"].get("active", True):
+            return None
+        ready, admitted = condition(obj, "PodsReady") or {}, condition(obj, "Admitted") or {}
+        if ready.get("status") == "True":
+            return None
+        fell = ready.get("reason") == "WaitForRecovery"
+        seconds = options.recovery_seconds if fell else options.timeout_seconds
+        if seconds is None:
+            return None
+        since = parse_rfc3339((ready if fell else admitted)["lastTransitionTime"])
+        if since + seconds > now:
+            return since + seconds - now
+        await self._timed_out(obj, options, seconds, now)
+        return None
+
+    async def _timed_out(self, obj: Object, options: PodsReady, seconds: float, now: float) -> None:
+        """Back to the queue, later and later; after the limit it is deactivated."""
+        count = int((obj["status"].get("requeueState") or {}).get("count") or 0) + 1
+        if options.backoff_limit is not None and count > options.backoff_limit:
+            await self._deactivate(obj)
+            return
+        wait = min(options.backoff_base_seconds * 2.0 ** (count - 1), options.backoff_most_seconds)
+        message = f"Exceeded the PodsReady timeout {obj['metadata'].get('namespace')}/{obj['metadata']['name']}"
+        new = status.evicted(obj, "PodsReadyTimeout", f"{message} after {seconds:g}s", now)
+        new["status"]["requeueState"] = {"count": count, "requeueAt": rfc3339(now + wait + 1)}
+        await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        self._parts.events.event(obj, NORMAL, "EvictedDueToPodsReadyTimeout", message)
+
+    # -- those without quota
+
+    async def _waiting(self, obj: Object, workload: Workload, now: float) -> float | None:
+        if workload.requeue_at:
+            if workload.requeue_at > now:
+                return workload.requeue_at - now
+            new = status.with_condition(obj, "Requeued", True, "BackoffFinished", "The back-off is over", now)
+            await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+            return None
+        if now - workload.created < _TELL_SECONDS:
+            return _TELL_SECONDS
+        message = self.why(workload)
+        if not message or ((condition(obj, "QuotaReserved") or {}).get("message") == message):
+            return None
+        requests = [
+            (pods.name, {name: amount * pods.count for name, amount in pods.requests.items()})
+            for pods in workload.shape.pod_sets
+        ]
+        new = status.pending(obj, message, requests, now)
+        await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        if condition(obj, "QuotaReserved") is None:
+            self._parts.events.event(obj, NORMAL, "Pending", message)
+        return None
+
+    def why(self, workload: Workload) -> str:
+        """What a waiting workload's status says; "" while its class has not been looked at."""
+        if not workload.active:
+            return "The workload is deactivated"
+        state = self._queues.state
+        reason = state.not_queued(workload)
+        if reason:
+            return reason
+        name = state.queue_of(workload)
+        found = state.lines[name].parked.get(class_of(workload)) if name in state.lines else None
+        return found.message if found is not None else ""

@@ -1,0 +1,74 @@
+"""The Workload of a job: its name, owner, queue and priority."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from typing import Any
+
+from atoll.base.errors import AlreadyExists
+from atoll.capacity.queueing.model import Object
+from atoll.capacity.queueing.parts import Parts
+from atoll.kinds import kueue
+from atoll.objects.meta import labels, owner_reference
+from atoll.runtime.informer import Informer
+
+_MOST_NAME = 253
+
+
+def workload_name(kind: str, group: str, owner: Object) -> str:
+    """KIND-NAME-HASH: of one owner always the same, so that it can't be made twice."""
+    metadata = owner["metadata"]
+    text = f"{kind}\n{group}\n{metadata['name']}\n{metadata.get('uid', '')}"
+    digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:5]
+    return f"{kind.lower()}-{metadata['name']}"[: _MOST_NAME - 6] + f"-{digest}"
+
+
+def priority_of(owner: Object, template: Object, classes: Informer, pod_classes: Informer) -> tuple[int, Object | None]:
+    """(value, priorityClassRef): of the WorkloadPriorityClass that the label names, else of the pods' class."""
+    name = labels(owner).get(kueue.PRIORITY_CLASS_LABEL)
+    found = classes.get(name) if name else None
+    if found is not None:
+        return int(found["value"]), {"group": kueue.GROUP, "kind": "WorkloadPriorityClass", "name": name}
+    spec = template.get("spec") or {}
+    pod_class = pod_classes.get(spec.get("priorityClassName") or "")
+    if pod_class is None and not spec.get("priorityClassName"):
+        pod_class = next((item for item in pod_classes if item.get("globalDefault")), None)
+    if pod_class is not None:
+        reference = {"group": "scheduling.k8s.io", "kind": "PriorityClass", "name": pod_class["metadata"]["name"]}
+        return int(pod_class["value"]), reference
+    return int(spec.get("priority") or 0), None
+
+
+def set_workload(
+    kind: str, group: str, owner: Object, pod_sets: list[Object], priority: tuple[int, Object | None]
+) -> Object:
+    metadata = owner["metadata"]
+    spec: dict[str, Any] = {
+        "podSets": pod_sets,
+        "queueName": labels(owner).get(kueue.QUEUE_LABEL, ""),
+        "priority": priority[0],
+        "active": True,
+    }
+    if priority[1] is not None:
+        spec["priorityClassRef"] = priority[1]
+    seconds = labels(owner).get(f"{kueue.GROUP}/max-exec-time-seconds", "")
+    if seconds.isdigit():
+        spec["maximumExecutionTimeSeconds"] = int(seconds)
+    return {
+        "apiVersion": f"{kueue.GROUP}/{kueue.VERSION}",
+        "kind": "Workload",
+        "metadata": {
+            "name": workload_name(kind, group, owner),
+            "namespace": metadata["namespace"],
+            "labels": {kueue.JOB_UID_LABEL: metadata["uid"]},
+            "ownerReferences": [owner_reference(owner)],
+        },
+        "spec": spec,
+    }
+
+
+async def made_workload(parts: Parts, workload: Object) -> None:
+    """Create it; that it is there already is as good."""
+    with suppress(AlreadyExists):
+        await parts.client.create(kueue.WORKLOADS, workload)

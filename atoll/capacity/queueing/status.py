@@ -1,0 +1,235 @@
+"""What Workloads, queues and cohorts say of themselves: their status as JSON, from the model. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Any
+
+from atoll.base.clock import rfc3339
+from atoll.capacity.queueing.flavors import shown
+from atoll.capacity.queueing.model import Admission, FlavorResource, Key, Object, Workload
+from atoll.capacity.queueing.preemption import FAIR, IN_QUEUE, WHILE_BORROWING
+from atoll.capacity.queueing.state import State
+from atoll.capacity.queueing.tree import Node
+
+_MOST_SHARE = 2**63 - 1
+_BECAUSE = {
+    IN_QUEUE: "prioritization in the ClusterQueue",
+    FAIR: "Fair Sharing within the cohort",
+    WHILE_BORROWING: "reclamation within the cohort while borrowing",
+}
+
+
+def with_condition(obj: Object, kind: str, holds: bool, reason: str, message: str, now: float) -> Object:
+    """A copy of the object with that condition; the time changes with the status only."""
+    status = obj.get("status") or {}
+    fresh = {
+        "type": kind,
+        "status": "True" if holds else "False",
+        "reason": reason,
+        "message": message[:32768],
+        "lastTransitionTime": rfc3339(now),
+        "observedGeneration": obj["metadata"].get("generation", 1),
+    }
+    listed = list(status.get("conditions") or ())
+    for index, old in enumerate(listed):
+        if old["type"] == kind:
+            if old["status"] == fresh["status"]:
+                fresh["lastTransitionTime"] = old["lastTransitionTime"]
+            listed[index] = fresh
+            break
+    else:
+        listed.append(fresh)
+    return {**obj, "status": {**status, "conditions": listed}}
+
+
+def is_true(obj: Object, kind: str) -> bool:
+    found = (obj.get("status") or {}).get("conditions") or ()
+    return any(item["type"] == kind and item["status"] == "True" for item in found)
+
+
+def has(obj: Object, kind: str) -> bool:
+    return any(item["type"] == kind for item in (obj.get("status") or {}).get("conditions") or ())
+
+
+# -- workloads
+
+
+def reserved(obj: Object, admission: Admission, checks: tuple[str, ...], now: float) -> Object:
+    """With quota; admitted at once where no check has to say yes."""
+    queue = admission.queue
+    text = f"Quota reserved in ClusterQueue {queue}"
+    obj = with_condition(obj, "QuotaReserved", True, "QuotaReserved", text, now)
+    for kind, reason in (("Evicted", "QuotaReserved"), ("Preempted", "QuotaReserved")):
+        if is_true(obj, kind):
+            obj = with_condition(obj, kind, False, reason, f"Previously: {_message(obj, kind)}", now)
+    status = {**obj["status"], "admission": admission_json(admission)}
+    status.pop("resourceRequests", None)
+    if checks:
+        status["admissionChecks"] = [_check(name, now) for name in checks]
+    else:
+        status.pop("admissionChecks", None)
+    obj = {**obj, "status": status}
+    return obj if checks else admitted(obj, now)
+
+
+def admitted(obj: Object, now: float) -> Object:
+    return with_condition(obj, "Admitted", True, "Admitted", "The workload is admitted", now)
+
+
+def _message(obj: Object, kind: str) -> str:
+    return next(str(item.get("message", "")) for item in obj["status"]["conditions"] if item["type"] == kind)
+
+
+def _check(name: str, now: float) -> Object:
+    return {"name": name, "state": "Pending", "message": "", "lastTransitionTime": rfc3339(now)}
+
+
+def admission_json(admission: Admission) -> Object:
+    return {
+        "clusterQueue": admission.queue,
+        "podSetAssignments": [
+            {
+                "name": pods.name,
+                "flavors": dict(pods.flavors),
+                "resourceUsage": {name: shown(name, amount) for name, amount in pods.usage.items()},
+                "count": pods.count,
+            }
+            for pods in admission.pod_sets
+        ],
+    }
+
+
+def evicted(obj: Object, reason: str, message: str, now: float, *, preempted: str = "") -> Object:
+    """To go: whoever runs it stops it, and then its quota is free. `preempted`: the reason of a preemption."""
+    obj = with_condition(obj, "Evicted", True, reason, message, now)
+    if preempted:
+        obj = with_condition(obj, "Preempted", True, preempted, message, now)
+    status = obj["status"]
+    stats = dict(status.get("schedulingStats") or {})
+    counts = [dict(item) for item in stats.get("evictions") or ()]
+    same = next((it for it in counts if (it["reason"], it["underlyingCause"]) == (reason, "")), None)
+    if same is None:
+        counts.append({"reason": reason, "underlyingCause": "", "count": 1})
+    else:
+        same["count"] += 1
+    return {**obj, "status": {**status, "schedulingStats": {**stats, "evictions": counts}}}
+
+
+def preemption_message(by: Object | None, uid: str, reason: str) -> str:
+    job = ((by or {}).get("metadata", {}).get("labels") or {}).get("kueue.x-k8s.io/job-uid", "UNKNOWN")
+    because = _BECAUSE.get(reason, "reclamation within the cohort")
+    return f"Preempted to accommodate a workload (UID: {uid}, JobUID: {job}) due to {because}"
+
+
+def released(obj: Object, now: float, requeue_at: float | None = None) -> Object:
+    """Its quota is free again; it is queued at once, or at `requeue_at`."""
+    evicted_by: Object = next(
+        (it for it in (obj.get("status") or {}).get("conditions") or () if it["type"] == "Evicted"), {}
+    )
+    message = evicted_by.get("message") or "The quota was released"
+    obj = with_condition(obj, "QuotaReserved", False, "Pending", message, now)
+    if has(obj, "Admitted"):
+        obj = with_condition(obj, "Admitted", False, "NoReservation", "The workload has no reservation", now)
+    if has(obj, "PodsReady"):
+        obj = with_condition(obj, "PodsReady", False, "WaitForStart", "Not all pods are ready or succeeded", now)
+    active = (obj.get("spec") or {}).get("active", True)
+    reason = evicted_by.get("reason") or "Pending"
+    obj = with_condition(obj, "Requeued", active and requeue_at is None, reason, message, now)
+    status = dict(obj["status"])
+    for name in ("admission", "admissionChecks", "reclaimablePods"):
+        status.pop(name, None)
+    return {**obj, "status": status}
+
+
+def pending(obj: Object, message: str, requests: Iterable[tuple[str, Mapping[str, int]]], now: float) -> Object:
+    """Waiting, and why."""
+    obj = with_condition(obj, "QuotaReserved", False, "Pending", message, now)
+    listed = [{"name": name, "resources": {r: shown(r, a) for r, a in amounts.items()}} for name, amounts in requests]
+    return {**obj, "status": {**obj["status"], "resourceRequests": listed}}
+
+
+def finished(obj: Object, reason: str, message: str, now: float) -> Object:
+    return with_condition(obj, "Finished", True, reason, message, now)
+
+
+# -- queues
+
+
+def cluster_queue_status(state: State, name: str, obj: Object, now: float) -> Object:
+    node = state.nodes[name]
+    running = list(node.workloads.values())
+    active = name not in state.inactive
+    reason, message = state.inactive.get(name, ("Ready", "Can admit new workloads"))
+    obj = with_condition(obj, "Active", active, reason, message, now)
+    status = {
+        **obj["status"],
+        "pendingWorkloads": len(state.lines[name]),
+        "reservingWorkloads": len(running),
+        "admittedWorkloads": sum(1 for item in running if item.admitted),
+        "flavorsReservation": _flavors(node, running),
+        "flavorsUsage": _flavors(node, [item for item in running if item.admitted]),
+    }
+    if state.setup.fair.enabled:
+        status["fairSharing"] = {"weightedShare": share_of(node)}
+    return status
+
+
+def share_of(node: Node) -> int:
+    share = node.share()
+    return _MOST_SHARE if share == inf else int(share)
+
+
+def _flavors(node: Node, workloads: Iterable[Workload]) -> list[Object]:
+    used = sum_of(workloads)
+    flavors: dict[str, list[Object]] = {}
+    for flavor, resource in node.quotas:
+        total = used.get((flavor, resource), 0)
+        borrowed = max(0, total - node.quotas[flavor, resource].nominal) if node.parent is not None else 0
+        flavors.setdefault(flavor, []).append(
+            {"name": resource, "total": shown(resource, total), "borrowed": shown(resource, borrowed)}
+        )
+    return [{"name": name, "resources": items} for name, items in flavors.items()]
+
+
+def sum_of(workloads: Iterable[Workload]) -> dict[FlavorResource, int]:
+    total: dict[FlavorResource, int] = {}
+    for item in workloads:
+        for key, amount in item.usage.items():
+            total[key] = total.get(key, 0) + amount
+    return total
+
+
+def local_queue_status(
+    state: State, key: Key, obj: Object, running: list[Workload], waiting: int, now: float
+) -> Object:
+    """`running`: its workloads with quota; `waiting`: how many have none."""
+    local = state.setup.local_queues[key]
+    if local.stop != "None":
+        why = ("Stopped", "LocalQueue is stopped")
+    elif local.queue not in state.setup.queues:
+        why = ("ClusterQueueDoesNotExist", "Can't submit new workloads to clusterQueue")
+    elif local.queue in state.inactive:
+        why = ("ClusterQueueIsInactive", "Can't submit new workloads to clusterQueue")
+    else:
+        why = ("Ready", "Can submit new workloads to localQueue")
+    obj = with_condition(obj, "Active", why[0] == "Ready", *why, now)
+    status: dict[str, Any] = {
+        **obj["status"],
+        "pendingWorkloads": waiting,
+        "reservingWorkloads": len(running),
+        "admittedWorkloads": sum(1 for item in running if item.admitted),
+    }
+    node = state.nodes.get(local.queue)
+    if node is not None:
+        status["flavorsReservation"] = _totals(node, running)
+        status["flavorsUsage"] = _totals(node, [item for item in running if item.admitted])
+    return status
+
+
+def _totals(node: Node, workloads: list[Workload]) -> list[Object]:
+    return [
+        {**flavor, "resources": [{"name": it["name"], "total": it["total"]} for it in flavor["resources"]]}
+        for flavor in _flavors(node, workloads)
+    ]
