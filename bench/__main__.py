@@ -29,6 +29,7 @@ ROWS = (
     "fleet",
     "scheduling",
     "openb",
+    "queueing",
 )
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 

@@ -243,12 +243,14 @@ def test_mistakes_are_refused_with_what_to_do() -> None:
         resources["lendingLimit"] = 9
         with pytest.raises(Invalid, match="lendingLimit: 9 is more than the nominal quota, 4"):
             await world.apply(queue)
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {kueue.QUEUE_LABEL: "a", kueue.POD_GROUP_LABEL: "g"}},
+        labels = {kueue.QUEUE_LABEL: "a", kueue.POD_GROUP_LABEL: "g"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": labels},
                "spec": {"containers": [{"name": "c", "image": "i"}]}}  # fmt: skip
         with pytest.raises(Invalid, match="must be the number of the group's pods"):
             await world.apply(pod)
+        pods = {"count": 3, "minCount": 1, "template": {"spec": {"containers": []}}}
         bad = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "Workload", "metadata": {"name": "w"},
-               "spec": {"podSets": [{"name": n, "count": 3, "minCount": 1, "template": {"spec": {"containers": []}}} for n in "ab"]}}  # fmt: skip
+               "spec": {"podSets": [{**pods, "name": name} for name in "ab"]}}  # fmt: skip
         with pytest.raises(Invalid, match="at most one podSet can use minCount"):
             await world.apply(bad)
 
@@ -309,7 +311,7 @@ async def watched(world: QueueingWorld) -> int:
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_killed_at_every_turn_nothing_is_lost_or_admitted_beyond_quota(share: int) -> None:
-    """The controllers are killed before turn n of the loop, for every n of a share, and started again a moment later."""
+    """The controllers are killed before turn n of the loop, for many n, and started again a moment later."""
 
     def once(kill_at: int | None) -> int:
         turns = 0

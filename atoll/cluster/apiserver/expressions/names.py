@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 _ESCAPES = {"__dot__": ".", "__dash__": "-", "__slash__": "/", "__underscores__": "__"}
@@ -22,6 +23,7 @@ def unescape(name: str) -> str:
     return name
 
 
+@functools.lru_cache(4096)
 def escape(name: str) -> str | None:
     """The CEL identifier of a property; None if it can't have one."""
     if name in _RESERVED:

@@ -31,6 +31,9 @@ _FORMATS = {
 _METADATA = types.struct("metadata", {"name": types.STRING, "generateName": types.STRING})
 
 
+_UNKNOWN: Json = {}  # the schema of what a schema does not name
+
+
 class CelError(Exception):
     """A rule that does not compile; the text is upstream's."""
 
@@ -62,7 +65,34 @@ class Rules:
     def __init__(self, schema: Json, root: bool) -> None:
         self._schema = schema
         self._root = root
+        spelled = f"{schema.get('x-kubernetes-validations')}{schema.get('allOf')}"
+        self._aliased = "__" in spelled  # a rule names a property by its CEL name, where that is another
         self._self = type_of(schema, root, "selfType")
+        self._rules: dict[tuple[str, bool], Rule] = {}
+        self._same: dict[int, bool] = {}  # by the id of a schema below ours, which keeps it alive
+
+    def typed(self, value: Any) -> Any:
+        """A value of this place as rules see it; parts that they see as they are, are not copied."""
+        return self._typed(value, self._schema)
+
+    def _typed(self, value: Any, schema: Json) -> Any:
+        if not isinstance(value, dict | list):
+            return typed(value, schema)
+        same = self._same.get(id(schema))
+        if same is None:
+            same = self._same[id(schema)] = _is_same(schema, self._aliased)
+        if same:
+            return value
+        if isinstance(value, list):
+            items = schema.get("items")
+            return [self._typed(item, items) for item in value] if isinstance(items, dict) else value
+        properties = schema.get("properties")
+        if not properties or isinstance(schema.get("additionalProperties"), dict):
+            return typed(value, schema)
+        found = {name: self._typed(item, properties.get(name) or _UNKNOWN) for name, item in value.items()}
+        if not self._aliased:
+            return found
+        return found | {escape(name) or name: item for name, item in found.items()}
 
     @functools.cached_property
     def _declared(self) -> Declared:
@@ -89,11 +119,14 @@ class Rules:
 
     def rule(self, source: str, optional_old: bool = False) -> Rule:
         """Raises CelError."""
-        program = self._compile(source, optional_old)
-        if program.result != types.BOOL:
-            raise CelError("cel expression must evaluate to a bool")
-        uses_old = mentions(program.root, _OLD)
-        return Rule(program, uses_old, optional_old and uses_old)
+        known = self._rules.get((source, optional_old))
+        if known is None:
+            program = self._compile(source, optional_old)
+            if program.result != types.BOOL:
+                raise CelError("cel expression must evaluate to a bool")
+            uses_old = mentions(program.root, _OLD)
+            known = self._rules[source, optional_old] = Rule(program, uses_old, optional_old and uses_old)
+        return known
 
     def message(self, source: str, optional_old: bool = False) -> Rule:
         """A messageExpression. Raises CelError."""
@@ -154,6 +187,27 @@ def _fields(schema: Json, root: bool, name: str) -> Callable[[str], Type | None]
         return type_of(found, False, f"{name}.{field}") if isinstance(found, dict) and is_spelled else None
 
     return find
+
+
+def _is_same(schema: Json, aliased: bool) -> bool:
+    """Whether rules see every value of the schema as it is: no text is of a format and, where some rule uses
+    CEL's own names for properties (`aliased`), none has such a name."""
+    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-embedded-resource"):
+        return False
+    kind = schema.get("type")
+    if kind == "object":
+        additional = schema.get("additionalProperties")
+        if isinstance(additional, dict):
+            return _is_same(additional, aliased)
+        properties = schema.get("properties") or {}
+        if aliased and (not properties or any(escape(name) != name for name in properties)):
+            return False
+        return all(_is_same(item, aliased) for item in properties.values())
+    if kind == "array":
+        return isinstance(schema.get("items"), dict) and _is_same(schema["items"], aliased)
+    if kind == "string":
+        return "format" not in schema
+    return kind in ("integer", "boolean") or bool(schema.get("x-kubernetes-int-or-string"))
 
 
 def typed(value: Any, schema: Json) -> Any:

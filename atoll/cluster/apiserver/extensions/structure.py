@@ -42,6 +42,7 @@ class Structure:
         "raw",
         "rules",
         "rules_below",
+        "transitions_below",
         "type",
     )  # fmt: skip
 
@@ -50,6 +51,7 @@ class Structure:
         self.expressions: Any = None  # cel.Rules, made by the first value that is checked
         self.defaults_below: bool
         self.rules_below: bool
+        self.transitions_below: bool  # whether a rule compares with the old value
         self.embedded_below: bool
         self.lists_below: bool
         self.type: str = raw.get("type") or ""
@@ -74,6 +76,8 @@ class Structure:
         self.defaults_below = any(item.has_default or item.defaults_below for item in below)
         self.embedded_below = any(item.embedded or item.embedded_below for item in below)
         self.rules_below = bool(self.rules) or any(item.rules_below for item in below) or _has_nested_rules(raw)
+        compares = any("oldSelf" in str(rule.get("rule")) for rule in self.rules)
+        self.transitions_below = compares or _has_nested_rules(raw) or any(item.transitions_below for item in below)
         self.lists_below = self.list_type in ("set", "map") or any(item.lists_below for item in below)
 
 

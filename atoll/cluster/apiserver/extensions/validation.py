@@ -5,7 +5,7 @@ What an update leaves as it was is not held against it (upstream's ratcheting), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
 from typing import Any
 
 import orjson
@@ -298,6 +298,8 @@ def by_rules(value: Any, at: Structure, path: str, old: Any, causes: list[Cause]
     """The x-kubernetes-validations of this place and below. `old` is `MISSING` where there is none."""
     if value is None or not at.rules_below:
         return
+    if not at.transitions_below and old is not MISSING and old == value:
+        return  # as it was, all of it: not held against this write
     rules = [*at.rules]
     for nested in at.raw.get("allOf") or ():
         rules += nested.get("x-kubernetes-validations") or ()
@@ -323,19 +325,26 @@ def _rules(rules: list[Json], value: Any, at: Structure, path: str, old: Any, ca
 
     if at.expressions is None:
         at.expressions = cel.Rules(at.raw, root=not path)
-    has_old = old is not MISSING and old is not None
-    seen = _Seen(cel.typed(value, at.raw), cel.typed(old, at.raw) if has_old else None, has_old)
+    seen = _Seen(value, old, at.expressions)
     for rule in rules:
         _rule(rule, value, at, path, old, seen, causes)
 
 
-@dataclass(frozen=True, slots=True)
 class _Seen:
-    """The values as rules see them."""
+    """The values as rules see them, made when the first rule asks."""
 
-    value: Any
-    old: Any
-    has_old: bool
+    def __init__(self, value: Any, old: Any, expressions: Any) -> None:
+        self._value, self._old = value, old
+        self._expressions = expressions
+        self.has_old = old is not MISSING and old is not None
+
+    @functools.cached_property
+    def value(self) -> Any:
+        return self._expressions.typed(self._value)
+
+    @functools.cached_property
+    def old(self) -> Any:
+        return self._expressions.typed(self._old) if self.has_old else None
 
 
 def _rule(rule: Json, value: Any, at: Structure, path: str, old: Any, seen: _Seen, causes: list[Cause]) -> None:
