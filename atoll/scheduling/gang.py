@@ -204,13 +204,13 @@ def _room(evaluation: Evaluation) -> Ints:
 
 
 def _members_by_domain(groups: Groups, rooms: list[Ints], ids: Ids, domains: int) -> Ints:
-    """How many members each domain takes at most: by shape, no more than there are."""
+    """How many pods each domain has room for; of several shapes, no more of each than there are members."""
     there = ids >= 0
     total = np.zeros(domains, np.int64)
     for (pods, _), room in zip(groups, rooms, strict=True):
         sums = np.zeros(domains, np.int64)
-        np.add.at(sums, ids[there], np.minimum(room, len(pods))[there])
-        total += np.minimum(sums, len(pods)) if len(groups) > 1 else sums
+        np.add.at(sums, ids[there], room[there])
+        total += sums if len(groups) == 1 else np.minimum(sums, len(pods))
     return total
 
 
