@@ -71,7 +71,7 @@ def create_at_once(translator: Translator, request: HttpRequest) -> Promise | No
         return None
     creating = _Creating(translator, request, question, target, context, key, started)
     if gate is not None:
-        creating.passage = gate.promise(request, path, attributes, started, creating)
+        creating.passage = gate.promise(request, question, attributes, started, creating)
         if creating.passage is None:
             return None
     try:

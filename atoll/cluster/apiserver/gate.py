@@ -18,7 +18,7 @@ from atoll.cluster.apiserver.flowcontrol.metrics import FlowMetrics
 from atoll.cluster.apiserver.paths import Path
 from atoll.cluster.apiserver.ports import Attributes, Decision
 from atoll.cluster.apiserver.question import Question
-from atoll.cluster.apiserver.request_metrics import CONNECTING, IsServed, RequestMetrics
+from atoll.cluster.apiserver.request_metrics import CONNECTING, IsServed, RequestMetrics, Series
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.cluster.apiserver.streams import Ending
 from atoll.wire.messages import Connection, HttpRequest, HttpResponse
@@ -32,11 +32,11 @@ _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
 class Passage:
     """One request on its way."""
 
-    __slots__ = ("asked", "audited", "lane", "path", "request", "seat", "seconds", "started", "task")
+    __slots__ = ("asked", "audited", "lane", "question", "request", "seat", "seconds", "started", "task")
 
-    def __init__(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> None:
+    def __init__(self, request: HttpRequest, question: Question, asked: Attributes, started: float) -> None:
         self.request = request
-        self.path = path
+        self.question = question
         self.asked = asked
         self.started = started
         self.lane: Lane | None = None  # of a seat that was free when it came
@@ -98,23 +98,19 @@ class Gate:
         """What was answered `at_once`, of a resource that is served."""
         response.headers.extend(lane.headers)
         self._known.value += 1
-        status = response.status
-        series = question.series.get(status)
-        if series is None:
-            series = question.series[status] = self._metrics.series(asked, question.path, request, status)
-        series.observe(self.now() - started, len(response.body))
+        self._series(request, question, asked, response.status).observe(self.now() - started, len(response.body))
         if self._auditor is not None and audited is not None:
             self._audit(self._auditor, audited, response, False, panicked)
         return response
 
     def promise(
-        self, request: HttpRequest, path: Path, asked: Attributes, started: float, running: Expiring
+        self, request: HttpRequest, question: Question, asked: Attributes, started: float, running: Expiring
     ) -> Passage | None:
         """A write without a `timeout` that is answered without a task; None: no seat is free, it must wait for one."""
         lane = self._flow.enter_lightly(asked, request.query)
         if lane is None:
             return None
-        passage = Passage(request, path, asked, started)
+        passage = Passage(request, question, asked, started)
         passage.lane = lane
         passage.task = running
         self._deadlines.begin_promised(running)
@@ -122,11 +118,11 @@ class Gate:
         self._metrics.begin(asked)
         return passage
 
-    def arrive(self, request: HttpRequest, path: Path | None, asked: Attributes, started: float) -> Passage:
+    def arrive(self, request: HttpRequest, question: Question, asked: Attributes, started: float) -> Passage:
         """Raises BadRequest (a `timeout` that is none)."""
         long_running = is_long_running(asked.verb, asked.subresource)
         seconds = MOST_SECONDS if long_running else allotted_seconds(request.query)
-        passage = Passage(request, path, asked, started)
+        passage = Passage(request, question, asked, started)
         self._known.value += 1
         self._metrics.begin(asked)
         if self._auditor is not None:
@@ -180,7 +176,7 @@ class Gate:
         else:
             self._observe(passage, status, len(response.body))
             if status in (429, 504):
-                self._metrics.terminated(asked, passage.path, passage.request, status)
+                self._metrics.terminated(asked, passage.question.path, passage.request, status)
         self._end(passage)
         return response
 
@@ -201,7 +197,7 @@ class Gate:
 
     def _stay(self, passage: Passage, response: HttpResponse) -> None:
         """A watch, a log that follows, a connection: it is answered when it ends."""
-        path = passage.path
+        path = passage.question.path
         if path is None:
             return
         open_now = self._metrics.long_running(passage.asked, path, passage.request)
@@ -232,8 +228,17 @@ class Gate:
         return lambda: flow.leave_lightly(lane, self.now() - passage.started)
 
     def _observe(self, passage: Passage, status: int, size: int) -> None:
-        seconds = self.now() - passage.started
-        self._metrics.series(passage.asked, passage.path, passage.request, status).observe(seconds, size)
+        series = self._series(passage.request, passage.question, passage.asked, status)
+        series.observe(self.now() - passage.started, size)
+
+    def _series(self, request: HttpRequest, question: Question, asked: Attributes, status: int) -> Series:
+        """Remembered with the question, where all that it depends on is in its words and the resource is served."""
+        series = question.series.get(status)
+        if series is None:
+            series = self._metrics.series(asked, question.path, request, status)
+            if question.target is not None and asked.verb != "patch":  # an apply is told by its content type
+                question.series[status] = series
+        return series
 
     def _end(self, passage: Passage) -> None:
         if passage.task is not None:

@@ -97,6 +97,7 @@ class Questions:
         generation = self._api.registry.generation
         target = question.target
         if target is None or target.generation != generation:
+            question.target = None  # also where this raises
             target = question.target = Target(self._served(path), self._form(question, path), generation)
         return target
 
