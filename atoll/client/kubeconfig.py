@@ -283,11 +283,17 @@ def _lines(value: dict[str, Any], indent: str) -> Iterator[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the text of a kubeconfig whole: atomically, readable by its owner only. Raises UserError."""
+    """Write the text of a kubeconfig whole: atomically, readable by its owner only. Raises UserError.
+
+    What is no regular file (/dev/null, /dev/stdout, a pipe) is written to, never replaced.
+    """
     path = path.expanduser()
     if path.is_symlink():
         path = path.resolve()
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text)
+            return
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
         try:

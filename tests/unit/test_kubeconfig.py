@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from atoll.base.errors import UserError
-from atoll.client.kubeconfig import Access, Kubeconfig, entry, load, load_default, merge, remove
+from atoll.client.kubeconfig import Access, Kubeconfig, entry, load, load_default, merge, remove, write
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -157,3 +158,19 @@ def test_a_broken_file_is_not_overwritten(tmp_path: Path) -> None:
         merge(path, [entry("n", Access("https://h"))])
     assert path.read_text() == "a: ["
     assert not (tmp_path / "config.lock").exists()
+
+
+def test_what_is_no_regular_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As root, a kubeconfig for /dev/null had replaced the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write(pipe, entry("n", Access("https://h")))
+        assert b"https://h" in os.read(reader, 65536) and stat.S_ISFIFO(pipe.stat().st_mode)
+    finally:
+        os.close(reader)
+    write(Path("/dev/null"), entry("n", Access("https://h")))
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    with pytest.raises(UserError, match="directory"):
+        write(tmp_path, entry("n", Access("https://h")))

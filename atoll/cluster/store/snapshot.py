@@ -51,6 +51,8 @@ def entries_of(records: Iterable[Record]) -> Iterator[Entry]:
 
 def write(path: Path, entries: Iterable[Entry], version: int, at: float, about: dict[str, Any] | None = None) -> int:
     """Write a copy at a version; returns its size. Raises UserError; there is no file then."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file", hint="name a file: a snapshot is written beside it first")
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # it holds Secrets

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.rule_checks import RuleCosts, check_rules
 from atoll.cluster.apiserver.extensions.sizes import occurrences
 from atoll.cluster.apiserver.extensions.structure import Json, go_pattern
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required
+from atoll.kinds import schemas
+from atoll.kinds.decode import DecodeError, decode
 
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _FORBIDDEN = {
@@ -21,12 +24,18 @@ _FORBIDDEN = {
     "dependencies": "dependencies is not supported",
     "$ref": "$ref is not supported",
 }
+_SCHEMA = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+_OPEN = ("items", "additionalProperties", "additionalItems")  # one schema, or something else
 _NESTED = ("allOf", "anyOf", "oneOf")
 _EMPTY_IN_NESTED = ("type", "default", "title", "description", "nullable")
 
 
 def check_schema(schema: Json, path: str, unchanged: bool = False) -> list[Cause]:
-    """Of one version's openAPIV3Schema. `unchanged`: a rule that is there already may cost what it costs."""
+    """Of one version's openAPIV3Schema. `unchanged`: a rule that is there already may cost what it costs.
+
+    Raises BadRequest: what is no schema at all.
+    """
+    _decode_open(schema)
     causes: list[Cause] = []
     if schema.get("nullable"):
         causes.append(not_allowed(f"{path}.nullable", "nullable cannot be true at the root"))
@@ -36,6 +45,40 @@ def check_schema(schema: Json, path: str, unchanged: bool = False) -> list[Cause
     if not causes:
         causes += _defaults(schema, path)
     return causes
+
+
+def _decode_open(schema: Json) -> None:
+    """Decode in place what upstream's program decodes as schemas and its published OpenAPI leaves open.
+
+    Raises BadRequest.
+    """
+    for name in _OPEN:
+        value = schema.get(name)
+        if isinstance(value, dict):
+            schema[name] = _decoded(value)
+        elif isinstance(value, list):
+            schema[name] = [_decoded(item or {}) for item in value]
+    for name, value in (schema.get("dependencies") or {}).items():
+        if isinstance(value, dict):
+            schema["dependencies"][name] = _decoded(value)
+    for name in ("properties", "patternProperties", "definitions"):
+        for below in (schema.get(name) or {}).values():
+            _decode_open(below)
+    for name in _NESTED:
+        for below in schema.get(name) or ():
+            _decode_open(below)
+    if schema.get("not"):
+        _decode_open(schema["not"])
+
+
+def _decoded(value: Json) -> Json:
+    found: Json
+    try:
+        found, _ = decode(value, schemas.builtin().node(_SCHEMA))
+    except DecodeError as error:
+        raise BadRequest(str(error)) from None
+    _decode_open(found)
+    return found
 
 
 def _walk(schema: Json, path: str, causes: list[Cause], level: str, costs: RuleCosts, here: int | None) -> None:
