@@ -95,7 +95,7 @@ POD = "/api/v1/namespaces/ns/pods"
         (f"{POD}/one/log", "tailLines=-1", 422, "tailLines: Invalid value: -1"),
         (f"{POD}/one/log", "sinceSeconds=x", 400, 'parsing "x": invalid syntax'),
         (f"{POD}/none/log", "", 404, 'pods "none" not found'),
-        (f"{POD}/lost/exec", "command=ls&stdout=1", 500, "no preferred addresses found for node bare"),
+        (f"{POD}/lost/exec", "command=ls&stdout=1", 500, "no preferred addresses found; known addresses: []"),
         ("/api/v1/nodes/sim/proxy/pods", "", 501, 'node "sim" is simulated'),
         ("/api/v1/namespaces/ns/services/web/proxy/", "", 503, 'no endpoints available for service "web"'),
         ("/api/v1/namespaces/ns/services/web:81/proxy/", "", 503, 'no service port "81" found for service "web"'),

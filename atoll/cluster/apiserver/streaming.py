@@ -93,7 +93,8 @@ class Streamer:
         for kind in ("InternalIP", "ExternalIP", "InternalDNS", "Hostname"):
             if kind in addresses:
                 return Target(addresses[kind], port, self._tls)
-        raise ServerError(f"no preferred addresses found for node {node['metadata']['name']}")
+        known = " ".join(f"{{{kind} {address}}}" for kind, address in addresses.items())
+        raise problems.plain_fault(f"no preferred addresses found; known addresses: [{known}]")
 
     async def _log(self, request: HttpRequest, pod: Object, query: Query) -> HttpResponse:
         metadata = pod["metadata"]
@@ -179,7 +180,7 @@ class Streamer:
             pod = self._get(PODS, name, path.namespace)
             address = (pod.get("status") or {}).get("podIP")
             if not address:
-                raise ApiError("address not allowed", code=503, reason="ServiceUnavailable")
+                raise BadRequest("address not allowed")
             return Target(address, _number(port) if port else _first_port(pod), tls)
         return self._service_target(path, name, port, tls)
 
@@ -192,11 +193,13 @@ class Streamer:
                 f'no service port "{port}" found for service "{name}"', code=503, reason="ServiceUnavailable"
             )
         served = self._api.registry.of(ENDPOINT_SLICES)
-        slices = self._api.scan(served, path.namespace) if served is not None else []
-        for record in slices:
-            found = served.present(record) if served is not None else {}
-            if (found["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != name:
-                continue
+        assert served is not None
+        own = [
+            served.present(record)
+            for record in self._api.scan(served, path.namespace)
+            if record.labels.get("kubernetes.io/service-name") == name
+        ]
+        for found in own:
             for slice_port in found.get("ports") or []:
                 if (slice_port.get("name") or "") != (chosen[0].get("name") or ""):
                     continue
