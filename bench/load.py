@@ -10,6 +10,7 @@ import re
 import ssl
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -117,6 +118,21 @@ class _Requests(_Reader):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._run.failed(f"the server closed a connection: {exc}")
+
+
+class _PacedRequests(_Requests):
+    """One connection that sends when it is told to."""
+
+    def __init__(self, run: _Run, idle: deque[_PacedRequests]) -> None:
+        super().__init__(run)
+        self._idle = idle
+
+    def begin(self) -> None:
+        self._idle.append(self)
+
+    def send(self, request: bytes, due: float) -> None:
+        self._sent = due
+        self._transport.write(request)
 
 
 class _Watch(_Reader):
@@ -270,6 +286,34 @@ async def run(
     started = time.perf_counter()
     for protocol in protocols:
         protocol.begin()
+    await state.done
+    seconds = time.perf_counter() - started
+    for protocol in protocols:
+        protocol._transport.abort()
+    return Load(seconds, state.latencies, state.statuses)
+
+
+async def run_paced(
+    access: Access, make: Callable[[int], bytes], rate: float, total: int, watchers: Watchers, connections: int = 64
+) -> Load:
+    """Send requests evenly, so many a second, whatever becomes of those before; all times count from when each is due.
+
+    Where all connections wait for answers, what is due waits for one.
+    """
+    state = _Run(make, total, asyncio.get_running_loop().create_future())
+    watchers.sent = state.sent
+    idle: deque[_PacedRequests] = deque()
+    protocols = [
+        cast(_PacedRequests, await _connect(access, lambda: _PacedRequests(state, idle))) for _ in range(connections)
+    ]
+    idle.extend(protocols)
+    started = time.perf_counter()
+    for number in range(total):
+        due = started + number / rate
+        while (wait := due - time.perf_counter()) > 0 or not idle:
+            await asyncio.sleep(max(wait, 0.0005))
+        state.sent.append(due)
+        idle.popleft().send(make(number), due)
     await state.done
     seconds = time.perf_counter() - started
     for protocol in protocols:

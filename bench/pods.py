@@ -13,3 +13,8 @@ _BODY = (
 
 def body(number: int) -> bytes:
     return _BODY % number
+
+
+def differing(number: int) -> bytes:
+    """Pods of which no two have the same image."""
+    return (_BODY % number).replace(b"app:1", b"app:%d" % number)
