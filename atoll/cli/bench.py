@@ -20,7 +20,12 @@ Means = dict[str, dict[int, float | None]]
 
 @click.group()
 def bench() -> None:
-    """Hold Atoll's decisions against results that others published."""
+    """Hold Atoll's decisions against results that others published.
+
+    \b
+    Example:
+      atoll bench openb --nodes openb_node_list_gpu_node.csv --pods openb_pod_list_default.csv
+    """
 
 
 @bench.command()

@@ -27,7 +27,6 @@ MANAGED_LABEL: Final = f"{GROUP}/managed"
 JOB_UID_LABEL: Final = f"{GROUP}/job-uid"
 POD_GROUP_LABEL: Final = f"{GROUP}/pod-group-name"
 POD_GROUP_TOTAL: Final = f"{GROUP}/pod-group-total-count"
-POD_GROUP_FAST_ADMISSION: Final = f"{GROUP}/pod-group-fast-admission"
 RETRIABLE_IN_GROUP: Final = f"{GROUP}/retriable-in-group"
 ROLE_HASH: Final = f"{GROUP}/role-hash"
 MIN_PARALLELISM: Final = f"{GROUP}/job-min-parallelism"
@@ -35,7 +34,6 @@ ADMISSION_GATE: Final = f"{GROUP}/admission"
 WORKLOAD_ANNOTATION: Final = f"{GROUP}/workload"
 FINALIZER: Final = f"{GROUP}/resource-in-use"
 POD_FINALIZER: Final = f"{GROUP}/managed"
-DEFAULT_QUEUE: Final = "default"  # LocalQueueDefaulting: jobs that name no queue go there, if the namespace has it
 
 # Served, so that users' manifests apply, but nothing acts upon them yet: writes say so.
 _INERT: Final = {

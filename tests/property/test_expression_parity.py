@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_bindings, ext_optional, ext_strings
+from cel_expr_python.ext import ext_optional, ext_strings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +30,7 @@ OURS = Environment({"o": DYN, "n": INT, "s": STRING, "l": list_of(INT)})
 
 @functools.cache
 def theirs() -> Any:
-    extensions = [ext_strings.ExtStrings(), ext_optional.ExtOptional(), ext_bindings.ExtBindings()]
+    extensions = [ext_strings.ExtStrings(), ext_optional.ExtOptional()]
     variables = {"o": cel.Type.DYN, "n": cel.Type.INT, "s": cel.Type.STRING, "l": cel.Type.List(cel.Type.INT)}
     return cel.NewEnv(variables=variables, extensions=extensions)
 
@@ -49,8 +49,7 @@ def numbers(depth: int) -> st.SearchStrategy[str]:
     inner = numbers(depth - 1)
     binary = st.tuples(inner, st.sampled_from("+-*/%"), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
     choice = st.tuples(truths(depth - 1), inner, inner).map(lambda t: f"({t[0]} ? {t[1]} : {t[2]})")
-    bound = st.tuples(inner, inner).map(lambda t: f"cel.bind(x, {t[0]}, x + {t[1]})")
-    return st.one_of(NUMBERS, binary, choice, bound)
+    return st.one_of(NUMBERS, binary, choice)
 
 
 def truths(depth: int) -> st.SearchStrategy[str]:

@@ -1,7 +1,7 @@
 """Kueue's own configuration (config.kueue.x-k8s.io Configuration), as its ConfigMap holds it; the parts we act upon.
 
 Read from ConfigMap kueue-system/kueue-manager-config, key controller_manager_config.yaml: waitForPodsReady,
-fairSharing, admissionFairSharing, manageJobsWithoutQueueName. Everything else there is for Kueue's own process.
+fairSharing, admissionFairSharing. Everything else there is for Kueue's own process.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class Options:
     pods_ready: PodsReady = field(default_factory=PodsReady)
     fair: FairSharing = field(default_factory=FairSharing)
     past: PastUsage = field(default_factory=PastUsage)
-    manage_unnamed: bool = False
 
 
 def parse(text: str) -> Options:
@@ -61,7 +60,6 @@ def parse(text: str) -> Options:
         _pods_ready(_part(found, "waitForPodsReady")),
         _fair(_part(found, "fairSharing")),
         _past(_part(found, "admissionFairSharing")),
-        bool(found.get("manageJobsWithoutQueueName")),
     )
 
 
