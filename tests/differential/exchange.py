@@ -35,6 +35,7 @@ _PATTERNS = (
     (_CERTIFICATE, "X509SHA256=<hash>"),
     (_GENERATED, r"\1<suffix>"),
 )
+_ERRORS = "errors:\n  "
 _AGE = re.compile(r"\d+[smhd](\d+[smh])?")
 _PORTS = re.compile(r":3\d{4}/")
 _PORT_FIELDS = frozenset(("nodePort", "healthCheckNodePort"))
@@ -134,6 +135,9 @@ def normalise(value: Json) -> Json:
 def normalise_text(text: str) -> str:
     for pattern, shown in _PATTERNS:
         text = pattern.sub(shown, text)
+    head, listed, errors = text.partition(_ERRORS)
+    if listed:  # Go walks a map: several errors come in any order
+        text = head + listed + "\n  ".join(sorted(errors.split("\n  ")))
     return _VERSION_TEXT.sub(r"\1<version>", text)
 
 

@@ -310,6 +310,8 @@ kept.patch(services, "v1.batch", {"spec": {"versionPriority": 15}}, "change-onst
 kept.delete(services, "v1.policy")
 kept.get(services, "v1.policy", id="onstart-gone")
 kept.raw("still-served", "GET", "/apis/policy/v1")
+kept.create(services, local("v1", "policy", 17100, **{AUTOMANAGED: "onstart"}), id="made-by-hand")
+kept.patch(services, "v1.policy", {"spec": {"versionPriority": 15}}, "as-it-was")
 for name in ("v3.kept.example.com", "v5.kept.example.com"):
     kept.delete(services, name)
 for id, name, version, group in (
