@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from atoll.cluster.apiserver.expressions.evaluator import LIST_COST, MAP_COST, OBJECT_COST
 from atoll.cluster.apiserver.expressions.syntax import (
     Call,
     Comprehension,
@@ -26,7 +27,6 @@ from atoll.cluster.apiserver.expressions.syntax import (
 from atoll.cluster.apiserver.expressions.types import DYN, Signature, Type, unwrap_optional
 
 MOST = 2**64 - 1
-_LIST, _MAP, _OBJECT = 10, 30, 40  # what it costs to make one
 _SCALARS = frozenset({"bool", "double", "duration", "int", "timestamp", "uint"})
 Path = tuple[str, ...]
 
@@ -145,7 +145,7 @@ class _Estimate:
         if isinstance(node, MapLiteral):
             return self._map(node)
         if isinstance(node, ObjectLiteral):
-            return self._sum(*(self.cost(entry.value) for entry in node.entries), exactly(_OBJECT))
+            return self._sum(*(self.cost(entry.value) for entry in node.entries), exactly(OBJECT_COST))
         if isinstance(node, Comprehension):
             return self._bind(node) if _is_bind(node) else self._comprehension(node)
         return _NOTHING
@@ -223,7 +223,7 @@ class _Estimate:
         return None if entries is None else entries.value
 
     def _list(self, node: ListLiteral) -> Span:
-        cost, sizes = exactly(_LIST), Span(MOST if node.elements else 0, 0)
+        cost, sizes = exactly(LIST_COST), Span(MOST if node.elements else 0, 0)
         for item in node.elements:
             cost = cost.plus(self.cost(item))
             sizes = sizes.joined(self._size(item) or UNKNOWN)
@@ -231,7 +231,7 @@ class _Estimate:
         return cost
 
     def _map(self, node: MapLiteral) -> Span:
-        cost, keys = exactly(_MAP), Span(MOST if node.entries else 0, 0)
+        cost, keys = exactly(MAP_COST), Span(MOST if node.entries else 0, 0)
         values = keys
         for entry in node.entries:
             cost = self._sum(cost, self.cost(entry.key), self.cost(entry.value))

@@ -37,7 +37,7 @@ _GO_TYPES = {
     str: "types.String", int: "types.Int", float: "types.Double", bool: "types.Bool", bytes: "types.Bytes",
     type(None): "types.Null",
 }  # fmt: skip
-_LIST_COST, _MAP_COST, _OBJECT_COST = 10, 30, 40
+LIST_COST, MAP_COST, OBJECT_COST = 10, 30, 40  # of making one, whatever is in it
 
 
 class Frame:
@@ -129,7 +129,7 @@ class _Planner:
         steps = [(self.step(item), place in node.optional) for place, item in enumerate(node.elements)]
 
         def make(frame: Frame) -> list[Any]:
-            frame.charge(_LIST_COST)
+            frame.charge(LIST_COST)
             items = []
             for step, optional in steps:
                 value = step(frame)
@@ -145,7 +145,7 @@ class _Planner:
         steps = [(self.step(entry.key), self.step(entry.value), entry.optional) for entry in node.entries]
 
         def make(frame: Frame) -> dict[Any, Any]:
-            frame.charge(_MAP_COST)
+            frame.charge(MAP_COST)
             found: dict[Any, Any] = {}
             for key_step, value_step, optional in steps:
                 key, value = key_step(frame), value_step(frame)
@@ -167,7 +167,7 @@ class _Planner:
         name = node.name
 
         def make(frame: Frame) -> JsonObject:
-            frame.charge(_OBJECT_COST)
+            frame.charge(OBJECT_COST)
             found = JsonObject()
             found.name = name
             for key, step, optional in steps:
