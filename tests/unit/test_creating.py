@@ -7,18 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
+import test_gate
 
-from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
-from atoll.app.flow_control import FlowControl, flow_control
-from atoll.base.chance import Chance
-from atoll.cluster.apiserver.gate import Gate
-from atoll.cluster.apiserver.http import Translator, http_handler
-from atoll.cluster.apiserver.ports import User
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import Key, Record, StorageFailed
 from atoll.kinds.builtin import PODS, SERVICE_ACCOUNTS
-from atoll.runtime.virtual import LoopClock, run_virtual
-from atoll.testing.cluster import AllowAll
+from atoll.runtime.virtual import LoopClock
 from atoll.wire.messages import HttpRequest, HttpResponse, Promise
 
 PATH = "/api/v1/namespaces/default/pods"
@@ -43,17 +37,13 @@ class DelayedStore(MemoryStore):
         return done
 
 
-class Server:
-    def __init__(self, server_limit: int) -> None:
-        clock = LoopClock(asyncio.get_running_loop())
-        self.store = DelayedStore(clock)
-        self.assembly: Assembly = assemble(self.store, clock, Chance(1), ApiOptions())
-        self.flow: FlowControl = flow_control(self.assembly, server_limit)
-        api = self.assembly.api
-        gate = Gate(self.flow.filter, clock, self.assembly.metrics, api.registry)
-        self.handler: Translator = http_handler(
-            api, lambda _: User("jane", ("system:authenticated",)), AllowAll(), gate=gate
-        )
+class Server(test_gate.Server):
+    Store = DelayedStore
+
+    @property
+    def store(self) -> DelayedStore:
+        assert isinstance(self.assembly.store, DelayedStore)
+        return self.assembly.store
 
     @staticmethod
     def request(name: str, body: bytes = BODY, query: str = "", content_type: str = "application/json") -> HttpRequest:
@@ -76,19 +66,11 @@ class Server:
 
 
 def serving(scenario: Callable[[Server], Awaitable[None]], server_limit: int = 600) -> None:
-    async def main() -> None:
-        server = Server(server_limit)
-        await bootstrap(server.assembly)
+    async def main(server: Server) -> None:
         await server.assembly.client().create(SERVICE_ACCOUNTS, {"metadata": {"name": "default"}}, "default")
-        keeping = asyncio.create_task(server.flow.keeper.run())
-        await server.flow.keeper.ready.wait()
-        try:
-            await scenario(server)
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+        await scenario(server)
 
-    run_virtual(main())
+    test_gate.serving(main, server_limit, Server)
 
 
 def unlike(obj: dict[str, Any]) -> str:

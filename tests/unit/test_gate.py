@@ -31,9 +31,11 @@ CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 class Server:
     """An assembled API behind its gate; who asks is named by a header."""
 
+    Store = MemoryStore
+
     def __init__(self, server_limit: int) -> None:
         clock = LoopClock(asyncio.get_running_loop())
-        self.assembly: Assembly = assemble(MemoryStore(clock), clock, Chance(1), ApiOptions())
+        self.assembly: Assembly = assemble(self.Store(clock), clock, Chance(1), ApiOptions())
         self.flow: FlowControl = flow_control(self.assembly, server_limit)
         api = self.assembly.api
         gate = Gate(self.flow.filter, clock, self.assembly.metrics, api.registry)
@@ -67,9 +69,9 @@ class Server:
         store.write = slow  # type: ignore[method-assign]
 
 
-def serving(scenario: Callable[[Server], Awaitable[None]], server_limit: int = 600) -> None:
+def serving(scenario: Callable[[Any], Awaitable[None]], server_limit: int = 600, kind: type[Server] = Server) -> None:
     async def main() -> None:
-        server = Server(server_limit)
+        server = kind(server_limit)
         await bootstrap(server.assembly)
         keeping = asyncio.create_task(server.flow.keeper.run())
         await server.flow.keeper.ready.wait()
