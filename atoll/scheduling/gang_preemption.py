@@ -15,7 +15,8 @@ from typing import Any
 from atoll.scheduling.gang import Gang, Placement, Undo, lift, plan_gang
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import PodInfo
-from atoll.scheduling.preemption import split_by_budget, started
+from atoll.scheduling.preemption import split_by_budget
+from atoll.scheduling.tenants import started
 
 Object = dict[str, Any]
 GangOf = Callable[[PodInfo], str]

@@ -2,30 +2,31 @@
 
 On each node whose failure removing pods might cure, all less important pods are taken away in thought; if the pod
 then fits, as many as possible are reprieved, the most important first, those protected by a budget before others.
-The best node violates the fewest budgets, then loses the least important pods, then the fewest.
+The best node violates the fewest budgets, then loses the least important pods, then the fewest. Pods that only want
+room are looked for on arrays (`candidates.py`); what is said here of one node holds for both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.base.clock import parse_rfc3339
 from atoll.scheduling import status
+from atoll.scheduling.candidates import OFFSET, Cost, Lacking, Search, search
 from atoll.scheduling.evaluation import Refusals
 from atoll.scheduling.matching import everything, label_selector
 from atoll.scheduling.plan import Planner, with_pods
 from atoll.scheduling.pod import PodInfo
 from atoll.scheduling.state import ClusterState, NodeState
 from atoll.scheduling.status import Failure, Status, fit_error
+from atoll.scheduling.tenants import importance, started
 
 Object = dict[str, Any]
 _MIN_PERCENTAGE, _MIN_CANDIDATES = 10, 100
 # What kube-scheduler's DynamicResources plugin, which comes before preemption, adds to every message.
 _NO_CLAIMS = "no new claims to deallocate"
 _NO_STATE = "not found"  # it has no state where a prefilter has refused the pod, and so ends the matter
-_OFFSET = 1 << 31  # keeps negative priorities from making many victims look cheap
 
 
 @dataclass(slots=True)
@@ -56,13 +57,62 @@ def plan_preemption(planner: Planner, pod: PodInfo, failure: Failure, budgets: S
         return Preemption(message=f"{_NO_CLAIMS}, preemption: {reason}")
     potential = [name for name, why in failure.statuses.items() if why.resolvable]
     evaluation = planner.evaluation(pod) if potential else None
-    candidates: list[Victims] = []
-    statuses: dict[str, Status] = {}
+    statuses: Mapping[str, Status] = {}
     if evaluation is not None:
+        asked = _Question(planner, pod, evaluation.refusals, budgets)
         wanted = max(len(potential) * _MIN_PERCENTAGE // 100, _MIN_CANDIDATES)
+        found = search(planner, pod, evaluation, potential, budgets, wanted, asked.cost)
+        best = asked.best(potential, wanted) if found is None else asked.best_of(found)
+        if isinstance(best, Victims):
+            return Preemption(victims=best)
+        statuses = best
+    everyone = [statuses.get(name, status.NOT_HELPFUL) for name in state.nodes]
+    return Preemption(message=f"{_NO_CLAIMS}, preemption: {fit_error(len(state.nodes), everyone)}", clear=True)
+
+
+class _Question:
+    """What one pod would displace on a node."""
+
+    def __init__(self, planner: Planner, pod: PodInfo, refusals: Refusals, budgets: Sequence[Object]) -> None:
+        self._state = planner.state
+        self._pod = pod
+        self._refusals = refusals
+        self._budgets = budgets
+
+    def on(self, name: str) -> Victims | Status:
+        return _victims(self._state, self._refusals, self._pod, self._state.nodes[name], self._budgets)
+
+    def cost(self, name: str) -> Cost | None:
+        found = self.on(name)
+        return None if isinstance(found, Status) else _cost(found)
+
+    def best_of(self, found: Search) -> Victims | dict[str, Status]:
+        """Of what the search has found; or why none of the nodes will do."""
+        if found.nodes:
+            _, name = min(zip(found.costs, found.nodes, strict=True))
+            best = self.on(name)
+            assert isinstance(best, Victims), name
+            return best
+        known: dict[Lacking, Status] = {}
+        statuses: dict[str, Status] = {}
+        for name, lacking in found.lacking.items():
+            why = known.get(lacking) if lacking is not None else None
+            if why is None:
+                told = self.on(name)
+                assert isinstance(told, Status), name
+                why = told
+                if lacking is not None:
+                    known[lacking] = why
+            statuses[name] = why
+        return statuses
+
+    def best(self, names: Sequence[str], wanted: int) -> Victims | dict[str, Status]:
+        """The same for any pod, by looking at one node after the other."""
+        candidates: list[Victims] = []
+        statuses: dict[str, Status] = {}
         calm = 0
-        for name in potential:
-            found = _victims(state, evaluation.refusals, pod, state.nodes[name], budgets)
+        for name in names:
+            found = self.on(name)
             if isinstance(found, Status):
                 statuses[name] = found
                 continue
@@ -70,10 +120,9 @@ def plan_preemption(planner: Planner, pod: PodInfo, failure: Failure, budgets: S
             calm += found.violations == 0
             if calm and len(candidates) >= wanted:
                 break
-    if candidates:
-        return Preemption(victims=_pick(candidates))
-    everyone = [statuses.get(name, status.NOT_HELPFUL) for name in state.nodes]
-    return Preemption(message=f"{_NO_CLAIMS}, preemption: {fit_error(len(state.nodes), everyone)}", clear=True)
+        if not candidates:
+            return statuses
+        return min(candidates, key=lambda victims: (_cost(victims), victims.node))
 
 
 def _ineligible(state: ClusterState, pod: PodInfo, failure: Failure) -> str:
@@ -113,7 +162,7 @@ def _victims(
     why = _fits(state, refusals, pod, variant)
     if why is not None:
         return why
-    potential.sort(key=_importance)
+    potential.sort(key=importance)
     protected, others = split_by_budget(potential, budgets)
     victims: list[PodInfo] = []
     violations = 0
@@ -126,7 +175,7 @@ def _victims(
                 violations += counted
     if not victims:
         return status.NO_VICTIMS
-    victims.sort(key=_importance)
+    victims.sort(key=importance)
     return Victims(node.name, victims, violations)
 
 
@@ -137,16 +186,6 @@ def _fits(state: ClusterState, refusals: Refusals, pod: PodInfo, variant: NodeSt
         if why is not None:
             return why
     return refusals.why(variant)
-
-
-def started(pod: PodInfo) -> float:
-    text = (pod.obj.get("status") or {}).get("startTime")
-    return parse_rfc3339(text) if text else float("inf")
-
-
-def _importance(pod: PodInfo) -> tuple[int, float]:
-    """More important first: higher priority, then started earlier."""
-    return -pod.priority, started(pod)
 
 
 def split_by_budget(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple[list[PodInfo], list[PodInfo]]:
@@ -172,11 +211,8 @@ def split_by_budget(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple
     return protected, others
 
 
-def _pick(candidates: list[Victims]) -> Victims:
-    def rank(victims: Victims) -> tuple[int, int, int, int, float, str]:
-        highest = victims.pods[0].priority
-        earliest = min(started(pod) for pod in victims.pods if pod.priority == highest)
-        total = sum(pod.priority + _OFFSET for pod in victims.pods)
-        return victims.violations, highest, total, len(victims.pods), -earliest, victims.node
-
-    return min(candidates, key=rank)
+def _cost(victims: Victims) -> Cost:
+    highest = victims.pods[0].priority
+    earliest = min(started(pod) for pod in victims.pods if pod.priority == highest)
+    total = sum(pod.priority + OFFSET for pod in victims.pods)
+    return victims.violations, highest, total, len(victims.pods), -earliest

@@ -157,6 +157,7 @@ class ClusterState:
         self.templates = Templates()
         self.nodes: dict[str, NodeState] = {}  # known nodes only
         self.journal: Journal[str] = Journal([])
+        self.restarted: Journal[str] = Journal([])  # nodes whose pods have another start time, which no placement asks
         self.images_version = 0
         self.image_nodes: dict[str, int] = {}
         self.anti_terms: dict[Term, int] = {}  # of all pods: term -> pods that have it
@@ -229,6 +230,8 @@ class ClusterState:
                 and old.terminating == pod.terminating
             ):
                 self._node(old_name).pods[pod.uid] = pod
+                if _start_time(old.obj) != _start_time(pod.obj):
+                    self.restarted.add(node_name)
                 return
             self.lift(pod.uid)
         node = self._node(node_name)
@@ -292,6 +295,11 @@ class ClusterState:
         if not found:
             return []
         return [item for item in found.values() if item.uid != pod.uid and item.priority >= pod.priority]
+
+
+def _start_time(obj: Object) -> str | None:
+    found: str | None = (obj.get("status") or {}).get("startTime")
+    return found
 
 
 def _images(images: Iterable[Object]) -> dict[str, int]:

@@ -12,6 +12,7 @@ Everything here is pure and synchronous; an exception fails the pod's attempt, n
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Protocol
 
 from atoll.scheduling.arrays import Bools, Ints, Rows, np
@@ -29,6 +30,8 @@ class Filter(Protocol):
 
     static: bool = False
     """True: the answer does not depend on the pods on the node."""
+    amounts: Mapping[str, int] | None = None
+    """All that it asks, where that is so much free of these resources (a pod is one of `pods`)."""
 
     @abstractmethod
     def allowed(self, rows: Rows) -> Bools:

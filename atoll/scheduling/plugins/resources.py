@@ -29,6 +29,7 @@ def _wanted(template: Template) -> list[tuple[str, int]]:
 class _Filter(Filter):
     def __init__(self, template: Template, nodes: Snapshot) -> None:
         self._wanted = _wanted(template)
+        self.amounts = {PODS: 1, **dict(self._wanted)}
         self._nodes = nodes
         pairs = [(nodes.resource(name), min(want, MOST)) for name, want in self._wanted]
         self._lines = [(0, 1), *pairs]  # a pod is one of the node's pods
