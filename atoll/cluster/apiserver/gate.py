@@ -32,7 +32,7 @@ _WAITING_SHARE = 4  # of its time a request may wait a quarter for a seat
 class Passage:
     """One request on its way."""
 
-    __slots__ = ("asked", "audited", "lane", "question", "request", "seat", "seconds", "started", "task")
+    __slots__ = ("asked", "audited", "lane", "promised", "question", "request", "seat", "seconds", "started", "task")
 
     def __init__(self, request: HttpRequest, question: Question, asked: Attributes, started: float) -> None:
         self.request = request
@@ -44,6 +44,7 @@ class Passage:
         self.seconds = MOST_SECONDS  # that it may take
         self.task: Expiring | None = None
         self.audited: Audited | None = None
+        self.promised = False  # answered in a later turn of the loop than it came in
 
 
 class Gate:
@@ -113,6 +114,7 @@ class Gate:
         passage = Passage(request, question, asked, started)
         passage.lane = lane
         passage.task = running
+        passage.promised = True
         self._deadlines.begin_promised(running)
         self._known.value += 1
         self._metrics.begin(asked)
@@ -246,7 +248,7 @@ class Gate:
         if passage.seat is not None:
             self._flow.leave(passage.seat)
         elif passage.lane is not None:
-            self._flow.leave_lightly(passage.lane, self.now() - passage.started)
+            self._flow.leave_lightly(passage.lane, self.now() - passage.started, passage.promised)
 
 
 def _is_served(registry: Registry) -> IsServed:

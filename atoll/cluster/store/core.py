@@ -157,7 +157,7 @@ class StoreCore:
             self._resources[sys.intern(resource)] = objects
         return objects
 
-    def _check(self, key: Key, expected: int, obj: Object | Encoded | None) -> Change:
+    def _check(self, key: Key, expected: int, obj: Object | Encoded | None, done: asyncio.Future[Record]) -> Change:
         """Compare with the newest pending state and give the write its version. Raises StaleVersion."""
         current = self.newest(key)
         if (0 if current is None else current.version) != expected or (obj is None and current is None):
@@ -184,7 +184,7 @@ class StoreCore:
         record = StoredRecord(key, version, data, self._parsed)
         if not isinstance(obj, Encoded):
             self._parsed.put(version, obj)
-        return Change(kind, record, asyncio.get_running_loop().create_future())
+        return Change(kind, record, done)
 
     def _apply(self, changes: Iterable[Change]) -> None:
         """Durable now: visible, published, acknowledged."""

@@ -108,7 +108,7 @@ class DurableStore(StoreCore):
     def write(self, key: Key, expected: int, obj: Object | Encoded | None) -> asyncio.Future[Record]:
         if self._closed:
             raise StorageFailed("the store is closed")
-        change = self._check(key, expected, obj)
+        change = self._check(key, expected, obj, self._loop.create_future())
         self._pending[change.record.key] = change
         if not self._unsent and not self._sent:
             self._send_soon()

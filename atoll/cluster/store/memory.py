@@ -17,7 +17,7 @@ class MemoryStore(StoreCore):
     def write(self, key: Key, expected: int, obj: Object | Encoded | None) -> asyncio.Future[Record]:
         if self._closed:
             raise StorageFailed("the store is closed")
-        change = self._check(key, expected, obj)
+        change = self._check(key, expected, obj, asyncio.get_running_loop().create_future())
         self._apply((change,))
         return change.done
 

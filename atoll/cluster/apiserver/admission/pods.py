@@ -15,6 +15,7 @@ _PODS = frozenset(("pods",))
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TOKEN_SECONDS = 3607
 _TOKEN_VOLUME = "kube-api-access-"
+_DRAWN_AT_ONCE = 64
 _MIRROR = "kubernetes.io/config.mirror"
 
 
@@ -29,7 +30,8 @@ class ServiceAccounts:
 
     def __init__(self, store: Store, chance: Chance) -> None:
         self._store = store
-        self._chance = chance
+        self._chance = chance  # its only use is the names of volumes, so that they can be drawn in advance
+        self._drawn: list[str] = []
 
     def depends_on(self, user: User) -> tuple[str, ...]:
         return ("serviceaccounts",)
@@ -64,7 +66,9 @@ class ServiceAccounts:
         return next((volume["name"] for volume in volumes if volume["name"].startswith(_TOKEN_VOLUME)), "")
 
     def draw(self) -> str:
-        return _TOKEN_VOLUME + self._chance.name_suffix()
+        if not self._drawn:
+            self._drawn = self._chance.name_suffixes(_DRAWN_AT_ONCE)[::-1]
+        return _TOKEN_VOLUME + self._drawn.pop()
 
     def _mount_token(self, spec: Object) -> None:
         volumes = spec.get("volumes") or ()

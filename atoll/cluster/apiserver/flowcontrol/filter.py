@@ -96,11 +96,18 @@ class Filter:
         lane.light_executing += 1
         return lane
 
-    def leave_lightly(self, lane: Lane, seconds: float) -> None:
-        """The request is answered, that long after it came."""
+    def leave_lightly(self, lane: Lane, seconds: float, in_later_turn: bool = False) -> None:
+        """The request is answered, that long after it came.
+
+        `in_later_turn`: than it came in. It has held its seat for real then, and gives it back now if nobody waits.
+        """
         queues = lane.state.queues
         queues.light -= 1
-        queues.leaving += 1
+        if in_later_turn and not queues.waiting:
+            queues.seats_in_use -= 1
+            queues.dispatched += 1
+        else:
+            queues.leaving += 1
         if not queues.touched:
             self._touch(queues)
         lane.light_executing -= 1
