@@ -1,7 +1,7 @@
 """The store that survives: memory is authoritative for reads, an append-only log makes each write durable.
 
 A write is checked and given its version at once. What was written while a commit was under way goes to the writer
-thread as one group, which is the next commit; under load groups are a moment apart, so that they are worth theirs.
+thread as one group, which is the next commit; under load a group waits until it is worth one.
 Only after a commit are its writes visible, published and acknowledged. When a commit fails, it and every write that is
 pending fail with StorageFailed (each may have been built on one before it), and the store goes on: a later write
 succeeds once the disk takes it. Versions of failed writes are not used again.
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 _SLOW_SECONDS = 2.0  # a write that takes longer is told by `trouble`
 _ROW_BYTES = 1 << 20
 _WATCH_PACE_SECONDS = 50e-6  # a watcher's part of a wake: about what it costs the server and the client
-_PACE_SECONDS = 0.001  # from one commit to the next, where
-_THICK_WRITES = 4  # were in the last one
+_FULL_WRITES = 20  # are worth a commit
+_THICK_WRITES = 4  # in the last group: more are about to come
 _SLACK_BYTES = 16 << 20  # the log may hold this much that is superseded, beyond as much as is live
 _KINDS: dict[str, int] = {"ADDED": logfile.ADDED, "MODIFIED": logfile.MODIFIED, "DELETED": logfile.DELETED}
 _TYPES: dict[int, Literal["ADDED", "MODIFIED", "DELETED"]] = {
@@ -95,7 +95,6 @@ class DurableStore(StoreCore):
         self._epoch = 0
         self._unsent: list[Change] = []
         self._sent: deque[_Group] = deque()
-        self._sent_at = 0.0  # when the last group was sent, by the loop's time
         self._thick = False  # whether it was of many writes
         self._compacting = False
         self._fault = ""  # why the last commit failed
@@ -144,21 +143,24 @@ class DurableStore(StoreCore):
     # -- the loop's side
 
     def _send_soon(self) -> None:
-        """At the end of this turn; where writes come thick, so long after the last group that this one is as large.
+        """At the end of this turn; where writes come thick, once they are a full group or a turn brings no more.
 
         A commit costs the writer, and the hand-over of the interpreter between the threads, some 300 µs of CPU, for
         one write as for twenty.
         """
-        wait = self._sent_at + _PACE_SECONDS - self._loop.time() if self._thick else 0.0
-        if wait > 0:
-            self._loop.call_later(wait, self._send)
+        self._loop.call_soon(self._send_when_worth, 0)
+
+    def _send_when_worth(self, before: int) -> None:
+        """`before`: how many writes there were a turn ago."""
+        writes = len(self._unsent)
+        if not self._thick or writes == before or writes >= _FULL_WRITES:
+            self._send()
         else:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._send_when_worth, writes)
 
     def _send(self) -> None:
         if not self._unsent:
             return
-        self._sent_at = self._loop.time()
         self._thick = len(self._unsent) >= _THICK_WRITES
         changes, self._unsent = self._unsent, []
         entries = [
