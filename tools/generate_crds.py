@@ -3,8 +3,8 @@
     python tools/generate_crds.py /path/to/apis          writes
     python tools/generate_crds.py /path/to/apis --check  exits 1 where what is committed differs
 
-A hub's go to `crds`, those of a cluster with queueing to `queueing`. Only what a server needs to accept, default and
-print an object is kept: no descriptions, no annotations.
+A hub's go to `crds`, those of a cluster with queueing to `queueing`, those of one with batch kinds to `batch`. Only
+what a server needs to accept, default and print an object is kept: no descriptions, no annotations.
 Cluster (cluster.karmada.io) is no CRD upstream: its schema is made from its OpenAPI document.
 """
 
@@ -23,6 +23,9 @@ GROUPS = (
     "remedy.karmada.io", "work.karmada.io", "multicluster.x-k8s.io",
 )  # fmt: skip
 QUEUEING = ("kueue.x-k8s.io",)
+BATCH = (
+    "jobset.x-k8s.io", "leaderworkerset.x-k8s.io", "scheduling.x-k8s.io", "scheduling.volcano.sh", "batch.volcano.sh",
+)  # fmt: skip
 KEPT = ("name", "served", "storage", "deprecated", "subresources")
 ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 CLUSTER = "com.github.karmada-io.karmada.pkg.apis.cluster.v1alpha1.Cluster"
@@ -180,7 +183,11 @@ def generate(apis: Path) -> dict[str, str]:
     """Path below `data` → content."""
     clusters = json.loads((apis / "cluster.karmada.io_clusters.openapi.json").read_text())
     own = [cluster(clusters, "cluster.karmada.io"), cluster(clusters, "fleet.atoll.dev"), budget()]
-    folders = {"crds": [*published(apis, GROUPS), *own], "queueing": published(apis, QUEUEING)}
+    folders = {
+        "crds": [*published(apis, GROUPS), *own],
+        "queueing": published(apis, QUEUEING),
+        "batch": published(apis, BATCH),
+    }
     return {
         f"{folder}/{item['metadata']['name']}.json": json.dumps(item, separators=(",", ":"), sort_keys=True) + "\n"
         for folder, items in folders.items()
@@ -190,7 +197,7 @@ def generate(apis: Path) -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     files = generate(Path(arguments[0]))
-    existing = [path for folder in ("crds", "queueing") for path in (OUT / folder).glob("*.json")]
+    existing = [path for folder in ("batch", "crds", "queueing") for path in (OUT / folder).glob("*.json")]
     if "--check" in arguments:
         committed = {f"{path.parent.name}/{path.name}": path.read_text() for path in existing}
         for name in sorted(files.keys() ^ committed.keys() | {n for n in files if files[n] != committed.get(n)}):

@@ -47,7 +47,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         stack.push_async_callback(outbound.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys, outbound))
         own = [] if spec.api_only else [default_storage_class(), reader_role()]
-        await bootstrap(assembly, [trust(keys), *own, *_queueing_kinds(spec)])
+        await bootstrap(assembly, [trust(keys), *own, *_optional_kinds(spec)])
         await renew_trust(assembly, keys)
         if spec.access.any:
             from atoll.app.access import configure_access
@@ -88,12 +88,18 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         await _until_supervisor_goes(channel, store, spec, images, clock)
 
 
-def _queueing_kinds(spec: ClusterSpec) -> list[dict[str, Any]]:
-    if not spec.queueing:
-        return []
-    from atoll.kinds.kueue import custom_resource_definitions
+def _optional_kinds(spec: ClusterSpec) -> list[dict[str, Any]]:
+    """Definitions that few clusters have."""
+    found: list[dict[str, Any]] = []
+    if spec.queueing:
+        from atoll.kinds import kueue
 
-    return custom_resource_definitions()
+        found += kueue.custom_resource_definitions()
+    if spec.batch:
+        from atoll.kinds import batch
+
+        found += batch.custom_resource_definitions()
+    return found
 
 
 def _streaming(api: Api, keys: ClusterKeys) -> Streaming:

@@ -28,6 +28,7 @@ from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
 from atoll.cluster.nodes.simulated.nodes import NetworkPlan, SimulatedNodes
 from atoll.cluster.nodes.simulated.overlay import RESOURCE as LEASES
 from atoll.cluster.nodes.simulated.overlay import LeaseOverlay
+from atoll.cluster.scheduler.gangs.book import GangBook
 from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
@@ -121,6 +122,8 @@ async def running_cluster(
             _start_member(running, spec, root_ca, sign)
             if spec.queueing:
                 _start_queueing(running)
+            if spec.batch:
+                _start_batch(running)
             informers.start()
             check_informers(assembly.health, informers)
         check_controllers(assembly.health, tasks)
@@ -205,7 +208,10 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
 
     async def schedule() -> None:
         client = assembly.controller_client("kube-scheduler")
-        await Scheduler(client, informers, clock, chance, metrics=assembly.metrics, plugins=plugins).run()
+        gangs, also = _gangs(informers, spec)
+        await Scheduler(
+            client, informers, clock, chance, metrics=assembly.metrics, plugins=plugins, gangs=gangs, also=also
+        ).run()
 
     tasks.keep("controller-manager", lambda: manage(assembly, controllers))
     tasks.keep("scheduler", schedule)
@@ -245,6 +251,25 @@ def _start_queueing(running: Running) -> None:
     queueing = make_queueing(assembly.controller_client, running.informers, assembly.clock, assembly.chance)
     observe_queues(assembly, queueing.runnables)
     queueing.start(running.tasks)
+
+
+def _gangs(informers: Informers, spec: ClusterSpec) -> tuple[GangBook | None, Callable[[str], bool]]:
+    """What the scheduler knows of pods that belong together, and whose pods it places beside its own."""
+    if not (spec.batch or spec.queueing):
+        return None, lambda name: False
+    from atoll.app.batch import gang_book, other_schedulers  # few clusters have it
+
+    return gang_book(informers, spec), other_schedulers(informers, spec)
+
+
+def _start_batch(running: Running) -> None:
+    from atoll.app.batch import make_batch
+
+    assembly = running.assembly
+    controllers = make_batch(assembly.controller_client, running.informers, assembly.clock, assembly.chance)
+    observe_queues(assembly, controllers)
+    for controller in controllers:
+        running.tasks.start(controller.name, controller.run())
 
 
 def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:

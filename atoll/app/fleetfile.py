@@ -215,6 +215,7 @@ class _Reader:
                 "maxMutatingRequestsInFlight": lambda n, k: self.number(n, k, 0, 1_000_000),
                 "apiServer": self.api_server,
                 "queueing": self.flag,
+                "batch": self.flag,
             },
         )
         if "name" not in found:
@@ -233,6 +234,7 @@ class _Reader:
             port=found.get("port", 0),
             access=found.get("apiServer") or AccessFiles(),
             queueing=found.get("queueing", False),
+            batch=found.get("batch", False),
             audit=found.get("audit"),
             max_requests_in_flight=found.get("maxRequestsInFlight", 400),
             max_mutating_requests_in_flight=found.get("maxMutatingRequestsInFlight", 200),

@@ -56,6 +56,7 @@ def cluster() -> None:
 @click.option("--nodes", default=2, show_default=True, help="Process nodes.")
 @click.option("--simulated", default=0, show_default=True, help="Simulated nodes.")
 @click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
+@click.option("--batch", is_flag=True, help="Serve JobSet, LeaderWorkerSet, PodGroup and Volcano's kinds; place gangs.")
 @click.option("--port", default=0, help="The API server's port; any free one by default.")
 @_file_option("--authentication-config", "A file of kind AuthenticationConfiguration: OIDC issuers, anonymous access.")
 @_file_option("--authorization-config", "A file of kind AuthorizationConfiguration: authorizers, in their order.")
@@ -87,6 +88,7 @@ def create(
     nodes: int,
     simulated: int,
     queueing: bool,
+    batch: bool,
     port: int,
     max_requests_in_flight: int,
     max_mutating_requests_in_flight: int,
@@ -100,7 +102,7 @@ def create(
     Examples:
       atoll cluster create ci
       atoll cluster create ci --kubeconfig ci.yaml --api-only
-      atoll cluster create ci --simulated 10 --queueing
+      atoll cluster create ci --simulated 10 --queueing --batch
       atoll cluster create ci --audit-policy policy.yaml --authentication-config oidc.yaml
     """
     from atoll.app import fleetspec, launch
@@ -120,6 +122,7 @@ def create(
         port=port,
         api_only=api_only,
         queueing=queueing,
+        batch=batch,
         audit=_audit(audit_policy, audit_log),
         max_requests_in_flight=max_requests_in_flight,
         max_mutating_requests_in_flight=max_mutating_requests_in_flight,

@@ -11,12 +11,12 @@ from typing import Any
 
 from atoll.scheduling import status
 from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
-from atoll.scheduling.gang_preemption import GangOf, plan_gang_preemption
+from atoll.scheduling.gang_preemption import GangOf, GangPreemption, plan_gang_preemption
 from atoll.scheduling.matching import untolerated
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import PodInfo, Template
 from atoll.scheduling.preemption import plan_preemption
-from atoll.scheduling.resources import CPU, MEMORY, PODS, STORAGE
+from atoll.scheduling.resources import PODS, shown
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Failure, Status
 
@@ -48,15 +48,13 @@ def _lack(planner: Planner, pod: PodInfo, failure: Failure) -> tuple[str, str]:
     if short:
         missing = {name: _missing(pod.template, planner.state.nodes[name]) for name in short}
         best = min(short, key=lambda name: (_share(pod.template, missing[name]), name))
-        asked = _amounts(pod.template.requests) or "a pod's place"
+        asked = shown(pod.template.requests) or "a pod's place"
         suited = "1 node that suits" if len(short) == 1 else f"{len(short)} nodes that suit"
-        lack = (
-            f"needs {asked} free on one node; of {suited} it otherwise, {best} lacks least: {_amounts(missing[best])}"
-        )
+        lack = f"needs {asked} free on one node; of {suited} it otherwise, {best} lacks least: {shown(missing[best])}"
         node = planner.state.nodes[best]
         if any(value > node.allocatable.get(name, 0) for name, value in pod.template.requests.items()):
             return lack, f"no node is large enough: one with {asked} would do"
-        return lack, f"freeing {_amounts(missing[best])} on {best} would do" if _only_short(planner, pod, node) else ""
+        return lack, f"freeing {shown(missing[best])} on {best} would do" if _only_short(planner, pod, node) else ""
     counts = Counter(reason for why in failure.statuses.values() for reason in why.reasons)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     return f"no node of {failure.total} suits it: {reasons}", _static_change(planner, pod, failure)
@@ -111,11 +109,16 @@ def why_gang(planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Ob
     found = plan_gang(planner, gang)
     if isinstance(found, Placement):
         return f"fits in {_level(found.level)} {found.domain}" if found.level else "fits"
-    return f"{_gang_lack(gang, found)}; {_gang_change(planner, gang, gang_of, budgets, found)}"
+    return gang_reason(planner, gang, found, plan_gang_preemption(planner, gang, gang_of, budgets))
+
+
+def gang_reason(planner: Planner, gang: Gang, found: Shortage, preemption: GangPreemption | None) -> str:
+    """Of a gang that does not fit, and what preemption could do for it: what it lacks, and the cheapest change."""
+    return f"{_gang_lack(gang, found)}; {_gang_change(planner, gang, found, preemption)}"
 
 
 def _gang_lack(gang: Gang, found: Shortage) -> str:
-    each = {_amounts(pod.template.requests) or "nothing" for pod in gang.pods}
+    each = {shown(pod.template.requests) or "nothing" for pod in gang.pods}
     what = f" of {each.pop()}" if len(each) == 1 else ""
     where = f" in one {_level(found.level)}" if found.level else ""
     lack = f"needs room for {found.wanted} pods{what}{where}"
@@ -128,8 +131,7 @@ def _gang_lack(gang: Gang, found: Shortage) -> str:
     return f"{lack}; {len(found.best)} {_level(found.level)}s have {found.most}"
 
 
-def _gang_change(planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object], found: Shortage) -> str:
-    preemption = plan_gang_preemption(planner, gang, gang_of, budgets)
+def _gang_change(planner: Planner, gang: Gang, found: Shortage, preemption: GangPreemption | None) -> str:
     if preemption is not None:
         names = [unit.name for unit in preemption.units]
         return f"preempting {_listed(names)} ({_priority(unit.priority for unit in preemption.units)}) would do"
@@ -137,12 +139,31 @@ def _gang_change(planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequenc
         freer = Gang(gang.name, gang.pods, gang.levels, least=gang.least)
         if isinstance(plan_gang(planner, freer), Placement):
             return f"leave to span {_level(gang.required)}s would do"
-    if 0 < found.most < found.wanted:
-        fewer = Gang(gang.name, gang.pods, gang.levels, gang.required, least=1)
+    if not gang.parts and 0 < found.most < found.wanted:
+        fewer = Gang(gang.name, gang.pods, gang.levels, gang.required, least=1, domain=gang.domain)
         placed = plan_gang(planner, fewer)
         if isinstance(placed, Placement):
             return f"a minimum of {len(placed.nodes)} members would do"
-    return "no removal of less important work would do"
+    return f"no removal of less important work would do{_more_nodes(planner, gang)}"
+
+
+def _more_nodes(planner: Planner, gang: Gang) -> str:
+    """Of a gang of one shape that may go anywhere: how many more nodes, like the largest one when empty, hold it."""
+    pod = gang.pods[0]
+    if gang.required or any(item.template is not pod.template for item in gang.pods):
+        return ""
+    takes = max((_takes(pod.template, node) for node in planner.state.nodes.values()), default=0)
+    if not takes:
+        return f"; no node is large enough for one pod of {shown(pod.template.requests) or 'it'}"
+    count = -(-len(gang.pods) // takes)
+    return f"; {count} more empty {'node' if count == 1 else 'nodes'} for {takes} each would"
+
+
+def _takes(template: Template, node: NodeState) -> int:
+    wants = {**template.requests, PODS: 1}
+    if not template.matches_node(node.name, node.labels):
+        return 0
+    return min(node.allocatable.get(name, 0) // value for name, value in wants.items() if value)
 
 
 # words
@@ -159,18 +180,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _priority(priorities: Any) -> str:
     return f"priority {max(priorities)}"
-
-
-def _amounts(amounts: dict[str, int]) -> str:
-    """`2 cpu, 4Gi memory, 8 nvidia.com/gpu`."""
-    return ", ".join(f"{_amount(name, value)} {name}" for name, value in amounts.items() if value)
-
-
-def _amount(name: str, value: int) -> str:
-    if name == CPU:
-        return f"{value // 1000}" if value % 1000 == 0 else f"{value}m"
-    if name in (MEMORY, STORAGE) or name.startswith("hugepages-"):
-        for shift, unit in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
-            if value % (1 << shift) == 0:
-                return f"{value >> shift}{unit}"
-    return str(value)

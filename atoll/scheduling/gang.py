@@ -9,7 +9,8 @@ network.
 
 An elastic gang is placed as a whole, or, where that does not fit, with as many members as fit, but not fewer than its
 least. Members may differ in shape. Where members look at each other (affinity between pods, topology spread) they
-are placed one by one by trial moves, which are taken back if not all find a place.
+are placed one by one by trial moves, which are taken back if not all find a place. Members that ask for different
+topologies are parts, placed one after the other: all of them or none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from atoll.scheduling.arrays import Ids, Ints, Rows, np
+from atoll.scheduling.arrays import Bools, Ids, Ints, Rows, np
 from atoll.scheduling.evaluation import Evaluation
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import PodInfo
@@ -37,6 +38,8 @@ class Gang:
     required: str = ""  # the level whose value all members must share
     preferred: str = ""
     least: int = 0
+    domain: str = ""  # the value of the required level where others of the gang are already
+    parts: Sequence[Gang] = ()  # what asks for different topologies: all of them are placed, one after the other
 
     @property
     def priority(self) -> int:
@@ -112,6 +115,8 @@ def plan_gang(planner: Planner, gang: Gang) -> Placement | Shortage:
 
 
 def _plan(planner: Planner, gang: Gang) -> Placement | Shortage:
+    if gang.parts:
+        return _in_parts(planner, gang)
     count = len(gang.pods)
     found = _place(planner, gang, count)
     least = gang.least or count
@@ -129,6 +134,20 @@ def _plan(planner: Planner, gang: Gang) -> Placement | Shortage:
         else:
             high = middle - 1
     return smaller
+
+
+def _in_parts(planner: Planner, gang: Gang) -> Placement | Shortage:
+    """Each part whole, given those before it: the first that does not fit says what is short."""
+    nodes: dict[str, str] = {}
+    with trial() as undos:
+        for part in gang.parts:
+            found = _plan(planner, part)
+            if isinstance(found, Shortage):
+                return found
+            for pod, node in zip(part.pods, found.nodes, strict=True):
+                nodes[pod.uid] = node
+                undos.append(place(planner.state, pod, node))
+    return Placement([nodes[pod.uid] for pod in gang.pods])
 
 
 def _place(planner: Planner, gang: Gang, count: int) -> Placement | Shortage:
@@ -172,6 +191,7 @@ def _in_domains(
     """Try the levels that the gang allows, the narrowest first; in each the domain with the least room that will do."""
     nodes = planner.nodes
     rooms = [_room(evaluation) for _, evaluation in groups]
+    outside = _outside(planner, gang)
     shortage: Shortage | None = None
     for level in _tried_levels(gang):
         if level:
@@ -179,6 +199,8 @@ def _in_domains(
             ids, names = column.ids[: nodes.size], list(column.values)
         else:
             ids, names = np.zeros(nodes.size, np.int32), [""]
+        if outside is not None:
+            ids = np.where(outside, np.int32(-1), ids)
         fits = _members_by_domain(groups, rooms, ids, len(names))
         for domain in _candidates(fits, len(members)):
             rows = (ids == domain).nonzero()[0]
@@ -189,6 +211,15 @@ def _in_domains(
         shortage = _shortage(level, fits, names, len(members))
     assert shortage is not None
     return shortage
+
+
+def _outside(planner: Planner, gang: Gang) -> Bools | None:
+    """The rows beyond the domain that the gang is bound to."""
+    if not gang.domain:
+        return None
+    column = planner.nodes.label(gang.required)
+    outside: Bools = column.ids[: planner.nodes.size] != column.values.get(gang.domain, -2)
+    return outside
 
 
 def _tried_levels(gang: Gang) -> list[str]:

@@ -40,6 +40,9 @@ class Unit:
         return self.priority, len(self.pods), -min(started(pod) for pod, _ in self.pods), self.name
 
 
+MayTake = Callable[[Unit], bool]
+
+
 @dataclass(slots=True)
 class GangPreemption:
     """Remove these, and the gang goes there."""
@@ -55,12 +58,15 @@ class GangPreemption:
 
 
 def plan_gang_preemption(
-    planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object]
+    planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object], may_take: MayTake | None = None
 ) -> GangPreemption | None:
-    """None: no removal of less important work would let the gang in, or none is needed. The state is left as it was."""
+    """None: no removal of less important work would let the gang in, or none is needed. The state is left as it was.
+
+    `may_take` widens or narrows what counts as less important (a lower priority, where it is not given).
+    """
     if _fits(planner, gang) is not None or not all(pod.template.may_preempt for pod in gang.pods):
         return None
-    units = _units(planner, gang, gang_of)
+    units = _units(planner, gang, gang_of, may_take or (lambda unit: unit.priority < gang.priority))
     found = []
     for domain in _domains(planner, gang):
         inside = {
@@ -73,7 +79,7 @@ def plan_gang_preemption(
     return min(found, key=lambda plan: plan.cost, default=None)
 
 
-def _units(planner: Planner, gang: Gang, gang_of: GangOf) -> list[Unit]:
+def _units(planner: Planner, gang: Gang, gang_of: GangOf, may_take: MayTake) -> list[Unit]:
     """All less important work on nodes."""
     mine = {pod.uid for pod in gang.pods}
     found: dict[str, Unit] = {}
@@ -81,47 +87,98 @@ def _units(planner: Planner, gang: Gang, gang_of: GangOf) -> list[Unit]:
         for pod in node.pods.values():
             if pod.uid not in mine:
                 name = gang_of(pod)
+                if name == gang.name:
+                    continue
                 key = name or f"{pod.template.namespace}/{pod.name}"
                 found.setdefault(f"{bool(name)} {key}", Unit(key, [])).pods.append((pod, node.name))
-    return [unit for unit in found.values() if unit.priority < gang.priority]
+    return [unit for unit in found.values() if may_take(unit)]
 
 
 def _domains(planner: Planner, gang: Gang) -> list[str | None]:
     if not gang.required:
         return [None]
+    if gang.domain:
+        return [gang.domain]
     values = {node.labels[gang.required] for node in planner.state.nodes.values() if gang.required in node.labels}
     return [*sorted(values)]
 
 
 def _in_domain(planner: Planner, gang: Gang, units: list[Unit], budgets: Sequence[Object]) -> GangPreemption | None:
-    gone: dict[int, list[Undo]] = {}
+    trial = _Trial(planner, gang)
     try:
-        placement = None
-        for unit in sorted(units, key=lambda unit: unit.rank):
-            gone[id(unit)] = [lift(planner.state, pod) for pod, _ in unit.pods]
-            placement = _fits(planner, gang)
-            if placement is not None:
-                break
+        ranked = sorted(units, key=lambda unit: unit.rank)
+        placement = _lift_until_it_fits(trial, ranked)
         if placement is None:
             return None
-        for unit in sorted((item for item in units if id(item) in gone), key=lambda unit: unit.rank, reverse=True):
-            _undo(gone.pop(id(unit)))
-            again = _fits(planner, gang)
-            if again is None:
-                gone[id(unit)] = [lift(planner.state, pod) for pod, _ in unit.pods]
-            else:
-                placement = again
-        victims = [unit for unit in units if id(unit) in gone]
+        placement = _reprieve(trial, placement)
+        victims = [unit for unit in units if trial.is_gone(unit)]
         protected, _ = split_by_budget([pod for unit in victims for pod, _ in unit.pods], budgets)
         return GangPreemption(victims, placement, len(protected))
     finally:
-        for undos in gone.values():
-            _undo(undos)
+        trial.end()
 
 
-def _undo(undos: list[Undo]) -> None:
-    for undo in reversed(undos):
-        undo()
+class _Trial:
+    """Units that are away in thought."""
+
+    def __init__(self, planner: Planner, gang: Gang) -> None:
+        self._planner = planner
+        self._gang = gang
+        self._gone: dict[int, tuple[Unit, list[Undo]]] = {}
+
+    def take(self, units: Sequence[Unit]) -> None:
+        for unit in units:
+            self._gone[id(unit)] = (unit, [lift(self._planner.state, pod) for pod, _ in unit.pods])
+
+    def bring_back(self, units: Sequence[Unit]) -> None:
+        for unit in units:
+            _, undos = self._gone.pop(id(unit))
+            for undo in reversed(undos):
+                undo()
+
+    def end(self) -> None:
+        self.bring_back([unit for unit, _ in self._gone.values()])
+
+    def is_gone(self, unit: Unit) -> bool:
+        return id(unit) in self._gone
+
+    def gone(self) -> list[Unit]:
+        return [unit for unit, _ in self._gone.values()]
+
+    def fits(self) -> Placement | None:
+        return _fits(self._planner, self._gang)
+
+
+def _lift_until_it_fits(trial: _Trial, ranked: Sequence[Unit]) -> Placement | None:
+    """Twice as many each time; with thousands of candidates the gang is tried a dozen times, not thousands."""
+    done, step = 0, 1
+    while done < len(ranked):
+        trial.take(ranked[done : done + step])
+        placement = trial.fits()
+        if placement is not None:
+            return placement
+        done, step = done + step, step * 2
+    return None
+
+
+def _reprieve(trial: _Trial, placement: Placement) -> Placement:
+    """As much as possible stays, the most important first: tried in runs that grow while they fit, and halve."""
+    waiting = sorted(trial.gone(), key=lambda unit: unit.rank, reverse=True)
+    start, size = 0, 1
+    while start < len(waiting):
+        some = waiting[start : start + size]
+        trial.bring_back(some)
+        again = trial.fits()
+        if again is not None:
+            placement = again
+            start, size = start + len(some), size * 2
+            continue
+        trial.take(some)
+        if len(some) == 1:
+            start += 1
+        else:
+            size = max(1, len(some) // 2)
+    return placement
 
 
 def _fits(planner: Planner, gang: Gang) -> Placement | None:

@@ -94,6 +94,10 @@ class Planner:
         self.nodes.follow()
         return None if needs.error else self._evaluation(self._shape(pod, needs))
 
+    def chosen(self, pod: PodInfo, name: str) -> Decision:
+        """For a node that was found otherwise (a gang's): the decision with what the pod's volumes need there."""
+        return self._chosen(name, self.volumes.needs(pod.obj))
+
     def _chosen(self, name: str, needs: VolumeNeeds) -> Decision:
         plan = needs.plan(name, self.state.nodes[name].labels) if needs.delayed else None
         return Decision(node=name, volumes=plan)

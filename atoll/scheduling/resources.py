@@ -73,3 +73,18 @@ def pod_requests(spec: Object, missing: Mapping[str, int] | None = None) -> Amou
     if spec.get("overhead"):
         _add(total, amounts(spec["overhead"]))
     return total
+
+
+def shown(found: Mapping[str, int]) -> str:
+    """For people: `2 cpu, 4Gi memory, 8 nvidia.com/gpu`."""
+    return ", ".join(f"{_shown(name, value)} {name}" for name, value in found.items() if value)
+
+
+def _shown(name: str, value: int) -> str:
+    if name == CPU:
+        return f"{value // 1000}" if value % 1000 == 0 else f"{value}m"
+    if name in (MEMORY, STORAGE) or name.startswith("hugepages-"):
+        for shift, unit in ((30, "Gi"), (20, "Mi"), (10, "Ki")):
+            if value % (1 << shift) == 0:
+                return f"{value >> shift}{unit}"
+    return str(value)

@@ -53,3 +53,14 @@ def test_kueue_s_kinds_too() -> None:
     named = {(it["spec"]["group"], it["spec"]["names"]["plural"]) for it in crds}
     for resource in (kueue.CLUSTER_QUEUES, kueue.COHORTS, kueue.LOCAL_QUEUES, kueue.WORKLOADS, kueue.ADMISSION_CHECKS):
         assert (resource.group, resource.plural) in named
+
+
+def test_the_batch_kinds_too() -> None:
+    from atoll.kinds import batch
+
+    crds = batch.custom_resource_definitions()
+    assert not any(map(_described, crds))
+    named = {(it["spec"]["group"], it["spec"]["names"]["plural"]) for it in crds}
+    kinds = (batch.JOB_SETS, batch.LEADER_WORKER_SETS, batch.POD_GROUPS)
+    for resource in (*kinds, batch.VOLCANO_JOBS, batch.VOLCANO_POD_GROUPS, batch.VOLCANO_QUEUES):
+        assert (resource.group, resource.plural) in named

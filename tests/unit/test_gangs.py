@@ -203,3 +203,41 @@ def test_why_a_pod_waits():
         "labels on h00 that its node selector or affinity asks for would do"
     )
     assert why_pod(planner, a_pod(planner, "p", 0)).startswith("fits on h")
+
+
+def test_a_gang_stays_in_the_domain_of_those_that_run():
+    planner = data_centre()
+    gang = a_gang(planner, "g", 4)
+    bound = Gang("g", gang.pods, LEVELS, RACK, domain="r2")
+    assert plan_gang(planner, bound).domain == "r2"
+    for host in ("h08", "h09", "h10", "h11"):
+        planner.state.place(a_pod(planner, f"x{host}", 4), host)
+    assert isinstance(plan_gang(planner, bound), Shortage)
+
+
+def test_parts_are_placed_all_or_none():
+    planner = data_centre()
+    narrow = a_gang(planner, "narrow", 16, required=RACK)
+    free = a_gang(planner, "free", 48)
+    both = Gang("g", [*narrow.pods, *free.pods], parts=[narrow, free])
+    found = plan_gang(planner, both)
+    assert len({int(name[1:]) // 4 for name in found.nodes[:16]}) == 1
+    planner.state.place(a_pod(planner, "x", 1), "h15")
+    before = state_of(planner)
+    assert isinstance(plan_gang(planner, both), Shortage)
+    assert state_of(planner) == before
+
+
+def test_victims_among_thousands_are_found_in_few_tries():
+    planner = Planner(Chance(3))
+    for number in range(300):
+        have = {"cpu": "4", "memory": "64Gi", "pods": "110"}
+        planner.state.set_node({"metadata": {"name": f"n{number:03}", "labels": {}}, "status": {"allocatable": have}})
+        for place in range(4):
+            planner.state.place(a_pod(planner, f"x{number:03}-{place}", 0, priority=number), f"n{number:03}")
+    gang = a_gang(planner, "vip", 40, gpus=0, priority=1000)
+    before = state_of(planner)
+    found = plan_gang_preemption(planner, gang, lambda pod: "", [])
+    assert len(found.units) == 40
+    assert max(unit.priority for unit in found.units) < 10  # four pods of each priority, the least important first
+    assert state_of(planner) == before

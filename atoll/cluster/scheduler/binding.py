@@ -146,6 +146,21 @@ class Binder:
             victim.obj, NORMAL, "Preempted", f"Preempted by pod {pod.obj['metadata']['uid']} on node {node}"
         )
 
+    async def release(self, pod: Object, message: str) -> None:
+        """Delete a pod whose gang did not become whole in time; its controller makes another."""
+        metadata = pod["metadata"]
+        mark = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": f"{self._name}: {message}",
+            "lastTransitionTime": rfc3339(self._clock.wall()),
+        }
+        await self._patch_status(metadata, {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": [mark]}})
+        options = DeleteOptions(uid=metadata["uid"])
+        await self._client.delete(PODS, metadata["name"], metadata["namespace"], options=options)
+        self._events.event(pod, NORMAL, "Released", message)
+
     async def withdraw(self, pod: PodInfo) -> None:
         """Clear a less important pod's nomination."""
         if (pod.obj.get("status") or {}).get("nominatedNodeName"):

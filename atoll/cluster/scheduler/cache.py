@@ -27,15 +27,23 @@ _SPEC_FIELDS = ("schedulingGates", "tolerations", "nodeSelector", "affinity", "r
 
 
 class SchedulerCache:
-    """The scheduler's view of the cluster. `wake` is called when there may be something to do."""
+    """The scheduler's view of the cluster.
+
+    `is_ours`: whether pods of that schedulerName are to be placed. `wake` is called when there may be something to do.
+    """
 
     def __init__(
-        self, informers: Informers, planner: Planner, clock: Clock, scheduler_name: str, wake: Callable[[], None]
+        self,
+        informers: Informers,
+        planner: Planner,
+        clock: Clock,
+        is_ours: Callable[[str], bool],
+        wake: Callable[[], None],
     ) -> None:
         self.queue = SchedulingQueue()
         self._planner = planner
         self._clock = clock
-        self._name = scheduler_name
+        self._is_ours = is_ours
         self._wake = wake
         self._pods = informers.of(PODS)
         self._claims = informers.of(PERSISTENT_VOLUME_CLAIMS)
@@ -130,7 +138,7 @@ class SchedulerCache:
         spec = new.get("spec") or {}
         if spec.get("nodeName"):
             self._bound(new, spec["nodeName"])
-        elif (spec.get("schedulerName") or "default-scheduler") == self._name:
+        elif self._is_ours(spec.get("schedulerName") or "default-scheduler"):
             self._pending(old, new)
 
     def _bound(self, new: Object, node: str) -> None:

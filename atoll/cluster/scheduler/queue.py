@@ -53,6 +53,10 @@ class SchedulingQueue:
         """Where each pod is."""
         return (waiting.place for waiting in self._pods.values())
 
+    def everyone(self) -> list[Waiting]:
+        """All that wait, gated ones too."""
+        return list(self._pods.values())
+
     def parked(self) -> Iterator[Waiting]:
         """Unschedulable pods."""
         return iter(list(self._parked.values()))
@@ -112,6 +116,19 @@ class SchedulingQueue:
         while self._backoff and self._backoff[0][2].place != "backoff":
             heapq.heappop(self._backoff)
         return self._backoff[0][0] if self._backoff else None
+
+    def take(self, waiting: Waiting) -> None:
+        """Tried beside another of its gang, wherever in the queue it is."""
+        self._parked.pop(waiting.pod.uid, None)
+        self._take(waiting)
+
+    def hold(self, waiting: Waiting, until: float) -> None:
+        """Not before then, unless it changes."""
+        if waiting.place == "out":
+            return
+        waiting.error = True
+        waiting.ready_at = until
+        self._back_off(waiting)
 
     def park(self, waiting: Waiting, now: float) -> None:
         """It fits nowhere: wait for a change."""

@@ -1,14 +1,15 @@
 """The loop: take the next pod, decide on the snapshot, assume, and bind in the background.
 
-Only pods whose schedulerName is the scheduler's own are looked at. Decisions are made one after the other; bindings
-and status writes run beside them. A pod whose binding fails is taken off the snapshot and tried again.
+Only pods whose schedulerName is the scheduler's own are looked at. Decisions are made one after the other, for all
+members of a gang at once; bindings and status writes run beside them. A pod whose binding fails is taken off the
+snapshot and tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from atoll.base.chance import Chance
@@ -18,11 +19,17 @@ from atoll.base.metrics import Metrics
 from atoll.client.port import Client
 from atoll.cluster.scheduler.binding import Binder, shortened
 from atoll.cluster.scheduler.cache import SchedulerCache
+from atoll.cluster.scheduler.gangs.attempt import Gangs, Outcome
+from atoll.cluster.scheduler.gangs.book import GangBook
 from atoll.cluster.scheduler.metrics import SchedulerMetrics
 from atoll.cluster.scheduler.queue import Waiting
 from atoll.cluster.scheduler.spreading import DefaultSelectors
+from atoll.objects.meta import condition
 from atoll.runtime.events import WARNING, EventRecorder
 from atoll.runtime.informer import Informers
+from atoll.scheduling.gang import Gang
+from atoll.scheduling.gang_preemption import GangPreemption, plan_gang_preemption
+from atoll.scheduling.groups.model import GroupKey
 from atoll.scheduling.plan import Decision, Planner
 from atoll.scheduling.plugins.port import Plugin
 from atoll.scheduling.plugins.registry import default_plugins
@@ -52,15 +59,23 @@ class Scheduler:
         name: str = DEFAULT_SCHEDULER,
         metrics: Metrics | None = None,
         plugins: Sequence[Plugin] = (),
+        gangs: GangBook | None = None,
+        also: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        """`plugins` decide beside the default ones."""
+        """`plugins` decide beside the default ones; `gangs` knows which pods belong together (None: none do).
+
+        `also`: other schedulerNames whose pods are placed.
+        """
         self.name = name
+        self._also = also
         self._clock = clock
         self._selectors = DefaultSelectors(informers)
         self.planner = Planner(chance.stream("scheduler"), self._selectors, (*default_plugins(), *plugins))
         self._wakeup = asyncio.Event()
-        self._cache = SchedulerCache(informers, self.planner, clock, name, self._wakeup.set)
+        self._cache = SchedulerCache(informers, self.planner, clock, self._is_ours, self._wakeup.set)
         self._queue = self._cache.queue
+        self._gangs = None if gangs is None else Gangs(gangs, self.planner, self._queue, clock)
+        self._timers: dict[GroupKey, asyncio.TimerHandle] = {}
         self._metrics = None if metrics is None else SchedulerMetrics(metrics, name, self._queue)
         self._events = EventRecorder(client, name, clock, chance)
         self._binder = Binder(client, self._events, self._cache, clock, name)
@@ -70,6 +85,10 @@ class Scheduler:
     async def run(self) -> None:
         for informer in (*self._cache.informers(), *self._selectors.informers()):
             await informer.synced.wait()
+        if self._gangs is not None:
+            for informer in self._gangs.book.informers():
+                await informer.answered.wait()
+            self._gangs.book.start(self._cache.helped)
         self._cache.start()
         flush_at = self._clock.monotonic() + _FLUSH_EVERY_SECONDS
         try:
@@ -78,9 +97,13 @@ class Scheduler:
                 now = self._clock.monotonic()
                 if now >= flush_at:
                     self._queue.flush(now)
+                    if self._gangs is not None:
+                        self._gangs.prune()
                     flush_at = now + _FLUSH_EVERY_SECONDS
                 await self._idle(min(self._queue.next_time() or flush_at, flush_at) - now)
         finally:
+            for timer in self._timers.values():
+                timer.cancel()
             for task in self._writes:
                 task.cancel()
             await asyncio.gather(*self._writes, return_exceptions=True)
@@ -117,6 +140,9 @@ class Scheduler:
     def _schedule(self, waiting: Waiting) -> str:
         """What came of it: scheduled or unschedulable."""
         pod = waiting.pod
+        outcome = None if self._gangs is None else self._gangs.attempt(waiting, list(self._cache.budgets))
+        if outcome is not None:
+            return self._carry_out(outcome)
         decision = self.planner.decide(pod)
         if decision.node is not None:
             self._assume(pod, decision)
@@ -125,6 +151,59 @@ class Scheduler:
         assert decision.failure is not None
         self._reject(waiting, decision.failure)
         return "unschedulable"
+
+    def _is_ours(self, name: str) -> bool:
+        return name == self.name or self._also(name)
+
+    def _carry_out(self, outcome: Outcome) -> str:
+        """Of a gang's attempt."""
+        for waiting, decision in outcome.placed:
+            self._assume(waiting.pod, decision)
+            self._write(self._bind(waiting, decision, outcome.key))
+        if outcome.preemption is not None:
+            self._promise(outcome.preemption, [waiting.pod for waiting in outcome.members])
+        self._set_aside(outcome)
+        message = shortened(f"gang {outcome.key} did not become whole in time")
+        for pod in outcome.released:
+            self._write(self._binder.release(pod, message))
+        self._look_again(outcome)
+        return "scheduled" if outcome.placed else "unschedulable"
+
+    def _set_aside(self, outcome: Outcome) -> None:
+        """Those without a node are parked and told why."""
+        now = self._clock.monotonic()
+        for waiting in outcome.left:
+            pod = waiting.pod
+            if not outcome.reason:
+                self._queue.hold(waiting, outcome.settled)
+                continue
+            self._queue.park(waiting, now)
+            if outcome.withdrawn:
+                self.planner.state.withdraw(pod.uid)
+            nominated = self.planner.state.nomination(pod.uid) or ""
+            if (condition(pod.obj, "PodScheduled") or {}).get("message") != outcome.reason:
+                self._events.event(pod.obj, WARNING, "FailedScheduling", shortened(outcome.reason))
+            self._write(self._binder.tell(pod, "Unschedulable", outcome.reason, nominated))
+
+    def _promise(self, preemption: GangPreemption, members: Sequence[PodInfo]) -> None:
+        for pod, node in zip(members, preemption.placement.nodes, strict=True):
+            self.planner.state.nominate(pod, node)
+        self._evict(members[0], preemption)
+
+    def _evict(self, pod: PodInfo, preemption: GangPreemption) -> None:
+        victims = [(victim, node) for unit in preemption.units for victim, node in unit.pods]
+        if self._metrics is not None:
+            self._metrics.preempted(len(victims))
+        for victim, node in victims:
+            self._write(self._binder.preempt(pod, victim, node))
+
+    def _look_again(self, outcome: Outcome) -> None:
+        timer = self._timers.pop(outcome.key, None)
+        if timer is not None:
+            timer.cancel()
+        if outcome.again is not None:
+            delay = max(0.0, outcome.again - self._clock.monotonic())
+            self._timers[outcome.key] = asyncio.get_running_loop().call_later(delay, self._cache.helped)
 
     def _assume(self, pod: PodInfo, decision: Decision) -> None:
         assert decision.node is not None
@@ -136,7 +215,7 @@ class Scheduler:
             if decision.volumes.bindings:
                 self.planner.volumes.changed()
 
-    async def _bind(self, waiting: Waiting, decision: Decision) -> None:
+    async def _bind(self, waiting: Waiting, decision: Decision, gang: GroupKey | None = None) -> None:
         pod = waiting.pod
         assert decision.node is not None
         try:
@@ -144,6 +223,8 @@ class Scheduler:
         except AtollError as error:
             self._unbind(waiting, decision, error)
         else:
+            if gang is not None and self._gangs is not None:
+                self._gangs.bound(gang, pod.uid)
             if self._metrics is not None:
                 self._metrics.placed(waiting, self._clock.monotonic())
 
@@ -171,7 +252,12 @@ class Scheduler:
         if failure.total:
             preemption = plan_preemption(self.planner, pod, failure, list(self._cache.budgets))
             failure.postfilter = preemption.message
-            if preemption.victims is not None:
+            if preemption.victims is not None and self._would_break_a_gang(preemption.victims):
+                whole = self._whole_gangs(pod)
+                if whole is not None:
+                    nominated = whole.placement.nodes[0]
+                    self._promise(whole, [pod])
+            elif preemption.victims is not None:
                 nominated = preemption.victims.node
                 self._nominate(pod, preemption.victims)
             elif preemption.clear:
@@ -181,6 +267,15 @@ class Scheduler:
         self._queue.park(waiting, self._clock.monotonic())
         self._events.event(pod.obj, WARNING, "FailedScheduling", shortened(message))
         self._write(self._binder.tell(pod, "Unschedulable", message, nominated))
+
+    def _would_break_a_gang(self, victims: Victims) -> bool:
+        return self._gangs is not None and any(self._gangs.book.gang_of(victim) for victim in victims.pods)
+
+    def _whole_gangs(self, pod: PodInfo) -> GangPreemption | None:
+        """The cheapest work that can go, gangs as a whole, so that the pod fits."""
+        assert self._gangs is not None
+        alone = Gang(f"{pod.template.namespace}/{pod.name}", [pod])
+        return plan_gang_preemption(self.planner, alone, self._gangs.book.gang_of, list(self._cache.budgets))
 
     def _nominate(self, pod: PodInfo, victims: Victims) -> None:
         state = self.planner.state

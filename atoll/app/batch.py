@@ -1,0 +1,69 @@
+"""Gangs in a cluster: what the scheduler knows of them, and the controllers of the kinds that say so, wired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from atoll.app.fleetspec import ClusterSpec
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.capacity.groups import foreign
+from atoll.capacity.groups.podgroups.controller import PodGroups
+from atoll.capacity.queueing.parts import Parts
+from atoll.client.port import Client
+from atoll.cluster.scheduler.gangs.book import GangBook
+from atoll.kinds import batch, kueue
+from atoll.kinds.resource import Resource
+from atoll.runtime.events import EventRecorder
+from atoll.runtime.informer import Informers
+from atoll.scheduling.groups.model import Dialect
+from atoll.scheduling.groups.owned import JobSets, KueuePodGroups, LeaderWorkers, QueuedJobs
+from atoll.scheduling.groups.podgroups import Coscheduling, Volcano
+
+_TOPOLOGIES = Resource(kueue.GROUP, kueue.VERSION, "topologies", "Topology", False)
+
+
+def gang_book(informers: Informers, spec: ClusterSpec) -> GangBook | None:
+    """What the scheduler goes by; None where the cluster has no kinds of gangs."""
+    dialects: list[Dialect] = []
+    if spec.batch:
+        dialects += [Coscheduling(), Volcano()]
+    if spec.batch or spec.queueing:
+        dialects.append(KueuePodGroups())
+    if spec.batch:
+        dialects += [LeaderWorkers(), JobSets()]
+    if spec.batch or spec.queueing:
+        dialects.append(QueuedJobs())
+    return GangBook(informers, dialects, _TOPOLOGIES if spec.queueing else None) if dialects else None
+
+
+def every_gang(informers: Informers) -> GangBook:
+    """For those who only look: all dialects, whatever the cluster was made with."""
+    book = gang_book(informers, ClusterSpec("any", queueing=True, batch=True))
+    assert book is not None
+    return book
+
+
+def other_schedulers(informers: Informers, spec: ClusterSpec) -> Callable[[str], bool]:
+    """Whether pods of that schedulerName are ours too: those of schedulers that do not run here."""
+    if not spec.batch:
+        return lambda name: False
+    ours = {
+        batch.VOLCANO_SCHEDULER: foreign.absent(informers, foreign.VOLCANO_SCHEDULER),
+        batch.COSCHEDULER: foreign.absent(informers, foreign.COSCHEDULER),
+    }
+    return lambda name: name in ours and ours[name]()
+
+
+def make_batch(client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance) -> list[Any]:
+    """The controllers, each off while its project's own runs here."""
+
+    def parts(place: foreign.Place) -> Parts:
+        name = place[1]
+        client = client_for(name)
+        return Parts(
+            client, informers, clock, EventRecorder(client, name, clock, chance), foreign.absent(informers, place)
+        )
+
+    return [PodGroups(parts(foreign.COSCHEDULING))]

@@ -1,0 +1,1 @@
+"""PodGroups of the coscheduling plugin: their status follows their pods."""

@@ -1,0 +1,108 @@
+"""The gangs of a cluster, and why pods wait, for those who only look: the scheduler's view, built once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.client.port import Client
+from atoll.cluster.scheduler.cache import SchedulerCache
+from atoll.cluster.scheduler.gangs.attempt import members_of, not_free, too_few, unknown
+from atoll.cluster.scheduler.gangs.book import GangBook
+from atoll.cluster.scheduler.spreading import DefaultSelectors
+from atoll.runtime.informer import Informers
+from atoll.scheduling.explain import why_gang, why_pod
+from atoll.scheduling.groups.model import Group, GroupKey, Missing
+from atoll.scheduling.groups.placing import Members, is_whole, lacking, short, to_place
+from atoll.scheduling.plan import Planner
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One gang (or pod that waits by itself: its dialect is ""). `why`: "" where nothing of it waits."""
+
+    namespace: str
+    name: str
+    dialect: str
+    least: int
+    members: int
+    placed: int
+    why: str
+
+
+class Observation:
+    """`gangs` and `pods` decide on the snapshot as the scheduler would, and change nothing."""
+
+    def __init__(self, book: GangBook, planner: Planner, cache: SchedulerCache) -> None:
+        self._book = book
+        self._planner = planner
+        self._cache = cache
+
+    def gangs(self) -> list[Row]:
+        found = []
+        for key in self._book.all_keys():
+            pods = self._book.pods(key)
+            group = self._book.group(key, pods)
+            if group is not None:
+                members, _ = members_of(pods, self._planner, self._cache.queue)
+                least = group.least if isinstance(group, Group) else 0
+                why = self._why(key, group, members)
+                found.append(
+                    Row(key.namespace, key.name, key.dialect, least, len(pods), len(members.there), why)
+                )  # fmt: skip
+        return found
+
+    def _why(self, key: GroupKey, group: Group | Missing, members: Members) -> str:
+        if not members.waiting:
+            return f"{members.gated} pods are behind scheduling gates" if members.gated else ""
+        if isinstance(group, Missing):
+            return unknown(group)
+        task_of = self._book.task_of(key)
+        lack = short(group, members, task_of)
+        if lack:
+            return too_few(group, members, lack)
+        if is_whole(group, members.there, task_of):
+            return f"{len(members.waiting)} beyond its minimum wait: {self._why_pod(members)}"
+        missing = {} if members.there else lacking(self._planner, group.resources)
+        if missing:
+            return not_free(missing)
+        gang = to_place(str(key), group, members, task_of, self._book.levels(), self._planner)
+        return why_gang(self._planner, gang, self._book.gang_of, list(self._cache.budgets))
+
+    def _why_pod(self, members: Members) -> str:
+        return why_pod(self._planner, members.waiting[0], list(self._cache.budgets))
+
+    def pods(self) -> list[Row]:
+        """Those that wait by themselves."""
+        found = []
+        for waiting in self._cache.queue.everyone():
+            pod = waiting.pod
+            key = self._book.key(pod.obj)
+            if key is not None and self._book.group(key, self._book.pods(key)) is not None:
+                continue
+            gated = waiting.place == "gated"
+            why = "it is behind scheduling gates" if gated else why_pod(self._planner, pod, list(self._cache.budgets))
+            found.append(Row(pod.template.namespace, pod.name, "", 1, 1, 0, why))
+        return found
+
+
+@asynccontextmanager
+async def observed(
+    client: Client, clock: Clock, chance: Chance, book_of: Callable[[Informers], GangBook]
+) -> AsyncIterator[Observation]:
+    """Lists what a scheduler looks at. Kinds that the cluster does not serve are as if there were none."""
+    informers = Informers(client)
+    book, selectors = book_of(informers), DefaultSelectors(informers)
+    planner = Planner(chance.stream("observe"), selectors)
+    cache = SchedulerCache(informers, planner, clock, lambda name: True, lambda: None)
+    informers.start()
+    try:
+        for informer in (*cache.informers(), *selectors.informers(), *book.informers()):
+            await informer.answered.wait()
+        cache.start()
+        yield Observation(book, planner, cache)
+    finally:
+        await informers.stop()

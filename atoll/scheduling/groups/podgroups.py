@@ -1,0 +1,98 @@
+"""PodGroups: the coscheduling plugin's, Volcano's, and Kubernetes' own (`scheduling.k8s.io/v1alpha2`).
+
+Sources: kubernetes-sigs/scheduler-plugins KEP-42, Volcano's PodGroup documentation, Kubernetes' KEP-4671. In all of
+them a pod names its group, and an object of that name says how many members make sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from atoll.kinds import batch
+from atoll.kinds.resource import Resource
+from atoll.objects import meta
+from atoll.objects.meta import labels
+from atoll.scheduling import resources
+from atoll.scheduling.groups.model import TIMEOUT_SECONDS, Group, Missing, Object, SimpleDialect, Topology
+
+WORKLOAD_POD_GROUPS: Final = Resource("scheduling.k8s.io", "v1alpha2", "podgroups", "PodGroup")
+
+
+def _missing(kind: Resource, name: str) -> Missing:
+    return Missing(f"its PodGroup {name} ({kind.group}) does not exist", f"creating PodGroup {name}")
+
+
+class Coscheduling(SimpleDialect):
+    """Label scheduling.x-k8s.io/pod-group; the pod waits until the PodGroup exists."""
+
+    name = "coscheduling"
+    kind = batch.POD_GROUPS
+
+    def group_name(self, pod: Object) -> str | None:
+        return labels(pod).get(batch.POD_GROUP_LABEL)
+
+    def group(self, name: str, owner: Object | None, pods: Sequence[Object]) -> Group | Missing | None:
+        if owner is None:
+            return _missing(batch.POD_GROUPS, name)
+        spec = owner.get("spec") or {}
+        return Group(
+            least=int(spec.get("minMember") or 1),
+            resources=resources.amounts(spec.get("minResources")),
+            timeout_seconds=float(spec.get("scheduleTimeoutSeconds") or TIMEOUT_SECONDS),
+        )
+
+
+class Volcano(SimpleDialect):
+    """Annotation scheduling.k8s.io/group-name; tasks have minima of their own (minTaskMember)."""
+
+    name = "volcano"
+    kind = batch.VOLCANO_POD_GROUPS
+
+    def group_name(self, pod: Object) -> str | None:
+        return meta.annotations(pod).get(batch.VOLCANO_GROUP)
+
+    def group(self, name: str, owner: Object | None, pods: Sequence[Object]) -> Group | Missing | None:
+        if owner is None:
+            return _missing(batch.VOLCANO_POD_GROUPS, name)
+        spec = owner.get("spec") or {}
+        tasks = {task: int(count) for task, count in (spec.get("minTaskMember") or {}).items()}
+        return Group(
+            least=max(int(spec.get("minMember") or 0), 1),
+            tasks=tasks,
+            resources=resources.amounts(spec.get("minResources")),
+            topology=_network(spec.get("networkTopology") or {}),
+        )
+
+    def task(self, pod: Object) -> str:
+        return meta.annotations(pod).get(batch.VOLCANO_TASK, "")
+
+
+def _network(wanted: Object) -> Topology:
+    """Volcano's tiers are those of HyperNodes, which we do not have: a tier's name is taken as a node label."""
+    level = str(wanted.get("highestTierName") or "")
+    if "/" not in level:
+        return Topology()
+    return Topology(preferred=level) if wanted.get("mode") == "soft" else Topology(required=level)
+
+
+class WorkloadPodGroups(SimpleDialect):
+    """`spec.schedulingGroup.podGroupName`; alpha in 1.36, and off unless asked for."""
+
+    name = "workload"
+    kind = WORKLOAD_POD_GROUPS
+
+    def group_name(self, pod: Object) -> str | None:
+        found = ((pod.get("spec") or {}).get("schedulingGroup") or {}).get("podGroupName")
+        return str(found) if found else None
+
+    def group(self, name: str, owner: Object | None, pods: Sequence[Object]) -> Group | Missing | None:
+        if owner is None:
+            return _missing(WORKLOAD_POD_GROUPS, name)
+        spec = owner.get("spec") or {}
+        gang = (spec.get("schedulingPolicy") or {}).get("gang")
+        keys = [item.get("key") or "" for item in (spec.get("schedulingConstraints") or {}).get("topology") or ()]
+        topology = Topology(required=keys[0]) if keys else Topology()
+        if gang is not None:
+            return Group(int(gang.get("minCount") or 1), topology=topology)
+        return Group(1, topology=topology) if keys else None

@@ -1,0 +1,54 @@
+"""Gangs with kubectl on a running cluster of simulated nodes: example 11, and the published JobSets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Shell, environment, until
+
+EXAMPLE = ROOT / "examples" / "11-two-jobs-that-would-deadlock"
+
+
+@pytest.fixture(scope="module")
+def gangs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A throw-away cluster with the batch kinds."""
+    home: Path = tmp_path_factory.mktemp("gangs")
+    (home / "run").mkdir(mode=0o700)
+    shell = Shell(environment(home), "atoll-gangs")
+    shell.atoll("cluster", "create", "gangs", "--nodes", "0", "--simulated", "4", "--batch", timeout=120)
+    yield shell
+    shell.atoll("cluster", "delete", "gangs")
+
+
+def test_two_jobs_that_would_deadlock(gangs: Shell) -> None:
+    gangs.kubectl("apply", "-f", str(EXAMPLE))
+    running = until(lambda: [name for name, row in rows(gangs).items() if row["placed"] == 8], "one of them to run")
+    assert len(running) == 1
+    (waiting,) = {"red", "blue"} - set(running)
+    assert rows(gangs)[waiting]["placed"] == 0
+    why = gangs.atoll("gang", "why", waiting, "--context", "atoll-gangs").stdout
+    assert why.startswith(f"default/{waiting}: needs room for 8 pods of 7 cpu; there is room for 0; ")
+    pod = gangs.get("pods", "-l", f"job-name={waiting}")["items"][0]
+    said = until(lambda: [c["message"] for c in pod_conditions(gangs, pod) if c["type"] == "PodScheduled"], "its words")
+    assert said[0].startswith(f"gang default/{waiting}: needs room for 8 pods of 7 cpu")
+    gangs.kubectl("wait", "--for=condition=complete", "job/red", "job/blue", "--timeout=90s", timeout=100)
+    phases = {
+        item["metadata"]["name"]: item["status"]["phase"]
+        for item in gangs.get("podgroups.scheduling.x-k8s.io")["items"]
+    }
+    assert phases == {"red": "Finished", "blue": "Finished"}
+    assert "does not wait" in gangs.atoll("gang", "why", "red", "--context", "atoll-gangs").stdout
+    gangs.kubectl("delete", "-f", str(EXAMPLE))
+
+
+def rows(shell: Shell) -> dict[str, dict[str, object]]:
+    found = json.loads(shell.atoll("gang", "list", "--context", "atoll-gangs", "-o", "json").stdout)["items"]
+    return {row["name"]: row for row in found}
+
+
+def pod_conditions(shell: Shell, pod: dict[str, dict[str, str]]) -> list[dict[str, str]]:
+    conditions: list[dict[str, str]] = shell.get("pod", pod["metadata"]["name"])["status"].get("conditions") or []
+    return conditions

@@ -1,0 +1,276 @@
+"""Gangs in the pod scheduler: all or none, no deadlock, time-outs, whole gangs preempted, words that say why."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from batch_world import BatchWorld, batch_world, gang_job, member, pod_group
+
+from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.kinds import batch
+from atoll.kinds.builtin import JOBS, NODES, PODS
+from atoll.runtime.virtual import run_virtual
+
+FOUR = SimulatedGroup(4, "n", cpu="4")  # 16 CPUs
+SHARES = 4
+
+
+def play(main: Any, *groups: SimulatedGroup, **flags: Any) -> None:
+    async def whole() -> None:
+        async with batch_world(*(groups or (FOUR,)), **flags) as world:
+            await main(world)
+
+    run_virtual(whole())
+
+
+async def phase(world: BatchWorld, name: str) -> str:
+    found = await world.client.get(batch.POD_GROUPS, name, "default")
+    return str((found.get("status") or {}).get("phase"))
+
+
+def test_two_full_size_jobs_do_not_deadlock() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(pod_group("a", 16), pod_group("b", 16))
+        await world.apply(gang_job("a", 16), gang_job("b", 16))
+        await world.until(lambda: both_seen(world))
+        seen = set()
+        for _ in range(200):
+            counts = (len(await world.nodes_of("a-")), len(await world.nodes_of("b-")))
+            seen.add(counts)
+            assert not (0 < counts[0] < 16 and 0 < counts[1] < 16)
+            await asyncio.sleep(0.5)
+            if [await phase(world, name) for name in "ab"] == ["Finished", "Finished"]:
+                break
+        assert (16, 0) in seen or (0, 16) in seen
+        assert [await phase(world, name) for name in "ab"] == ["Finished", "Finished"]
+        for name in "ab":
+            job = await world.client.get(JOBS, name, "default")
+            assert job["status"]["succeeded"] == 16
+
+    async def both_seen(world: BatchWorld) -> bool:
+        return len(await world.pods()) == 32
+
+    play(main)
+
+
+def test_the_one_that_waits_says_what_it_lacks() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(pod_group("a", 16), pod_group("b", 16), gang_job("a", 16, seconds=600))
+        await world.until(lambda: running(world, "a-", 16))
+        await world.apply(gang_job("b", 16))
+        await asyncio.sleep(5)
+        for pod in await world.pods(job_name="b"):
+            assert await world.why(pod["metadata"]["name"]) == (
+                "gang default/b: needs room for 16 pods of 1 cpu; there is room for 0; "
+                "no removal of less important work would do; 4 more empty nodes for 4 each would"
+            )
+        assert any("gang default/b: needs room" in event["message"] for event in await world.events("FailedScheduling"))
+        assert await phase(world, "b") == "Scheduling"
+
+    play(main)
+
+
+async def running(world: BatchWorld, prefix: str, count: int) -> bool:
+    return len(await world.running(prefix)) == count
+
+
+def test_members_wait_for_their_fellows_and_for_their_group() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(member("g", 0))
+        await asyncio.sleep(3)
+        assert "its PodGroup g (scheduling.x-k8s.io) does not exist; creating PodGroup g" in await world.why("g-0")
+        await world.apply(pod_group("g", 3), member("g", 1))
+        await asyncio.sleep(3)
+        text = "2 of at least 3 members are there; 1 more would let it be tried"
+        assert text in await world.why("g-0")
+        assert text in await world.why("g-1")
+        assert await phase(world, "g") == "Pending"
+        assert await world.nodes_of("g-") == {}
+        await world.apply(member("other", 0, cpu="4"), pod_group("other", 1))
+        await world.until(lambda: running(world, "other-", 1))
+        await world.apply(member("g", 2))
+        await world.until(lambda: running(world, "g-", 3))
+        assert await phase(world, "g") == "Running"
+        assert set(await world.nodes_of("g-")) == {"g-0", "g-1", "g-2"}
+
+    play(main)
+
+
+def test_what_the_group_needs_must_be_free() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(pod_group("g", 1, minResources={"cpu": "20"}), member("g", 0))
+        await asyncio.sleep(3)
+        assert "its minResources are not free: 4 cpu more would do" in await world.why("g-0")
+        await world.client.patch(batch.POD_GROUPS, "g", {"spec": {"minResources": {"cpu": "16"}}}, "default")
+        await world.until(lambda: running(world, "g-", 1))
+
+    play(main)
+
+
+def test_an_elastic_gang_starts_with_its_minimum_and_grows() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(pod_group("full", 1), *(member("full", n, cpu="4") for n in range(3)))
+        await world.until(lambda: running(world, "full-", 3))
+        await world.apply(pod_group("g", 3), *(member("g", n) for n in range(6)))
+        await world.until(lambda: running(world, "g-", 4))
+        await asyncio.sleep(2)
+        assert len(await world.nodes_of("g-")) == 4
+        await world.client.delete(PODS, "full-1", "default")
+        await world.until(lambda: running(world, "g-", 6))
+
+    play(main)
+
+
+RACKS = [
+    SimulatedGroup(2, f"{block}{rack}", cpu="4", labels={"net/block": block, "net/rack": f"{block}{rack}"})
+    for block in "xy"
+    for rack in range(2)
+]
+ASKED = {"kueue.x-k8s.io/podset-required-topology": "net/rack"}
+
+
+def test_a_required_level_and_ranks_in_order_of_the_network() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(pod_group("g", 8), *(member("g", n, annotations=ASKED) for n in range(8)))
+        await world.until(lambda: running(world, "g-", 8))
+        where = await world.nodes_of("g-")
+        racks = {(await world.client.get(NODES, node))["metadata"]["labels"]["net/rack"] for node in where.values()}
+        assert len(racks) == 1
+        order = [where[f"g-{n}"] for n in range(8)]
+        assert order == sorted(order)
+        await world.apply(pod_group("big", 9), *(member("big", n, annotations=ASKED) for n in range(9)))
+        await asyncio.sleep(3)
+        assert await world.why("big-0") == (
+            "gang default/big: needs room for 9 pods of 1 cpu in one rack; 3 racks have 8; leave to span racks would do"
+        )
+
+    play(main, *RACKS)
+
+
+def test_a_late_member_goes_to_the_rack_of_the_others() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(pod_group("g", 2), *(member("g", n, cpu="3", annotations=ASKED) for n in range(2)))
+        await world.until(lambda: running(world, "g-", 2))
+        await world.client.delete(PODS, "g-1", "default")
+        await asyncio.sleep(40)
+        await world.apply({**member("g", 1, cpu="3", annotations=ASKED), "metadata": {
+            **member("g", 1)["metadata"], "name": "g-late", "annotations": ASKED}})  # fmt: skip
+        await world.until(lambda: running(world, "g-", 2))
+        where = set((await world.nodes_of("g-")).values())
+        assert len({node[:2] for node in where}) == 1
+
+    play(main, *RACKS)
+
+
+def priority(name: str, value: int) -> Any:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
+    }  # fmt: skip
+
+
+def test_a_more_important_gang_takes_whole_gangs_and_the_cheapest() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(priority("high", 100), priority("middle", 10))
+        await world.apply(pod_group("small", 4), gang_job("small", 4, seconds=900))
+        await world.apply(pod_group("dear", 4), gang_job("dear", 4, seconds=900, priorityClassName="middle"))
+        await world.apply(pod_group("large", 8), gang_job("large", 8, seconds=900))
+        for name, count in (("small-", 4), ("dear-", 4), ("large-", 8)):
+            await world.until(lambda name=name, count=count: running(world, name, count))
+        await world.apply(pod_group("vip", 2), gang_job("vip", 2, cpu="2", seconds=50, priorityClassName="high"))
+        await world.until(lambda: running(world, "vip-", 2))
+        assert len(await world.running("large-")) == 8
+        assert len(await world.running("dear-")) == 4
+        assert await world.nodes_of("small-") == {}
+        await world.until(lambda: running(world, "small-", 4))  # once the important one is done
+
+    play(main)
+
+
+def test_a_single_pod_does_not_break_a_gang_either() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(priority("high", 100))
+        await world.apply(pod_group("g", 16), gang_job("g", 16, seconds=900))
+        await world.until(lambda: running(world, "g-", 16))
+        pod = member("vip", 0, cpu="1", priorityClassName="high")
+        del pod["metadata"]["labels"]
+        await world.apply(pod)
+        await world.until(lambda: running(world, "vip-", 1))
+        assert await world.nodes_of("g-") == {}
+
+    play(main)
+
+
+def test_preemption_that_leads_nowhere_gives_its_nodes_back() -> None:
+    """The victim never goes (its finalizer): the promise ends, and others get the room."""
+
+    async def main(world: BatchWorld) -> None:
+        await world.apply(priority("high", 100))
+        stuck = member("stuck", 0, cpu="4")
+        stuck["metadata"]["finalizers"] = ["example.com/stays"]
+        await world.apply(pod_group("stuck", 1), stuck)
+        await world.until(lambda: running(world, "stuck-", 1))
+        await world.apply(pod_group("vip", 4, scheduleTimeoutSeconds=30))
+        await world.apply(*(member("vip", n, cpu="4", priorityClassName="high") for n in range(4)))
+        await asyncio.sleep(5)
+        under_way = "there is room for 3; preempting default/stuck (priority 0) would do, and is under way"
+        assert under_way in await world.why("vip-0")
+        await world.apply(pod_group("low", 3), *(member("low", n, cpu="4") for n in range(3)))
+        await asyncio.sleep(5)
+        assert await world.nodes_of("low-") == {}
+        await world.until(lambda: running(world, "low-", 3))
+
+    play(main)
+
+
+def test_a_half_gang_that_can_t_become_whole_is_released() -> None:
+    """Killed between two bindings, and then a node went: its Job makes the pods again, and others may run."""
+
+    async def main(world: BatchWorld) -> None:
+        await world.stop()
+        await world.apply(pod_group("g", 4, scheduleTimeoutSeconds=20), gang_job("g", 4, cpu="4", seconds=600))
+        await asyncio.sleep(2)
+        first, second, *_ = await world.pods()
+        for pod, node in ((first, "n-0"), (second, "n-1")):
+            name = pod["metadata"]["name"]
+            target = {"apiVersion": "v1", "kind": "Node", "name": node}
+            binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
+            await world.client.create(PODS, binding, "default", name=name, subresource="binding")
+        await world.client.patch(NODES, "n-3", {"spec": {"unschedulable": True}})
+        await world.apply(pod_group("other", 3), gang_job("other", 3, cpu="4", seconds=30))
+        world.start()
+        await asyncio.sleep(10)
+        assert len(await world.nodes_of("g-")) == 2
+        await world.until(lambda: running(world, "other-", 3), 120)
+        assert any("did not become whole in time" in event["message"] for event in await world.events("Released"))
+        await world.client.patch(NODES, "n-3", {"spec": {"unschedulable": None}})
+        await world.until(lambda: running(world, "g-", 4), 120)
+
+    play(main)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_the_scheduler_may_be_killed_at_any_await(share: int) -> None:
+    """Two full-size gangs; killed after every few steps of the loop, they still run one after the other, each whole."""
+
+    async def main(world: BatchWorld) -> None:
+        loop = asyncio.get_running_loop()
+        await world.apply(pod_group("a", 4), pod_group("b", 4))
+        await world.apply(gang_job("a", 4, cpu="4", seconds=5), gang_job("b", 4, cpu="4", seconds=5))
+        for steps in range(share, 160, 4 * SHARES):
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await world.stop()
+            world.start()
+            held = [len(await world.nodes_of(f"{name}-")) for name in "ab"]
+            assert min(held) == 0
+        assert loop.time() < 600
+
+        async def done() -> bool:
+            jobs = [await world.client.get(JOBS, name, "default") for name in "ab"]
+            return all((job.get("status") or {}).get("succeeded") == 4 for job in jobs)
+
+        await world.until(done, 300)
+
+    play(main)
