@@ -54,6 +54,7 @@ class ApiOptions(Struct, frozen=True):
     runs_pods: bool = True
     validating: tuple[Validating, ...] = ()  # admission of the app's own
     queueing: bool = False  # Kueue's kinds are acted upon
+    batch: bool = False  # JobSet and the like are acted upon
     hook_caller: HookCaller | None = None  # None: webhooks can't be reached (virtual time)
 
 
@@ -116,7 +117,12 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         from atoll.app.queueing import queue_admission
 
         jobs, checks = queue_admission(store)
-        mutating, validating = (jobs,), (*validating, checks)
+        mutating, validating = jobs, (*validating, checks)
+    if options.batch:
+        from atoll.app.batch import batch_admission
+
+        defaults, refusals = batch_admission(store)
+        mutating, validating = (*defaults, *mutating), (*validating, *refusals)
     admission = default_chain(
         store,
         clock,

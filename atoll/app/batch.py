@@ -9,11 +9,15 @@ from atoll.app.fleetspec import ClusterSpec
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.capacity.groups import foreign
+from atoll.capacity.groups.jobset.admission import JobSetChecks, JobSetDefaults
+from atoll.capacity.groups.jobset.controller import JobSets as JobSetController
 from atoll.capacity.groups.podgroups.controller import PodGroups
 from atoll.capacity.queueing.parts import Parts
 from atoll.client.port import Client
 from atoll.cluster.scheduler.gangs.book import GangBook
+from atoll.cluster.store.port import Key, Store
 from atoll.kinds import batch, kueue
+from atoll.kinds.builtin import DEPLOYMENTS
 from atoll.kinds.resource import Resource
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
@@ -56,6 +60,20 @@ def other_schedulers(informers: Informers, spec: ClusterSpec) -> Callable[[str],
     return lambda name: name in ours and ours[name]()
 
 
+def batch_admission(store: Store) -> tuple[tuple[JobSetDefaults, ...], tuple[JobSetChecks, ...]]:
+    """The plugins (mutating, validating): what the projects' webhooks do."""
+
+    def on(place: foreign.Place) -> Callable[[], bool]:
+        def check() -> bool:
+            record = store.get(Key(DEPLOYMENTS.group_resource, *place))
+            return not foreign.wants_replicas(None if record is None else record.object)
+
+        return check
+
+    job_set = on(foreign.JOB_SET)
+    return (JobSetDefaults(job_set),), (JobSetChecks(job_set),)
+
+
 def make_batch(client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance) -> list[Any]:
     """The controllers, each off while its project's own runs here."""
 
@@ -66,4 +84,4 @@ def make_batch(client_for: Callable[[str], Client], informers: Informers, clock:
             client, informers, clock, EventRecorder(client, name, clock, chance), foreign.absent(informers, place)
         )
 
-    return [PodGroups(parts(foreign.COSCHEDULING))]
+    return [PodGroups(parts(foreign.COSCHEDULING)), JobSetController(parts(foreign.JOB_SET))]

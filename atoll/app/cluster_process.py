@@ -128,6 +128,7 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys, hook_caller: HookCaller | 
         static_tokens={keys.admin_token: SYSTEM_ADMIN},
         process_nodes_tainted=spec.process_nodes_tainted,
         queueing=spec.queueing,
+        batch=spec.batch,
     )
 
 

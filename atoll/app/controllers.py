@@ -121,7 +121,7 @@ async def running_cluster(
             tasks.keep("metrics-server", metrics.run)
             _start_member(running, spec, root_ca, sign)
             if spec.queueing:
-                _start_queueing(running)
+                _start_queueing(running, spec)
             if spec.batch:
                 _start_batch(running)
             informers.start()
@@ -244,11 +244,12 @@ async def _simulate(running: Running, spec: ClusterSpec) -> None:
     await nodes.run()
 
 
-def _start_queueing(running: Running) -> None:
+def _start_queueing(running: Running, spec: ClusterSpec) -> None:
     from atoll.app.queueing import make_queueing  # few clusters have it
 
     assembly = running.assembly
-    queueing = make_queueing(assembly.controller_client, running.informers, assembly.clock, assembly.chance)
+    client_for, clock, chance = assembly.controller_client, assembly.clock, assembly.chance
+    queueing = make_queueing(client_for, running.informers, clock, chance, job_sets=spec.batch)
     observe_queues(assembly, queueing.runnables)
     queueing.start(running.tasks)
 

@@ -13,6 +13,7 @@ from atoll.capacity.queueing.admission import QueueChecks, QueuedJobs
 from atoll.capacity.queueing.controller import QueueController
 from atoll.capacity.queueing.foreign import CONFIGURATIONS, DEPLOYMENT, NAMESPACE, WEBHOOKS, is_foreign
 from atoll.capacity.queueing.jobs import JobQueueing
+from atoll.capacity.queueing.jobsets import JobSetQueueing, QueuedJobSets
 from atoll.capacity.queueing.lifecycle import WorkloadController
 from atoll.capacity.queueing.parts import Parts
 from atoll.capacity.queueing.pods import PodQueueing
@@ -39,7 +40,7 @@ class Queueing:
             tasks.start(runnable.name, runnable.run())
 
 
-def queue_admission(store: Store) -> tuple[QueuedJobs, QueueChecks]:
+def queue_admission(store: Store) -> tuple[tuple[QueuedJobs, QueuedJobSets], QueueChecks]:
     """The plugins (mutating, validating), which look at the newest state."""
 
     def objects(resource: Resource) -> Iterable[dict[str, Any]]:
@@ -52,11 +53,13 @@ def queue_admission(store: Store) -> tuple[QueuedJobs, QueueChecks]:
     def on() -> bool:
         return not is_foreign(newest(DEPLOYMENTS, NAMESPACE, DEPLOYMENT), newest(CONFIGURATIONS, "", WEBHOOKS))
 
-    return QueuedJobs(on), QueueChecks(objects, on)
+    return (QueuedJobs(on), QueuedJobSets(on)), QueueChecks(objects, on)
 
 
-def make_queueing(client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance) -> Queueing:
-    """They write as `client_for(NAME)`."""
+def make_queueing(
+    client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance, *, job_sets: bool = False
+) -> Queueing:
+    """They write as `client_for(NAME)`. `job_sets`: JobSets are served, and queued too."""
     deployments, configurations = informers.of(DEPLOYMENTS), informers.of(CONFIGURATIONS)
     client = client_for(NAME)
 
@@ -68,4 +71,5 @@ def make_queueing(client_for: Callable[[str], Client], informers: Informers, clo
     parts = Parts(client, informers, clock, EventRecorder(client, NAME, clock, chance), on)
     queues = QueueController(parts)
     others = (WorkloadController(parts, queues), JobQueueing(parts), PodQueueing(parts), QueueStatus(parts, queues))
-    return Queueing(queues, (queues, *others))
+    more = (JobSetQueueing(parts),) if job_sets else ()
+    return Queueing(queues, (queues, *others, *more))

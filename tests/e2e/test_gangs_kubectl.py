@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Shell, environment, until
+from conftest import INPUTS, ROOT, Shell, environment, until
 
 EXAMPLE = ROOT / "examples" / "11-two-jobs-that-would-deadlock"
+JOBSET = INPUTS / "jobset"
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,19 @@ def rows(shell: Shell) -> dict[str, dict[str, object]]:
 def pod_conditions(shell: Shell, pod: dict[str, dict[str, str]]) -> list[dict[str, str]]:
     conditions: list[dict[str, str]] = shell.get("pod", pod["metadata"]["name"])["status"].get("conditions") or []
     return conditions
+
+
+@pytest.mark.skipif(not JOBSET.is_dir(), reason="the published manifests are not on this machine")
+def test_published_jobsets(gangs: Shell) -> None:
+    gangs.kubectl("apply", "-f", str(JOBSET / "paralleljobs.yaml"), "-f", str(JOBSET / "failure-policy.yaml"))
+    for name in ("paralleljobs", "failure-policy"):  # the pods of simulated nodes succeed at once
+        gangs.kubectl("wait", "--for=condition=Completed", f"jobset/{name}", "--timeout=60s", timeout=70)
+    assert "Completed" in gangs.kubectl("get", "jobsets").stdout
+    jobs = {item["metadata"]["name"] for item in gangs.get("jobs", "-l", "jobset.sigs.k8s.io/jobset-name")["items"]}
+    assert {"paralleljobs-workers-0", "paralleljobs-driver-0", "failure-policy-leader-0"} <= jobs
+    assert gangs.get("service", "paralleljobs")["spec"]["clusterIP"] == "None"
+    wrong = (JOBSET / "paralleljobs.yaml").read_text().replace("paralleljobs", "x" * 60)
+    refused = gangs.kubectl("apply", "-f", "-", stdin=wrong, check=False)
+    assert "must be a DNS label of at most 63 characters" in refused.stderr
+    gangs.kubectl("delete", "jobset", "--all", "--timeout=60s", timeout=70)
+    until(lambda: not gangs.get("jobs")["items"], "the Jobs to be gone")

@@ -13,6 +13,8 @@ import yaml
 from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
 from atoll.app.batch import gang_book, make_batch, other_schedulers
 from atoll.app.fleetspec import ClusterSpec
+from atoll.app.queueing import make_queueing
+from atoll.app.serving import handler_of
 from atoll.base.chance import Chance
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import SimulatedNodes
@@ -20,7 +22,7 @@ from atoll.cluster.nodes.simulated.overlay import RESOURCE, LeaseOverlay
 from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.workloads.all import full_controllers
-from atoll.kinds import batch
+from atoll.kinds import batch, kueue
 from atoll.kinds.builtin import (
     EVENTS,
     JOBS,
@@ -37,7 +39,8 @@ from atoll.runtime.virtual import LoopClock
 Object = dict[str, Any]
 _KINDS = (
     batch.JOB_SETS, batch.LEADER_WORKER_SETS, batch.POD_GROUPS, batch.VOLCANO_JOBS, batch.VOLCANO_POD_GROUPS,
-    batch.VOLCANO_QUEUES, JOBS, PODS, PRIORITY_CLASSES, SERVICES, NAMESPACES,
+    batch.VOLCANO_QUEUES, kueue.CLUSTER_QUEUES, kueue.LOCAL_QUEUES, kueue.RESOURCE_FLAVORS,
+    JOBS, PODS, PRIORITY_CLASSES, SERVICES, NAMESPACES,
 )  # fmt: skip
 KINDS = {(it.api_version, it.kind): it for it in _KINDS}
 
@@ -63,6 +66,9 @@ class BatchWorld:
             also=other_schedulers(informers, self.spec),
         )
         controllers = make_batch(assembly.controller_client, informers, assembly.clock, assembly.chance)
+        if self.spec.queueing:
+            clock, chance = assembly.clock, assembly.chance
+            controllers += make_queueing(assembly.controller_client, informers, clock, chance, job_sets=True).runnables
         informers.start()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(part.run()) for part in (scheduler, *controllers)]
@@ -136,9 +142,12 @@ class BatchWorld:
 @asynccontextmanager
 async def batch_world(*groups: SimulatedGroup, seed: int = 1, **flags: Any) -> AsyncIterator[BatchWorld]:
     """All nodes are Ready and free of taints."""
+    spec = ClusterSpec("w", batch=True, **flags)
     clock, chance = LoopClock(asyncio.get_running_loop()), Chance(seed, "cluster")
-    assembly = assemble(MemoryStore(clock), clock, chance, ApiOptions())
-    await bootstrap(assembly, batch.custom_resource_definitions())
+    assembly = assemble(MemoryStore(clock), clock, chance, ApiOptions(batch=True, queueing=spec.queueing))
+    handler_of(assembly)  # raw requests: the garbage collector asks what there is
+    kinds = [*batch.custom_resource_definitions(), *(kueue.custom_resource_definitions() if spec.queueing else ())]
+    await bootstrap(assembly, kinds)
     client = assembly.client()
     informers = Informers(client)
     nodes = SimulatedNodes(client, informers, clock, chance, groups=groups)
@@ -146,7 +155,7 @@ async def batch_world(*groups: SimulatedGroup, seed: int = 1, **flags: Any) -> A
     assembly.api.overlay(RESOURCE, LeaseOverlay(clock))
     informers.start()
     tasks = [asyncio.create_task(part.run()) for part in parts]
-    world = BatchWorld(assembly, clock, ClusterSpec("w", batch=True, **flags))
+    world = BatchWorld(assembly, clock, spec)
     try:
         await nodes.ready.wait()
 
