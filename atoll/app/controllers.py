@@ -12,10 +12,13 @@ from typing import Any
 from atoll.app.api_health import check_controllers, check_informers
 from atoll.app.assembly import Assembly
 from atoll.app.fleetspec import ClusterSpec
+from atoll.app.gpus import gpu_fields, run_gpu_agents
 from atoll.app.tasks import Tasks
 from atoll.base.addresses import load_balancer_addresses
 from atoll.base.errors import AlreadyExists
 from atoll.client.port import Client
+from atoll.cluster.gpus.inventory import Inventory
+from atoll.cluster.gpus.manager import DeviceManager
 from atoll.cluster.metrics.server import MetricsServer, Scrape
 from atoll.cluster.metrics.serving import serve_metrics
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
@@ -85,6 +88,7 @@ def simulated_groups(spec: ClusterSpec) -> list[SimulatedGroup]:
     for index, group in enumerate(spec.simulated):
         prefix = f"{spec.node_prefix}-sim" if len(spec.simulated) == 1 else f"{spec.node_prefix}-sim{index}"
         zone = group.zone or spec.zone
+        gpus = gpu_fields(group)
         groups.append(
             SimulatedGroup(
                 count=group.count,
@@ -92,11 +96,13 @@ def simulated_groups(spec: ClusterSpec) -> list[SimulatedGroup]:
                 cpu=group.cpu,
                 memory=group.memory,
                 pods=group.pods,
-                resources=group.resources,
-                labels=group.labels,
+                resources={**gpus.resources, **group.resources},
+                labels={**gpus.labels, **group.labels},
+                annotations={**gpus.annotations, **group.annotations},
                 taints=group.taints,
                 zones=(zone,) if zone else (),
                 region=spec.region,
+                names=group.names,
             )
         )
     return groups
@@ -216,7 +222,9 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
     tasks.keep("controller-manager", lambda: manage(assembly, controllers))
     tasks.keep("scheduler", schedule)
     assembly.api.overlay(LEASES, LeaseOverlay(clock))
-    tasks.keep("simulated-nodes", lambda: _simulate(running, spec))
+    inventory = Inventory(informers)
+    tasks.keep("simulated-nodes", lambda: _simulate(running, spec, inventory))
+    tasks.keep("gpu-node-agents", lambda: run_gpu_agents(assembly, informers, inventory))
 
 
 def _node_controllers(assembly: Assembly, informers: Informers) -> list[Runnable]:
@@ -229,7 +237,7 @@ def _node_controllers(assembly: Assembly, informers: Informers) -> list[Runnable
     ]
 
 
-async def _simulate(running: Running, spec: ClusterSpec) -> None:
+async def _simulate(running: Running, spec: ClusterSpec, inventory: Inventory) -> None:
     assembly = running.assembly
     nodes = SimulatedNodes(
         assembly.controller_client(SIMULATED_USER),
@@ -238,6 +246,7 @@ async def _simulate(running: Running, spec: ClusterSpec) -> None:
         assembly.chance,
         groups=simulated_groups(spec),
         network=NetworkPlan(pod_cidr=spec.pod_cidr or "10.244.0.0/16"),
+        devices=DeviceManager(inventory),
     )
     if spec.simulated:
         running.tasks.start("stage-definition", _define_stages(assembly.client(), nodes))

@@ -36,6 +36,7 @@ from atoll.app.fleetspec import (
 from atoll.base import quantity
 from atoll.base.errors import UserError
 from atoll.base.names import FLEET_GROUP
+from atoll.cluster.gpus.model import parse_machine
 
 __all__ = ["ClusterSpec", "FleetSpec", "NodeGroup", "check_name", "default_fleet", "load", "parse", "with_networks"]
 
@@ -313,11 +314,21 @@ class _Reader:
             "labels": self.labels,
             "taints": lambda n, k: self.items(n, k, self.labels),
             "zone": self.text,
+            "annotations": self.labels,
+            "gpus": self.gpus,
         }
         found = self.mapping(node, key, known)
         if "count" not in found:
             raise self.fail(node, f"{key}.count", "missing")
         return NodeGroup(**found)
+
+    def gpus(self, node: yaml.Node, key: str) -> str:
+        text = self.text(node, key)
+        try:
+            parse_machine(text)
+        except UserError as error:
+            raise self.fail(node, key, f"{error.message} ({error.hint})") from None
+        return text
 
     def image(self, node: yaml.Node, key: str) -> dict[str, Any]:
         if not isinstance(node, yaml.MappingNode):

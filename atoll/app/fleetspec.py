@@ -29,6 +29,9 @@ class NodeGroup(Struct, frozen=True):
     labels: dict[str, str] = {}
     taints: list[dict[str, str]] = []
     zone: str = ""
+    annotations: dict[str, str] = {}
+    gpus: str = ""  # NVIDIA GPUs of each, simulated: TYPE:COUNT, e.g. h100:8
+    names: tuple[str, ...] = ()  # of the nodes, in place of numbered ones
 
 
 class AuditSpec(Struct, frozen=True):

@@ -6,9 +6,10 @@ tests/unit/test_simulated_fast.py holds them to the documents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from atoll.base.errors import AtollError
 from atoll.client.port import STRATEGIC_PATCH
 from atoll.cluster.nodes.simulated.functions import NodeFunctions, PodFunctions
 from atoll.cluster.nodes.simulated.model import CONDITIONS, FAILED_ANNOTATION, node_info
@@ -16,6 +17,7 @@ from atoll.cluster.nodes.stages.model import DeleteStep, Functions, PatchStep, S
 
 Object = dict[str, Any]
 
+ADMISSION_ERROR = "UnexpectedAdmissionError"  # kubelet's reason where a device manager has not what was promised
 HOLD_ANNOTATION = "atoll.dev/run-seconds"  # on a Job's pod: how long it runs (default: not at all)
 
 
@@ -49,19 +51,26 @@ class PodReady(_Fast):
         assert isinstance(functions, PodFunctions)
         now = functions.now()
         spec, metadata = obj["spec"], obj["metadata"]
+        try:
+            devices = functions.devices(obj)
+        except AtollError as error:
+            failed = {"phase": "Failed", "reason": ADMISSION_ERROR, "message": error.message, "startTime": now}
+            return (PatchStep(STRATEGIC_PATCH, {"status": failed}, "status"),)
         running = {"running": {"startedAt": now}}
         done = {"terminated": {"exitCode": 0, "finishedAt": now, "startedAt": now, "reason": "Completed"}}
         types = ["Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"]
         types += [gate["conditionType"] for gate in spec.get("readinessGates") or ()]
         status: Object = {
             "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in types],
-            "containerStatuses": [_container(item, running, True) for item in spec["containers"]],
+            "containerStatuses": [
+                _with_devices(_container(item, running, True), devices) for item in spec["containers"]
+            ],
             "phase": "Running",
             "startTime": now,
         }
         if spec.get("initContainers"):
             status["initContainerStatuses"] = [
-                _container(item, running, True)
+                _with_devices(_container(item, running, True), devices)
                 if item.get("restartPolicy") == "Always"
                 else _container(item, done, False)
                 for item in spec["initContainers"]
@@ -196,6 +205,11 @@ class NodeFail(_Fast):
 
 POD_STAGES = (PodReady(), PodComplete(), PodDelete())
 NODE_STAGES = (NodeInitialize(), NodeFail())
+
+
+def _with_devices(status: Object, devices: Mapping[str, list[Object]]) -> Object:
+    allotted = devices.get(status["name"])
+    return {**status, "allocatedResourcesStatus": allotted} if allotted else status
 
 
 def _container(container: Object, state: Object, started: bool) -> Object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from atoll.base.clock import Clock, rfc3339
 from atoll.cluster.nodes.simulated.model import AddressPool
@@ -91,12 +91,27 @@ class _Common:
         return {"Now": self.now, "StartTime": lambda: self._started}
 
 
+class Devices(Protocol):
+    """A simulated kubelet's device manager."""
+
+    async def ready(self) -> None:
+        """Return once `give` knows what pods hold."""
+
+    def give(self, pod: Mapping[str, Any]) -> Mapping[str, list[Object]]:
+        """Container → its status.allocatedResourcesStatus; the same again for the same pod. Raises AtollError."""
+
+
 class PodFunctions(_Common):
     """For pods' templates."""
 
-    def __init__(self, addresses: Addresses, clock: Clock) -> None:
+    def __init__(self, addresses: Addresses, clock: Clock, devices: Devices | None = None) -> None:
         super().__init__(clock)
         self._addresses = addresses
+        self._devices = devices
+
+    def devices(self, pod: Object) -> Mapping[str, list[Object]]:
+        """What the pod's containers get of its node's devices. Raises AtollError where the node has them no more."""
+        return {} if self._devices is None else self._devices.give(pod)
 
     def node_addresses(self, node_name: str) -> list[str]:
         return self._addresses.of_node(node_name)

@@ -43,11 +43,15 @@ class SimulatedGroup:
     zones: tuple[str, ...] = ()  # nodes take turns
     region: str = ""
     instance_type: str = ""
+    names: tuple[str, ...] = ()  # in place of numbered ones
+
+    def name(self, number: int) -> str:
+        return self.names[number] if self.names else f"{self.prefix}-{number}"
 
 
 def node_object(group: SimulatedGroup, number: int, address: str, now: str, pod_cidr: str = "") -> Object:
     """The Node as its kubelet would have registered it."""
-    name = f"{group.prefix}-{number}"
+    name = group.name(number)
     labels = {
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",

@@ -19,7 +19,7 @@ from atoll.base.clock import Clock, rfc3339
 from atoll.base.errors import AlreadyExists, AtollError, NotFound
 from atoll.client.port import Client
 from atoll.cluster.nodes.simulated import fast
-from atoll.cluster.nodes.simulated.functions import Addresses, NodeFunctions, PodFunctions
+from atoll.cluster.nodes.simulated.functions import Addresses, Devices, NodeFunctions, PodFunctions
 from atoll.cluster.nodes.simulated.leases import LeaseKeeper
 from atoll.cluster.nodes.simulated.model import (
     FAILED_ANNOTATION,
@@ -67,6 +67,7 @@ class SimulatedNodes:
         network: NetworkPlan | None = None,
         impersonate: Impersonate | None = None,
         watch_stages: bool = True,
+        devices: Devices | None = None,
     ) -> None:
         network = network or NetworkPlan()
         self.ready = asyncio.Event()
@@ -76,6 +77,7 @@ class SimulatedNodes:
         self._nodes = informers.of(NODES)
         self._pods = informers.of(PODS)
         self._pods.add_index("node", _node_of)
+        self._devices = devices
         self._addresses = Addresses(network.node_cidr, network.pod_cidr, self._node)
         self._leases = LeaseKeeper(client, clock)
         self._agenda = Agenda()
@@ -84,7 +86,8 @@ class SimulatedNodes:
         events = EventRecorder(client, COMPONENT, clock, chance)
         find = KindFinder(client)
         around = Surroundings(client, events, clock, chance.stream("stages"), impersonate, find)
-        self.pod_player = StagePlayer(PODS, fast.POD_STAGES, PodFunctions(self._addresses, clock), around, self._agenda)
+        functions = PodFunctions(self._addresses, clock, devices)
+        self.pod_player = StagePlayer(PODS, fast.POD_STAGES, functions, around, self._agenda)
         self.node_player = StagePlayer(
             NODES, fast.NODE_STAGES, NodeFunctions(self._addresses, clock), around, self._agenda
         )
@@ -96,6 +99,8 @@ class SimulatedNodes:
     async def run(self) -> None:
         await self._nodes.synced.wait()
         await self._pods.synced.wait()
+        if self._devices is not None:
+            await self._devices.ready()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.pod_player.run(), name="simulated-pods")
@@ -129,7 +134,7 @@ class SimulatedNodes:
             node_object(group, number, self._addresses.new_node(), now)
             for group in groups
             for number in range(group.count)
-            if self._nodes.get(f"{group.prefix}-{number}") is None
+            if self._nodes.get(group.name(number)) is None
         ]
         slots = asyncio.Semaphore(_CREATES)
 

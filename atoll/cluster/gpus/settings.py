@@ -1,0 +1,121 @@
+"""What a cluster's ConfigMaps say about GPUs: the device plugin's configurations and mig-parted's. Pure.
+
+Both are read from the ConfigMaps in the namespace `gpu-operator`, whatever their names, each key a configuration:
+
+- a document with `version: v1` is one of the device plugin (flags.migStrategy, sharing.timeSlicing); a node chooses by
+  its label nvidia.com/device-plugin.config, without which the one named `default` counts, or the only one there is
+  (the plugin chart's fallback strategies `named` and `single`);
+- a document with `mig-configs` is mig-parted's; a node chooses by its label nvidia.com/mig.config.
+
+What is not understood is told, not ignored in silence: MPS, and fields of the plugin that have no meaning here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import yaml
+
+from atoll.base.errors import UserError
+
+Object = dict[str, Any]
+MigStrategy = Literal["none", "single", "mixed"]
+
+NAMESPACE = "gpu-operator"
+PLUGIN_LABEL = "nvidia.com/device-plugin.config"
+_STRATEGIES = get_args(MigStrategy)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How often one device of a resource is advertised, and under which name."""
+
+    replicas: int
+    rename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginConfig:
+    """A configuration of the device plugin. `single` is what the GPU operator sets without a word."""
+
+    mig_strategy: MigStrategy = "single"
+    shared: Mapping[str, Sharing] = field(default_factory=dict)  # by resource
+    fail_above_one: bool = False  # a container may ask for one shared device at most
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All configurations of a cluster by name; `broken`: why one can't be used."""
+
+    plugins: Mapping[str, PluginConfig] = field(default_factory=dict)
+    mig: Mapping[str, Any] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    def plugin(self, labels: Mapping[str, str]) -> PluginConfig:
+        """The configuration of a node by its labels. Raises UserError."""
+        name = labels.get(PLUGIN_LABEL, "")
+        if not name:
+            if "default" in self.plugins:
+                return self.plugins["default"]
+            return next(iter(self.plugins.values())) if len(self.plugins) == 1 else PluginConfig()
+        if name in self.broken:
+            raise UserError(f"{PLUGIN_LABEL}={name}: {self.broken[name]}")
+        if name not in self.plugins:
+            known = ", ".join(sorted(self.plugins)) or "none yet"
+            raise UserError(
+                f"{PLUGIN_LABEL}={name}: no ConfigMap in {NAMESPACE} has that key", hint=f"configurations: {known}"
+            )
+        return self.plugins[name]
+
+
+def read_settings(config_maps: Iterable[Object]) -> Settings:
+    """All configurations of the namespace's ConfigMaps; of two with one name the first ConfigMap's counts."""
+    plugins: dict[str, PluginConfig] = {}
+    mig: dict[str, Any] = {}
+    broken: dict[str, str] = {}
+    for config_map in sorted(config_maps, key=lambda item: str(item["metadata"]["name"])):
+        for key, text in sorted((config_map.get("data") or {}).items()):
+            document = _load(text)
+            if not isinstance(document, dict):
+                continue
+            if isinstance(document.get("mig-configs"), dict):
+                mig = {**document["mig-configs"], **mig}
+            elif document.get("version") == "v1":
+                try:
+                    plugins.setdefault(key, read_plugin_config(document))
+                except UserError as error:
+                    broken.setdefault(key, error.message)
+    return Settings(plugins, mig, broken)
+
+
+def read_plugin_config(document: Object) -> PluginConfig:
+    """The device plugin's v1 configuration. Raises UserError."""
+    flags, sharing = document.get("flags") or {}, document.get("sharing") or {}
+    strategy: Any = flags.get("migStrategy") or "single"
+    if strategy not in _STRATEGIES:
+        raise UserError(f"migStrategy is one of {', '.join(_STRATEGIES)}, not {strategy!r}")
+    if sharing.get("mps"):
+        raise UserError("sharing.mps is not simulated; sharing.timeSlicing is")
+    slicing = sharing.get("timeSlicing") or {}
+    shared: dict[str, Sharing] = {}
+    for item in slicing.get("resources") or []:
+        name, replicas = item.get("name"), item.get("replicas")
+        if not isinstance(name, str) or not isinstance(replicas, int) or replicas < 1:
+            raise UserError("sharing.timeSlicing.resources: each has a name and replicas, at least 1")
+        name = name if "/" in name else f"nvidia.com/{name}"
+        rename = item.get("rename") or (f"{name}.shared" if slicing.get("renameByDefault") else "")
+        shared[name] = Sharing(replicas, rename if not rename or "/" in rename else f"nvidia.com/{rename}")
+    warnings = [f"flags.{name} has no meaning here" for name in flags if name != "migStrategy"]
+    if any(item.get("devices") not in (None, "all") for item in slicing.get("resources") or []):
+        warnings.append("sharing.timeSlicing.resources[].devices has no meaning here: all of a resource are shared")
+    return PluginConfig(strategy, shared, bool(slicing.get("failRequestsGreaterThanOne")), tuple(warnings))
+
+
+def _load(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return None
