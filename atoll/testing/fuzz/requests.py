@@ -44,6 +44,17 @@ _OPTIONS = (
     "sendInitialEvents", "allowWatchBookmarks", "timeoutSeconds", "timeout", "includeObject", "watch", "x", "shardSelector",
     "ignoreStoreReadErrorWithClusterBreakingPotential",
 )  # fmt: skip
+_WATCH_OPTIONS = (
+    "resourceVersion", "resourceVersionMatch", "sendInitialEvents", "allowWatchBookmarks", "timeoutSeconds", "labelSelector",
+    "fieldSelector", "limit", "continue", "includeObject", "pretty", "timeout",
+)  # fmt: skip
+_UPGRADES = (
+    [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "eA==")],
+    [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Protocol", "x"),
+     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")],
+    [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")],
+    [("Connection", "Upgrade"), ("Upgrade", "h2c")],
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,7 @@ class Request:
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    stays: bool = False  # a watch: its answer goes on until somebody ends it
 
     def head(self, token: str) -> bytes:
         lines = [f"{self.method} {self.target} HTTP/1.1", "Host: fuzz", f"Authorization: Bearer {token}"]
@@ -81,6 +93,8 @@ class Maker:
         if chance.random() < 0.03:
             return self._elsewhere(index, chance)
         served = chance.choice(self._served)
+        if chance.random() < 0.02:
+            return self._watch(index, served, chance)
         method = chance.choice(("POST", "POST", "POST", "PUT", "PATCH", "PATCH", "GET", "GET", "DELETE"))
         content_type, body = self._body(served, method, chance)
         headers = []
@@ -99,6 +113,22 @@ class Maker:
             target += chance.choice(("/", "//", "?", "%", "%zz", "/..", "/%2e", ";x", "#x", "?a=%ff", "?&&=&"))
         method = chance.choice(("GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "PUT", "TRACE", "get", "DELETE"))
         return Request(index, method, target, (("Accept", chance.choice(_ACCEPTS)),), b"")
+
+    def _watch(self, index: int, served: Served, chance: random.Random) -> Request:
+        resource = served.resource
+        path = resource.path((chance.choice(_SPACES) or None) if resource.namespaced else None)
+        if chance.random() < 0.2:
+            path += "/" + chance.choice(_NAMES)
+        if chance.random() < 0.2:
+            path = path.replace("/v1/", "/v1/watch/", 1)
+        options = {"watch": chance.choice(("1", "true", "1", "true", "x", ""))}
+        for name in chance.sample(_WATCH_OPTIONS, chance.choice((0, 1, 2, 3, 5))):
+            options[name] = self._option(name, chance)
+        headers = [("Accept", chance.choice((*_ACCEPTS, "application/json;stream=watch", f"{PROTOBUF};stream=watch")))]
+        if chance.random() < 0.1:
+            headers += chance.choice(_UPGRADES)
+        target = path + "?" + urllib.parse.urlencode(options, safe="=,()!%")
+        return Request(index, "GET", target, tuple(headers), b"", stays=True)
 
     def _odd_header(self, chance: random.Random) -> tuple[str, str]:
         return chance.choice(

@@ -18,7 +18,8 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ TOKEN = "fuzz"
 _DEPTH = 16  # requests in flight on one connection
 _CONNECTIONS = 4
 _ANSWER_SECONDS = 60.0
+_WATCH_SECONDS = 0.02  # so long a watch is listened to
 _LEAK_BYTES = 64 << 20
 
 # (status, what its message says): kube-apiserver answers these so too, as tests/differential/recordings hold it.
@@ -136,10 +138,16 @@ class Fuzzer:
         waiting: list[Request] = []
         alone = 0
         while True:
-            waiting += [
-                self._maker.make(number) for _, number in zip(range(_DEPTH - len(waiting)), numbers, strict=False)
-            ]
+            staying: list[Request] = []
+            for _, number in zip(range(_DEPTH - len(waiting)), numbers, strict=False):
+                request = self._maker.make(number)
+                (staying if request.stays else waiting).append(request)
+            for request in staying:
+                await self._watch(request)
+                self._count(1, every)
             if not waiting:
+                if staying:
+                    continue
                 return
             depth = 1 if alone else len(waiting)
             answered = await self._exchange(waiting[:depth])
@@ -154,10 +162,43 @@ class Fuzzer:
             elif alone:
                 alone = 0
             del waiting[:answered]
-            before = self.found.requests
-            self.found.requests += answered
-            if before // every != self.found.requests // every:
-                self.found.memory.append(resident_bytes(self._pid))
+            self._count(answered, every)
+
+    def _count(self, answered: int, every: int) -> None:
+        before = self.found.requests
+        self.found.requests += answered
+        if before // every != self.found.requests // every:
+            self.found.memory.append(resident_bytes(self._pid))
+
+    async def _watch(self, request: Request) -> None:
+        """On a connection of its own: the answer's head, and what comes in a moment; then it is cut off."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=64 << 20)
+        try:
+            writer.write(request.head(TOKEN))
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                status, headers = await _head(reader)
+            if status != 200 or headers.get(b"transfer-encoding") != b"chunked":
+                self._judge(request, status, b"" if status < 200 else await _body(reader, headers))
+                return
+            self._judge(request, status, b"")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    async for chunk in _chunks(reader):
+                        self._judge_events(request, chunk)
+        except TimeoutError:
+            self._fault("no answer in time", request, f"within {_ANSWER_SECONDS:g} s")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.found.unanswered += 1
+            self._fault("no answer", request, "the connection was closed without one, or in the middle of it")
+        finally:
+            writer.close()
+
+    def _judge_events(self, request: Request, chunk: bytes) -> None:
+        """Errors of a watch that has begun come as events."""
+        for line in chunk.splitlines():
+            if line.startswith(b'{"type":"ERROR"'):
+                status = orjson.loads(line)["object"]
+                self._judge(request, int(status.get("code") or 500), orjson.dumps(status))
 
     async def _exchange(self, batch: list[Request]) -> int:
         """Send all at once; how many were answered before the connection ended."""
@@ -199,20 +240,29 @@ class Fuzzer:
 
 
 async def _answer(reader: asyncio.StreamReader, method: str) -> tuple[int, bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    lines = head.split(b"\r\n")
-    status = int(lines[0].split(b" ")[1])
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:] if line)}
+    status, headers = await _head(reader)
     if method == "HEAD" or status in (204, 304) or status < 200:
         return status, b""
+    return status, await _body(reader, headers)
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[bytes, bytes]]:
+    lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:] if line)}
+    return int(lines[0].split(b" ")[1]), headers
+
+
+async def _body(reader: asyncio.StreamReader, headers: dict[bytes, bytes]) -> bytes:
     if headers.get(b"transfer-encoding") == b"chunked":
-        parts = []
-        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            parts.append(await reader.readexactly(size))
-            await reader.readexactly(2)
+        return b"".join([chunk async for chunk in _chunks(reader)])
+    return await reader.readexactly(int(headers.get(b"content-length", b"0")))
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        yield await reader.readexactly(size)
         await reader.readexactly(2)
-        return status, b"".join(parts)
-    return status, await reader.readexactly(int(headers.get(b"content-length", b"0")))
+    await reader.readexactly(2)
 
 
 def _message(body: bytes) -> str:
