@@ -14,7 +14,7 @@ from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN
 from atoll.cluster.apiserver.streaming import Streamer, split_proxy_name
 from atoll.cluster.store.memory import MemoryStore
-from atoll.kinds.builtin import NAMESPACES, NODES, PODS, SERVICES
+from atoll.kinds.builtin import ENDPOINTS, NAMESPACES, NODES, PODS, SERVICES
 from atoll.wire.messages import HttpRequest
 from atoll.wire.tls import client_context
 
@@ -54,6 +54,9 @@ async def _answer(path, query):
     }
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "ns"}, "spec": spec}
     await client.create(SERVICES, service, "ns")
+    await client.create(SERVICES, {**service, "metadata": {"name": "bare", "namespace": "ns"}}, "ns")
+    empty = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web", "namespace": "ns"}}
+    await client.create(ENDPOINTS, empty, "ns")
     parsed = paths.parse(path)
     request = HttpRequest("GET", path, query, {"connection": "upgrade", "upgrade": "websocket"}, b"")
     served = api.registry.find(parsed.group, parsed.version, parsed.plural)
@@ -98,6 +101,7 @@ POD = "/api/v1/namespaces/ns/pods"
         (f"{POD}/lost/exec", "command=ls&stdout=1", 500, "no preferred addresses found; known addresses: []"),
         ("/api/v1/nodes/sim/proxy/pods", "", 501, 'node "sim" is simulated'),
         ("/api/v1/namespaces/ns/services/web/proxy/", "", 503, 'no endpoints available for service "web"'),
+        ("/api/v1/namespaces/ns/services/bare/proxy/", "", 404, 'endpoints "bare" not found'),
         ("/api/v1/namespaces/ns/services/web:81/proxy/", "", 503, 'no service port "81" found for service "web"'),
     ],
 )  # fmt: skip

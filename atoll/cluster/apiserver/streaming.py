@@ -23,6 +23,7 @@ from atoll.cluster.apiserver.ports import User
 from atoll.cluster.apiserver.proxy_rewrite import rewritten_page, rewritten_url
 from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs.get import get
+from atoll.cluster.store.port import Key
 from atoll.kinds.builtin import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from atoll.kinds.resource import Resource
 from atoll.wire.connection import splice
@@ -199,6 +200,8 @@ class Streamer:
             for record in self._api.scan(served, path.namespace)
             if record.labels.get("kubernetes.io/service-name") == name
         ]
+        if not own and self._api.store.get(Key("endpoints", path.namespace, name)) is None:
+            raise NotFound(f'endpoints "{name}" not found', details={"name": name, "kind": "endpoints"})
         for found in own:
             for slice_port in found.get("ports") or []:
                 if (slice_port.get("name") or "") != (chosen[0].get("name") or ""):

@@ -75,7 +75,7 @@ class QueueSet:
         self.seats_in_use = self.seats_waiting = 0
         self.executing = self.waiting = 0
         self.dispatched = self.rejected = self.cancelled = 0
-        self.light = 0  # seats of requests that are served without one of ours: see `has_room`
+        self.light = 0  # seats of requests without a Request: one was free as they came, and nobody waited
         self.leaving = 0  # seats that come free at the end of the caller's turn
         self.touched = False  # the caller's: `end_turn` is due
         self._progress = 0.0
@@ -108,14 +108,6 @@ class QueueSet:
             self.queues.append(Queue())
         while len(self.queues) > max(queuing.queues, 0) and not (self.queues[-1].waiting or self.queues[-1].executing):
             self.queues.pop()
-
-    def has_room(self) -> bool:
-        """Whether a request of one seat need not come as a Request: nobody waits and a seat is free.
-
-        Then there is nothing to be fair about, so its caller may take the seat by adding to `seats_in_use` (and
-        `light`, while it runs), and give it back by adding to `leaving`; and call `end_turn` when its turn ends.
-        """
-        return self.queuing.queues < 0 or (not self.waiting and self.seats_in_use < self.limit)
 
     def start(self, now: float, request: Request, hand: Sequence[int]) -> bool:
         """False: refused. Else the request is dispatched (`request.dispatched`) or will be, by `on_dispatch`."""
