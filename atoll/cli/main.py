@@ -36,6 +36,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "tree": ("atoll.cli.inspect", "tree", "An object, and all that came of it"),
     "bench": ("atoll.cli.bench", "bench", "Hold decisions against results that others published"),
     "demo": ("atoll.cli.demo", "demo", "Start a fleet and run a real application over it"),
+    "monitoring": ("atoll.cli.monitoring", "monitoring", "Write what Prometheus and Grafana need to watch clusters"),
     "doctor": ("atoll.cli.doctor", "doctor", "Say what this machine can and can't do"),
     "completion": ("atoll.cli.completion", "completion", "Print shell completion (bash, zsh, fish)"),
 }

@@ -1,0 +1,143 @@
+"""Grafana dashboards as values: each is a title and rows of panels, a panel is a title, a unit and expressions.
+
+The JSON is Grafana's dashboard model (schema version 39), with the data source and the cluster as variables, so that
+one file serves every installation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+_WIDTH, _HEIGHT, _COLUMNS = 12, 8, 24
+_DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_CLUSTER = 'cluster=~"$cluster"'
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """`targets`: (expression, legend); `§` in an expression stands for the selection of clusters."""
+
+    title: str
+    unit: str  # Grafana's name of it
+    targets: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """`uid` is also its file's name."""
+
+    uid: str
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def _quantiles(metric: str, by: str = "") -> tuple[tuple[str, str], ...]:
+    labels = f"{by}, le" if by else "le"
+    legend = f"{{{{{by}}}}} " if by else ""
+    return tuple(
+        (f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{{§}}[5m])))", f"{legend}p{q * 100:.0f}")
+        for q in (0.5, 0.99)
+    )
+
+
+API = Dashboard(
+    "atoll-api",
+    "Atoll / API servers",
+    (
+        Panel("Requests", "reqps", (("sum by (verb) (rate(apiserver_request_total{§}[5m]))", "{{verb}}"),)),
+        Panel(
+            "Refused and failed", "reqps",
+            (('sum by (code) (rate(apiserver_request_total{§,code=~"429|5.."}[5m]))', "{{code}}"),),
+        ),
+        Panel("Time to answer", "s", _quantiles("apiserver_request_sli_duration_seconds", "verb")),
+        Panel("Time to be durable", "s", _quantiles("etcd_request_duration_seconds")),
+        Panel(
+            "Seats in use", "short",
+            (("sum by (priority_level) (apiserver_flowcontrol_current_executing_seats{§})", "{{priority_level}}"),),
+        ),
+        Panel(
+            "Waiting for a seat", "short",
+            (("sum by (priority_level) (apiserver_flowcontrol_current_inqueue_requests{§})", "{{priority_level}}"),),
+        ),
+        Panel("Watches and connections", "short", (("sum by (verb) (apiserver_longrunning_requests{§})", "{{verb}}"),)),
+        Panel(
+            "Events sent", "eps",
+            (("sum by (resource) (rate(apiserver_watch_events_total{§}[5m]))", "{{resource}}"),),
+        ),
+        Panel("Stored objects", "short", (("topk(10, apiserver_resource_objects{§})", "{{resource}}.{{group}}"),)),
+        Panel("Memory", "bytes", (("process_resident_memory_bytes{§}", "{{cluster}}"),)),
+        Panel("CPU", "percentunit", (("rate(process_cpu_seconds_total{§}[5m])", "{{cluster}}"),)),
+        Panel("Work queues", "short", (("topk(10, workqueue_depth{§})", "{{name}}"),)),
+    ),
+)  # fmt: skip
+SCHEDULING = Dashboard(
+    "atoll-scheduling",
+    "Atoll / Scheduling",
+    (
+        Panel("Pending pods", "short", (("sum by (queue) (scheduler_pending_pods{§})", "{{queue}}"),)),
+        Panel(
+            "Attempts", "ops",
+            (("sum by (result) (rate(scheduler_schedule_attempts_total{§}[5m]))", "{{result}}"),),
+        ),
+        Panel("Time of an attempt", "s", _quantiles("scheduler_scheduling_attempt_duration_seconds", "result")),
+        Panel("From the queue to a node", "s", _quantiles("scheduler_pod_scheduling_sli_duration_seconds")),
+        Panel("Preemptions", "ops", (("rate(scheduler_preemption_attempts_total{§}[5m])", "{{cluster}}"),)),
+        Panel("Pods displaced", "ops", (("rate(scheduler_preemption_victims_sum{§}[5m])", "{{cluster}}"),)),
+    ),
+)  # fmt: skip
+DASHBOARDS = (API, SCHEDULING)
+
+
+def expressions(dashboard: Dashboard) -> list[str]:
+    """All that it asks Prometheus, of every cluster."""
+    return [expression.replace("{§}", "").replace("{§,", "{") for p in dashboard.panels for expression, _ in p.targets]
+
+
+def grafana(dashboard: Dashboard) -> dict[str, Any]:
+    """The file that Grafana imports or provisions."""
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "tags": ["atoll"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [_datasource_variable(), _cluster_variable()]},
+        "panels": [_panel(number, panel) for number, panel in enumerate(dashboard.panels)],
+    }
+
+
+def _panel(number: int, panel: Panel) -> dict[str, Any]:
+    per_row = _COLUMNS // _WIDTH
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": panel.title,
+        "datasource": _DATASOURCE,
+        "gridPos": {"w": _WIDTH, "h": _HEIGHT, "x": number % per_row * _WIDTH, "y": number // per_row * _HEIGHT},
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+        "targets": [
+            {"refId": chr(ord("A") + index), "expr": expression.replace("§", _CLUSTER), "legendFormat": legend}
+            for index, (expression, legend) in enumerate(panel.targets)
+        ],
+    }
+
+
+def _datasource_variable() -> dict[str, Any]:
+    return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
+
+
+def _cluster_variable() -> dict[str, Any]:
+    return {
+        "name": "cluster",
+        "label": "Cluster",
+        "type": "query",
+        "datasource": _DATASOURCE,
+        "query": 'label_values(up{job="atoll"}, cluster)',
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "current": {"text": "All", "value": "$__all"},
+    }
