@@ -44,12 +44,19 @@ def compare(old: dict[str, Any], new: dict[str, Any], node: SchemaNode) -> tuple
 
 
 def _metadata(before: Any, after: Any, node: SchemaNode | None) -> tuple[FieldSet | None, FieldSet | None]:
+    if type(before) is dict and type(after) is dict and len(before) == len(after) and _same_metadata(before, after):
+        return None, None
     before = {} if before is _ABSENT else {key: value for key, value in before.items() if key not in _STRIPPED_META}
     after = {} if after is _ABSENT else {key: value for key, value in after.items() if key not in _STRIPPED_META}
     if before == after:
         return None, None
     changed, removed = _map(before, after, node)
     return changed or None, removed or None
+
+
+def _same_metadata(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether all that can be owned is the very same value, as after most writes of a status."""
+    return all(before.get(key) is value or key in _STRIPPED_META for key, value in after.items())
 
 
 def _element(before: Any, after: Any, node: SchemaNode | None) -> tuple[FieldSet | None, FieldSet | None]:

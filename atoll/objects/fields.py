@@ -34,9 +34,10 @@ def _build(member: bool, children: FieldSet) -> FieldSet | None:
 
 
 def union(left: FieldSet, right: FieldSet) -> FieldSet:
+    """`left` itself where it has all of `right`."""
     if not left or left is right:
         return right
-    if not right:
+    if not right or _covers(left, right):
         return left
     result = dict(left)
     for key, theirs in right.items():
@@ -47,6 +48,20 @@ def union(left: FieldSet, right: FieldSet) -> FieldSet:
             children = union(_children(ours), _children(theirs))
             result[key] = _build(is_member(ours) or is_member(theirs), children)
     return result
+
+
+def _covers(left: FieldSet, right: FieldSet) -> bool:
+    """Whether all members of `right` are members of `left`, at every level written as such."""
+    for key, theirs in right.items():
+        ours = left.get(key)
+        if ours is None:
+            return False
+        if theirs:
+            if not _covers(ours, theirs):
+                return False
+        elif ours and _SELF not in ours:
+            return False  # a member there, only a way to members here
+    return True
 
 
 def _children(node: FieldSet) -> FieldSet:

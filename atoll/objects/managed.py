@@ -212,11 +212,18 @@ def update(old: Object | None, new: Object, schema: Schema, *, manager: str, now
     else:
         changed, removed = schema.compare(old, new, schema.api_version) or ({}, {})
     if managed and (changed or removed or any(e.version != schema.api_version for e in managed.values())):
-        take(managed, schema, (changed, removed), old or {}, new)
+        take(managed, schema, (changed, removed), old or {}, new, keep=identity)
+    own = managed.get(identity)
+    if own is not None and removed:
+        left = difference(own.fields, removed)
+        if left:
+            own = managed[identity] = Entry(left, own.version, own.time)
+        else:
+            own = None
+            del managed[identity]
     if changed:
-        own = managed.get(identity)
         fields = changed if own is None else union(own.fields, changed)
-        if old is not None:
+        if old is not None and (own is None or fields is not own.fields):
             fields = in_order(fields)
         managed[identity] = Entry(fields, schema.api_version, now)
         _cap(managed)

@@ -7,6 +7,7 @@ a fixed wall time, so that the same seed gives the same timestamps.
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
@@ -94,5 +95,10 @@ class LoopClock:
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a fresh VirtualLoop."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(main)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1_000_000, 50, 1000)  # objects are many and rarely cyclic
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(main)
+    finally:
+        gc.set_threshold(*thresholds)

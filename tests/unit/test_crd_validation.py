@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from atoll.cluster.apiserver.extensions import definitions
+from atoll.cluster.apiserver.extensions.rule_validation import by_rules
 from atoll.cluster.apiserver.extensions.schema_checks import check_schema
 from atoll.cluster.apiserver.extensions.structure import Structure, gate, take, unknown_fields
-from atoll.cluster.apiserver.extensions.validation import MISSING, by_list_types, by_rules, by_schema
+from atoll.cluster.apiserver.extensions.validation import MISSING, by_list_types, by_schema
 from atoll.cluster.apiserver.ports import Cause
 
 SPEC: dict[str, Any] = {

@@ -38,6 +38,7 @@ class QueueController:
         self._parts = parts
         self._shapes = read.Shapes()
         self._writing: dict[Key, str] = {}  # keys whose write is in flight, and what it was computed from
+        self._read: dict[Key, tuple[tuple[str, str, str], Workload]] = {}
         self._wake = asyncio.Event()
         self._reconfigure = True
         of = parts.informers.of
@@ -100,13 +101,23 @@ class QueueController:
         key = (obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
         if new is None:
             self._writing.pop(key, None)
+            self._read.pop(key, None)
             self.state.drop(key)
         elif key not in self._writing:
             self.state.put(self.read(new))
         self._wake.set()
 
     def read(self, obj: Object) -> Workload:
-        return read.workload(obj, self._shapes, order_by=self.options.pods_ready.order_by)
+        """As the queues see it; of one version of an object always the same value."""
+        metadata = obj["metadata"]
+        key = (metadata.get("namespace") or "", metadata["name"])
+        version = (metadata["uid"], metadata["resourceVersion"], self.options.pods_ready.order_by)
+        known = self._read.get(key)
+        if known is not None and known[0] == version:
+            return known[1]
+        found = read.workload(obj, self._shapes, order_by=version[2])
+        self._read[key] = (version, found)
+        return found
 
     def _configure(self) -> None:
         self._reconfigure = False

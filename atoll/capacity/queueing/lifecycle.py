@@ -19,7 +19,10 @@ from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL
 from atoll.runtime.informer import Key
 
-_TELL_SECONDS = 1.0  # how long a workload waits before its status says why: most are admitted sooner
+# How long a workload waits before its status says why: most are admitted sooner. Those behind one of their class wait
+# for the same as that one, and are told later: a queue of thousands would else be written again and again.
+_TELL_SECONDS = 1.0
+_TELL_AGAIN_SECONDS = 60.0
 
 
 class WorkloadController:
@@ -30,6 +33,7 @@ class WorkloadController:
         self._parts = parts
         self._queues = queues
         self._workloads = queues.workloads
+        self._told: dict[Key, float] = {}  # those that wait, and when their status last said why
         self.loop: Controller[Key] = Controller(self.name, self._reconcile, workers=4, wait_for=(self._workloads,))
         self._workloads.add_handler(self._changed)
         for resource in (kueue.CLUSTER_QUEUES, kueue.LOCAL_QUEUES, kueue.ADMISSION_CHECKS):
@@ -40,7 +44,10 @@ class WorkloadController:
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None:
-            self.loop.queue.add(key(new))
+            if not status.is_true(new, "Finished"):
+                self.loop.queue.add(key(new))
+        elif old is not None:
+            self._told.pop(key(old), None)
 
     def _setup_changed(self, old: Object | None, new: Object | None) -> None:
         if (old or {}).get("spec") != (new or {}).get("spec"):
@@ -55,6 +62,7 @@ class WorkloadController:
         workload = self._queues.read(obj)
         if workload.admission is None:
             return await self._waiting(obj, workload, now)
+        self._told.pop(name, None)
         if status.is_true(obj, "Evicted"):
             return None  # whoever runs it stops it
         reason, message = self._why_evict(obj, workload)
@@ -174,20 +182,34 @@ class WorkloadController:
             new = status.with_condition(obj, "Requeued", True, "BackoffFinished", "The back-off is over", now)
             await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
             return None
-        if now - workload.created < _TELL_SECONDS:
-            return _TELL_SECONDS
+        left = self._tell_at(obj, workload) - now
+        if left > 0:
+            return left
         message = self.why(workload)
         if not message or ((condition(obj, "QuotaReserved") or {}).get("message") == message):
-            return None
+            return _TELL_AGAIN_SECONDS
         requests = [
             (pods.name, {name: amount * pods.count for name, amount in pods.requests.items()})
             for pods in workload.shape.pod_sets
         ]
         new = status.pending(obj, message, requests, now)
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        self._told[workload.key] = now
         if condition(obj, "QuotaReserved") is None:
             self._parts.events.event(obj, NORMAL, "Pending", message)
-        return None
+        return _TELL_AGAIN_SECONDS
+
+    def _tell_at(self, obj: Object, workload: Workload) -> float:
+        """When its status is to say why it waits."""
+        told = self._told.get(workload.key)
+        if told is not None:
+            return told + _TELL_AGAIN_SECONDS
+        said = condition(obj, "QuotaReserved")
+        since = workload.created if said is None else parse_rfc3339(said["lastTransitionTime"])
+        state = self._queues.state
+        line = state.lines.get(state.queue_of(workload) or "")
+        behind = line is not None and workload.key in line and not line.leads(workload)
+        return since + (_TELL_AGAIN_SECONDS if behind else _TELL_SECONDS)
 
     def why(self, workload: Workload) -> str:
         """What a waiting workload's status says; "" while its class has not been looked at."""

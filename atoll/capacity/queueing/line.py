@@ -76,6 +76,12 @@ class Line:
             del self._classes[name]
             self.parked.pop(name, None)
 
+    def leads(self, workload: Workload) -> bool:
+        """Whether it is the first of its class."""
+        group = self._classes.get(class_of(workload))
+        first = group.first() if group is not None else None
+        return first is not None and first.key == workload.key
+
     def head(self, past_usage: Callable[[Key], float], *, strict: bool) -> Workload | None:
         """The next one; with `strict`, None if that one is parked: nobody overtakes it."""
         best: Workload | None = None

@@ -66,15 +66,12 @@ def plan_cycle(state: State, now: float) -> Plan:
     plan = Plan()
     state.wake(now)
     changed, state.changed = state.changed, set()
-    by_root: dict[str, list[Node]] = {}
-    for node in state.nodes.values():
-        by_root.setdefault(state.root_of(node), []).append(node)
     if state.setup.one_at_a_time and any(_unready(item) for item in state.workloads.values()):
         state.changed = changed
         return plan
     for root in sorted(changed):
-        if root in by_root:
-            _Tree(state, by_root[root], now, plan).run()
+        if root in state.trees:
+            _Tree(state, state.trees[root], now, plan).run()
         if state.setup.one_at_a_time and plan.admit:
             state.changed |= changed
             break
@@ -88,9 +85,13 @@ def _unready(workload: Workload) -> bool:
 def find(state: State, node: Node, workload: Workload) -> Entry:
     """Flavours and victims for a workload as things stand; with fewer pods where it allows that and must."""
     fair = state.setup.fair
+    searched: dict[tuple[frozenset[FlavorResource], tuple[tuple[FlavorResource, int], ...]], list[Target]] = {}
 
     def search(wish: Wish) -> list[Target]:
-        return fair_targets(wish, fair.strategies) if fair.enabled else preemption.targets(wish)
+        asked = wish.keys, tuple(wish.usage.items())
+        if asked not in searched:  # of one resource the last search is the one that chose its flavour
+            searched[asked] = fair_targets(wish, fair.strategies) if fair.enabled else preemption.targets(wish)
+        return searched[asked]
 
     def simulate(at: Node, key: FlavorResource, amount: int) -> tuple[Mode, int]:
         found = search(Wish(workload, at, {key: amount}, frozenset((key,))))

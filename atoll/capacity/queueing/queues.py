@@ -47,14 +47,10 @@ class QueueStatus:
             name = obj["metadata"]["name"]
             if name in state.nodes:
                 await self._write(kueue.CLUSTER_QUEUES, obj, status.cluster_queue_status(state, name, obj, now))
-        by_local: dict[Key, list[Workload]] = {}
-        for workload in state.workloads.values():
-            if not workload.finished:
-                by_local.setdefault(workload.queue_key, []).append(workload)
         for obj in self._local_queues:
             key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
             if key in state.setup.local_queues:
-                own = by_local.get(key, [])
+                own = list(state.by_local.get(key, {}).values())
                 await self._write(kueue.LOCAL_QUEUES, obj, self._local(key, obj, own, now))
         if state.setup.fair.enabled:
             for obj in self._cohorts:

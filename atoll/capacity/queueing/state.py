@@ -52,6 +52,8 @@ class State:
         self.inactive: dict[str, tuple[str, str]] = {}  # queue → (reason, message)
         self.consumption = Consumption(PastUsage())
         self.changed: set[str] = set()  # roots of trees (by a queue's or cohort's name) to look at
+        self.trees: dict[str, list[Node]] = {}  # the queues below each root
+        self.by_local: dict[Key, dict[Key, Workload]] = {}  # those that are not over, by local queue
         self._matchers: dict[tuple[str, str], bool] = {}
         self._later: list[tuple[float, Key]] = []
 
@@ -66,9 +68,13 @@ class State:
         }
         self.lines = {name: Line() for name in setup.queues}
         self._later.clear()
+        self.by_local.clear()
         for workload in self.workloads.values():
             self._enter(workload)
-        self.changed |= {self.root_of(node) for node in self.nodes.values()}
+        self.trees.clear()
+        for node in self.nodes.values():
+            self.trees.setdefault(self.root_of(node), []).append(node)
+        self.changed |= self.trees.keys()
 
     # -- workloads
 
@@ -78,6 +84,8 @@ class State:
         if old is not None:
             if _same_for_quota(old, workload):
                 self.workloads[workload.key] = workload
+                if not workload.finished:
+                    self.by_local[workload.queue_key][workload.key] = workload
                 node = self.node_of(workload) if workload.admission else None
                 if node is not None and workload.key in node.workloads:
                     node.workloads[workload.key] = workload
@@ -110,6 +118,7 @@ class State:
     def _enter(self, workload: Workload) -> None:
         if workload.finished:
             return
+        self.by_local.setdefault(workload.queue_key, {})[workload.key] = workload
         if workload.admission is not None:
             node = self.nodes.get(workload.admission.queue)
             if node is not None:
@@ -127,6 +136,7 @@ class State:
         self.changed.add(self.root_of(self.nodes[name]))
 
     def _leave(self, workload: Workload) -> None:
+        self.by_local.get(workload.queue_key, {}).pop(workload.key, None)
         node = self.node_of(workload)
         if workload.admission is not None:
             if node is not None and node.workloads.pop(workload.key, None) is not None:

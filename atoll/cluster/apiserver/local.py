@@ -140,7 +140,7 @@ class LocalClient:
         metadata = obj["metadata"]
         answer = await dispatch.update(
             self._api, self._context(dry_run), served, metadata.get("namespace") or "", metadata.get("name") or "",
-            subresource or "", obj if served.custom is None else copy(obj), shared=True,
+            subresource or "", obj, shared=True,
         )  # fmt: skip
         return answer.obj
 

@@ -58,7 +58,8 @@ class _Objects:
 class StoreCore:
     """Everything of a Store but how a write becomes durable."""
 
-    def __init__(self, clock: Clock, history: HistoryLimits | None = None) -> None:
+    def __init__(self, clock: Clock, history: HistoryLimits | None = None, most_parsed: int = _PARSED_OBJECTS) -> None:
+        """`most_parsed`: of how many objects the parsed form is kept beside the bytes."""
         self._clock = clock
         self._limits = history or HistoryLimits()
         self._version = 0
@@ -67,7 +68,7 @@ class StoreCore:
         self._resources: dict[str, _Objects] = {}
         self._pending: dict[Key, Change] = {}
         self._live_bytes = 0
-        self._parsed = ParsedObjects(_PARSED_OBJECTS)
+        self._parsed = ParsedObjects(most_parsed)
         self._next_prune = 0.0
         self._compacted = 0  # older versions than this one can't be listed any more
         self._marks: deque[tuple[float, int]] = deque()  # (time, the version then), one a second at most

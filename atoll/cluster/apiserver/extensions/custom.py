@@ -15,6 +15,7 @@ from atoll.cluster.apiserver.discovery import custom_resource, version_order
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.conversion import Converter, Finish
 from atoll.cluster.apiserver.extensions.internal import InternalConverter, conversion_of
+from atoll.cluster.apiserver.extensions.rule_validation import by_rules
 from atoll.cluster.apiserver.extensions.structure import Json, Structure
 from atoll.cluster.apiserver.ports import Behaviour, Cause, HookCaller, Object
 from atoll.cluster.apiserver.problems import bad_value
@@ -175,12 +176,17 @@ class CustomKind:
     def scale_paths(self, version: str) -> Paths | None:
         return self.versions[version].scale
 
-    def accept(self, context: Context, served: Served, obj: Object, repeated: Sequence[str]) -> Object:
-        """Pruned, defaulted, its metadata decoded. Raises BadRequest."""
+    def accept(
+        self, context: Context, served: Served, obj: Object, repeated: Sequence[str], standing: Object | None
+    ) -> Object:
+        """Pruned, defaulted, its metadata decoded; but for what is part of `standing`. Raises BadRequest."""
         version = self.versions[served.resource.version]
         dropped: list[str] = []
-        taken: Object = structure.take(obj, version.structure, dropped, root=True)
-        metadata, problems = _metadata(served.resource, obj.get("metadata"))
+        taken: Object = structure.take(obj, version.structure, dropped, root=True, standing=standing)
+        known = (standing or {}).get("metadata")
+        metadata, problems = dict(known or {}), list[str]()
+        if not known or obj.get("metadata") != known:
+            metadata, problems = _metadata(served.resource, obj.get("metadata"))
         taken["metadata"] = metadata
         if dropped and context.field_validation != "Ignore":
             problems = problems + structure.unknown_fields(obj, version.structure)
@@ -322,13 +328,15 @@ class _Rules:
         if self._version.scale is not None:
             causes += _replicas(body, self._version.scale)
         if at.lists_below:
-            validation.by_list_types(body, at, "", causes)
+            before = old if old is not validation.MISSING else {}
+            changed = {key: value for key, value in body.items() if value is not before.get(key)}
+            validation.by_list_types(changed, at, "", causes)
         if at.rules_below and any(cause.reason in _BLOCKING for cause in causes):
             causes.append(_UNCHECKED)
         elif at.rules_below:
             shown = {**body, "metadata": {key: obj["metadata"][key] for key in ("name", "generateName")
                                           if key in obj["metadata"]}}  # fmt: skip
-            validation.by_rules(shown, at, "", old, causes)
+            by_rules(shown, at, "", old, causes)
         return causes
 
     def _selectable(self, obj: Object) -> dict[str, str]:

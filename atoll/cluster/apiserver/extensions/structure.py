@@ -11,6 +11,7 @@ from atoll.cluster.apiserver.extensions import formats
 from atoll.objects.meta import copy
 
 Json = dict[str, Any]
+_DEEP = (dict, list)
 _META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
 
 
@@ -31,6 +32,7 @@ class Structure:
         "embedded_below",
         "expressions",
         "has_default",
+        "held",
         "int_or_string",
         "items",
         "list_type",
@@ -49,6 +51,7 @@ class Structure:
     def __init__(self, raw: Json) -> None:
         self.raw = raw
         self.expressions: Any = None  # cel.Rules, made by the first value that is checked
+        self.held: Any = None  # reads.Held: the inputs for which its rules are known to hold
         self.defaults_below: bool
         self.rules_below: bool
         self.transitions_below: bool  # whether a rule compares with the old value
@@ -85,23 +88,33 @@ def _has_nested_rules(raw: Json) -> bool:
     return any(item.get("x-kubernetes-validations") for item in raw.get("allOf") or ())
 
 
-def take(value: Any, at: Structure, dropped: list[str], root: bool = False) -> Any:
-    """A pruned and defaulted copy along what changes, other parts shared; the names taken out go to `dropped`."""
+def take(value: Any, at: Structure, dropped: list[str], root: bool = False, standing: Any = None) -> Any:
+    """A pruned and defaulted copy along what changes, other parts shared; the names taken out go to `dropped`.
+
+    `standing`: a value of this place that was taken before: parts that are its very own parts are not looked at again.
+    """
     if type(value) is dict:
-        return _take_object(value, at, dropped, root)
+        return _take_object(value, at, dropped, root, standing)
     if type(value) is list:
         items = at.items
         if items is None or not (items.properties or items.items or items.additional or items.type == "object"):
             return value
+        if type(standing) is list and not items.embedded:
+            known = {id(item) for item in standing}
+            return [item if id(item) in known else take(item, items, dropped) for item in value]
         return [take(item, items, dropped) for item in value]
     return value
 
 
-def _take_object(value: Json, at: Structure, dropped: list[str], root: bool) -> Json:
+def _take_object(value: Json, at: Structure, dropped: list[str], root: bool, standing: Any = None) -> Json:
     properties, additional = at.properties, at.additional
     result: Json = {}
     keeps_meta = root or at.embedded
+    before: Json = standing if type(standing) is dict and not (at.embedded or at.embedded_below) else {}
     for name, item in value.items():
+        if item is not None and name in before and item is before[name]:
+            result[name] = item
+            continue
         if keeps_meta and name in _META_FIELDS:
             result[name] = item
             continue
@@ -109,7 +122,7 @@ def _take_object(value: Json, at: Structure, dropped: list[str], root: bool) -> 
         if below is not None:
             if item is None and not below.nullable:
                 continue  # upstream prunes such nulls, then defaults
-            result[name] = take(item, below, dropped) if type(item) in (dict, list) else item
+            result[name] = take(item, below, dropped, False, before.get(name)) if type(item) in _DEEP else item
         elif additional is not None and additional is not False:
             result[name] = take(item, additional, dropped) if isinstance(additional, Structure) else item
         elif at.preserve:

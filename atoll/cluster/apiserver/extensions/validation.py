@@ -1,11 +1,10 @@
-"""Validation of custom resources by their schema, with upstream's messages, and by list types and CEL rules.
+"""Validation of custom resources by their schema, with upstream's messages, and by list types.
 
-What an update leaves as it was is not held against it (upstream's ratcheting), transition rules aside.
+What an update leaves as it was is not held against it (upstream's ratcheting). CEL rules: `rule_validation`.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import orjson
@@ -16,7 +15,6 @@ from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import (
     bad_value,
     duplicate,
-    not_allowed,
     not_supported,
     quoted,
     required,
@@ -202,12 +200,12 @@ def _array(value: list[Any], raw: Json, path: str, old: Any, causes: list[Cause]
         causes.append(_invalid(path, value, "shouldn't contain duplicates"))
     items = raw.get("items")
     if isinstance(items, dict):
-        correlated = _correlate(raw, old)
+        correlated = correlate(raw, old)
         for index, item in enumerate(value):
             _check(item, items, f"{path}[{index}]", correlated(item), causes)
 
 
-def _correlate(raw: Json, old: Any) -> Any:
+def correlate(raw: Json, old: Any) -> Any:
     """The old item that a list-map item continues; items of other lists are all new."""
     keys = raw.get("x-kubernetes-list-map-keys")
     if not keys or not isinstance(old, list):
@@ -267,17 +265,22 @@ def by_list_types(value: Any, at: Structure, path: str, causes: list[Cause]) -> 
             below = at.properties.get(name)
             if below is None and isinstance(at.additional, Structure):
                 by_list_types(item, at.additional, f"{path}[{name}]", causes)
-            elif below is not None:
+            elif below is not None and below.lists_below:
                 by_list_types(item, below, prefix + name, causes)
     elif isinstance(value, list):
         if at.list_type in ("set", "map"):
             _repeated(value, at, path, causes)
-        if at.items is not None:
+        if at.items is not None and at.items.lists_below:
             for index, item in enumerate(value):
                 by_list_types(item, at.items, f"{path}[{index}]", causes)
 
 
 def _repeated(value: list[Any], at: Structure, path: str, causes: list[Cause]) -> None:
+    if at.list_type == "map" and len(at.map_keys) == 1:
+        only = at.map_keys[0]
+        texts = {item[only] for item in value if type(item) is dict and type(item.get(only)) is str}
+        if len(texts) == len(value):
+            return  # as nearly always
     seen: dict[bytes, int] = {}
     for index, item in enumerate(value):
         shown = item
@@ -289,117 +292,3 @@ def _repeated(value: list[Any], at: Structure, path: str, causes: list[Cause]) -
         seen[key] = seen.get(key, 0) + 1
         if seen[key] == 2:
             causes.append(duplicate(f"{path}[{index}]", shown))
-
-
-# --- CEL rules ---
-
-
-def by_rules(value: Any, at: Structure, path: str, old: Any, causes: list[Cause]) -> None:
-    """The x-kubernetes-validations of this place and below. `old` is `MISSING` where there is none."""
-    if value is None or not at.rules_below:
-        return
-    if not at.transitions_below and old is not MISSING and old == value:
-        return  # as it was, all of it: not held against this write
-    rules = [*at.rules]
-    for nested in at.raw.get("allOf") or ():
-        rules += nested.get("x-kubernetes-validations") or ()
-    if rules:
-        _rules(rules, value, at, path, old, causes)
-    if isinstance(value, dict):
-        before = old if isinstance(old, dict) else {}
-        prefix = f"{path}." if path else ""
-        for name, item in value.items():
-            below = at.properties.get(name)
-            if below is not None:
-                by_rules(item, below, prefix + name, before.get(name, MISSING), causes)
-            elif isinstance(at.additional, Structure):
-                by_rules(item, at.additional, f"{path}[{name}]", before.get(name, MISSING), causes)
-    elif isinstance(value, list) and at.items is not None:
-        correlated = _correlate(at.raw, old)
-        for index, item in enumerate(value):
-            by_rules(item, at.items, f"{path}[{index}]", correlated(item), causes)
-
-
-def _rules(rules: list[Json], value: Any, at: Structure, path: str, old: Any, causes: list[Cause]) -> None:
-    from atoll.cluster.apiserver.extensions import cel  # with all that CEL needs, only where there are rules
-
-    if at.expressions is None:
-        at.expressions = cel.Rules(at.raw, root=not path)
-    seen = _Seen(value, old, at.expressions)
-    for rule in rules:
-        _rule(rule, value, at, path, old, seen, causes)
-
-
-class _Seen:
-    """The values as rules see them, made when the first rule asks."""
-
-    def __init__(self, value: Any, old: Any, expressions: Any) -> None:
-        self._value, self._old = value, old
-        self._expressions = expressions
-        self.has_old = old is not MISSING and old is not None
-
-    @functools.cached_property
-    def value(self) -> Any:
-        return self._expressions.typed(self._value)
-
-    @functools.cached_property
-    def old(self) -> Any:
-        return self._expressions.typed(self._old) if self.has_old else None
-
-
-def _rule(rule: Json, value: Any, at: Structure, path: str, old: Any, seen: _Seen, causes: list[Cause]) -> None:
-    from atoll.cluster.apiserver.extensions import cel
-
-    kind = at.type
-    shown_path = path or "<nil>"
-    try:
-        program = at.expressions.rule(rule.get("rule") or "", bool(rule.get("optionalOldSelf")))
-    except cel.CelError as error:
-        causes.append(bad_value(shown_path, kind, f"rule compile error: {error}"))
-        return
-    if program.uses_old and not seen.has_old and not program.optional_old:
-        return
-    if not program.uses_old and old is not MISSING and old == value:
-        return  # as it was: not held against this write
-    holds, fault = program.evaluate(seen.value, seen.old, seen.has_old)
-    if fault:
-        text = f"{fault} evaluating rule: {rule_text(rule)}"
-        if fault == "no such overload":
-            text = (
-                f"'{fault}': call arguments did not match a supported operator, function or macro signature for rule:"
-                f" {rule_text(rule)}"
-            )
-        causes.append(bad_value(shown_path, kind, text))
-    elif holds is not True:
-        causes.append(_failed(rule, value, at, path, seen))
-
-
-def _failed(rule: Json, value: Any, at: Structure, path: str, seen: _Seen) -> Cause:
-    from atoll.cluster.apiserver.extensions import cel
-
-    where = path + (rule.get("fieldPath") or "")
-    where = where.removeprefix(".") or "<nil>"
-    detail = ""
-    if rule.get("messageExpression"):
-        try:
-            program = at.expressions.message(rule["messageExpression"], bool(rule.get("optionalOldSelf")))
-            text, fault = program.evaluate(seen.value, seen.old, seen.has_old)
-            if not fault and isinstance(text, str) and text.strip() and "\n" not in text.strip():
-                detail = text.strip()
-        except cel.CelError:
-            detail = ""
-    detail = detail or (rule.get("message") or "").strip() or f"failed rule: {rule_text(rule)}"
-    reason = rule.get("reason")
-    if reason == "FieldValueForbidden":
-        return not_allowed(where, detail)
-    if reason == "FieldValueRequired":
-        return required(where, detail)
-    if reason == "FieldValueDuplicate":
-        return duplicate(where, value)
-    if at.type in ("object", "array"):
-        return Cause("FieldValueInvalid", f"Invalid value: {detail}", where)
-    return bad_value(where, value, detail)
-
-
-def rule_text(rule: Json) -> str:
-    return str(rule.get("rule") or "").strip()

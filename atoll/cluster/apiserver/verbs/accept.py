@@ -18,29 +18,41 @@ from atoll.kinds.catalog import catalog
 from atoll.kinds.decode import DecodeError, cannot_handle, decode, strict_error
 from atoll.kinds.nodes import SchemaNode
 from atoll.kinds.resource import Resource
+from atoll.objects.meta import copy
 
 
-def accept(context: Context, served: Served, raw: Any, repeated: Sequence[str] = ()) -> Object:
-    """`raw` must be private to the caller (parts of it are kept). Raises BadRequest."""
+def accept(
+    context: Context, served: Served, raw: Any, repeated: Sequence[str] = (), standing: Object | None = None
+) -> Object:
+    """`raw` must be private to the caller (parts of it are kept). Raises BadRequest.
+
+    `standing`: the object that stands, in this version: what `raw` has of it is not decoded again.
+    """
     resource = served.resource
     if served.custom is not None and isinstance(raw, dict):
         _check_custom_kind(raw, resource)
     obj = typed(raw, resource)
     if served.custom is not None:
-        accepted: Object = served.custom.accept(context, served, obj, repeated)
+        accepted: Object = served.custom.accept(context, served, obj, repeated, standing)
         return accepted
     if served.schema is None:
         return obj
     return check(context, served.schema, obj, resource.api_version, resource.kind, repeated)
 
 
-def accept_status(context: Context, served: Served, raw: Any, shown: Object, repeated: Sequence[str] = ()) -> Object:
-    """The same for a write of status: what is as it stands beside it is taken over, not decoded again."""
-    quick = served.store_resource in NO_STATUS_DEFAULTS and isinstance(raw, dict)
+def accept_status(
+    context: Context, served: Served, raw: Any, shown: Object, repeated: Sequence[str] = (), *, shared: bool = False
+) -> Object:
+    """The same for a write of status: what is as it stands beside it is taken over, not decoded again.
+
+    `shared`: `raw` belongs to the caller.
+    """
+    custom = served.custom is not None
+    quick = (custom or served.store_resource in NO_STATUS_DEFAULTS) and isinstance(raw, dict)
     if not quick or not _only_status_differs(raw, shown):
-        return accept(context, served, raw, repeated)
+        return accept(context, served, copy(raw) if custom and shared else raw, repeated)
     part = {name: raw[name] for name in _STATUS_FIELDS if name in raw}
-    obj = accept(context, served, part, repeated)
+    obj = accept(context, served, part, repeated, shown)  # decoding copies what may be changed
     for name in list(obj):
         if name not in _STATUS_FIELDS and name not in shown:
             del obj[name]

@@ -120,9 +120,9 @@ async def update(
 
     def decode(sent: Any, shown: Object) -> Object:
         if subresource == "status":
-            obj = accept_status(context, served, sent, shown, repeated)
+            obj = accept_status(context, served, sent, shown, repeated, shared=shared)
         else:
-            obj = accept(context, served, sent, repeated)
+            obj = accept(context, served, copy(sent) if shared and served.custom is not None else sent, repeated)
         check_name(served, obj, namespace, name)
         metas.ensure_namespace(obj["metadata"], scope)
         return obj
