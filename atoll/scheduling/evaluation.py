@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import MutableSequence, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
 from atoll.scheduling.plugins.port import UNLIMITED, Around, Filter, Plugin, Score
@@ -21,6 +21,15 @@ from atoll.scheduling.status import Status
 
 _PODS = 1 << 20  # more than any node's pods: ranks by score first, then by pods
 _NEVER = -(1 << 63)
+_FEW = 4  # rows: so few are cheaper one by one than as arrays
+
+
+class _Kept(NamedTuple):
+    """The last decision's: the feasible rows in order, their ranks, and what of these is normalised."""
+
+    rows: Rows
+    ranks: Ints
+    normal: Ints
 
 
 class Refusals:
@@ -69,6 +78,9 @@ class Evaluation:
         self._varied = [False for _ in self._raw]  # raw values that are all 0 decide nothing
         self._reasons: dict[int, Status] = {}  # why rows that plain filters refuse are refused
         self._told: tuple[int, dict[str, Status]] | None = None
+        self._kept: _Kept | None = None
+        self._moved: dict[int, None] = {}  # rows that were looked at again since `_kept`
+        self._steady = all(score.static for score in self._normalised) and not self.refusals.look_around
         self._placed, self._changed = nodes.placed.end, nodes.changed.end
         self._update_static(nodes.all_rows())
         self._update(nodes.all_rows())
@@ -89,7 +101,18 @@ class Evaluation:
             self._grow(len(nodes.present))
         if changed:
             self._update_static(_rows(changed))
-        self._update(_rows(placed) if len(placed) < nodes.size else nodes.all_rows())
+        rows = dict.fromkeys(placed) if len(placed) <= _FEW else None
+        if rows is not None:
+            for row in rows:
+                self._update_one(row)
+            for around in self.refusals.around:
+                around.sync()
+        else:
+            self._update(_rows(placed) if len(placed) < nodes.size else nodes.all_rows())
+        if changed or rows is None:
+            self._kept = None
+        elif self._kept is not None:
+            self._moved |= rows
 
     def _grow(self, size: int) -> None:
         self._static_open, self._static_sum = grown(self._static_open, size, False), grown(self._static_sum, size, 0)
@@ -132,6 +155,21 @@ class Evaluation:
         for around in self.refusals.around:
             around.sync()
 
+    def _update_one(self, row: int) -> None:
+        """The same for one row: numpy's price a call is more than what there is to count."""
+        self._reasons.pop(row, None)
+        rank = _NEVER
+        if self._static_open[row] and all(part.allows(row) for part in self._filters):
+            total = self._static_sum.item(row)
+            for score in self._scores:
+                total += score.weight * score.value(row)
+            rank = total * _PODS - self.nodes.requested.item(0, row)
+        self._rank[row] = rank
+        for place, score in enumerate(self._normalised):
+            if not score.static:
+                self._raw[place][row] = score.value(row)
+                self._varied[place] = True
+
     # deciding
 
     def feasible(self) -> Bools:
@@ -146,15 +184,50 @@ class Evaluation:
         """The row of the best node other than those barred; None when there is none."""
         if not self.refusals.around and not barred and not any(self._varied):
             return self._first(self._rank)
-        found = self.feasible()
+        kept = self._join()
+        rows, ranks = kept.rows, kept.ranks
         if barred:
-            found[list(barred)] = False
-        rows = np.flatnonzero(found)
-        if not len(rows):
-            return None
-        ranks = self._total(rows) * _PODS - self.nodes.requested[0].take(rows)
+            ranks = np.where(np.isin(rows, np.array(barred)), _NEVER, ranks)
         place = self._first(ranks, rows)
         return None if place is None else int(rows[place])
+
+    def _join(self) -> _Kept:
+        """The feasible rows and their ranks; those of last time where but a few rows were looked at again."""
+        kept, moved, self._moved = self._kept, self._moved, {}
+        if kept is not None and self._steady and (not moved or self._rejoined(kept, list(moved))):
+            return kept
+        self._kept = None
+        rows = np.flatnonzero(self.feasible())
+        if not len(rows):
+            return _Kept(rows, np.zeros(0, np.int64), np.zeros(0, np.int64))
+        normal = self._normal(rows)
+        total = self._total(rows, normal)
+        kept = self._kept = _Kept(rows, total * _PODS - self.nodes.requested[0].take(rows), normal)
+        return kept
+
+    def _rejoined(self, kept: _Kept, moved: list[int]) -> bool:
+        """Bring the ranks of these rows up to date; False where others change with them."""
+        rows, ranks = kept.rows, kept.ranks
+        places: list[int] = []
+        for row in moved:
+            place = int(rows.searchsorted(row))
+            there = place < len(rows) and rows.item(place) == row
+            if there != (self._rank.item(row) != _NEVER):
+                return False
+            if there:
+                places.append(place)
+        totals = [
+            (self._rank.item(rows.item(place)) + (_PODS - 1)) // _PODS + kept.normal.item(place) for place in places
+        ]
+        for part in self.refusals.around:
+            found = part.rescored(places)
+            if found is None:
+                return False
+            totals = [total + part.weight * score for total, score in zip(totals, found, strict=True)]
+        pods = self.nodes.requested.item
+        for place, total in zip(places, totals, strict=True):
+            ranks[place] = total * _PODS - pods(0, rows.item(place))
+        return True
 
     def _first(self, ranks: Ints, rows: Rows | None = None) -> int | None:
         """Where the greatest rank is; of several the one that the snapshot's order names first."""
@@ -173,10 +246,16 @@ class Evaluation:
         firsts = (first == first.min()).nonzero()[0]
         return int(equals[min(firsts.tolist(), key=lambda item: names[of[item]])])
 
-    def _total(self, rows: Rows) -> Ints:
-        total = (self._rank.take(rows) + (_PODS - 1)) // _PODS
+    def _normal(self, rows: Rows) -> Ints:
+        """The sum of the scores that are made 0 to MAX over these rows."""
+        total = np.zeros(len(rows), np.int64)
         for score, raw in zip(self._normalised, self._raw, strict=True):
             total += score.weight * score.normal(raw.take(rows))
+        return total
+
+    def _total(self, rows: Rows, normal: Ints) -> Ints:
+        self._kept = None  # what looks around remembers only whom it was asked for last
+        total = (self._rank.take(rows) + (_PODS - 1)) // _PODS + normal
         for part in self.refusals.around:
             found = part.scores(rows)
             if found is not None:
@@ -188,8 +267,8 @@ class Evaluation:
         rows = np.flatnonzero(self.feasible())
         if not len(rows):
             return {}
-        names = self.nodes.names
-        return {names[row]: total for row, total in zip(rows.tolist(), self._total(rows).tolist(), strict=True)}
+        names, totals = self.nodes.names, self._total(rows, self._normal(rows))
+        return {names[row]: total for row, total in zip(rows.tolist(), totals.tolist(), strict=True)}
 
     def statuses(self) -> dict[str, Status]:
         """Why each node does not fit; those that do are left out. Shared until the cluster changes."""

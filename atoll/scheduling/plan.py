@@ -29,7 +29,7 @@ Object = dict[str, Any]
 DefaultSelector = Callable[[Object], tuple[str, LabelMatcher] | None]
 """What spreads a pod by default: (identity, matcher) of its Services' and owner's selectors; None for none."""
 
-_ROWS = 2_000_000  # remembered over all evaluations (some 40 bytes each), before the least used one is dropped
+_ROWS = 2_000_000  # remembered over all evaluations (some 60 bytes each), before the least used one is dropped
 
 
 @dataclass(slots=True)

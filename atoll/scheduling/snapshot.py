@@ -288,7 +288,8 @@ class Snapshot:
             shares = self.requested[1:3, row] / np.maximum(self.allocatable[1:3, row], 1)
             self.balance[row] = balance(shares)
         else:
-            self.balance[row] = _balance(self.requested[1:3, row].tolist(), self.allocatable[1:3, row].tolist())
+            used, have = self.requested.item, self.allocatable.item
+            self.balance[row] = balance_of((used(1, row), used(2, row)), (have(1, row), have(2, row)))
 
     def _new_row(self, name: str, order: float) -> int:
         if self._free:
@@ -358,7 +359,7 @@ def balance(shares: Floats) -> Ints:
     return found
 
 
-def _balance(used: list[int], have: list[int]) -> int:
+def balance_of(used: Sequence[int], have: Sequence[int]) -> int:
     """The same for one node."""
     cpu, memory = used[0] / (have[0] or 1), used[1] / (have[1] or 1)
     return int((1 - abs((min(cpu, 1.0) - min(memory, 1.0)) / 2)) * 100)

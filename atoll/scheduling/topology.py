@@ -54,9 +54,8 @@ class TopologyCount:
         if moved:
             self._grow()
             self._replace(np.array(list(dict.fromkeys(moved)), np.intp))
-        for row in dict.fromkeys(pods_moved):
-            self._recount(row)
-        return bool(moved or pods_moved)
+        changed = [self._recount(row) for row in dict.fromkeys(pods_moved)]
+        return bool(moved) or any(changed)
 
     def _fill(self) -> None:
         size = len(self._nodes.present)
@@ -98,16 +97,17 @@ class TopologyCount:
         self.counts[rows], self._values[rows] = counts, values
         self.total += int(counts.sum())
 
-    def _recount(self, row: int) -> None:
-        """A row whose pods have changed."""
-        value, node = self._values[row], self._nodes.nodes[row]
+    def _recount(self, row: int) -> bool:
+        """A row whose pods have changed: whether its count has."""
+        value, node = self._values.item(row), self._nodes.nodes[row]
         if value < 0 or node is None:
-            return
-        change = self._counted.on(node) - int(self.counts[row])
+            return False
+        change = self._counted.on(node) - self.counts.item(row)
         if change:
             self.counts[row] += change
             self.totals[value] += change
             self.total += change
+        return change != 0
 
     def least(self, min_domains: int) -> int:
         """The smallest count of any domain; 0 when there are fewer domains than asked."""

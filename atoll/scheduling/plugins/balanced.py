@@ -6,7 +6,7 @@ from atoll.scheduling.arrays import Ints, Rows, np
 from atoll.scheduling.plugins.port import MAX, Plugin, Score
 from atoll.scheduling.resources import CPU, MEMORY
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import Snapshot, balance
+from atoll.scheduling.snapshot import Snapshot, balance, balance_of
 
 
 class BalancedAllocation(Plugin):
@@ -35,3 +35,13 @@ class _Score(Score):
         if not whole:
             change[(have == 0).any(axis=0)] = 0
         return MAX // 2 + ((MAX / 2 + change) / 2).astype(np.int64)
+
+    def value(self, row: int) -> int:
+        nodes = self._nodes
+        have_at, used_at = nodes.allocatable.item, nodes.requested.item
+        have = have_at(1, row), have_at(2, row)
+        change = 0
+        if all(have):
+            used = used_at(1, row) + self._asked[0], used_at(2, row) + self._asked[1]
+            change = balance_of(used, have) - nodes.balance.item(row)
+        return MAX // 2 + int((MAX / 2 + change) / 2)

@@ -12,7 +12,7 @@ Everything here is pure and synchronous; an exception fails the pod's attempt, n
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from atoll.scheduling.arrays import Bools, Ints, Rows, np
@@ -43,6 +43,10 @@ class Filter(Protocol):
         """The reason against one node; `node` may be a variant that is only thought of. None: allowed."""
         ...
 
+    def allows(self, row: int) -> bool:
+        """As `allowed` for one row, and just the same; worth writing where numpy's price a call is felt."""
+        return bool(self.allowed(np.array((row,), np.intp))[0])
+
     def room(self, rows: Rows) -> Ints:
         """How many more pods of the shape each row takes (gangs); without limit unless a plugin knows better."""
         return np.where(self.allowed(rows), UNLIMITED, 0)
@@ -59,6 +63,10 @@ class Score(Protocol):
     def values(self, rows: Rows) -> Ints:
         """One value per row: 0 to MAX; any, if `normalised`."""
         ...
+
+    def value(self, row: int) -> int:
+        """As `values` for one row, and just the same."""
+        return int(self.values(np.array((row,), np.intp))[0])
 
     normalised: bool = False
     """True: at each decision `normal` makes the values of the feasible nodes 0 to MAX."""
@@ -88,6 +96,13 @@ class Around(Protocol):
     def scores(self, feasible: Rows) -> Ints | None:
         """0 to MAX for each of these rows; None: all alike."""
         ...
+
+    def rescored(self, places: Sequence[int]) -> list[int] | None:
+        """What `scores` would say now at these places of the rows that it was asked for last.
+
+        None: it may say something else at other places too, so it is to be asked again.
+        """
+        return None
 
     @abstractmethod
     def why(self, node: NodeState) -> Status | None:

@@ -44,6 +44,10 @@ class _Filter(Filter):
         allowed: Bools = np.logical_and.reduce(free.take(rows, axis=1) >= self._least)
         return allowed
 
+    def allows(self, row: int) -> bool:
+        at = self._nodes.free.item
+        return all(at(line, row) >= want for line, want in self._lines)
+
     def room(self, rows: Rows) -> Ints:
         free = self._nodes.free
         least = np.full(len(rows), UNLIMITED, np.int64)
@@ -85,3 +89,13 @@ class _LeastAllocated(Score):
         mean: Ints = left[0] + left[1]
         mean //= 2 if whole else np.maximum(np.count_nonzero(have, axis=0), 1)
         return mean
+
+    def value(self, row: int) -> int:
+        have_at, spare_at = self._nodes.allocatable.item, self._nodes.spare.item
+        total = counted = 0
+        for line, want in enumerate(self._wants):
+            have, left = have_at(line + 1, row), spare_at(line, row) - want
+            counted += have != 0
+            if left > 0:
+                total += left * MAX // (have or 1)
+        return int(total // (counted or 1))

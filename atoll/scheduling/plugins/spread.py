@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from atoll.scheduling import status
 from atoll.scheduling.arrays import Bools, Ids, Ints, Rows, np
@@ -51,6 +53,16 @@ def _eligible(shape: Shape, nodes: Snapshot, constraint: SpreadConstraint, keys:
     return Eligible(of_rows, of_node)
 
 
+class _Scored(NamedTuple):
+    """What the last scores came from: a factor for each constraint; before they were made 0 to MAX."""
+
+    rows: Rows
+    raw: Ints
+    factors: list[float]
+    low: int
+    high: int
+
+
 class _Spread(Around):
     weight = 2
 
@@ -74,14 +86,16 @@ class _Spread(Around):
             for item in shape.soft
         ]
         self._allowed: Bools | None = None
+        self._scored: _Scored | None = None
         self.refuses = bool(shape.hard)
 
     def sync(self) -> None:
         moved = [count.sync() for count in self._hard]
         if any(moved):
             self._allowed = None
-        for count in self._soft:
-            count.sync()
+        for count, item in zip(self._soft, self._shape.soft, strict=True):
+            if count.sync() and item.topology_key != HOSTNAME:
+                self._scored = None  # the scores of a whole zone are others
 
     def allowed(self) -> Bools:
         size = len(self._nodes.present)
@@ -102,18 +116,42 @@ class _Spread(Around):
             for labels in ids:
                 taking &= labels >= 0
         total = np.zeros(len(feasible), np.float64)
+        factors: list[float] = []
         for count, item, labels in zip(self._soft, self._shape.soft, ids, strict=True):
             host = item.topology_key == HOSTNAME
             domains = np.count_nonzero(taking) if host else _distinct(count, labels[taking])
             numbers = count.counts[feasible] if host else count.totals[labels]
-            part = numbers * math.log(domains + 2) + (item.max_skew - 1)
+            factors.append(math.log(domains + 2))
+            part = numbers * factors[-1] + (item.max_skew - 1)
             total += np.where(labels >= 0, part, 0.0)
         raw = np.floor(total + 0.5).astype(np.int64)
         some = raw[taking]
-        low, high = (some.min(), some.max()) if len(some) else (0, 0)
+        low, high = (int(some.min()), int(some.max())) if len(some) else (0, 0)
+        self._scored = _Scored(feasible, raw, factors, low, high) if len(some) == len(raw) else None
         if high == 0:
             return np.where(taking, MAX, 0)
         return np.where(taking, MAX * (high + low - raw) // high, 0)
+
+    def rescored(self, places: Sequence[int]) -> list[int] | None:
+        """The same for a few rows, as long as the least and the greatest raw score stay."""
+        scored = self._scored
+        if scored is None:
+            return None
+        for place in places:
+            scored.raw[place] = self._raw(scored.rows.item(place), scored.factors)
+        if (int(scored.raw.min()), int(scored.raw.max())) != (scored.low, scored.high) or not scored.high:
+            return None
+        raw = scored.raw.item
+        return [MAX * (scored.high + scored.low - raw(place)) // scored.high for place in places]
+
+    def _raw(self, row: int, factors: list[float]) -> int:
+        total = 0.0
+        for count, item, factor in zip(self._soft, self._shape.soft, factors, strict=True):
+            label = count.column.ids.item(row)
+            if label >= 0:
+                number = count.counts.item(row) if item.topology_key == HOSTNAME else count.totals.item(label)
+                total += number * factor + (item.max_skew - 1)
+        return math.floor(total + 0.5)
 
     def why(self, node: NodeState) -> Status | None:
         for count, item, mine in zip(self._hard, self._shape.hard, self._shape.hard_self, strict=True):
