@@ -25,6 +25,7 @@ from atoll.cluster.apiserver.ports import (
 )
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.cluster.apiserver.verbs.molds import Molds
+from atoll.cluster.apiserver.verbs.recasts import Recasts
 from atoll.cluster.store.port import Key, Record, Store, Watcher
 
 
@@ -112,6 +113,7 @@ class Api:
         self.hooks = hooks or Hooks()
         self.raw: RawHandler | None = None
         self.molds = Molds(store)
+        self.recasts = Recasts(store)
         self.followers: dict[str, Follower] = {}
         self.observe_write: WriteObserver | None = None
         self.uids = chance.stream("uids")

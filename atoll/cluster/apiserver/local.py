@@ -158,7 +158,7 @@ class LocalClient:
         served = self._served(resource)
         answer = await dispatch.patch(
             self._api, self._context(dry_run), served, namespace or "", name, subresource or "", content_type,
-            copy(patch), WriteQuery(self._field_manager),
+            patch, WriteQuery(self._field_manager), shared=True,
         )  # fmt: skip
         return answer.obj
 

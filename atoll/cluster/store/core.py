@@ -174,7 +174,9 @@ class StoreCore:
             kind = "ADDED" if current is None else "MODIFIED"
         if isinstance(obj, Encoded):
             data = b"".join((obj.head, text.encode(), obj.tail))
+            origin = obj.origin
         else:
+            origin = None
             obj["metadata"]["resourceVersion"] = text
             data = bytes(memoryview(orjson.dumps(obj)))  # a copy: orjson's own keeps the room that it wrote in
         self._assigned = version
@@ -182,7 +184,7 @@ class StoreCore:
             key = current.key
         else:
             key = Key(sys.intern(key.resource), sys.intern(key.namespace), key.name)
-        record = StoredRecord(key, version, data, self._parsed)
+        record = StoredRecord(key, version, data, self._parsed, origin)
         if not isinstance(obj, Encoded):
             self._parsed.put(version, obj)
         return Change(kind, record, done)

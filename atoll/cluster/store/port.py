@@ -25,6 +25,7 @@ class Encoded(NamedTuple):
 
     head: bytes
     tail: bytes
+    origin: Any = None  # what its writer made it from, for the record to name
 
 
 class Key(NamedTuple):
@@ -57,6 +58,10 @@ class Record(Protocol):
 
     @property
     def labels(self) -> dict[str, str]: ...
+
+    @property
+    def origin(self) -> Any:
+        """What the Encoded that it was written from named; None where it was not, or was read from the disk."""
 
     @property
     def node_name(self) -> str:

@@ -56,12 +56,13 @@ class ParsedObjects:
 class StoredRecord:
     """See `atoll.cluster.store.port.Record`."""
 
-    __slots__ = ("_head", "_parsed", "data", "key", "version")
+    __slots__ = ("_head", "_parsed", "data", "key", "origin", "version")
 
-    def __init__(self, key: Key, version: int, data: bytes, parsed: ParsedObjects) -> None:
+    def __init__(self, key: Key, version: int, data: bytes, parsed: ParsedObjects, origin: Any = None) -> None:
         self.key = key
         self.version = version
         self.data = data
+        self.origin = origin
         self._parsed = parsed
         self._head: _Metadata | None = None
 

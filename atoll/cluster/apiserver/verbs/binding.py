@@ -9,7 +9,7 @@ from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
-from atoll.cluster.apiserver.verbs.commit import put, settle
+from atoll.cluster.apiserver.verbs.commit import put, repeat, settle
 from atoll.cluster.store.port import StaleVersion
 
 _ATTEMPTS = 64
@@ -33,6 +33,12 @@ async def bind(api: Api, context: Context, served: Served, namespace: str, name:
         current = api.store.newest(key)
         if current is None:
             raise problems.not_found(served.resource, name)
+        now = rfc3339(api.clock.wall())
+        change = api.recasts.binding(context, current, target["name"], metadata, now)
+        if change is not None and change.recast is not None:
+            if await repeat(api, change, change.recast) is not None:
+                break
+            continue
         pod = current.object
         try:
             _check_pod(pod, name, metadata, current.uid, str(current.version))
@@ -42,7 +48,9 @@ async def bind(api: Api, context: Context, served: Served, namespace: str, name:
         if context.dry_run:
             break
         try:
-            await put(api, key, current.version, _bound(pod, target["name"], metadata, rfc3339(api.clock.wall())))
+            record = await put(api, key, current.version, _bound(pod, target["name"], metadata, now))
+            if change is not None:
+                api.recasts.learn(context, change, record)
             break
         except StaleVersion:
             continue

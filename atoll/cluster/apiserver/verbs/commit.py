@@ -9,7 +9,8 @@ from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.request import Context
-from atoll.cluster.store.port import Encoded, Key, Record, StorageFailed
+from atoll.cluster.apiserver.verbs.recasts import Change, Recast
+from atoll.cluster.store.port import Encoded, Key, Record, StaleVersion, StorageFailed
 
 LARGE_BYTES = 1_000_000
 _MOST_BYTES = 1_572_864 - 1024  # etcd's limit of a request, and what else is in one
@@ -52,3 +53,11 @@ async def put(api: Api, key: Key, expected: int, obj: Object | Encoded | None) -
     if follower is not None:
         await follower(key, None if obj is None else record)
     return record
+
+
+async def repeat(api: Api, change: Change, recast: Recast) -> Record | None:
+    """A change whose equals were decided before. None: another writer came first. Raises ServerError."""
+    try:
+        return await put(api, change.record.key, change.record.version, recast.fill(change.values))
+    except StaleVersion:
+        return None

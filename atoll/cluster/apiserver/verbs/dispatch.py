@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from atoll.base.clock import rfc3339
 from atoll.base.errors import BadRequest
+from atoll.client.port import STRATEGIC_PATCH
 from atoll.cluster.apiserver import metadata as metas
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
@@ -17,10 +19,13 @@ from atoll.cluster.apiserver.verbs import patch as patching
 from atoll.cluster.apiserver.verbs import update as updating
 from atoll.cluster.apiserver.verbs.accept import accept, accept_status
 from atoll.cluster.apiserver.verbs.answer import Answer
+from atoll.cluster.apiserver.verbs.commit import repeat
 from atoll.cluster.apiserver.verbs.create import cast
 from atoll.cluster.apiserver.verbs.create import create as create_object
 from atoll.cluster.apiserver.verbs.get import ready_to_get
 from atoll.objects.meta import copy
+
+_REPEATED = ("pods", "status", STRATEGIC_PATCH)
 
 
 async def create(
@@ -146,16 +151,28 @@ async def patch(
     body: Any,
     options: WriteQuery,
     repeated: Sequence[str] = (),
+    *,
+    shared: bool = False,
 ) -> Answer:
-    """PATCH of four kinds; `body` parsed and private."""
+    """PATCH of four kinds; `body` is parsed. `shared`: it belongs to the caller."""
     if subresource:
         _require(served, subresource)
-    request = patching.Patch(content_type, body, options.force or False, repeated)
+    change = None
+    if (served.store_resource, subresource, content_type) == _REPEATED and not repeated:
+        key, now = served.key(namespace, name), rfc3339(api.clock.wall())
+        change = api.recasts.status_patch(context, api.hooks.admission, key, body, now)
+        if change is not None and change.recast is not None:
+            record = await repeat(api, change, change.recast)
+            if record is not None:
+                return Answer(served, record)
+    request = patching.Patch(content_type, copy(body) if shared else body, options.force or False, repeated)
     if subresource in subresources.OTHER_KINDS:
         patching.check_supported(served, content_type)
         return await scale.patch(api, context, served, namespace, name, request)
     strategy = subresources.strategy(served, subresource) if subresource else updating.main_strategy(served)
     outcome = await patching.patch(api, context, served, namespace, name, strategy, request)
+    if change is not None and outcome.before is change.record:
+        api.recasts.learn(context, change, outcome.record)
     await served.ready(outcome.record)
     return Answer(served, outcome.record, created=outcome.created)
 

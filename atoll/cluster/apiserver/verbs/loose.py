@@ -12,6 +12,7 @@ class Loose:
     """See the module; encodes when asked."""
 
     __slots__ = ("_data", "_object", "key", "version")
+    origin = None
 
     def __init__(self, key: Key, version: int, obj: Object) -> None:
         self.key = key

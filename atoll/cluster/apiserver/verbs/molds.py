@@ -28,6 +28,8 @@ from atoll.base.clock import rfc3339
 from atoll.cluster.apiserver.ports import Object, Repeatability
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.served import Served
+from atoll.cluster.apiserver.verbs.forms import VERSION, Form
+from atoll.cluster.apiserver.verbs.watched import Watched, caller
 from atoll.cluster.store.port import Encoded, Record, Store
 
 _MOST_MOLDS = 256
@@ -35,19 +37,18 @@ _MOST_BYTES = 16 * 1024
 _MARK = "@hole@"
 _BEFORE_NAME = b'"name":"'
 _PLAIN_NAME = re.compile(rb"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch  # of the names that are valid, most
-_HOLE = re.compile(rb'"@(\d)@hole@"')
-_NAME, _UID, _TIME, _VERSION, _DRAWN = range(5)
+_HOLE = re.compile(rb'(?<=")@(\d)@hole@(?=")')
+_NAME, _UID, _TIME, _DRAWN, _VERSION = range(5)
 _OWN = frozenset(("name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers"))
 
 Equal = tuple[Any, ...]
 """What makes two requests equal but for their names."""
 
 
-class Watched(NamedTuple):
-    """The resources that admission depends on, and their last changes when it was looked."""
+class Pending(NamedTuple):
+    """What a mold will need that is made of the request under way."""
 
-    resources: tuple[str, ...]
-    changes: tuple[int, ...]
+    watched: Watched
     repeat: Repeatability
 
 
@@ -60,25 +61,19 @@ class Read(NamedTuple):
 
 
 class Mold(Struct):
-    """`head` and `tail` are %-formats around the version; `holes` says what fills each of them."""
+    """What equal requests come to, until what is watched changes."""
 
-    head: bytes
-    tail: bytes
-    head_holes: tuple[int, ...]
-    tail_holes: tuple[int, ...]
+    form: Form
     watched: Watched
     draw: Callable[[], str] | None
     warnings: tuple[str, ...]
     annotations: tuple[tuple[str, str], ...]
-    checked: int  # the store's version at which `watched` was compared last
     templated: bool = False  # whether a template was made of a body that it was found for, or tried to
 
     def cast(self, name: str, uid: str, now: float) -> Encoded:
         """The new object's bytes. `name` must be a valid one (it is not escaped)."""
         drawn = b"" if self.draw is None else self.draw().encode()
-        values = (name.encode(), uid.encode(), rfc3339(now).encode(), b"", drawn)
-        head = self.head % tuple([values[hole] for hole in self.head_holes])
-        return Encoded(head, self.tail % tuple([values[hole] for hole in self.tail_holes]))
+        return self.form.fill((name.encode(), uid.encode(), rfc3339(now).encode(), drawn))
 
 
 class Molds:
@@ -152,19 +147,12 @@ class Molds:
     def find(self, equal: Equal) -> Mold | None:
         """The mold, if it still holds."""
         mold = self._molds.get(equal)
-        if mold is None:
+        if mold is not None and not mold.watched.hold(self._store):
+            del self._molds[equal]
             return None
-        version = self._store.version
-        if mold.checked != version:
-            last_change = self._store.last_change
-            watched = mold.watched
-            if tuple([last_change(resource) for resource in watched.resources]) != watched.changes:
-                del self._molds[equal]
-                return None
-            mold.checked = version
         return mold
 
-    def watch(self, equal: Equal, repeat: Repeatability | None) -> Watched | None:
+    def watch(self, equal: Equal, repeat: Repeatability | None) -> Pending | None:
         """To be called before the whole way is gone: None where no mold can come of it, or not yet."""
         if equal not in self._molds:
             if len(self._molds) >= _MOST_MOLDS:
@@ -173,34 +161,29 @@ class Molds:
             return None
         if repeat is None:
             return None
-        changes = tuple([self._store.last_change(resource) for resource in repeat.resources])
-        return Watched(repeat.resources, changes, repeat)
+        return Pending(Watched.of(self._store, repeat.resources), repeat)
 
-    def learn(self, equal: Equal, watched: Watched, record: Record, context: Context) -> None:
+    def learn(self, equal: Equal, pending: Pending, record: Record, context: Context) -> None:
         """Make the mold of what the whole way has come to."""
-        mold = _mold(equal[0], watched, record, context)
+        mold = _mold(equal[0], pending, record, context)
         if mold is not None and equal in self._molds:
             self._molds[equal] = mold
 
 
 def _equal(encoded: bytes, named: bool, namespace: str, context: Context) -> Equal:
-    user = context.user
-    return (
-        encoded, named, namespace, user.name, user.groups, user.uid, *user.extra.items(),
-        context.field_manager, context.field_validation, context.annotations is None,
-    )  # fmt: skip
+    return (encoded, named, namespace, *caller(context))
 
 
-def _mold(sent: bytes, watched: Watched, record: Record, context: Context) -> Mold | None:
+def _mold(sent: bytes, pending: Pending, record: Record, context: Context) -> Mold | None:
     obj = orjson.loads(record.data)
     spec: Object = obj["spec"]
     if spec.get("nodeName"):
         return None  # admission reads the node
     if any("ephemeral" in volume for volume in spec.get("volumes") or ()) or _MARK.encode() in record.data:
         return None
-    drawn, draw = "", watched.repeat.draw
-    if watched.repeat.drawn is not None:
-        drawn = watched.repeat.drawn(obj)
+    drawn, draw = "", pending.repeat.draw
+    if pending.repeat.drawn is not None:
+        drawn = pending.repeat.drawn(obj)
         if drawn.encode() in sent:
             drawn = ""  # it is the client's
     metadata = obj["metadata"]
@@ -211,19 +194,13 @@ def _mold(sent: bytes, watched: Watched, record: Record, context: Context) -> Mo
     if drawn:
         obj["spec"] = _with_holes(spec, drawn)
     parts = _HOLE.split(orjson.dumps(obj))
-    texts = [part.replace(b"%", b"%%") for part in parts[::2]]
-    holes = [int(part) for part in parts[1::2]]
-    at = holes.index(_VERSION)
+    holes = [VERSION if hole == _VERSION else hole for hole in map(int, parts[1::2])]
     return Mold(
-        b'"%b"'.join(texts[: at + 1]) + b'"',
-        b'"' + b'"%b"'.join(texts[at + 1 :]),
-        tuple(holes[:at]),
-        tuple(holes[at + 1 :]),
-        watched,
+        Form(parts[::2], holes),
+        pending.watched,
         draw if drawn else None,
         tuple(context.warnings),
         tuple((context.annotations or {}).items()),
-        -1,
     )
 
 

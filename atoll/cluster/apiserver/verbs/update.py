@@ -68,6 +68,7 @@ class Change(Struct):
 class Outcome(Struct):
     record: Record
     created: bool = False
+    before: Record | None = None  # what `record` was made from, where it is a new one
 
 
 async def update_through(
@@ -260,7 +261,7 @@ async def _swap(
     if context.dry_run:
         return Outcome(Loose(key, current.version, obj))
     try:
-        return Outcome(await put(api, key, current.version, await served.storable(obj)))
+        return Outcome(await put(api, key, current.version, await served.storable(obj)), before=current)
     except StaleVersion:
         return None
 
