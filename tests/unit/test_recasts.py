@@ -6,6 +6,7 @@ import asyncio
 import random
 from typing import Any
 
+import orjson
 import pytest
 
 from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
@@ -217,14 +218,29 @@ def test_a_value_that_could_be_other_text_is_never_stamped(stamped: list[int]) -
     asyncio.run(story())
 
 
-def test_a_form_reads_what_it_was_filled_with() -> None:
-    form = Form([b'{"a":"', b'","k":"{\\"ip\\":\\"', b'\\"}","v":"', b'","b":"', b'"}100%'], [1, 0, VERSION, 1])
+def test_a_form_reads_and_parses_what_it_was_filled_with() -> None:
+    parts = [
+        b'{"a":"',
+        b'","k":{"{\\"ip\\":\\"',
+        b'\\"}":[1,{"x":"y"}]},"m":{"v":"',
+        b'","b":["1","',
+        b'"]},"c":{"d":["100%"]}}',
+    ]
+    form = Form(parts, [1, 0, VERSION, 1])
     values = [b"10.0.0.1", b"x"]
     encoded = form.fill(values)
     assert encoded.origin is form
     data = b"7".join(encoded[:2])
-    assert data == b'{"a":"x","k":"{\\"ip\\":\\"10.0.0.1\\"}","v":"7","b":"x"}100%'
-    assert form.read(data) == values
+    assert form.read(data) == [*values, b"7"]
+    parsed, other = form.parse(data), form.parse(b"8".join(form.fill([b"::1", b"z"])[:2]))
+    assert orjson.dumps(parsed) == data
+    assert parsed["m"] == {"v": "7", "b": ["1", "x"]} and list(parsed["k"]) == ['{"ip":"10.0.0.1"}']
+    assert other["m"] == {"v": "8", "b": ["1", "z"]} and other["c"] is parsed["c"]
+
+
+def test_a_text_with_the_sign_of_holes_is_no_form() -> None:
+    with pytest.raises(ValueError):
+        Form(['{"a":"\ue0000\ue000","v":"'.encode(), b'"}'], [VERSION])
 
 
 def test_nothing_is_stamped_while_a_policy_is_bound(stamped: list[int]) -> None:

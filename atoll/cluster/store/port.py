@@ -20,12 +20,20 @@ ABSENT = 0
 """`expected` of a write that must create."""
 
 
+class Origin(Protocol):
+    """What many objects were made from."""
+
+    def parse(self, data: bytes) -> Object:
+        """The object of bytes that were made from it, as a JSON parser gives it; parts may be shared with others."""
+        ...
+
+
 class Encoded(NamedTuple):
     """An object that is JSON already: its resourceVersion is written between the two parts."""
 
     head: bytes
     tail: bytes
-    origin: Any = None  # what its writer made it from, for the record to name
+    origin: Origin | None = None  # for the record to name
 
 
 class Key(NamedTuple):
@@ -60,8 +68,8 @@ class Record(Protocol):
     def labels(self) -> dict[str, str]: ...
 
     @property
-    def origin(self) -> Any:
-        """What the Encoded that it was written from named; None where it was not, or was read from the disk."""
+    def origin(self) -> Origin | None:
+        """What the Encoded that it was written from named; None where there was none, or it was read from the disk."""
 
     @property
     def node_name(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from atoll.cluster.store.port import Key, Object
+from atoll.cluster.store.port import Key, Object, Origin
 
 
 class _Metadata(msgspec.Struct):
@@ -58,7 +58,9 @@ class StoredRecord:
 
     __slots__ = ("_head", "_parsed", "data", "key", "origin", "version")
 
-    def __init__(self, key: Key, version: int, data: bytes, parsed: ParsedObjects, origin: Any = None) -> None:
+    def __init__(
+        self, key: Key, version: int, data: bytes, parsed: ParsedObjects, origin: Origin | None = None
+    ) -> None:
         self.key = key
         self.version = version
         self.data = data
@@ -70,7 +72,7 @@ class StoredRecord:
     def object(self) -> Object:
         found = self._parsed.get(self.version)
         if found is None:
-            found = orjson.loads(self.data)
+            found = orjson.loads(self.data) if self.origin is None else self.origin.parse(self.data)
             self._parsed.put(self.version, found)
         return found
 

@@ -195,8 +195,12 @@ def _mold(sent: bytes, pending: Pending, record: Record, context: Context) -> Mo
         obj["spec"] = _with_holes(spec, drawn)
     parts = _HOLE.split(orjson.dumps(obj))
     holes = [VERSION if hole == _VERSION else hole for hole in map(int, parts[1::2])]
+    try:
+        form = Form(parts[::2], holes)
+    except ValueError:
+        return None
     return Mold(
-        Form(parts[::2], holes),
+        form,
         pending.watched,
         draw if drawn else None,
         tuple(context.warnings),

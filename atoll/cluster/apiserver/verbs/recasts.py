@@ -81,7 +81,7 @@ class Recasts:
         """A strategic merge patch of a pod's status. None where it can't be remembered, or is asked the first time."""
         record = self._store.newest(key)
         form = None if record is None else record.origin
-        if record is None or form is None or body.__class__ is not dict or list(body) != ["status"]:
+        if record is None or not isinstance(form, Form) or body.__class__ is not dict or list(body) != ["status"]:
             return None
         try:
             parts = _VALUES.split(orjson.dumps(body))
@@ -97,7 +97,7 @@ class Recasts:
         """A binding, admitted and checked but for the pod itself. None as above."""
         form = record.origin
         asked_uid, asked_version = metadata.get("uid"), metadata.get("resourceVersion")
-        if form is None or not _PLAIN(node) or asked_version or (asked_uid and asked_uid != record.uid):
+        if not isinstance(form, Form) or not _PLAIN(node) or asked_version or (asked_uid and asked_uid != record.uid):
             return None
         text = orjson.dumps([metadata.get("annotations"), metadata.get("labels")])
         return self._change(context, None, record, form, (text,), [node.encode(), now.encode()], ())
@@ -115,7 +115,7 @@ class Recasts:
         """`admission`: what is still to admit it."""
         if context.dry_run or context.large or sum(map(len, texts)) > _MOST_BYTES:
             return None
-        values = form.read(record.data) + own
+        values = form.read(record.data)[:-1] + own
         equal = (form, asks, texts, *_likeness(values))
         known = self._known.get(equal)
         if known is None:
@@ -200,4 +200,7 @@ def _recast(change: Change, record: Record, fixed: tuple[bytes, ...]) -> Recast 
     takes = list(dict.fromkeys(first[value] for value in known if value is not None))
     holes = [VERSION if value is None else takes.index(first[value]) for value in known]
     assert change.watched is not None
-    return Recast(Form(parts, holes), tuple(takes), change.watched)
+    try:
+        return Recast(Form(parts, holes), tuple(takes), change.watched)
+    except ValueError:
+        return None
