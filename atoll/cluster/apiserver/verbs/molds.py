@@ -165,9 +165,8 @@ class Molds:
 
     def learn(self, equal: Equal, pending: Pending, record: Record, context: Context) -> None:
         """Make the mold of what the whole way has come to."""
-        mold = _mold(equal[0], pending, record, context)
-        if mold is not None and equal in self._molds:
-            self._molds[equal] = mold
+        if self._molds.get(equal, "") is None:  # not where another was faster: one form is enough
+            self._molds[equal] = _mold(equal[0], pending, record, context)
 
 
 def _equal(encoded: bytes, named: bool, namespace: str, context: Context) -> Equal:

@@ -137,8 +137,8 @@ class Recasts:
 
     def learn(self, context: Context, change: Change, record: Record) -> None:
         """`record` is what the whole way made of the change, of no other state of the pod."""
-        if change.watched is None or _notes(context) != change.noted:
-            return
+        if change.watched is None or _notes(context) != change.noted or self._known.get(change.equal) != "asked":
+            return  # it told more than the answer, or another was faster: one form is enough
         made = _recast(change, record, (context.field_manager.encode(), context.user.name.encode()))
         self._known[change.equal] = "never" if made is None else made
 
