@@ -56,7 +56,9 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
     home: Path = tmp_path_factory.mktemp("watched")
     (home / "run").mkdir(mode=0o700)
     shell = Shell(environment(home), CONTEXT)
-    shell.atoll("cluster", "create", "watched", "--nodes", "0", "--simulated", "2", "--queueing", timeout=120)
+    shell.atoll(
+        "cluster", "create", "watched", "--nodes", "0", "--simulated", "2", "--queueing", "--batch", timeout=120
+    )
     process = None
     try:
         shell.atoll("monitoring", str(home / "watch"), "--context", CONTEXT)

@@ -62,6 +62,7 @@ class BatchWorld:
             informers,
             assembly.clock,
             assembly.chance,
+            metrics=assembly.metrics,
             gangs=gang_book(informers, self.spec),
             also=other_schedulers(informers, self.spec),
         )

@@ -68,6 +68,9 @@ def test_the_one_that_waits_says_what_it_lacks() -> None:
             )
         assert any("gang default/b: needs room" in event["message"] for event in await world.events("FailedScheduling"))
         assert await phase(world, "b") == "Scheduling"
+        shown = world.assembly.metrics.text()
+        assert "atoll_gangs_waiting 1\n" in shown
+        assert "atoll_gang_wait_seconds 5\n" in shown
 
     play(main)
 

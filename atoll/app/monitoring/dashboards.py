@@ -82,6 +82,8 @@ SCHEDULING = Dashboard(
         ),
         Panel("Time of an attempt", "s", _quantiles("scheduler_scheduling_attempt_duration_seconds", "result")),
         Panel("From the queue to a node", "s", _quantiles("scheduler_pod_scheduling_sli_duration_seconds")),
+        Panel("Gangs that wait", "short", (("atoll_gangs_waiting{§}", "{{cluster}}"),)),
+        Panel("The longest wait of a gang", "s", (("atoll_gang_wait_seconds{§}", "{{cluster}}"),)),
         Panel("Preemptions", "ops", (("rate(scheduler_preemption_attempts_total{§}[5m])", "{{cluster}}"),)),
         Panel("Pods displaced", "ops", (("rate(scheduler_preemption_victims_sum{§}[5m])", "{{cluster}}"),)),
     ),

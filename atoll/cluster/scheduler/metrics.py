@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Any
 
 from atoll.base.metrics import Metrics, exponential
 from atoll.cluster.scheduler.queue import SchedulingQueue, Waiting
 
+Object = dict[str, Any]
 _QUEUES = ("active", "backoff", "unschedulable", "gated")
 
 
@@ -14,6 +17,7 @@ class SchedulerMetrics:
     """Of one profile."""
 
     def __init__(self, metrics: Metrics, profile: str, queue: SchedulingQueue) -> None:
+        self._metrics = metrics
         self._profile = profile
         self._queue = queue
         labels = ("result", "profile")
@@ -53,6 +57,22 @@ class SchedulerMetrics:
     def preempted(self, victims: int) -> None:
         self._preemptions.value += 1
         self._victims.observe(victims)
+
+    def watch_gangs(self, gang_of: Callable[[Object], Hashable | None], now: Callable[[], float]) -> None:
+        """Count the gangs that wait, too. kube-scheduler has no such metrics."""
+        waiting = self._metrics.gauge("atoll_gangs_waiting", "Gangs of which pods wait for nodes.").of()
+        oldest = self._metrics.gauge("atoll_gang_wait_seconds", "How long the one that waits longest has waited.").of()
+
+        def refresh() -> None:
+            since: dict[Hashable, float] = {}
+            for item in self._queue.everyone():
+                gang = None if item.place == "gated" else gang_of(item.pod.obj)
+                if gang is not None:
+                    since[gang] = min(item.since, since.get(gang, item.since))
+            waiting.set(len(since))
+            oldest.set(now() - min(since.values()) if since else 0.0)
+
+        self._metrics.on_scrape(refresh)
 
     def _refresh(self) -> None:
         places = Counter(self._queue.places())

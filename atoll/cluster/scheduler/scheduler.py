@@ -77,6 +77,8 @@ class Scheduler:
         self._gangs = None if gangs is None else Gangs(gangs, self.planner, self._queue, clock)
         self._timers: dict[GroupKey, asyncio.TimerHandle] = {}
         self._metrics = None if metrics is None else SchedulerMetrics(metrics, name, self._queue)
+        if self._metrics is not None and gangs is not None:
+            self._metrics.watch_gangs(gangs.key, clock.monotonic)
         self._events = EventRecorder(client, name, clock, chance)
         self._binder = Binder(client, self._events, self._cache, clock, name)
         self._writes: set[asyncio.Task[None]] = set()
