@@ -15,10 +15,6 @@ _CRD = "CustomResourceDefinition"
 _NOT_ACTED_UPON = {
     "networkpolicies.networking.k8s.io": "network policies are stored but not enforced",
     "ingresses.networking.k8s.io": "ingresses are stored but no controller acts upon them",
-    "resourceclaims.resource.k8s.io": "resource claims are stored but not allocated",
-    "resourceclaimtemplates.resource.k8s.io": "resource claims are stored but not allocated",
-    "resourceslices.resource.k8s.io": "devices are stored but not allocated",
-    "deviceclasses.resource.k8s.io": "devices are stored but not allocated",
     "servicecidrs.networking.k8s.io": "service CIDRs are stored but no addresses are given from them",
     "csidrivers.storage.k8s.io": "CSI drivers are stored but not called",
     "volumeattachments.storage.k8s.io": "volume attachments are stored but nothing is attached",

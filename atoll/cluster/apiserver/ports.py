@@ -105,6 +105,7 @@ class AdmissionRequest(Struct):
     sent: Object | None = None  # of a write of /scale: the Scale, while `obj` is the whole object
     reinvoke: bool = False  # a plugin that asks others' opinion changed the object: the mutating ones run once more
     is_again: bool = False  # this is that second run
+    verb: str = ""  # of an UPDATE: update or patch, as it was authorized
     memory: dict[str, Any] | None = None  # what a plugin must know of its first run, by its name
 
     def annotate(self, key: str, value: str) -> None:

@@ -155,6 +155,10 @@ def bad_namespace() -> BadRequest:
     return BadRequest("the namespace of the provided object does not match the namespace sent on the request")
 
 
+class GoStruct(dict[str, Any]):
+    """Printed field by field as it is, though it holds nothing but text."""
+
+
 def quoted(value: Any) -> str:
     """How field errors show a bad value: strings quoted as Go does, others as JSON."""
     if isinstance(value, str):
@@ -173,7 +177,7 @@ _HTML = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"))
 def _in_go_order(value: Any) -> Any:
     """Go writes maps by key; maps of text are told from structs by having nothing but text."""
     if isinstance(value, dict):
-        if all(isinstance(item, str) for item in value.values()):
+        if not isinstance(value, GoStruct) and all(isinstance(item, str) for item in value.values()):
             return dict(sorted(value.items()))
         return {key: _in_go_order(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -196,6 +200,11 @@ def not_allowed(field: str, why: str) -> Cause:
 def too_long(field: str, most: int) -> Cause:
     unit = "byte" if most == 1 else "bytes"
     return Cause("FieldValueTooLong", f"Too long: may not be more than {most} {unit}", field)
+
+
+def too_many(field: str, count: int, most: int) -> Cause:
+    unit = "item" if most == 1 else "items"
+    return Cause("FieldValueTooMany", f"Too many: {count}: must have at most {most} {unit}", field)
 
 
 def not_supported(field: str, value: Any, allowed: Iterable[str]) -> Cause:

@@ -112,6 +112,10 @@ def _core_event_field(term: FieldTerm) -> FieldTerm:
     return FieldTerm(field, term.equal, term.value)
 
 
+_VERSIONED = {"ResourceSlice": "resource.k8s.io/v1, Kind=ResourceSlice"}
+"""Kinds whose conversion says which version does not know a field."""
+
+
 def _check_selectable(served: Served, fields: tuple[FieldTerm, ...]) -> None:
     getter = served.behaviour.selectable_fields
     known = {_NAME, _NAMESPACE}
@@ -121,5 +125,6 @@ def _check_selectable(served: Served, fields: tuple[FieldTerm, ...]) -> None:
         if term.field in known:
             continue
         if getter is not None or served.custom is not None:
-            raise BadRequest(f"field label not supported: {term.field}")
+            at = f" for {_VERSIONED[served.resource.kind]}" if served.resource.kind in _VERSIONED else ""
+            raise BadRequest(f"field label not supported{at}: {term.field}")
         raise BadRequest(f'"{term.field}" is not a known field selector: only "{_NAME}", "{_NAMESPACE}"')

@@ -36,6 +36,9 @@ _GROUPS = {
     "flowcontrol.apiserver.k8s.io/v1": {"flowschemas": 0, "prioritylevelconfigurations": 0},
     "apiregistration.k8s.io/v1": {"apiservices": 0},
     "events.k8s.io/v1": {"events.events": 1},
+    "resource.k8s.io/v1": {
+        "deviceclasses": 0, "resourceclaims": 1, "resourceclaimtemplates": 1, "resourceslices": 0,
+    },
 }  # fmt: skip
 
 
@@ -140,6 +143,7 @@ _KINDS = {
     "endpoints": "Endpoints", "ingresses": "Ingress", "networkpolicies": "NetworkPolicy",
     "storageclasses": "StorageClass", "priorityclasses": "PriorityClass", "runtimeclasses": "RuntimeClass",
     "ingressclasses": "IngressClass", "events.events": "Event", "limitranges": "LimitRange",
+    "deviceclasses": "DeviceClass",
 }  # fmt: skip
 _WORDS = (
     "Pod", "Service", "ConfigMap", "Secret", "ServiceAccount", "Event", "PersistentVolumeClaim", "ResourceQuota",
@@ -148,7 +152,8 @@ _WORDS = (
     "PodDisruptionBudget", "Lease", "EndpointSlice", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
     "VolumeAttachment", "CSINode", "CSIDriver", "CertificateSigningRequest", "CustomResourceDefinition",
     "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "ValidatingAdmissionPolicyBinding",
-    "FlowSchema", "PriorityLevelConfiguration", "APIService",
+    "FlowSchema", "PriorityLevelConfiguration", "APIService", "ResourceClaim", "ResourceClaimTemplate",
+    "ResourceSlice",
 )  # fmt: skip
 for _word in _WORDS:
     _KINDS.setdefault(_word.lower() + "s", _word)

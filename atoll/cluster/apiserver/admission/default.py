@@ -10,6 +10,7 @@ from atoll.cluster.apiserver.access import escalation
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.admission.certificates import SigningRequests
 from atoll.cluster.apiserver.admission.chain import AdmissionChain, Mutating, Validating
+from atoll.cluster.apiserver.admission.devices import DeviceAccess
 from atoll.cluster.apiserver.admission.limit_ranger import LimitRanger
 from atoll.cluster.apiserver.admission.namespaces import NamespaceLifecycle
 from atoll.cluster.apiserver.admission.node_restriction import NodeRestriction
@@ -80,6 +81,7 @@ def default_chain(
     priority = Priority(store)
     limits = LimitRanger(store)
     signing = SigningRequests(clock, authorizer)
+    devices = DeviceAccess(store, clock, authorizer)
     policies = Policies(store, registry, authorizer)
     services = ServiceAllocation(store, clock, chance.stream("service-allocation"), service_cidr)
     mutating: list[Mutating] = [
@@ -95,6 +97,7 @@ def default_chain(
         RuntimeClasses(store),
         default_ingress_class(store),
         signing,
+        devices,
         PodTopologyLabels(store),
         *more_mutating,
         policies,
@@ -107,6 +110,7 @@ def default_chain(
         priority,
         ClaimResize(store),
         signing,
+        devices,
         PodResizes(store),
         policies,
         ValidatingWebhooks(Configured(store, VALIDATING), calls),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.behaviour import checks
 from atoll.cluster.apiserver.behaviour.checks import Errors
@@ -9,7 +11,7 @@ from atoll.cluster.apiserver.behaviour.defaulting import Object
 from atoll.cluster.apiserver.behaviour.internal import difference
 from atoll.cluster.apiserver.behaviour.podspec import validate_pod_spec, validate_tolerations
 from atoll.cluster.apiserver.behaviour.strategy import pod_qos
-from atoll.cluster.apiserver.problems import bad_value, not_allowed, required
+from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, required
 
 _MIRROR = "kubernetes.io/config.mirror"
 _DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -203,7 +205,52 @@ def validate_status(new: Object, old: Object) -> Errors:
         if len(ips) > 2 or len(set(families)) < len(families):
             why = "may specify no more than one IP for each IP family"
             errors.append(bad_value("status.podIPs", list(ips), why))
+    _claim_statuses(errors, "status.resourceClaimStatuses", new["spec"], status.get("resourceClaimStatuses") or ())
+    extended = status.get("extendedResourceClaimStatus")
+    if extended is not None:
+        _extended_claim(errors, "status.extendedResourceClaimStatus", new["spec"], extended)
     return errors
+
+
+def _claim_statuses(errors: Errors, path: str, spec: Object, statuses: Iterable[Object]) -> None:
+    """Which ResourceClaims were made for the pod's claims."""
+    known = {claim.get("name") for claim in spec.get("resourceClaims") or ()}
+    seen: set[str] = set()
+    for index, status in enumerate(statuses):
+        at, name = f"{path}[{index}]", status.get("name", "")
+        if name not in known:
+            errors.append(bad_value(f"{at}.name", name, "must match the name of an entry in `spec.resourceClaims`"))
+        if name in seen:
+            errors.append(duplicate(f"{at}.name", name))
+        seen.add(name)
+        if status.get("resourceClaimName") is not None:
+            checks.named(errors, f"{at}.resourceClaimName", status["resourceClaimName"], names.dns_subdomain)
+
+
+def _extended_claim(errors: Errors, path: str, spec: Object, status: Object) -> None:
+    """Which of a ResourceClaim's requests stand for the extended resources of which container."""
+    containers = {item["name"]: item for item in (*(spec.get("initContainers") or ()), *spec["containers"])}
+    mappings = status.get("requestMappings") or ()
+    if not mappings:
+        errors.append(required(f"{path}.requestMappings", "at least one request mapping is required"))
+    for index, mapping in enumerate(mappings):
+        at = f"{path}.requestMappings[{index}]"
+        container = containers.get(mapping.get("containerName", ""))
+        if container is None:
+            why = "must match the name of an entry in spec.initContainers.name or spec.containers.name"
+            errors.append(bad_value(f"{at}.containerName", mapping.get("containerName", ""), why))
+        elif mapping.get("resourceName") not in ((container.get("resources") or {}).get("requests") or {}):
+            why = (
+                "must match the extended resource name of an entry in spec.initContainers.resources.requests or"
+                " spec.containers.resources.requests"
+            )
+            errors.append(bad_value(f"{at}.resourceName", mapping.get("resourceName", ""), why))
+        checks.named(errors, f"{path}.requestName", mapping.get("requestName", ""), names.dns_label)
+    name = status.get("resourceClaimName")
+    if not name:
+        errors.append(required(f"{path}.resourceClaimName"))
+    else:
+        checks.named(errors, f"{path}.resourceClaimName", name, names.dns_subdomain)
 
 
 def _no_restart(errors: Errors, field: str, listed: str, new: Object, old: Object) -> None:

@@ -12,7 +12,9 @@ from atoll.cluster.apiserver.behaviour import (
     autoscaling,
     certificates,
     config,
-    devices,
+    device_claims,
+    device_slices,
+    device_status,
     fields,
     flowcontrol,
     jobs,
@@ -249,6 +251,20 @@ def _signing_request(resource: Resource) -> Behaviour:
     )
 
 
+def _resource_slice(_: Resource) -> Behaviour:
+    count = strategy.spec_counts("spec", status=False)
+
+    def create(obj: Object) -> None:
+        device_slices.drop_disabled(obj)
+        strategy.first_generation(obj)
+
+    def update(new: Object, old: Object) -> None:
+        device_slices.drop_disabled(new)
+        count(new, old)
+
+    return Behaviour(prepare_create=create, prepare_update=update, selectable_fields=device_slices.selectable)
+
+
 _EVENT = _plain(create_on_update=True, selectable_fields=fields.event)
 _RBAC = _plain(create_on_update=True)
 _CONDITIONAL: dict[str, Any] = {"unconditional_update": False}
@@ -320,9 +336,9 @@ _TABLE: dict[str, Callable[[Resource], Behaviour]] = {
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _with_status(status=strategy.status_and_no_metadata),
     "apiservices.apiregistration.k8s.io": _api_service,
     "deviceclasses.resource.k8s.io": _counted("spec"),
-    "resourceclaims.resource.k8s.io": _with_status(generation=False, status=strategy.status_and_no_metadata),
+    "resourceclaims.resource.k8s.io": _with_status(generation=False, status=device_status.prepare_status),
     "resourceclaimtemplates.resource.k8s.io": _plain(),
-    "resourceslices.resource.k8s.io": _counted("spec"),
+    "resourceslices.resource.k8s.io": _resource_slice,
 }
 
 
@@ -347,6 +363,7 @@ _WARNINGS: dict[str, warnings.Warn] = {
     "services": warnings.service,
     "persistentvolumes": warnings.volume,
     "persistentvolumeclaims": warnings.claim,
+    "resourceslices.resource.k8s.io": device_slices.uppercase_warning,
 }
 
 
@@ -428,8 +445,12 @@ _CHECKS: dict[str, dict[str, Any]] = {
         certificates.validate, certificates.validate_update, certificates.validate_status
     ),
     "apiservices.apiregistration.k8s.io": _validate(registrations.api_service),
-    "resourceclaims.resource.k8s.io": _validate(devices.resource_claim, devices.resource_claim_update),
-    "resourceslices.resource.k8s.io": _validate(devices.resource_slice),
+    "deviceclasses.resource.k8s.io": _validate(device_claims.device_class),
+    "resourceclaims.resource.k8s.io": _validate(
+        device_claims.resource_claim, device_claims.resource_claim_update, device_status.resource_claim_status
+    ),
+    "resourceclaimtemplates.resource.k8s.io": _validate(device_claims.template, device_claims.template_update),
+    "resourceslices.resource.k8s.io": _validate(device_slices.resource_slice, device_slices.resource_slice_update),
     "servicecidrs.networking.k8s.io": _validate(networking.service_cidr),
     "ipaddresses.networking.k8s.io": _validate(networking.ip_address),
     "ingresses.networking.k8s.io": _validate(networking.ingress, networking.ingress_update),

@@ -80,9 +80,9 @@ def more_general(one: Type, two: Type) -> Type:
 
 
 def _less_specific(one: Type, two: Type) -> bool:
-    if one.kind in ("dyn", "param"):
+    if one.kind in ("dyn", "any", "param"):
         return True
-    if two.kind in ("dyn", "param") or one.kind != two.kind:
+    if two.kind in ("dyn", "any", "param") or one.kind != two.kind:
         return False
     if one.kind in ("opaque", "list", "map"):
         same = one.name == two.name and len(one.parameters) == len(two.parameters)

@@ -10,7 +10,7 @@ Programs are immutable and kept by text; a run is bounded by its cost, never by 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from atoll.cluster.apiserver.expressions.errors import CompileError
 from atoll.cluster.apiserver.expressions.estimate import Sizes, estimate
 from atoll.cluster.apiserver.expressions.evaluator import Frame, Step, plan
 from atoll.cluster.apiserver.expressions.functions import Library
-from atoll.cluster.apiserver.expressions.syntax import Node, parse
+from atoll.cluster.apiserver.expressions.syntax import Call, Constant, Node, children, parse
 from atoll.cluster.apiserver.expressions.types import Signature, Struct, Type
 
 PER_CALL_LIMIT = 1_000_000
@@ -71,15 +71,19 @@ class Program:
 
 
 class Environment:
-    """Variables by name and type, over Kubernetes' libraries. `objects`: what literals like `Object{…}` may make."""
+    """Variables by name and type, over Kubernetes' libraries. `objects`: what literals like `Object{…}` may make;
+    `binding`: whether there is cel.bind."""
 
-    def __init__(self, variables: Mapping[str, Type], objects: Mapping[str, Struct] | None = None) -> None:
+    def __init__(
+        self, variables: Mapping[str, Type], objects: Mapping[str, Struct] | None = None, *, binding: bool = False
+    ) -> None:
         self.variables = dict(variables)
         self.objects = objects or {}
+        self.binding = binding
         self._programs: dict[tuple[str, tuple[Type, ...]], Program] = {}
 
     def extended(self, variables: Mapping[str, Type]) -> Environment:
-        return Environment({**self.variables, **variables}, self.objects)
+        return Environment({**self.variables, **variables}, self.objects, binding=self.binding)
 
     def compile(self, source: str, *results: Type) -> Program:
         """`results`: the types that it may give; none: any. Raises CompileError, in upstream's words."""
@@ -94,12 +98,16 @@ class Environment:
 
     def _compile(self, source: str, results: Iterable[Type]) -> Program:
         try:
-            parsed = parse(source)
+            parsed = parse(source, self.binding)
         except CompileError as error:
             raise CompileError(f"compilation failed: {error}") from None
         checked = check(parsed, self.variables, default_library(), self.objects)
         if checked.errors:
             raise CompileError("compilation failed: " + "\n".join(checked.errors))
+        faulty = [node for node in _patterns(checked.root) if not texts.is_pattern(node.value)]
+        if faulty:
+            told = "\n".join(parsed.error(node.id, "invalid matches argument") for node in faulty)
+            raise CompileError(f"compilation failed: {told}")
         wanted = list(results)
         if wanted and checked.result not in wanted:
             got = types.output_name(checked.result)
@@ -109,3 +117,13 @@ class Environment:
             raise CompileError(f"must evaluate to one of [{told}] but got {got}")
         step = plan(checked.root, default_library(), _TYPES)
         return Program(source, checked.result, checked.root, step, checked.types, checked.overloads)
+
+
+def _patterns(node: Node) -> Iterator[Constant]:
+    """The patterns of matches() that stand in an expression as they are."""
+    if isinstance(node, Call) and node.function == "matches" and node.arguments:
+        last = node.arguments[-1]
+        if isinstance(last, Constant) and isinstance(last.value, str):
+            yield last
+    for child in children(node):
+        yield from _patterns(child)

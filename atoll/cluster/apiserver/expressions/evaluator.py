@@ -29,6 +29,7 @@ from atoll.cluster.apiserver.expressions.values import (
     JsonObject,
     Optional,
     TypeValue,
+    WithDefault,
     no_overload,
     type_name,
 )
@@ -295,8 +296,10 @@ def _select(operand: Step, name: str, test_only: bool) -> Step:
             target = target.value
         if isinstance(target, dict):
             if test_only:
-                return name in target
+                return name in target or isinstance(target, WithDefault)
             if name not in target:
+                if isinstance(target, WithDefault):
+                    return Optional(target.default, True) if optional else target.default
                 if optional:
                     return NONE
                 raise EvaluationError(f"no such key: {name}")

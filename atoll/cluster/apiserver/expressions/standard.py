@@ -167,6 +167,8 @@ def index(container: Any, key: Any) -> Any:
             key = int(key)
         found = container.get(key, _ABSENT)
         if found is _ABSENT:
+            if isinstance(container, values.WithDefault):
+                return container.default
             raise EvaluationError(f"no such key: {shown_key(key)}")
         return found
     if isinstance(container, Fields) and isinstance(key, str):

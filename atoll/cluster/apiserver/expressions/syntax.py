@@ -108,8 +108,8 @@ def _parser() -> Any:
     return cel.NewEnv(variables={}, extensions=[ext_optional.ExtOptional()])
 
 
-def parse(source: str) -> Parsed:
-    """Raises CompileError."""
+def parse(source: str, binding: bool = False) -> Parsed:
+    """`binding`: with cel.bind(name, value, expression), which only some environments have. Raises CompileError."""
     try:
         data = _parser().compile(source, disable_check=True).serialize()
     except RuntimeError as error:
@@ -122,7 +122,7 @@ def parse(source: str) -> Parsed:
         pair = _fields(entry)
         positions[_one(pair, 1) or 0] = _signed(_one(pair, 2) or 0)
     root = _node(_one(fields, 2))
-    return Parsed(source, _Macros(positions, source).expand(root), positions)
+    return Parsed(source, _Macros(positions, source, binding).expand(root), positions)
 
 
 def mentions(node: Node, name: str) -> bool:
@@ -264,12 +264,18 @@ def _constant(fields: dict[int, list[Any]]) -> Any:
 _SORTED = "@__sortBy_input__"
 
 
-class _Macros:
-    """Two-variable comprehensions and sortBy, which the parser leaves as calls; literals stand at their brace."""
+def _is_named(node: Node, name: str) -> bool:
+    return isinstance(node, Identifier) and node.name == name
 
-    def __init__(self, positions: dict[int, int], source: str) -> None:
+
+class _Macros:
+    """Two-variable comprehensions, sortBy and cel.bind, which the parser leaves as calls; literals stand at their
+    brace."""
+
+    def __init__(self, positions: dict[int, int], source: str, binding: bool) -> None:
         self._positions = positions
         self._source = source
+        self._binding = binding
         self._next = max(positions, default=0) + 1
 
     def _id(self, at: int) -> int:
@@ -306,6 +312,8 @@ class _Macros:
         count = len(call.arguments)
         if call.function == "sortBy" and count == 2 and names[:1] and isinstance(call.arguments[0], Identifier):
             return self._sort_by(call, names[0])
+        if self._binding and call.function == "bind" and count == 3 and _is_named(call.target, "cel"):
+            return self._bind(call)
         if len(names) < 2:
             return call
         maker = {
@@ -393,6 +401,18 @@ class _Macros:
             call.id, "#unused", "", nothing, _SORTED, call.target, Constant(self._id(at), False), self._sorted(at),
             result,
         )  # fmt: skip
+
+    def _bind(self, call: Call) -> Node:
+        at = call.id
+        name, value, result = call.arguments
+        if not isinstance(name, Identifier):
+            told = Parsed(self._source, name, self._positions)
+            raise CompileError(told.error(name.id, "cel.bind() variable names must be simple identifiers"))
+        nothing = ListLiteral(self._id(at), [], frozenset())
+        never = Constant(self._id(at), False)
+        return Comprehension(
+            at, "#unused", "", nothing, name.name, value, never, Identifier(self._id(at), name.name), result
+        )
 
     def _sorted(self, at: int) -> Identifier:
         return Identifier(self._id(at), _SORTED)

@@ -173,6 +173,15 @@ def _compiled(pattern: str) -> Any:
         raise EvaluationError(f"Illegal regex: error parsing regexp: {text}") from None
 
 
+def is_pattern(text: str) -> bool:
+    """Whether RE2 reads it."""
+    try:
+        _compiled(text)
+    except EvaluationError:
+        return False
+    return True
+
+
 def _find(text: str, pattern: str) -> str:
     match = _compiled(pattern).search(text)
     return match[0] if match else ""

@@ -27,7 +27,7 @@ class Type:
     @property
     def loose(self) -> bool:
         """Nothing is known about it (or an error was told already)."""
-        return self.kind in ("dyn", "error")
+        return self.kind in ("dyn", "any", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ BOOL, INT, UINT, DOUBLE = _primitive("bool"), _primitive("int"), _primitive("uin
 STRING, BYTES, NULL = _primitive("string"), _primitive("bytes"), _primitive("null", "null_type")
 DURATION, TIMESTAMP = _primitive("duration"), _primitive("timestamp")
 DYN, ERROR = _primitive("dyn"), _primitive("error", "!error!")
+ANY = _primitive("any")  # a device's attribute: as dyn, but nothing to loop over
 PRIMITIVES = {
     kind.kind: kind for kind in (BOOL, INT, UINT, DOUBLE, STRING, BYTES, DURATION, TIMESTAMP, DYN)
 } | {"null_type": NULL}  # fmt: skip
@@ -99,9 +100,14 @@ def shown(kind: Type) -> str:
     return kind.name
 
 
+_WELL_KNOWN = {
+    "any": "google.protobuf.Any", "duration": "google.protobuf.Duration", "timestamp": "google.protobuf.Timestamp",
+}  # fmt: skip
+
+
 def output_name(kind: Type) -> str:
     """As cel-go's Type.String writes it: well-known types by their protobuf names."""
-    proto = {"duration": "google.protobuf.Duration", "timestamp": "google.protobuf.Timestamp"}.get(kind.kind)
+    proto = _WELL_KNOWN.get(kind.kind)
     if proto:
         return proto
     if kind.parameters:

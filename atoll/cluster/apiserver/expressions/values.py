@@ -25,6 +25,12 @@ class JsonObject(dict[str, Any]):
     name: str = ""
 
 
+class WithDefault(dict[str, Any]):
+    """A map in which a key that it lacks has a value all the same; it is not `in` it, nor met by a loop."""
+
+    default: Any = None
+
+
 @runtime_checkable
 class Fields(Protocol):
     """A value whose fields are made when asked for (composed variables)."""
@@ -110,6 +116,7 @@ _NAMES: dict[type, str] = {
     type(None): "null_type",
     list: "list",
     dict: "map",
+    WithDefault: "map",
     timedelta: "google.protobuf.Duration",
     datetime: "google.protobuf.Timestamp",
     Optional: "optional_type",

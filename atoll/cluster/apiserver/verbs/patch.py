@@ -62,7 +62,7 @@ async def patch(
 
     # an apply of a status makes no object; the main resource's does
     may_create = applying and not strategy.subresource
-    change = Change(namespace, name, make, strategy, may_create=may_create, managed=not applying)
+    change = Change(namespace, name, make, strategy, may_create=may_create, managed=not applying, verb="patch")
     return await carry_out(api, context, served, change)
 
 

@@ -63,6 +63,7 @@ class Change(Struct):
     uid: str = ""
     managed: bool = True
     sent: Object | None = None  # of /scale: the Scale that `make` took last
+    verb: str = "update"  # or patch
 
 
 class Outcome(Struct):
@@ -186,7 +187,7 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
     request = AdmissionRequest(
         "UPDATE", served.resource, change.strategy.subresource, change.namespace, change.name, obj, old,
         context.user, context.dry_run, context.operation_options(), context.warnings, served.resource.kind,
-        context.annotations, change.sent,
+        context.annotations, change.sent, verb=change.verb,
     )  # fmt: skip
     admission = api.hooks.admission
     await admission.mutate(request)
