@@ -17,6 +17,7 @@ from atoll.app.tasks import Tasks
 from atoll.base.addresses import load_balancer_addresses
 from atoll.base.errors import AlreadyExists
 from atoll.client.port import Client
+from atoll.cluster.apiserver.expressions.selectors import CelSelectors
 from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.gpus.manager import DeviceManager
 from atoll.cluster.metrics.server import MetricsServer, Scrape
@@ -216,7 +217,15 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
         client = assembly.controller_client("kube-scheduler")
         gangs, also = _gangs(informers, spec)
         await Scheduler(
-            client, informers, clock, chance, metrics=assembly.metrics, plugins=plugins, gangs=gangs, also=also
+            client,
+            informers,
+            clock,
+            chance,
+            metrics=assembly.metrics,
+            plugins=plugins,
+            selectors=CelSelectors(),
+            gangs=gangs,
+            also=also,
         ).run()
 
     tasks.keep("controller-manager", lambda: manage(assembly, controllers))

@@ -13,6 +13,9 @@ from typing import Any
 
 from atoll.base.chance import Chance
 from atoll.scheduling import status
+from atoll.scheduling.dra.model import Selectors
+from atoll.scheduling.dra.needs import DeviceNeeds, DevicePlan
+from atoll.scheduling.dra.state import Devices
 from atoll.scheduling.evaluation import Evaluation, Refusals
 from atoll.scheduling.matching import LabelMatcher
 from atoll.scheduling.plugins.port import Plugin
@@ -38,6 +41,7 @@ class Decision:
 
     node: str | None = None
     volumes: VolumePlan | None = None
+    devices: DevicePlan | None = None
     failure: Failure | None = None
 
 
@@ -53,11 +57,15 @@ class Planner:
         chance: Chance,
         default_selector: DefaultSelector = no_default,
         plugins: Sequence[Plugin] | None = None,
+        selectors: Selectors | None = None,
     ) -> None:
+        """`selectors`: CEL over devices; without it no claim that has an expression can be allocated."""
         self.state = ClusterState(chance)
         self.nodes = Snapshot(self.state)
         self.plugins = default_plugins() if plugins is None else plugins
         self.volumes = Volumes()
+        self.devices = Devices(self.state.touch, selectors)
+        self._new_id = chance.stream("device-shares").uuid
         self._default_selector = default_selector
         self._evaluations: OrderedDict[tuple[object, ...], Evaluation] = OrderedDict()
 
@@ -65,7 +73,7 @@ class Planner:
         return self.state.templates.pod(obj)
 
     def decide(self, pod: PodInfo) -> Decision:
-        """The best node for a pod, or why there is none."""
+        """The best node for a pod, or why there is none. Raises AllocationError: a claim or class is wrong."""
         state = self.state
         if not state.nodes:
             return Decision(failure=Failure(0))
@@ -75,36 +83,50 @@ class Planner:
             return Decision(failure=Failure(len(state.nodes), prefilter=status.CONFLICTING_TERMS))
         if needs.error:
             return Decision(failure=Failure(len(state.nodes), prefilter=needs.error))
-        shape = self._shape(pod, needs)
+        devices = self.devices.needs(pod.obj, pod.template.requests)
+        if devices.error:
+            return Decision(failure=Failure(len(state.nodes), prefilter=devices.error, devices=devices))
+        shape = self._shape(pod, needs, devices)
         candidates = state.nodes if only is None else only
         if len(candidates) == 1:
             refusals = Refusals(self.nodes, shape, self.plugins)
             if not refusals.look_around:
-                return self._decide_alone(pod, refusals, next(iter(candidates)), needs)
+                return self._decide_alone(pod, refusals, next(iter(candidates)), shape)
         self.nodes.follow()
         evaluation = self._evaluation(shape)
         name = self._nominated(pod, evaluation) or self._best(pod, evaluation, only)
         if name is None:
-            return Decision(failure=Failure(len(state.nodes), statuses=self._why(pod, evaluation, only)))
-        return self._chosen(name, needs)
+            statuses = self._why(pod, evaluation, only)
+            return Decision(failure=Failure(len(state.nodes), statuses=statuses, devices=devices))
+        return self._chosen(name, shape)
 
     def evaluation(self, pod: PodInfo) -> Evaluation | None:
         """What is known of the pod's shape (preemption, explaining); None when its claims are not resolved."""
         needs = self.volumes.needs(pod.obj)
+        devices = self.devices.needs(pod.obj, pod.template.requests)
         self.nodes.follow()
-        return None if needs.error else self._evaluation(self._shape(pod, needs))
+        return None if needs.error or devices.error else self._evaluation(self._shape(pod, needs, devices))
 
     def chosen(self, pod: PodInfo, name: str) -> Decision:
-        """For a node that was found otherwise (a gang's): the decision with what the pod's volumes need there."""
-        return self._chosen(name, self.volumes.needs(pod.obj))
+        """For a node that was found otherwise (a gang's): the decision with what the pod's claims need there.
 
-    def _chosen(self, name: str, needs: VolumeNeeds) -> Decision:
-        plan = needs.plan(name, self.state.nodes[name].labels) if needs.delayed else None
-        return Decision(node=name, volumes=plan)
+        Raises AllocationError: its devices can't be had there.
+        """
+        needs, devices = self.volumes.needs(pod.obj), self.devices.needs(pod.obj, pod.template.requests)
+        return self._with_claims(name, needs, devices)
+
+    def _chosen(self, name: str, shape: Shape) -> Decision:
+        return self._with_claims(name, shape.volumes, shape.devices)
+
+    def _with_claims(self, name: str, needs: VolumeNeeds, devices: DeviceNeeds) -> Decision:
+        node = self.state.nodes[name]
+        volumes = needs.plan(name, node.labels) if needs.delayed else None
+        plan = devices.plan(name, node.labels, node.allocatable, self._new_id) if devices.has_claims else None
+        return Decision(node=name, volumes=volumes, devices=plan)
 
     # shapes and their evaluations
 
-    def _shape(self, pod: PodInfo, needs: VolumeNeeds) -> Shape:
+    def _shape(self, pod: PodInfo, needs: VolumeNeeds, devices: DeviceNeeds) -> Shape:
         template, state = pod.template, self.state
         soft, require_all, default = template.soft_spread, True, ""
         if not template.explicit_spread:
@@ -118,7 +140,7 @@ class Planner:
         against = frozenset(term for term in state.anti_terms if term.matches(pod.pods)) if state.anti_terms else _EMPTY
         liked = frozenset(term for term in state.score_terms if term.matches(pod.pods)) if state.score_terms else _EMPTY
         return Shape(
-            key=(template, default, hard_self, affinity_self, against, liked, needs.key),
+            key=(template, default, hard_self, affinity_self, against, liked, needs.key, devices.key),
             template=template,
             hard=template.hard_spread,
             hard_self=hard_self,
@@ -128,6 +150,7 @@ class Planner:
             against=against,
             liked=liked,
             volumes=needs,
+            devices=devices,
         )
 
     def _default_constraints(self, namespace: str, key: str, matcher: LabelMatcher) -> list[SpreadConstraint]:
@@ -143,7 +166,11 @@ class Planner:
             found = self._evaluations[shape.key] = Evaluation(self.nodes, shape, self.plugins)
         else:
             self._evaluations.move_to_end(shape.key)
-            found.sync()
+            try:
+                found.sync()
+            except BaseException:
+                del self._evaluations[shape.key]  # it may have caught up in part
+                raise
         return found
 
     def forget(self) -> None:
@@ -190,7 +217,7 @@ class Planner:
             return {name: statuses.get(name, status.ABSENT) if name in only else status.ABSENT for name in state.nodes}
         return statuses
 
-    def _decide_alone(self, pod: PodInfo, refusals: Refusals, name: str, needs: VolumeNeeds) -> Decision:
+    def _decide_alone(self, pod: PodInfo, refusals: Refusals, name: str, shape: Shape) -> Decision:
         """Where there is but one node to go to (DaemonSets' pods): no arrays, and no scores."""
         state = self.state
         node = state.nodes.get(name)
@@ -201,10 +228,10 @@ class Planner:
             if why is None and rivals:
                 why = refusals.why(with_pods(node, rivals))
             if why is None:
-                return self._chosen(name, needs)
+                return self._chosen(name, shape)
             statuses[name] = why
         everyone = {other: statuses.get(other, status.ABSENT) for other in state.nodes}
-        return Decision(failure=Failure(len(state.nodes), statuses=everyone))
+        return Decision(failure=Failure(len(state.nodes), statuses=everyone, devices=shape.devices))
 
 
 _EMPTY: frozenset[Any] = frozenset()

@@ -26,6 +26,9 @@ Object = dict[str, Any]
 _MIN_PERCENTAGE, _MIN_CANDIDATES = 10, 100
 # What kube-scheduler's DynamicResources plugin, which comes before preemption, adds to every message.
 _NO_CLAIMS = "no new claims to deallocate"
+_IDLE_CLAIM = "deallocation of ResourceClaim completed"
+_OTHER_CLAIMS = "still not schedulable"
+_STALE_CLAIM = "deletion of ResourceClaim completed"
 _NO_STATE = "not found"  # it has no state where a prefilter has refused the pod, and so ends the matter
 
 
@@ -50,11 +53,12 @@ class Preemption:
 def plan_preemption(planner: Planner, pod: PodInfo, failure: Failure, budgets: Sequence[Object]) -> Preemption:
     """What preemption could do for a pod that fits nowhere."""
     state = planner.state
-    if failure.prefilter:
+    if failure.prefilter and failure.devices is None:
         return Preemption(message=_NO_STATE)
+    claims = claims_note(state, pod, failure)
     reason = _ineligible(state, pod, failure)
     if reason:
-        return Preemption(message=f"{_NO_CLAIMS}, preemption: {reason}")
+        return Preemption(message=f"{claims}, preemption: {reason}")
     potential = [name for name, why in failure.statuses.items() if why.resolvable]
     evaluation = planner.evaluation(pod) if potential else None
     statuses: Mapping[str, Status] = {}
@@ -67,7 +71,7 @@ def plan_preemption(planner: Planner, pod: PodInfo, failure: Failure, budgets: S
             return Preemption(victims=best)
         statuses = best
     everyone = [statuses.get(name, status.NOT_HELPFUL) for name in state.nodes]
-    return Preemption(message=f"{_NO_CLAIMS}, preemption: {fit_error(len(state.nodes), everyone)}", clear=True)
+    return Preemption(message=f"{claims}, preemption: {fit_error(len(state.nodes), everyone)}", clear=True)
 
 
 class _Question:
@@ -123,6 +127,18 @@ class _Question:
         if not candidates:
             return statuses
         return min(candidates, key=lambda victims: (_cost(victims), victims.node))
+
+
+def claims_note(state: ClusterState, pod: PodInfo, failure: Failure) -> str:
+    """What the DynamicResources plugin can do for a pod that fits nowhere (its PostFilter)."""
+    needs = failure.devices
+    if needs is None or not needs.has_claims:
+        return _NO_CLAIMS
+    if needs.stale is not None:
+        return _STALE_CLAIM
+    if needs.error:
+        return _NO_CLAIMS
+    return _OTHER_CLAIMS if needs.in_the_way(state.nodes, pod.uid) is None else _IDLE_CLAIM
 
 
 def _ineligible(state: ClusterState, pod: PodInfo, failure: Failure) -> str:

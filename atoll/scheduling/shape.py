@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from atoll.scheduling.dra.needs import DeviceNeeds
 from atoll.scheduling.pod import SpreadConstraint, Template, Term
 from atoll.scheduling.volumes import VolumeNeeds
 
@@ -24,3 +25,4 @@ class Shape:
     against: frozenset[Term] = _NO_TERMS  # existing pods' anti-affinity terms that match the pod
     liked: frozenset[Term] = _NO_TERMS  # existing pods' (preferred or required) terms that match the pod
     volumes: VolumeNeeds = field(default_factory=VolumeNeeds)
+    devices: DeviceNeeds = field(default_factory=DeviceNeeds)

@@ -199,6 +199,13 @@ class ClusterState:
         self.journal.add(name)
         return True
 
+    def touch(self, name: str) -> None:
+        """Something about a node that is kept elsewhere (its devices) has changed."""
+        node = self.nodes.get(name)
+        if node is not None:
+            node.version += 1
+            self.journal.add(name)
+
     def remove_node(self, name: str) -> None:
         node = self.nodes.pop(name, None)
         if node is None:

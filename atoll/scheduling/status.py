@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,6 +56,7 @@ class Failure:
     prefilter: str = ""
     statuses: dict[str, Status] = field(default_factory=dict)
     postfilter: str = ""
+    devices: Any = None  # the pod's DeviceNeeds, as far as they were resolved
 
     @property
     def message(self) -> str:

@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.base.chance import Chance
+from atoll.cluster.apiserver.expressions.selectors import CelSelectors
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
 from atoll.cluster.nodes.simulated.nodes import SimulatedNodes
 from atoll.cluster.nodes.simulated.overlay import RESOURCE, LeaseOverlay
 from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.store.memory import MemoryStore
+from atoll.cluster.workloads.common.context import Context
 from atoll.kinds.builtin import EVENTS, NODES, PODS, SERVICE_ACCOUNTS
 from atoll.objects.meta import condition
 from atoll.runtime.events import EventRecorder
@@ -71,8 +73,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(*groups):
-    """A running world; all simulated nodes are Ready and free of taints."""
+async def world(*groups, more=lambda context: []):
+    """A running world; all simulated nodes are Ready and free of taints. `more` makes controllers beside them."""
     clock, chance = LoopClock(asyncio.get_running_loop()), Chance(7)
     assembly = assemble(MemoryStore(clock), clock, chance, ApiOptions())
     await bootstrap(assembly)
@@ -82,10 +84,11 @@ async def world(*groups):
     controller = assembly.controller_client("node-controller")
     events = EventRecorder(controller, "node-controller", clock, chance)
     parts = [
-        Scheduler(client, informers, clock, chance),
+        Scheduler(client, informers, clock, chance, selectors=CelSelectors()),
         nodes,
         NodeLifecycleController(controller, informers, clock, events),
         TaintEvictionController(controller, informers, clock, events),
+        *more(Context(assembly.controller_client, informers, clock, chance)),
     ]
     assembly.api.overlay(RESOURCE, LeaseOverlay(clock))
     informers.start()

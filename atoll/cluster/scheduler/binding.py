@@ -9,9 +9,11 @@ from atoll.base.clock import Clock, rfc3339
 from atoll.base.errors import AtollError, NotFound
 from atoll.client.port import MERGE_PATCH, STRATEGIC_PATCH, Client, DeleteOptions
 from atoll.cluster.scheduler.cache import SchedulerCache
+from atoll.cluster.scheduler.claims import ClaimBinder
 from atoll.kinds.builtin import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
 from atoll.objects.meta import condition
 from atoll.runtime.events import NORMAL, EventRecorder
+from atoll.scheduling.dra.needs import DevicePlan
 from atoll.scheduling.pod import PodInfo
 from atoll.scheduling.volumes import SELECTED_NODE, VolumePlan
 
@@ -29,17 +31,30 @@ class VolumesNotBound(AtollError):
 class Binder:
     """Writes what the scheduler has decided."""
 
-    def __init__(self, client: Client, events: EventRecorder, cache: SchedulerCache, clock: Clock, name: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        events: EventRecorder,
+        cache: SchedulerCache,
+        claims: ClaimBinder,
+        clock: Clock,
+        name: str,
+    ) -> None:
+        self.claims = claims
         self._client = client
         self._events = events
         self._cache = cache
         self._clock = clock
         self._name = name
 
-    async def bind(self, pod: PodInfo, node: str, volumes: VolumePlan | None) -> None:
+    async def bind(
+        self, pod: PodInfo, node: str, volumes: VolumePlan | None, devices: DevicePlan | None = None
+    ) -> None:
         """Raises AtollError when the pod is not bound."""
         if volumes is not None and (volumes.bindings or volumes.provisions):
             await self._bind_volumes(pod, node, volumes)
+        if devices is not None:
+            await self.claims.bind(pod, devices)
         metadata = pod.obj["metadata"]
         body = {
             "apiVersion": "v1",

@@ -8,14 +8,18 @@ from typing import Any
 from atoll.base.clock import Clock
 from atoll.cluster.scheduler.queue import SchedulingQueue
 from atoll.kinds.builtin import (
+    DEVICE_CLASSES,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     POD_DISRUPTION_BUDGETS,
     PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     STORAGE_CLASSES,
 )
+from atoll.objects.resource_claims import ClaimProblem, allocation, known_names, pod_claims
 from atoll.runtime.informer import Informer, Informers
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import PodInfo
@@ -54,9 +58,14 @@ class SchedulerCache:
             informers.of(STORAGE_CLASSES): self._storage_class,
             informers.of(PERSISTENT_VOLUMES): self._volume,
             self._claims: self._claim,
+            informers.of(DEVICE_CLASSES): self._device_class,
+            informers.of(RESOURCE_SLICES): self._resource_slice,
+            informers.of(RESOURCE_CLAIMS): self._resource_claim,
             self._pods: self._pod,
         }
         self.claim_changed: dict[object, Callable[[], None]] = {}  # who waits for claims to be bound
+        self._device_waiters: dict[object, Callable[[], None]] = {}  # who waits for devices to be made ready
+        self._held: dict[str, PodInfo] = {}  # pods whose ResourceClaims are not there yet
 
     def start(self) -> None:
         """Take up what the informers have, and follow them."""
@@ -71,6 +80,12 @@ class SchedulerCache:
 
     def claim(self, namespace: str, name: str) -> Object | None:
         return self._claims.get(name, namespace)
+
+    def watch_devices(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` on every change of a ResourceClaim, until what is returned is called."""
+        token = object()
+        self._device_waiters[token] = changed
+        return lambda: self._device_waiters.pop(token, None) and None
 
     def helped(self) -> None:
         """Something changed that may let unschedulable pods fit."""
@@ -128,6 +143,42 @@ class SchedulerCache:
             listener()
         self.helped()
 
+    def _device_class(self, old: Object | None, new: Object | None) -> None:
+        self._planner.devices.set_class(new, (new or old or {})["metadata"]["name"])
+        self.helped()
+
+    def _resource_slice(self, old: Object | None, new: Object | None) -> None:
+        self._planner.devices.set_slice(new, (new or old or {})["metadata"]["name"])
+        if self._held or len(self.queue):
+            self.helped()
+
+    def _resource_claim(self, old: Object | None, new: Object | None) -> None:
+        self._planner.devices.set_claim(new, old)
+        for listener in list(self._device_waiters.values()):
+            listener()
+        metadata = (new or old or {})["metadata"]
+        for pod in [pod for pod in self._held.values() if _waits_for(pod.obj, metadata)]:
+            self._pending_claims(pod)
+        if _frees(old, new) or old is None or (old.get("status") or {}) != ((new or {}).get("status") or {}):
+            self.helped()
+
+    def _pending_claims(self, pod: PodInfo) -> None:
+        """Queue a pod that was held back, if its claims are there now."""
+        if not self._lacks_claims(pod):
+            self._held.pop(pod.uid, None)
+            self.queue.add(pod, self._clock.monotonic())
+            self._wake()
+
+    def _lacks_claims(self, pod: PodInfo) -> bool:
+        """A pod is not tried before its claims are there (upstream's PreEnqueue)."""
+        if not pod_claims(pod.obj):
+            return False
+        try:
+            self._planner.devices.of_pod(pod.obj)
+        except ClaimProblem:
+            return True
+        return False
+
     def _pod(self, old: Object | None, new: Object | None) -> None:
         if new is None:
             if old is not None:
@@ -149,6 +200,7 @@ class SchedulerCache:
         pod = self._planner.pod(new)
         known = pod.uid in state.pod_nodes
         self.queue.remove(pod.uid)
+        self._held.pop(pod.uid, None)
         state.withdraw(pod.uid)
         before = state.journal.end
         state.place(pod, node)
@@ -161,6 +213,7 @@ class SchedulerCache:
         pod = self._planner.pod(new)
         if pod.terminating or (new.get("status") or {}).get("phase") in _FINISHED:
             self.queue.remove(pod.uid)
+            self._held.pop(pod.uid, None)
             self._planner.state.withdraw(pod.uid)
             return
         if pod.uid in self._planner.state.pod_nodes:
@@ -168,6 +221,11 @@ class SchedulerCache:
         nominated = (new.get("status") or {}).get("nominatedNodeName")
         if nominated:
             self._planner.state.nominate(pod, nominated)
+        if self._lacks_claims(pod):
+            self._held[pod.uid] = pod
+            self.queue.remove(pod.uid)
+            return
+        self._held.pop(pod.uid, None)
         if old is None or self.queue.get(pod.uid) is None or _matters(old, new):
             self.queue.add(pod, now)
             self._wake()
@@ -176,6 +234,7 @@ class SchedulerCache:
 
     def _gone(self, old: Object) -> None:
         self.queue.remove(old["metadata"].get("uid") or "")
+        self._held.pop(old["metadata"].get("uid") or "", None)
         self._lift(old)
 
     def _lift(self, obj: Object) -> None:
@@ -206,3 +265,12 @@ def _matters(old: Object, new: Object) -> bool:
         return True
     before, after = old.get("spec") or {}, new.get("spec") or {}
     return any(before.get(field) != after.get(field) for field in _SPEC_FIELDS)
+
+
+def _waits_for(pod: Object, claim: Object) -> bool:
+    return pod["metadata"].get("namespace") == claim.get("namespace") and claim["name"] in known_names(pod)
+
+
+def _frees(old: Object | None, new: Object | None) -> bool:
+    """Whether a change of a claim gives devices back."""
+    return old is not None and allocation(old) is not None and (new is None or allocation(new) is None)

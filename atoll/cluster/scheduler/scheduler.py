@@ -19,6 +19,7 @@ from atoll.base.metrics import Metrics
 from atoll.client.port import Client
 from atoll.cluster.scheduler.binding import Binder, shortened
 from atoll.cluster.scheduler.cache import SchedulerCache
+from atoll.cluster.scheduler.claims import ClaimBinder
 from atoll.cluster.scheduler.gangs.attempt import Gangs, Outcome
 from atoll.cluster.scheduler.gangs.book import GangBook
 from atoll.cluster.scheduler.metrics import SchedulerMetrics
@@ -27,6 +28,9 @@ from atoll.cluster.scheduler.spreading import DefaultSelectors
 from atoll.objects.meta import condition
 from atoll.runtime.events import WARNING, EventRecorder
 from atoll.runtime.informer import Informers
+from atoll.scheduling.dra.model import AllocationError, Selectors
+from atoll.scheduling.dra.needs import DeviceNeeds, DevicePlan
+from atoll.scheduling.dra.state import assume_plan
 from atoll.scheduling.gang import Gang
 from atoll.scheduling.gang_preemption import GangPreemption, plan_gang_preemption
 from atoll.scheduling.groups.model import GroupKey
@@ -59,10 +63,12 @@ class Scheduler:
         name: str = DEFAULT_SCHEDULER,
         metrics: Metrics | None = None,
         plugins: Sequence[Plugin] = (),
+        selectors: Selectors | None = None,
         gangs: GangBook | None = None,
         also: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        """`plugins` decide beside the default ones; `gangs` knows which pods belong together (None: none do).
+        """`plugins` decide beside the default ones; `selectors` is CEL over devices; `gangs` knows which pods belong
+        together (None: none do).
 
         `also`: other schedulerNames whose pods are placed.
         """
@@ -70,7 +76,7 @@ class Scheduler:
         self._also = also
         self._clock = clock
         self._selectors = DefaultSelectors(informers)
-        self.planner = Planner(chance.stream("scheduler"), self._selectors, (*default_plugins(), *plugins))
+        self.planner = Planner(chance.stream("scheduler"), self._selectors, (*default_plugins(), *plugins), selectors)
         self._wakeup = asyncio.Event()
         self._cache = SchedulerCache(informers, self.planner, clock, self._is_ours, self._wakeup.set)
         self._queue = self._cache.queue
@@ -80,7 +86,8 @@ class Scheduler:
         if self._metrics is not None and gangs is not None:
             self._metrics.watch_gangs(gangs.key, clock.monotonic)
         self._events = EventRecorder(client, name, clock, chance)
-        self._binder = Binder(client, self._events, self._cache, clock, name)
+        claims = ClaimBinder(client, self.planner.devices, clock, self._cache.watch_devices)
+        self._binder = Binder(client, self._events, self._cache, claims, clock, name)
         self._writes: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_PARALLEL_WRITES)
 
@@ -127,6 +134,9 @@ class Scheduler:
             started = self._clock.monotonic()
             try:
                 result = self._schedule(waiting)
+            except AllocationError as error:
+                self._fail(waiting, error)
+                result = "error"
             except Exception:
                 log.exception("scheduling %s", waiting.pod.key)
                 self._queue.retry(waiting, self._clock.monotonic())
@@ -207,10 +217,19 @@ class Scheduler:
             delay = max(0.0, outcome.again - self._clock.monotonic())
             self._timers[outcome.key] = asyncio.get_running_loop().call_later(delay, self._cache.helped)
 
+    def _fail(self, waiting: Waiting, error: AllocationError) -> None:
+        """A claim or class is wrong: the pod is tried again, as it may have been mended."""
+        message = f'running "DynamicResources" filter plugin: {error.message}'
+        self._queue.retry(waiting, self._clock.monotonic())
+        self._events.event(waiting.pod.obj, WARNING, "FailedScheduling", shortened(message))
+        self._write(self._binder.tell(waiting.pod, "SchedulerError", message, None))
+
     def _assume(self, pod: PodInfo, decision: Decision) -> None:
         assert decision.node is not None
         self.planner.state.place(pod, decision.node)
         self.planner.state.withdraw(pod.uid)
+        if decision.devices is not None:
+            assume_plan(self.planner.devices, decision.devices, pod.uid)
         if decision.volumes is not None:
             for volume, claim in decision.volumes.bindings:
                 self.planner.volumes.assumed[volume["metadata"]["name"]] = claim["metadata"]["uid"]
@@ -221,8 +240,10 @@ class Scheduler:
         pod = waiting.pod
         assert decision.node is not None
         try:
-            await self._binder.bind(pod, decision.node, decision.volumes)
+            await self._binder.bind(pod, decision.node, decision.volumes, decision.devices)
         except AtollError as error:
+            if not self._is_bound(pod):
+                await self._give_back(pod, decision.devices)
             self._unbind(waiting, decision, error)
         else:
             if gang is not None and self._gangs is not None:
@@ -230,11 +251,24 @@ class Scheduler:
             if self._metrics is not None:
                 self._metrics.placed(waiting, self._clock.monotonic())
 
+    def _is_bound(self, pod: PodInfo) -> bool:
+        """After all: an answer was lost, or another scheduler was faster."""
+        live = self._cache.pod(*pod.key)
+        return bool(live and (live.get("spec") or {}).get("nodeName") and live["metadata"].get("uid") == pod.uid)
+
+    async def _give_back(self, pod: PodInfo, devices: DevicePlan | None) -> None:
+        if devices is None:
+            return
+        try:
+            await self._binder.claims.unbind(pod, devices)
+        except AtollError as error:
+            log.info("freeing claims of %s: %s", pod.key, error)  # its next attempt, or the controller, frees them
+
     def _unbind(self, waiting: Waiting, decision: Decision, error: AtollError) -> None:
         pod = waiting.pod
         live = self._cache.pod(*pod.key)
-        if live is not None and (live.get("spec") or {}).get("nodeName") and live["metadata"].get("uid") == pod.uid:
-            return  # bound after all (an answer was lost, or another scheduler was faster)
+        if self._is_bound(pod):
+            return
         self.planner.state.lift(pod.uid)
         if decision.volumes is not None:
             for volume, _ in decision.volumes.bindings:
@@ -251,6 +285,8 @@ class Scheduler:
         """No node: try preemption, park the pod, and say why."""
         pod = waiting.pod
         nominated: str | None = None
+        if failure.devices is not None:
+            self._free(pod, failure.devices)
         if failure.total:
             preemption = plan_preemption(self.planner, pod, failure, list(self._cache.budgets))
             failure.postfilter = preemption.message
@@ -278,6 +314,14 @@ class Scheduler:
         assert self._gangs is not None
         alone = Gang(f"{pod.template.namespace}/{pod.name}", [pod])
         return plan_gang_preemption(self.planner, alone, self._gangs.book.gang_of, list(self._cache.budgets))
+
+    def _free(self, pod: PodInfo, needs: DeviceNeeds) -> None:
+        """A claim that is idle where the pod can't go, or was left by an attempt of the pod's before."""
+        claims = self._binder.claims
+        if needs.stale is not None:
+            self._write(claims.delete(needs.stale))
+        elif not needs.error and (idle := needs.in_the_way(self.planner.state.nodes, pod.uid)) is not None:
+            self._write(claims.deallocate(idle))
 
     def _nominate(self, pod: PodInfo, victims: Victims) -> None:
         state = self.planner.state

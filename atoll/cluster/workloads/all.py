@@ -28,6 +28,7 @@ from atoll.cluster.workloads.replicaset.controller import (
     REPLICATION_CONTROLLER,
     ReplicaSetController,
 )
+from atoll.cluster.workloads.resourceclaims.controller import ResourceClaimController
 from atoll.cluster.workloads.statefulset.controller import StatefulSetController
 from atoll.cluster.workloads.volumes.class_protection import ClassProtectionController
 from atoll.cluster.workloads.volumes.controller import EphemeralClaims, ProtectionController, VolumeController
@@ -83,6 +84,7 @@ def full_controllers(
         ProtectionController(context),
         ClassProtectionController(context),
         EphemeralClaims(context),
+        ResourceClaimController(context),
         FinishedJobs(context),
         PodCollector(context),
     ]

@@ -6,6 +6,7 @@ from importlib import metadata
 
 from atoll.base.errors import AtollError
 from atoll.scheduling.plugins.balanced import BalancedAllocation
+from atoll.scheduling.plugins.dynamic_resources import DynamicResources
 from atoll.scheduling.plugins.images import ImageLocality
 from atoll.scheduling.plugins.interpod import InterPodAffinity
 from atoll.scheduling.plugins.node_affinity import NodeAffinity
@@ -35,6 +36,7 @@ def default_plugins() -> tuple[Plugin, ...]:
         VolumeBinding(),
         PodTopologySpread(),
         InterPodAffinity(),
+        DynamicResources(),
         BalancedAllocation(),
         ImageLocality(),
     )

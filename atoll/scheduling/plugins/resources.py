@@ -16,7 +16,7 @@ class NodeResourcesFit(Plugin):
     name = "NodeResourcesFit"
 
     def filter(self, shape: Shape, nodes: Snapshot) -> Filter | None:
-        return _Filter(shape.template, nodes)
+        return _Filter(shape, nodes)
 
     def score(self, shape: Shape, nodes: Snapshot) -> Score | None:
         return _LeastAllocated(shape.template, nodes)
@@ -27,10 +27,11 @@ def _wanted(template: Template) -> list[tuple[str, int]]:
 
 
 class _Filter(Filter):
-    def __init__(self, template: Template, nodes: Snapshot) -> None:
-        self._wanted = _wanted(template)
-        self.amounts = {PODS: 1, **dict(self._wanted)}
+    def __init__(self, shape: Shape, nodes: Snapshot) -> None:
+        self._wanted = _wanted(shape.template)
         self._nodes = nodes
+        self._delegated = shape.devices.delegated  # where a node has none of these, devices stand for them
+        self.amounts = None if self._delegated else {PODS: 1, **dict(self._wanted)}
         pairs = [(nodes.resource(name), min(want, MOST)) for name, want in self._wanted]
         self._lines = [(0, 1), *pairs]  # a pod is one of the node's pods
         self._least: Ints | None = None
@@ -41,18 +42,29 @@ class _Filter(Filter):
             self._least = np.full((len(free), 1), -2 * MOST, np.int64)
             for line, want in self._lines:
                 self._least[line] = want
-        allowed: Bools = np.logical_and.reduce(free.take(rows, axis=1) >= self._least)
+        enough = free.take(rows, axis=1) >= self._least
+        for line in self._delegated_lines():
+            enough[line] |= self._nodes.allocatable[line].take(rows) == 0
+        allowed: Bools = np.logical_and.reduce(enough)
         return allowed
 
     def allows(self, row: int) -> bool:
-        at = self._nodes.free.item
-        return all(at(line, row) >= want for line, want in self._lines)
+        at, have = self._nodes.free.item, self._nodes.allocatable.item
+        delegated = self._delegated_lines()
+        return all(at(line, row) >= want or (line in delegated and not have(line, row)) for line, want in self._lines)
+
+    def _delegated_lines(self) -> list[int]:
+        return [self._nodes.resource(name) for name in self._delegated]
 
     def room(self, rows: Rows) -> Ints:
         free = self._nodes.free
         least = np.full(len(rows), UNLIMITED, np.int64)
+        delegated = self._delegated_lines()
         for line, want in self._lines:
-            np.minimum(least, free[line].take(rows) // want, out=least)
+            room = free[line].take(rows) // want
+            if line in delegated:
+                room[self._nodes.allocatable[line].take(rows) == 0] = UNLIMITED
+            np.minimum(least, room, out=least)
         return np.maximum(least, 0)
 
     def why(self, node: NodeState) -> Status | None:
@@ -63,6 +75,8 @@ class _Filter(Filter):
             reasons.append("Too many pods")
         for name, want in self._wanted:
             have = allocatable.get(name, 0)
+            if not have and name in self._delegated:
+                continue
             if want > have - requested.get(name, 0):
                 reasons.append(f"Insufficient {name}")
                 resolvable = resolvable and want <= have

@@ -16,6 +16,8 @@ from atoll.base.clock import Clock, parse_rfc3339
 from atoll.cluster.scheduler.gangs.book import GangBook
 from atoll.cluster.scheduler.queue import SchedulingQueue, Waiting
 from atoll.objects.meta import condition, controller_of
+from atoll.scheduling.dra.model import AllocationError
+from atoll.scheduling.dra.state import assume_plan, release_plan
 from atoll.scheduling.explain import gang_reason
 from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
 from atoll.scheduling.gang_preemption import GangPreemption, plan_gang_preemption
@@ -85,7 +87,10 @@ class Gangs:
         if missing:
             return self._held(key, group, members, self._refuse(key, taken, not_free(missing)))
         gang = to_place(str(key), group, members, task_of, self.book.levels(), self._planner)
-        return self._decide(key, group, members, gang, taken, budgets)
+        try:
+            return self._decide(key, group, members, gang, taken, budgets)
+        except AllocationError as error:  # of devices
+            return self._held(key, group, members, self._refuse(key, taken, error.message))
 
     def bound(self, key: GroupKey, uid: str) -> None:
         """A member's binding is written; with the last one the gang is whole."""
@@ -141,8 +146,17 @@ class Gangs:
     def _placed(self, key: GroupKey, gang: Gang, found: Placement, by_uid: dict[str, Waiting]) -> Outcome:
         outcome = Outcome(key)
         count = len(found.nodes)
-        for pod, node in zip(gang.pods, found.nodes, strict=False):
-            outcome.placed.append((by_uid[pod.uid], self._planner.chosen(pod, node)))
+        try:
+            for pod, node in zip(gang.pods, found.nodes, strict=False):
+                decision = self._planner.chosen(pod, node)
+                outcome.placed.append((by_uid[pod.uid], decision))
+                if decision.devices is not None:  # its fellows on the node get other ones
+                    assume_plan(self._planner.devices, decision.devices, pod.uid)
+        except AllocationError:
+            for waiting, decision in outcome.placed:
+                if decision.devices is not None:
+                    release_plan(self._planner.devices, decision.devices, waiting.pod.uid)
+            raise
         outcome.left = [by_uid[pod.uid] for pod in gang.pods[count:]]
         if outcome.left:
             outcome.reason = f"gang {key} runs with {count} of {len(gang.pods)} members: there is no room for more"
