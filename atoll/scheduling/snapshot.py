@@ -164,6 +164,8 @@ class Snapshot:
         self._attach(self._attached, key, column)
 
     def _attach(self, columns: dict[object, Column], key: object, column: Column) -> None:
+        if not self._started:
+            self._start()
         columns[key] = column
         column.grow(len(self.present))
         column.write_many(0, self.nodes)

@@ -182,3 +182,18 @@ def test_label_keys_narrow_affinity_terms():
         found.state.place(one, found.decide(one).node)
     assert found.decide(revision("1", "t")).node is None
     assert found.decide(revision("3", "u")).node is not None
+
+
+def test_the_first_pod_of_all_may_be_for_one_node_and_name_labels():
+    """A daemon's pod with a node selector, before anything else was scheduled: it is judged alone, without arrays."""
+    planner = Planner(Chance(1))
+    node = {"metadata": {"name": "n", "labels": {"a": "b"}}, "status": {"allocatable": {"cpu": "1", "pods": "9"}}}
+    planner.state.set_node(node)
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}
+    spec = {
+        "containers": [{"name": "c"}],
+        "nodeSelector": {"a": "b"},
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}},
+    }
+    found = planner.pod({"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": spec})
+    assert planner.decide(found).node == "n"
