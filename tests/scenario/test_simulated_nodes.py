@@ -236,3 +236,23 @@ def test_a_node_that_the_user_made_is_taken_over():
             assert node["status"]["allocatable"] == {"cpu": "1k", "memory": "1Ti", "pods": "1M"}
 
     run_virtual(main())
+
+
+def test_a_running_pod_with_a_finalizer_fails_before_it_goes():
+    """So that a Job with a failure policy, which waits for that, replaces it."""
+
+    async def main():
+        async with world(ONE) as cluster:
+            metadata = {"name": "p", "finalizers": ["example.com/look"]}
+            await cluster.client.create(
+                PODS, {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}]}}, "default"
+            )
+            await cluster.phase("p", "Running")
+            await cluster.client.delete(PODS, "p", "default")
+            failed = await cluster.phase("p", "Failed")
+            assert failed["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
+            await cluster.client.patch(PODS, "p", {"metadata": {"finalizers": None}}, "default")
+            await asyncio.sleep(1)
+            assert not (await cluster.client.list(PODS, "default")).items
+
+    run_virtual(main())

@@ -45,6 +45,8 @@ PODS = [
     pod(metadata=JOB, status=RUNNING),
     pod(metadata={**JOB, "annotations": {fast.HOLD_ANNOTATION: "90"}}, status=RUNNING),
     pod(metadata={**JOB, "deletionTimestamp": "2023-11-14T22:00:00Z"}, status=RUNNING),
+    pod(metadata={"finalizers": ["a/b"], "deletionTimestamp": "2023-11-14T22:00:00Z"}, status=RUNNING),
+    pod(metadata={"finalizers": ["a/b"], "deletionTimestamp": "2023-11-14T22:00:00Z"}),
     pod(status=RUNNING),
     pod(metadata={"deletionTimestamp": "2023-11-14T22:00:00Z"}),
 ]

@@ -106,16 +106,29 @@ class PodComplete(_Fast):
 
     def steps(self, obj: Object, functions: Functions) -> Sequence[Step]:
         assert isinstance(functions, PodFunctions)
-        now, status = functions.now(), obj["status"]
-        started = status.get("startTime") or now
-        done = {"terminated": {"exitCode": 0, "finishedAt": now, "startedAt": started, "reason": "Completed"}}
-        conditions = [
-            {"type": kind, "status": "False", "reason": "PodCompleted", "lastTransitionTime": now}
-            for kind in ("Ready", "ContainersReady")
-        ]
-        containers = [_container(item, done, False) | {"ready": False} for item in obj["spec"]["containers"]]
-        patch = {"phase": "Succeeded", "containerStatuses": containers, "conditions": conditions}
-        return (PatchStep(STRATEGIC_PATCH, {"status": patch}, "status"),)
+        return (_ended(obj, functions.now(), "Succeeded", 0, "Completed"),)
+
+
+class PodStop(_Fast):
+    """A running pod that is being deleted, and that somebody will look at before it goes → Failed, as kubelets do.
+
+    A Job with a failure policy replaces such a pod no sooner.
+    """
+
+    name = "pod-stop"
+
+    def weight(self, obj: Object) -> int | None:
+        return 1  # before pod-delete
+
+    def matches(self, obj: Object) -> bool:
+        metadata = obj["metadata"]
+        if "deletionTimestamp" not in metadata or not metadata.get("finalizers"):
+            return False
+        return (obj.get("status") or {}).get("phase") == "Running"
+
+    def steps(self, obj: Object, functions: Functions) -> Sequence[Step]:
+        assert isinstance(functions, PodFunctions)
+        return (_ended(obj, functions.now(), "Failed", 143, "Error"), DeleteStep())
 
 
 class PodDelete(_Fast):
@@ -203,13 +216,26 @@ class NodeFail(_Fast):
         return (PatchStep(STRATEGIC_PATCH, {"status": {"conditions": [ready]}}, "status"),)
 
 
-POD_STAGES = (PodReady(), PodComplete(), PodDelete())
+POD_STAGES = (PodReady(), PodComplete(), PodStop(), PodDelete())
 NODE_STAGES = (NodeInitialize(), NodeFail())
 
 
 def _with_devices(status: Object, devices: Mapping[str, list[Object]]) -> Object:
     allotted = devices.get(status["name"])
     return {**status, "allocatedResourcesStatus": allotted} if allotted else status
+
+
+def _ended(pod: Object, now: str, phase: str, code: int, reason: str) -> PatchStep:
+    started = pod["status"].get("startTime") or now
+    done = {"terminated": {"exitCode": code, "finishedAt": now, "startedAt": started, "reason": reason}}
+    why = "PodCompleted" if phase == "Succeeded" else "PodFailed"
+    conditions = [
+        {"type": kind, "status": "False", "reason": why, "lastTransitionTime": now}
+        for kind in ("Ready", "ContainersReady")
+    ]
+    containers = [_container(item, done, False) | {"ready": False} for item in pod["spec"]["containers"]]
+    patch = {"phase": phase, "containerStatuses": containers, "conditions": conditions}
+    return PatchStep(STRATEGIC_PATCH, {"status": patch}, "status")
 
 
 def _container(container: Object, state: Object, started: bool) -> Object:
