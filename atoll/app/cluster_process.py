@@ -129,6 +129,7 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys, hook_caller: HookCaller | 
         process_nodes_tainted=spec.process_nodes_tainted,
         queueing=spec.queueing,
         batch=spec.batch,
+        health=spec.health,
     )
 
 

@@ -131,6 +131,8 @@ async def running_cluster(
                 _start_queueing(running, spec)
             if spec.batch:
                 _start_batch(running)
+            if spec.health:
+                _start_health(running)
             informers.start()
             check_informers(assembly.health, informers)
         check_controllers(assembly.health, tasks)
@@ -289,6 +291,18 @@ def _start_batch(running: Running) -> None:
     observe_queues(assembly, controllers)
     for controller in controllers:
         running.tasks.start(controller.name, controller.run())
+
+
+def _start_health(running: Running) -> None:
+    from atoll.app.health import make_health  # few clusters have it
+
+    assembly = running.assembly
+
+    def controllers() -> list[Runnable]:
+        clock, chance = assembly.clock, assembly.chance
+        return make_health(assembly.controller_client, running.informers, clock, chance, assembly.metrics)
+
+    running.tasks.keep("node-health", lambda: manage(assembly, controllers))
 
 
 def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:

@@ -217,6 +217,7 @@ class _Reader:
                 "apiServer": self.api_server,
                 "queueing": self.flag,
                 "batch": self.flag,
+                "health": self.flag,
             },
         )
         if "name" not in found:
@@ -236,6 +237,7 @@ class _Reader:
             access=found.get("apiServer") or AccessFiles(),
             queueing=found.get("queueing", False),
             batch=found.get("batch", False),
+            health=found.get("health", False),
             audit=found.get("audit"),
             max_requests_in_flight=found.get("maxRequestsInFlight", 400),
             max_mutating_requests_in_flight=found.get("maxMutatingRequestsInFlight", 200),

@@ -57,6 +57,7 @@ def cluster() -> None:
 @click.option("--simulated", default=0, show_default=True, help="Simulated nodes.")
 @click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
 @click.option("--batch", is_flag=True, help="Serve JobSet, LeaderWorkerSet, PodGroup and Volcano's kinds; place gangs.")
+@click.option("--health", is_flag=True, help="Test, watch, drain and mend nodes, those with GPUs above all.")
 @click.option("--port", default=0, help="The API server's port; any free one by default.")
 @_file_option("--authentication-config", "A file of kind AuthenticationConfiguration: OIDC issuers, anonymous access.")
 @_file_option("--authorization-config", "A file of kind AuthorizationConfiguration: authorizers, in their order.")
@@ -89,6 +90,7 @@ def create(
     simulated: int,
     queueing: bool,
     batch: bool,
+    health: bool,
     port: int,
     max_requests_in_flight: int,
     max_mutating_requests_in_flight: int,
@@ -123,6 +125,7 @@ def create(
         api_only=api_only,
         queueing=queueing,
         batch=batch,
+        health=health,
         audit=_audit(audit_policy, audit_log),
         max_requests_in_flight=max_requests_in_flight,
         max_mutating_requests_in_flight=max_mutating_requests_in_flight,

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from atoll.base.names import LABEL_PREFIX, SIMULATED_LABEL
+from atoll.base.names import LABEL_PREFIX, NOT_READY, SIMULATED_LABEL
 
 Object = dict[str, Any]
 
 FAKE_ANNOTATION = "kwok.x-k8s.io/node"  # KWOK's mark of a node that it is to manage
 HEARTBEAT_ANNOTATION = f"{LABEL_PREFIX}heartbeat"  # on a node: "stopped" ends its heartbeats
-FAILED_ANNOTATION = f"{LABEL_PREFIX}not-ready"  # on a node: its kubelet says that it is not ready, and why
+FAILED_ANNOTATION = NOT_READY
 RENEWED_ON_READ = f"{LABEL_PREFIX}renewed-on-read"  # on a lease: its holder is healthy until told otherwise
 VERSION = "v1.36.3"
 

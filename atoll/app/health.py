@@ -1,0 +1,53 @@
+"""Nodes' health and tests in a cluster: admission of new nodes, and the controllers, wired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from atoll.base.chance import Chance
+from atoll.base.clock import Clock
+from atoll.base.metrics import Metrics
+from atoll.capacity import names
+from atoll.capacity.health.controller import HealthController
+from atoll.capacity.health.dcgm import DcgmReadings
+from atoll.capacity.health.readings import FirstReadings, SimulatedReadings
+from atoll.capacity.health.remedy import RemediesByNode, RequestedRemedies, SimulatedRemedies
+from atoll.capacity.health.settings import CONFIG_MAP, KEY, HealthSettings
+from atoll.capacity.parts import Parts, pods_by_node
+from atoll.capacity.preflight.admission import NewNodes
+from atoll.capacity.preflight.controller import PreflightController
+from atoll.capacity.settings import Live
+from atoll.client.port import Client
+from atoll.cluster.store.port import Key, Store
+from atoll.cluster.workloads.common.context import Runnable
+from atoll.kinds.builtin import CONFIGMAPS
+from atoll.runtime.events import EventRecorder
+from atoll.runtime.informer import Informers
+
+NAME = "atoll-node-health"  # the controllers' identity and the source of their events
+
+
+def node_admission(store: Store, clock: Clock) -> NewNodes:
+    """The plugin, which looks at the newest settings."""
+
+    def config_map(name: str) -> dict[str, Any] | None:
+        record = store.get(Key(CONFIGMAPS.group_resource, names.SYSTEM_NAMESPACE, name))
+        return None if record is None else record.object
+
+    return NewNodes(config_map, clock)
+
+
+def make_health(
+    client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance, metrics: Metrics
+) -> list[Runnable]:
+    """They write as `client_for(NAME)`. GPUs of simulated nodes are read from their Nodes, others' from DCGM."""
+    client = client_for(NAME)
+    parts = Parts(client, informers, clock, EventRecorder(client, NAME, clock, chance), metrics)
+    preflight = PreflightController(parts)
+    settings = Live(informers, parts.events, CONFIG_MAP, KEY, HealthSettings)
+    readings = FirstReadings(SimulatedReadings(), DcgmReadings(client, pods_by_node(informers)))
+    remedies = RemediesByNode(
+        SimulatedRemedies(client, clock, lambda: settings.value.simulated_seconds), RequestedRemedies()
+    )
+    return [HealthController(parts, settings, readings, remedies, preflight.applies), preflight]

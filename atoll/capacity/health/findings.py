@@ -1,0 +1,58 @@
+"""What is wrong with a node's GPUs, from a reading of them. Pure.
+
+Limits are DCGM's own where it has them (NVLink: 100 CRC errors; memory: any uncorrected error). A reading that lacks a
+value says nothing about it. A GPU that the machine has and the reading does not show has fallen off the bus.
+"""
+
+from __future__ import annotations
+
+from atoll.capacity.health.model import Finding, GpuReading, NodeReading, Object
+from atoll.capacity.health.settings import HealthSettings
+from atoll.capacity.health.xid import CATALOGUE
+from atoll.capacity.nodes import gpu_count, is_simulated
+
+
+def gpu_findings(node: Object, reading: NodeReading, settings: HealthSettings) -> list[Finding]:
+    """Also those that call for nothing (remedy none), which are only told."""
+    found = [item for gpu in reading.gpus for item in _of_gpu(gpu, settings)]
+    missing = _missing(node, reading)
+    if missing:
+        which = ", ".join(map(str, missing))
+        found.append(Finding("gpu", "GPULost", f"not visible: GPU {which}; fallen off the bus", "reboot", urgent=True))
+    return found
+
+
+def _missing(node: Object, reading: NodeReading) -> list[int]:
+    """Indices; none where the number of GPUs is not known for sure (shared ones count several times)."""
+    count = gpu_count(node)
+    labels = node["metadata"].get("labels") or {}
+    shared = labels.get("nvidia.com/gpu.replicas", "1") not in ("0", "1") and "nvidia.com/gpu.count" not in labels
+    if shared or (not reading.gpus and not is_simulated(node)):
+        return []  # an exporter that shows no GPU at all is rather itself at fault
+    seen = {gpu.index for gpu in reading.gpus}
+    return [index for index in range(count) if index not in seen] if len(seen) < count else []
+
+
+def _of_gpu(gpu: GpuReading, settings: HealthSettings) -> list[Finding]:
+    name = f"GPU {gpu.index}"
+    found = [_of_xid(gpu, settings)] if gpu.xid else []
+    if gpu.remap_failed:
+        found.append(Finding("gpu", "RowRemapFailure", f"{name}: a memory row can't be remapped", "replace"))
+    elif gpu.uncorrected >= settings.uncorrected_errors:
+        text = f"{name}: {gpu.uncorrected} uncorrected memory errors"
+        found.append(Finding("gpu", "UncorrectedECC", text, "reset"))
+    elif gpu.remap_pending:
+        found.append(Finding("gpu", "RowRemapPending", f"{name}: a memory row waits for a reset", "reset"))
+    if gpu.celsius is not None and gpu.celsius >= settings.thermal_celsius:
+        found.append(Finding("gpu", "Overheated", f"{name}: {gpu.celsius:g} °C", "wait"))
+    if gpu.nvlink_errors >= settings.nvlink_errors:
+        found.append(Finding("gpu", "NVLinkErrors", f"{name}: {gpu.nvlink_errors} NVLink CRC errors", "reset"))
+    return found
+
+
+def _of_xid(gpu: GpuReading, settings: HealthSettings) -> Finding:
+    row = CATALOGUE.get(gpu.xid)
+    told = row.meaning if row is not None else "an error that NVIDIA's catalogue gives no action for"
+    remedy = settings.remedies.get(gpu.xid, row.remedy if row is not None else "none")
+    urgent = row is not None and row.severity == "fatal"
+    return Finding("gpu", f"XID{gpu.xid}", f"GPU {gpu.index}: {told} (XID {gpu.xid})", remedy, urgent)

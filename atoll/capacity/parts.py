@@ -1,0 +1,36 @@
+"""What capacity's controllers are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.base.clock import Clock
+from atoll.base.metrics import Metrics
+from atoll.client.port import Client
+from atoll.kinds.builtin import PODS
+from atoll.runtime.events import EventRecorder
+from atoll.runtime.informer import Informer, Informers
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One identity's way to the cluster, its informers, time, events and numbers."""
+
+    client: Client
+    informers: Informers
+    clock: Clock
+    events: EventRecorder
+    metrics: Metrics
+
+
+def pods_by_node(informers: Informers) -> Informer:
+    """The informer of pods, with an index "node"."""
+    pods = informers.of(PODS)
+    pods.add_index("node", _node_of)
+    return pods
+
+
+def _node_of(pod: dict[str, Any]) -> tuple[str, ...]:
+    name = (pod.get("spec") or {}).get("nodeName")
+    return (name,) if name else ()

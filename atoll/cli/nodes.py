@@ -1,0 +1,133 @@
+"""atoll nodes: which nodes are healthy, which are out and why, and what was tested when."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll.base.errors import NotFound, UserError
+from atoll.cli.output import age, output_option, structured, table
+
+if TYPE_CHECKING:
+    from atoll.capacity.health.settings import HealthSettings
+    from atoll.capacity.preflight.settings import PreflightSettings
+
+Object = dict[str, Any]
+_KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the usual one.")
+_CONTEXT = click.option("--context", help="Of the kubeconfig; the current one by default.")
+
+
+@click.group()
+def nodes() -> None:
+    """Look at nodes' health, of a cluster made with --health.
+
+    \b
+    Examples:
+      atoll nodes health --context atoll-gpus
+      atoll nodes health gpu-1 --context atoll-gpus
+    """
+
+
+def _observed(kubeconfig: Path | None, context: str | None) -> tuple[list[Object], HealthSettings, PreflightSettings]:
+    from atoll.capacity import names
+    from atoll.capacity.health.settings import CONFIG_MAP, KEY, HealthSettings
+    from atoll.capacity.preflight.settings import KEY as TESTS_KEY
+    from atoll.capacity.preflight.settings import PreflightSettings
+    from atoll.capacity.settings import SettingsError, read
+    from atoll.cli.fleet import default_path
+    from atoll.cli.session import Session, run
+    from atoll.kinds.builtin import CONFIGMAPS, NODES
+
+    async def work(session: Session) -> tuple[list[Object], HealthSettings, PreflightSettings]:
+        client = session.client(kubeconfig or default_path(), context)
+        found: Object | None = None
+        try:
+            found = await client.get(CONFIGMAPS, CONFIG_MAP, names.SYSTEM_NAMESPACE)
+        except NotFound:
+            found = None
+        items = (await client.list(NODES)).items
+        try:
+            return items, read(found, KEY, HealthSettings), read(found, TESTS_KEY, PreflightSettings)
+        except SettingsError as error:
+            where = f"{names.SYSTEM_NAMESPACE}/{CONFIG_MAP}"
+            raise UserError(
+                f"the ConfigMap {where}: {error}", hint="until it is mended the last good one counts"
+            ) from None
+
+    return run(work)
+
+
+@nodes.command()
+@click.argument("name", required=False)
+@_KUBECONFIG
+@_CONTEXT
+@output_option()
+def health(name: str | None, kubeconfig: Path | None, context: str | None, output: str | None) -> None:
+    """Nodes that are not simply healthy, or node NAME; how many are out of how many, and how much is tested.
+
+    \b
+    Examples:
+      atoll nodes health
+      atoll nodes health -o wide     all of them
+    """
+    found, settings, tests = _observed(kubeconfig, context)
+    if name is not None and all(node["metadata"]["name"] != name for node in found):
+        raise UserError(f"there is no node {name!r}", hint="kubectl get nodes lists them")
+    report = _report(found, settings, tests, time.time())
+    items = [item for item in report["items"] if name in (None, item["name"])]
+    if structured({**report, "items": items}, output):
+        return
+    shown = items if name is not None or output == "wide" else [it for it in items if it["state"] != "healthy"]
+    rows = [[it["name"], it["state"], it["pool"], it["gpus"], it["tested"], it["why"] or "-"] for it in shown]
+    if rows:
+        table(["NAME", "STATE", "POOL", "GPUS", "TESTED", "WHY"], rows)
+    if name is None:
+        click.echo(_summary(report))
+
+
+def _report(found: list[Object], settings: HealthSettings, tests: PreflightSettings, now: float) -> Object:
+    from dataclasses import asdict
+
+    from atoll.capacity.health import summary
+    from atoll.capacity.health.settings import allowed
+    from atoll.capacity.nodes import gpu_count, pool_of
+
+    items = []
+    for node in sorted(found, key=lambda it: it["metadata"]["name"]):
+        tested = summary.tested_at(node)
+        items.append(
+            {
+                "name": node["metadata"]["name"],
+                "state": summary.state_of(node),
+                "pool": pool_of(node),
+                "gpus": gpu_count(node),
+                "tested": "never" if tested is None else f"{age(now - tested)} ago",
+                "why": summary.why(node),
+            }
+        )
+    pools = summary.pools(found, settings)
+    covered = summary.coverage(found, now, tests.periodic.every_seconds)
+    return {
+        "items": items,
+        "pools": [asdict(pool) for pool in pools],
+        "out": sum(pool.out for pool in pools),
+        "mostOut": allowed(settings.budget, len(found)),
+        "coverage": {**asdict(covered), "share": round(covered.share, 4)},
+    }
+
+
+def _summary(report: Object) -> str:
+    states = [item["state"] for item in report["items"]]
+    coverage = report["coverage"]
+    parts = [
+        f"{states.count('healthy')} of {len(states)} healthy",
+        f"{report['out']} out (at most {report['mostOut']})",
+        f"{states.count('preflight')} before preflight",
+    ]
+    if coverage["nodes"]:
+        within = age(coverage["within_seconds"])
+        parts.append(f"{coverage['share']:.0%} of {coverage['nodes']} with GPUs tested within {within}")
+    return ", ".join(parts)
