@@ -15,7 +15,6 @@ spec:
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,9 @@ from atoll.app.fleetspec import (
     default_fleet,
     with_networks,
 )
-from atoll.base import quantity
 from atoll.base.errors import UserError
 from atoll.base.names import FLEET_GROUP
+from atoll.base.yamlfile import YamlReader, compose, plain
 from atoll.cluster.gpus.model import parse_machine
 
 __all__ = ["ClusterSpec", "FleetSpec", "NodeGroup", "check_name", "default_fleet", "load", "parse", "with_networks"]
@@ -54,108 +53,18 @@ def load(path: Path) -> FleetSpec:
 
 def parse(text: str, source: str) -> FleetSpec:
     """The fleet that a YAML text describes."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = (error.problem_mark.line + 1) if error.problem_mark else 1
-        raise UserError(f"{source}:{line}: not YAML: {error.problem}") from None
-    if root is None:
-        raise UserError(f"{source}: the file is empty", hint="see examples/ for fleet files")
+    root = compose(text, source, hint="see examples/ for fleet files")
     return _Reader(source).fleet(root)
 
 
-class _Reader:
-    """Walks YAML nodes, which know their lines."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-
-    def fail(self, node: yaml.Node, key: str, why: str) -> UserError:
-        return UserError(f"{self._source}:{node.start_mark.line + 1}: {key or 'the document'}: {why}")
-
-    def mapping(self, node: yaml.Node, key: str, known: dict[str, Callable[[yaml.Node, str], Any]]) -> dict[str, Any]:
-        if not isinstance(node, yaml.MappingNode):
-            raise self.fail(node, key, "must be a mapping")
-        found: dict[str, Any] = {}
-        for name_node, value in node.value:
-            name = str(name_node.value)
-            path = f"{key}.{name}" if key else name
-            if name not in known:
-                options = ", ".join(sorted(known))
-                raise self.fail(name_node, path, f"unknown key; known here: {options}")
-            if name in found:
-                raise self.fail(name_node, path, "given twice")
-            found[name] = known[name](value, path)
-        return found
-
-    def items(self, node: yaml.Node, key: str, read: Callable[[yaml.Node, str], Any]) -> list[Any]:
-        if not isinstance(node, yaml.SequenceNode):
-            raise self.fail(node, key, "must be a list")
-        return [read(item, f"{key}[{index}]") for index, item in enumerate(node.value)]
-
-    def text(self, node: yaml.Node, key: str) -> str:
-        if not isinstance(node, yaml.ScalarNode):
-            raise self.fail(node, key, "must be a string")
-        return str(node.value)
-
-    def number(self, node: yaml.Node, key: str, low: int = 0, high: int = 100_000) -> int:
-        text = self.text(node, key)
-        if not text.isdigit() or not low <= int(text) <= high:
-            raise self.fail(node, key, f"must be a whole number from {low} to {high}, not {text!r}")
-        return int(text)
-
-    def flag(self, node: yaml.Node, key: str) -> bool:
-        text = self.text(node, key).lower()
-        if text not in ("true", "false"):
-            raise self.fail(node, key, f"must be true or false, not {text!r}")
-        return text == "true"
+class _Reader(YamlReader):
+    """What is known where in a fleet file."""
 
     def name(self, node: yaml.Node, key: str) -> str:
         text = self.text(node, key)
         if not CLUSTER_NAME.match(text):
             raise self.fail(node, key, f"{text!r}: use at most 40 lower-case letters, digits and '-'")
         return text
-
-    def labels(self, node: yaml.Node, key: str) -> dict[str, str]:
-        if not isinstance(node, yaml.MappingNode):
-            raise self.fail(node, key, "must be a mapping of strings")
-        return {str(k.value): self.text(v, f"{key}.{k.value}") for k, v in node.value}
-
-    def amount(self, node: yaml.Node, key: str) -> str:
-        text = self.text(node, key)
-        try:
-            if quantity.parse(text) < 0:
-                raise ValueError
-        except ValueError:
-            raise self.fail(node, key, f"{text!r} is not a quantity such as 16, 500m or 64Gi") from None
-        return text
-
-    def amounts(self, node: yaml.Node, key: str) -> dict[str, str]:
-        if not isinstance(node, yaml.MappingNode):
-            raise self.fail(node, key, "must be a mapping of quantities")
-        return {str(k.value): self.amount(v, f"{key}.{k.value}") for k, v in node.value}
-
-    def cidr(self, node: yaml.Node, key: str) -> str:
-        text = self.text(node, key)
-        try:
-            network = ipaddress.IPv4Network(text)
-        except ValueError as error:
-            raise self.fail(node, key, f"not an IPv4 network: {error}") from None
-        if network.is_loopback:
-            raise self.fail(node, key, "API servers refuse loopback addresses in endpoints; use a private network")
-        return text
-
-    def port(self, node: yaml.Node, key: str) -> int:
-        return self.number(node, key, 0, 65535)
-
-    def constant(self, wanted: str) -> Callable[[yaml.Node, str], str]:
-        def read(node: yaml.Node, key: str) -> str:
-            text = self.text(node, key)
-            if text != wanted:
-                raise self.fail(node, key, f"must be {wanted}, not {text}")
-            return text
-
-        return read
 
     def fleet(self, root: yaml.Node) -> FleetSpec:
         found = self.mapping(
@@ -340,7 +249,7 @@ class _Reader:
             if name_node.value not in known:
                 path = f"{key}.{name_node.value}"
                 raise self.fail(name_node, path, f"unknown key; known here: {', '.join(known)}")
-        found: dict[str, Any] = yaml.SafeLoader("").construct_document(node)
+        found: dict[str, Any] = plain(node)
         if not isinstance(found.get("image"), str):
             raise self.fail(node, f"{key}.image", "missing: the pattern of image names that this entry is for")
         if not found.get("program") and not found.get("root"):
