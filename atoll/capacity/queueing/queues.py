@@ -1,6 +1,7 @@
 """The status of ClusterQueues, LocalQueues and Cohorts: what is used, who waits, whether they can admit.
 
-Written at most once in a while: a queue's numbers change with every workload, and nobody reads them that fast.
+Written at most once in a while: a queue's numbers change with every workload, and nobody reads them that fast. Where
+nothing has changed, nothing is counted either.
 """
 
 from __future__ import annotations
@@ -30,13 +31,22 @@ class QueueStatus:
         of = parts.informers.of
         self._cluster_queues, self._local_queues = of(kueue.CLUSTER_QUEUES), of(kueue.LOCAL_QUEUES)
         self._cohorts = of(kueue.COHORTS)
+        self._stale = asyncio.Event()
 
     async def run(self) -> None:
-        for informer in (self._cluster_queues, self._local_queues, self._cohorts, self._queues.workloads):
+        looked_at = (
+            self._cluster_queues, self._local_queues, self._cohorts, self._queues.workloads,
+            self._parts.informers.of(kueue.RESOURCE_FLAVORS), self._parts.informers.of(kueue.ADMISSION_CHECKS),
+        )  # fmt: skip
+        for informer in looked_at:
             await informer.synced.wait()
+            informer.add_handler(lambda old, new: self._stale.set())
         while True:
+            if not self._queues.state.setup.past.half_life_seconds:  # past usage changes by time alone
+                await self._stale.wait()
             await asyncio.sleep(_EVERY_SECONDS)
             if self._parts.on():
+                self._stale.clear()
                 await self.tell()
 
     async def tell(self) -> None:
@@ -87,4 +97,4 @@ class QueueStatus:
         try:
             await write_status(self._parts.client, resource, obj, {**obj, "status": new})
         except AtollError:
-            return
+            self._stale.set()
