@@ -1,8 +1,9 @@
 """The engine of simulated nodes: one informer of pods and one of nodes, one event heap, one write a pod's step.
 
 It manages every node annotated `kwok.x-k8s.io/node: fake`, whoever made it, and makes those that it is asked for.
-Their pods go through stages. A node whose heartbeats were stopped (annotation `atoll.dev/heartbeat: stopped`) does
-nothing more: its lease runs out, its pods stay as they were.
+Their pods go through stages. A node whose heartbeats were stopped (annotation `atoll.dev/heartbeat: stopped`) says
+nothing more: its lease runs out, its pods are shown as they were. They run on meanwhile: when the heartbeats are back,
+those whose time is over have ended.
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ class SimulatedNodes:
             self._stopped.add(name)
             self.node_player.forget((None, name))
             for pod in self._pods.by_index("node", name):
-                self.pod_player.forget((pod["metadata"].get("namespace"), pod["metadata"]["name"]))
+                self.pod_player.hold((pod["metadata"].get("namespace"), pod["metadata"]["name"]))
             self._leases.stop(new)
             return
         resumed = name in self._stopped
@@ -224,6 +225,7 @@ class SimulatedNodes:
         self.node_player.observe(node)
         for pod in self._pods.by_index("node", node["metadata"]["name"]):
             self._play(pod)
+            self.pod_player.release((pod["metadata"].get("namespace"), pod["metadata"]["name"]))
 
     def _on_pod(self, old: Object | None, new: Object | None) -> None:
         if new is None:

@@ -51,6 +51,8 @@ class Job:
     step: int = 0
     failures: int = 0
     dropped: bool = False
+    held: bool = False  # not to be played for now
+    overdue: bool = False  # its time came while it was held
 
 
 class Agenda:
@@ -155,6 +157,21 @@ class StagePlayer:
         if job is not None:
             job.dropped = True
 
+    def hold(self, key: Key) -> None:
+        """Nothing more is written of the object until `release`; its time goes on."""
+        job = self._jobs.get(key)
+        if job is not None:
+            job.held = True
+
+    def release(self, key: Key) -> None:
+        """What came due meanwhile is due now."""
+        job = self._jobs.get(key)
+        if job is not None and job.held:
+            job.held = False
+            if job.overdue:
+                job.overdue = False
+                self._due(job)
+
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -175,6 +192,9 @@ class StagePlayer:
     def _due(self, job: Job) -> None:
         if job.dropped:
             return
+        if job.held:
+            job.overdue = True
+            return
         self._ready.append(job)
         while self._idle:
             waiter = self._idle.popleft()
@@ -190,7 +210,9 @@ class StagePlayer:
                 self._idle.append(waiter)
                 await waiter
             job = self._ready.popleft()
-            if not job.dropped:
+            if job.held:
+                job.overdue = True
+            elif not job.dropped:
                 self._jobs.pop(job.key, None)
                 try:
                     await self._play(job)
