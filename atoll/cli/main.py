@@ -35,6 +35,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "get": ("atoll.cli.inspect", "get", "One table of a kind over all clusters"),
     "explain": ("atoll.cli.inspect", "explain", "Why an object is where it is"),
     "tree": ("atoll.cli.inspect", "tree", "An object, and all that came of it"),
+    "simulate": ("atoll.cli.simulate", "simulate", "Live a fleet through in virtual time, from a scenario file"),
     "bench": ("atoll.cli.bench", "bench", "Hold decisions against results that others published"),
     "demo": ("atoll.cli.demo", "demo", "Start a fleet and run a real application over it"),
     "monitoring": ("atoll.cli.monitoring", "monitoring", "Write what Prometheus and Grafana need to watch clusters"),

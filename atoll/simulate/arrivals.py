@@ -1,0 +1,171 @@
+"""What arrives, and when: a trace's pods and streams of jobs, as one list in the order of time. Pure.
+
+A pod of the trace becomes a Job of one pod that runs from its scheduled to its deletion time. A share of a GPU
+(`gpu_milli` under 1000) takes a whole one: nodes here hand out whole GPUs only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.base.chance import Chance
+from atoll.base.errors import UserError
+from atoll.cluster.nodes.simulated.fast import HOLD_ANNOTATION
+from atoll.kinds import kueue
+from atoll.simulate.csvfile import Line, lines, unique
+from atoll.simulate.layout import GPU_LABEL
+from atoll.simulate.scenario.model import GPU, TEAM_LABEL, JobStream, Scenario, TraceStream
+
+Object = dict[str, Any]
+CHECKPOINT_ANNOTATION = "atoll.dev/checkpoint-every"
+_TIMES = ("creation_time", "deletion_time", "scheduled_time")
+_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", *_TIMES)
+_KEPT_SECONDS = 600  # an ended Job's objects stay so long
+_FAILURES = 1000  # machines fail as often as the scenario says: a Job never gives up
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A Job of `pods` pods that run side by side. `at`, `run_seconds`, `checkpoint_seconds`: seconds."""
+
+    at: float
+    name: str
+    namespace: str
+    queue: str
+    team: str
+    pods: int
+    gpus: int  # of a pod
+    gpu: tuple[str, ...]
+    cpu: str
+    memory: str
+    run_seconds: float
+    priority_class: str = ""
+    checkpoint_seconds: float = 0.0
+    gang: bool = False
+
+
+def plan_arrivals(scenario: Scenario, chance: Chance) -> list[Arrival]:
+    """All of them, by time. Raises UserError where a trace can't be used."""
+    found: list[Arrival] = []
+    for number, stream in enumerate(scenario.jobs):
+        found += _drawn(stream, scenario.seconds, chance.stream(f"jobs/{number}/{stream.name}"))
+    types = {pool.gpu for pool in scenario.pools if pool.gpus}
+    for trace in scenario.traces:
+        found += _replayed(trace, scenario.seconds, types)
+    return sorted(found, key=lambda item: (item.at, item.name))
+
+
+def _drawn(stream: JobStream, seconds: float, chance: Chance) -> Iterator[Arrival]:
+    at, number = stream.start, 0
+    until = min(stream.until, seconds)
+    while True:
+        at += stream.every.draw(chance)
+        if at >= until or (stream.most and number >= stream.most):
+            return
+        pods, gpus = max(1, round(stream.pods.draw(chance))), round(stream.gpus.draw(chance))
+        yield Arrival(
+            at, f"{stream.name}-{number}", stream.namespace, stream.queue, _team(stream), pods, gpus,
+            stream.gpu if gpus else (), stream.cpu, stream.memory, max(1.0, stream.run.draw(chance)),
+            stream.priority_class, stream.checkpoint_seconds, stream.gang,
+        )  # fmt: skip
+        number += 1
+
+
+def _team(stream: JobStream | TraceStream) -> str:
+    return stream.team or stream.queue or stream.name
+
+
+def _replayed(trace: TraceStream, seconds: float, types: set[str]) -> list[Arrival]:
+    classes = dict(trace.by_class)
+    names: dict[str, int] = {}
+    found = []
+    for line in lines(trace.path, _COLUMNS):
+        unique(line, "name", names)
+        created, ended = line.amount("creation_time"), line.amount("deletion_time")
+        at = (created - trace.start_seconds) / trace.speed
+        if not 0 <= at < seconds:
+            continue
+        begun = line.values["scheduled_time"].strip()
+        run = ended - (line.amount("scheduled_time") if begun else created)
+        if run < 0:
+            raise line.wrong("deletion_time", f"{ended} is before the pod began", "give times in seconds, in order")
+        gpus = line.amount("num_gpu", 64)
+        queue = classes.get((line.values.get("qos") or "").strip(), trace.queue)
+        arrival = Arrival(
+            at, _name(trace, line), trace.namespace, queue, trace.team or queue or trace.name, 1, gpus,
+            _models(line, types) if gpus else (), f"{line.amount('cpu_milli')}m", f"{line.amount('memory_mib')}Mi",
+            max(1.0, run / trace.speed),
+        )  # fmt: skip
+        found.append(arrival)
+    if not found:
+        raise UserError(
+            f"{trace.where}: no pod of {trace.path} falls into the scenario's time",
+            hint="say with from: where in the trace it begins, and with speed: how much faster it goes",
+        )
+    found.sort(key=lambda item: (item.at, item.name))
+    return found[: trace.most] if trace.most else found
+
+
+def _name(trace: TraceStream, line: Line) -> str:
+    name = line.text("name")
+    return name if trace.name == "trace" else f"{trace.name}-{name}"
+
+
+def _models(line: Line, types: set[str]) -> tuple[str, ...]:
+    wanted = {part.strip() for part in (line.values.get("gpu_spec") or "").split("|")} - {""}
+    if wanted and not wanted & types:
+        raise line.wrong(
+            "gpu_spec",
+            f"no pool has GPUs of type {sorted(wanted)[0][:40]!r}",
+            f"give a pool one of them; the pools have {', '.join(sorted(types)) or 'none'}",
+        )
+    return tuple(sorted(wanted & types))
+
+
+def job_object(arrival: Arrival) -> Object:
+    """The batch/v1 Job as its user would have written it."""
+    requests = {"cpu": arrival.cpu, "memory": arrival.memory}
+    limits: dict[str, str] = {}
+    if arrival.gpus:
+        requests[GPU] = limits[GPU] = str(arrival.gpus)
+    labels = {TEAM_LABEL: arrival.team}
+    notes = {HOLD_ANNOTATION: f"{arrival.run_seconds:.3f}"}
+    if arrival.checkpoint_seconds:
+        notes[CHECKPOINT_ANNOTATION] = f"{arrival.checkpoint_seconds:g}"
+    resources = {"requests": requests, **({"limits": limits} if limits else {})}
+    spec: Object = {
+        "restartPolicy": "Never",
+        "containers": [{"name": "main", "image": "simulated", "resources": resources}],
+    }
+    if arrival.gpu:
+        term = {"matchExpressions": [{"key": GPU_LABEL, "operator": "In", "values": list(arrival.gpu)}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        spec["affinity"] = {"nodeAffinity": required}
+    if arrival.priority_class:
+        spec["priorityClassName"] = arrival.priority_class
+    queue = {kueue.QUEUE_LABEL: arrival.queue} if arrival.queue else {}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": arrival.name,
+            "namespace": arrival.namespace,
+            "labels": labels | queue,
+            "annotations": notes,
+        },
+        "spec": {
+            "parallelism": arrival.pods,
+            "completions": arrival.pods,
+            "backoffLimit": _FAILURES,
+            "ttlSecondsAfterFinished": _KEPT_SECONDS,
+            "template": {"metadata": {"labels": labels, "annotations": notes}, "spec": spec},
+        },
+    }
+
+
+def gpu_seconds(arrivals: list[Arrival]) -> float:
+    """What all of them would use, run to their end."""
+    return math.fsum(item.pods * item.gpus * item.run_seconds for item in arrivals)

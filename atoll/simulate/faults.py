@@ -1,0 +1,87 @@
+"""What breaks, and when: the rules of a scenario drawn out into single faults. Pure; `inject` carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from atoll.base.chance import Chance
+from atoll.base.errors import UserError
+from atoll.simulate.layout import Place, domains
+from atoll.simulate.scenario.model import FaultRule, Scenario, Target
+from atoll.simulate.scenario.spread import Spread
+
+_YEAR_SECONDS = 365 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Nodes that break at a time, for a while (seconds). `gpu`: the index of the one that breaks."""
+
+    at: float
+    seconds: float
+    target: Target
+    name: str
+    nodes: tuple[str, ...]
+    gpu: int = 0
+    kind: str = ""
+    value: int = 0
+
+
+def plan_faults(scenario: Scenario, stand: Sequence[Place], chance: Chance) -> list[Fault]:
+    """All of them, by time. Raises UserError where a rule names what is not there."""
+    found: list[Fault] = []
+    levels = domains(stand)
+    counts = {place.node: place.pool.gpus for place in stand}
+    for number, rule in enumerate(scenario.faults):
+        stream = chance.stream(f"faults/{number}/{rule.target}")
+        candidates = _candidates(rule, levels, counts)
+        for at in _times(rule, len(candidates), scenario.seconds, stream):
+            name = rule.name or stream.choice(list(candidates))
+            gpu = stream.integer(0, counts[name] - 1) if rule.target == "gpu" else 0
+            kind, value = (rule.gpu_kind, rule.gpu_value) if rule.target == "gpu" else ("", 0)
+            lasts = max(1.0, rule.lasts.draw(stream))
+            found.append(Fault(at, lasts, rule.target, name, tuple(candidates[name]), gpu, kind, value))
+    return sorted(found, key=lambda fault: (fault.at, fault.target, fault.name))
+
+
+def _candidates(
+    rule: FaultRule, levels: Mapping[str, Mapping[str, list[str]]], counts: Mapping[str, int]
+) -> Mapping[str, Sequence[str]]:
+    """What may break by name: the nodes that are hit. A rule for one names that alone."""
+    known: Mapping[str, Sequence[str]]
+    if rule.target == "apiServer":
+        return {"apiServer": ()}
+    if rule.target in levels:
+        known = levels[rule.target]
+    else:
+        known = {node: (node,) for node, gpus in counts.items() if gpus or rule.target != "gpu"}
+        if rule.target == "network":
+            known = {**known, **levels["rack"], **levels["block"]}
+    if rule.name:
+        if rule.name not in known:
+            raise UserError(f"faults: there is no {rule.target} {rule.name!r}", hint=_examples(known))
+        return {rule.name: known[rule.name]}
+    if rule.target == "network":
+        return {node: (node,) for node in counts}
+    return known
+
+
+def _examples(known: Mapping[str, Sequence[str]]) -> str:
+    names = list(known)
+    return f"there are {', '.join(names[:3])} …" if names else "the scenario's pools have none"
+
+
+def _times(rule: FaultRule, candidates: int, seconds: float, chance: Chance) -> Iterator[float]:
+    if rule.at:
+        yield from (at for at in rule.at if at < seconds)
+        return
+    every = rule.every
+    if every is None:
+        if not rule.per_year or not candidates:
+            return
+        every = Spread("exponential", (_YEAR_SECONDS / (rule.per_year * candidates),))
+    at = every.draw(chance)
+    while at < seconds:
+        yield at
+        at += max(1e-3, every.draw(chance))

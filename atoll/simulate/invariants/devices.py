@@ -1,0 +1,89 @@
+"""No device is given twice: what the pods of a node were given never exceeds what the node has.
+
+Looked at where a pod comes onto a node: CPU, memory, pods' places and extended resources such as `nvidia.com/gpu`,
+against the node's capacity as it was when the pod came (a GPU that is lost later takes nothing back). Devices that
+ResourceClaims were given by name are held by one claim each, but for those that ask for admin access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from atoll.cluster.store.port import Store
+from atoll.simulate.invariants.port import Invariant, Tell
+from atoll.simulate.ledger import Ledger, Pod, pod_of
+
+Object = dict[str, Any]
+Device = tuple[str, str, str]
+_CLAIMS = "resourceclaims.resource.k8s.io"
+_ONE = 1_000_000_000
+
+
+class Devices(Invariant):
+    name = "devices"
+    resources = (_CLAIMS,)
+
+    def __init__(self, ledger: Ledger, store: Store, tell: Tell) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._tell = tell
+        self._used: dict[str, dict[str, int]] = {}
+        self._held: dict[Device, str] = {}
+
+    def on_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
+        was, is_now = old is not None and old.holds, new is not None and new.holds
+        if was == is_now:
+            if was and old is not None and new is not None and (old.uid, old.node) != (new.uid, new.node):
+                self._tell(f"pod {new.key[1]} moved from {old.node} to {new.node}", now)
+            return
+        if old is not None and was:
+            _add(self._used.setdefault(old.node, {}), old.requests, -1)
+        if new is not None and is_now:
+            used = self._used.setdefault(new.node, {})
+            _add(used, new.requests, 1)
+            self._compare(new.node, used, now)
+
+    def on_object(self, resource: str, old: Object | None, new: Object | None, now: float) -> None:
+        for device in _devices(old):
+            self._held.pop(device, None)
+        for device in _devices(new):
+            assert new is not None
+            holder = f"{new['metadata']['namespace']}/{new['metadata']['name']}"
+            other = self._held.setdefault(device, holder)
+            if other != holder:
+                self._tell(f"device {'/'.join(device)} is given to claims {other} and {holder}", now)
+
+    def full(self, now: float) -> None:
+        used: dict[str, dict[str, int]] = {}
+        for record in self._store.scan("pods"):
+            pod = pod_of(record.object)
+            if pod.holds:
+                _add(used.setdefault(pod.node, {}), pod.requests, 1)
+        for node, amounts in used.items():
+            self._compare(node, amounts, now)
+            if amounts != {name: value for name, value in self._used.get(node, {}).items() if value}:
+                self._tell(f"node {node}: pods hold {amounts}, counted by changes {self._used.get(node)}", now)
+
+    def _compare(self, name: str, used: Mapping[str, int], now: float) -> None:
+        node = self._ledger.nodes.get(name)
+        if node is None:
+            return
+        for resource, amount in used.items():
+            if amount > node.capacity.get(resource, 0):
+                have = node.capacity.get(resource, 0)
+                self._tell(f"node {name}: {amount / _ONE:g} of {have / _ONE:g} {resource} are given away", now)
+
+
+def _add(total: dict[str, int], amounts: Mapping[str, int], sign: int) -> None:
+    for name, amount in amounts.items():
+        if amount:
+            total[name] = total.get(name, 0) + sign * amount
+    total["pods"] = total.get("pods", 0) + sign * _ONE
+
+
+def _devices(claim: Object | None) -> Iterator[Device]:
+    allocation = ((claim or {}).get("status") or {}).get("allocation") or {}
+    for result in (allocation.get("devices") or {}).get("results") or ():
+        if not result.get("adminAccess"):
+            yield result["driver"], result["pool"], result["device"]

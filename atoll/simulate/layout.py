@@ -1,0 +1,69 @@
+"""Where the nodes of a scenario stand: names, racks, blocks, and the Node objects. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.cluster.nodes.simulated.model import SimulatedGroup, node_object
+from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, Pool
+
+Object = dict[str, Any]
+GPU_LABEL = "nvidia.com/gpu.product"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node, and the rack and block that it stands in ("" where its pool has none)."""
+
+    node: str
+    rack: str
+    block: str
+    pool: Pool
+
+
+def places(pools: Iterable[Pool]) -> Iterator[Place]:
+    """The nodes, pool by pool, in rack order: POOL-bB-rR-nN, as far as the pool has such levels."""
+    for pool in pools:
+        for number in range(pool.nodes):
+            block = f"{pool.name}-b{number // pool.block_nodes}" if pool.block_nodes else ""
+            within = number % pool.block_nodes if pool.block_nodes else number
+            rack = f"{block or pool.name}-r{within // pool.rack_nodes}" if pool.rack_nodes else ""
+            last = within % pool.rack_nodes if pool.rack_nodes else within
+            name = pool.names[number] if pool.names else f"{rack or block or pool.name}-n{last}"
+            yield Place(name, rack, block, pool)
+
+
+def domains(stand: Iterable[Place]) -> Mapping[str, dict[str, list[str]]]:
+    """Racks and blocks by name: the nodes in each."""
+    found: dict[str, dict[str, list[str]]] = {"rack": {}, "block": {}}
+    for place in stand:
+        if place.rack:
+            found["rack"].setdefault(place.rack, []).append(place.node)
+        if place.block:
+            found["block"].setdefault(place.block, []).append(place.node)
+    return found
+
+
+def node_of(place: Place, address: str, now: str) -> Object:
+    """The Node as a kubelet with these GPUs would register it, marked as simulated."""
+    pool = place.pool
+    labels = dict(pool.labels)
+    if place.rack:
+        labels[RACK_LABEL] = place.rack
+    if place.block:
+        labels[BLOCK_LABEL] = place.block
+    resources: dict[str, str] = {}
+    if pool.gpus:
+        labels |= {GPU_LABEL: pool.gpu, "nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(pool.gpus)}
+        resources[GPU] = str(pool.gpus)
+    group = SimulatedGroup(
+        count=1, cpu=pool.cpu, memory=pool.memory, pods=pool.pods, resources=resources, labels=labels,
+        taints=[dict(taint) for taint in pool.taints], zones=(pool.zone,) if pool.zone else (),
+    )  # fmt: skip
+    node = node_object(group, 0, address, now)
+    node["metadata"] |= {"name": place.node}
+    node["metadata"]["labels"]["kubernetes.io/hostname"] = place.node
+    node["status"]["addresses"][1]["address"] = place.node
+    return node

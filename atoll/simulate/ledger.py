@@ -1,0 +1,212 @@
+"""What the API server has committed, kept as small values, commit by commit: what invariants and records look at.
+
+The ledger sees every write of the store in its order, in the very call that makes it, so nothing can happen between
+two looks. It believes no controller and no cache; listeners get a pod's (a node's, a Workload's) state before and
+after each change. It also digests all commits: two runs are the same if their digests are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from atoll.base import quantity
+from atoll.base.clock import Clock
+from atoll.cluster.store.memory import MemoryStore
+from atoll.cluster.store.port import Encoded, Event, Key, Record
+from atoll.kinds import kueue
+from atoll.objects.meta import condition, controller_of
+from atoll.objects.pod_resources import pod_requests
+from atoll.simulate.scenario.model import GPU, TEAM_LABEL
+
+import asyncio  # isort: skip
+
+Object = dict[str, Any]
+_NANO = 1_000_000_000
+
+
+class ObservedStore(MemoryStore):
+    """A MemoryStore that shows each commit to `see` before the writer goes on."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.see: Callable[[Event], None] | None = None
+
+    def write(self, key: Key, expected: int, obj: Object | Encoded | None) -> asyncio.Future[Record]:
+        previous = self.get(key)
+        done = super().write(key, expected, obj)
+        if self.see is not None:
+            record = done.result()
+            if obj is None:
+                self.see(Event("DELETED", record.version, record, previous))
+            else:
+                self.see(Event("ADDED" if previous is None else "MODIFIED", record.version, record, previous))
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod as far as simulations care. Requests in nano-units, by resource."""
+
+    key: tuple[str, str]
+    uid: str
+    job: str  # the owning Job's name, "" where there is none
+    team: str
+    requests: Mapping[str, int]
+    labels: Mapping[str, str]
+    node: str
+    phase: str
+    ready: bool
+    deleting: bool
+    disruption: str  # the reason of its DisruptionTarget condition
+    tolerations: tuple[Mapping[str, Any], ...]
+
+    @property
+    def gpus(self) -> int:
+        return self.requests.get(GPU, 0) // _NANO
+
+    @property
+    def holds(self) -> bool:
+        """It is on a node and has not ended: what it asked for is taken."""
+        return bool(self.node) and self.phase not in ("Succeeded", "Failed")
+
+    @property
+    def running(self) -> bool:
+        return self.phase == "Running" and not self.deleting
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as far as simulations care. Amounts in nano-units."""
+
+    name: str
+    ready: bool
+    unschedulable: bool
+    capacity: Mapping[str, int]
+    allocatable: Mapping[str, int]
+    taints: tuple[Mapping[str, Any], ...]
+    labels: Mapping[str, str]
+
+    @property
+    def gpus(self) -> int:
+        return self.capacity.get(GPU, 0) // _NANO
+
+
+class Listener(Protocol):
+    """Who wants to know; each method's default is to do nothing. `now`: seconds of the run."""
+
+    def on_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
+        return None
+
+    def on_node(self, old: Node | None, new: Node | None, now: float) -> None:
+        return None
+
+    def on_object(self, resource: str, old: Object | None, new: Object | None, now: float) -> None:
+        """Of the resources that it names in `resources`."""
+        return
+
+    resources: tuple[str, ...] = ()
+
+
+class Ledger:
+    """`pods` and `nodes` are what is there now; `digest()` is of all commits so far."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._hash = hashlib.sha256()
+        self._listeners: list[Listener] = []
+        self._named: dict[str, list[Listener]] = {}
+        self.pods: dict[tuple[str, str], Pod] = {}
+        self.nodes: dict[str, Node] = {}
+        self.commits = 0
+
+    def add(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+        for resource in listener.resources:
+            self._named.setdefault(resource, []).append(listener)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def see(self, event: Event) -> None:
+        """One commit."""
+        record = event.record
+        self.commits += 1
+        self._hash.update(f"{event.version} {event.type} {record.key}".encode())
+        self._hash.update(record.data)
+        resource = record.key.resource
+        if resource == "pods":
+            self._pod(event)
+        elif resource == "nodes":
+            self._node(event)
+        for listener in self._named.get(resource, ()):
+            old = None if event.previous is None else event.previous.object
+            new = None if event.type == "DELETED" else record.object
+            listener.on_object(resource, old, new, self._clock.monotonic())
+
+    def _pod(self, event: Event) -> None:
+        key = (event.record.key.namespace, event.record.key.name)
+        old = self.pods.get(key)
+        new: Pod | None = None
+        if event.type == "DELETED":
+            self.pods.pop(key, None)
+        else:
+            new = pod_of(event.record.object, old)
+            if new == old:
+                return
+            self.pods[key] = new
+        now = self._clock.monotonic()
+        for listener in self._listeners:
+            listener.on_pod(old, new, now)
+
+    def _node(self, event: Event) -> None:
+        name = event.record.key.name
+        old = self.nodes.get(name)
+        new: Node | None = None
+        if event.type == "DELETED":
+            self.nodes.pop(name, None)
+        else:
+            new = node_of(event.record.object)
+            if new == old:
+                return
+            self.nodes[name] = new
+        now = self._clock.monotonic()
+        for listener in self._listeners:
+            listener.on_node(old, new, now)
+
+
+def pod_of(obj: Object, old: Pod | None = None) -> Pod:
+    """`old`: its state before; what can't change is taken from that."""
+    metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    labels = metadata.get("labels") or {}
+    disrupted = condition(obj, "DisruptionTarget")
+    if old is not None and old.uid == metadata["uid"]:
+        job, team, requests = old.job, old.team, old.requests
+    else:
+        owner = controller_of(obj)
+        job = owner["name"] if owner is not None and owner["kind"] == "Job" else ""
+        team = labels.get(TEAM_LABEL) or labels.get(kueue.QUEUE_LABEL) or metadata["namespace"]
+        requests = pod_requests(obj)
+    return Pod(
+        key=(metadata["namespace"], metadata["name"]), uid=metadata["uid"], job=job, team=team, requests=requests,
+        labels=labels, node=spec.get("nodeName") or "", phase=status.get("phase") or "Pending",
+        ready=(condition(obj, "Ready") or {}).get("status") == "True", deleting="deletionTimestamp" in metadata,
+        disruption=disrupted["reason"] if disrupted is not None and disrupted["status"] == "True" else "",
+        tolerations=tuple(spec.get("tolerations") or ()),
+    )  # fmt: skip
+
+
+def node_of(obj: Object) -> Node:
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    return Node(
+        name=metadata["name"], ready=(condition(obj, "Ready") or {}).get("status") == "True",
+        unschedulable=bool(spec.get("unschedulable")), capacity=_amounts(status.get("capacity")),
+        allocatable=_amounts(status.get("allocatable")), taints=tuple(spec.get("taints") or ()),
+        labels=metadata.get("labels") or {},
+    )  # fmt: skip
+
+
+def _amounts(amounts: Object | None) -> dict[str, int]:
+    return {name: quantity.parse(value) for name, value in (amounts or {}).items()}

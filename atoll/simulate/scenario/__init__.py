@@ -1,0 +1,1 @@
+"""The scenario file: what is simulated, read and checked. Pure but for reading the files it names."""

@@ -1,0 +1,301 @@
+"""The scenario file, read: `read` gives a policy's Scenario, or says what is wrong, with line and key.
+
+apiVersion: simulate.atoll.dev/v1alpha1
+kind: Scenario
+metadata: {name: night}
+spec:
+  duration: 24h
+  fleet: {pools: [{name: h100, nodes: 64, gpu: H100, gpus: 8, block: 32, rack: 8}]}
+  queues: [{file: queues.yaml}]
+  arrivals: [{jobs: {name: train, every: {exponential: 10m}, run: 2h, pods: 4, gpus: 8, queue: research}}]
+  faults: [{at: "02:30", rack: any, for: 3h}]
+  policies: {fifo: {}, fair: {queues: [{file: fair.yaml}]}}
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atoll.base.errors import UserError
+from atoll.base.yamlfile import Read, compose, plain
+from atoll.simulate.invariants.registry import INVARIANTS
+from atoll.simulate.scenario.layers import child, laid_over, without
+from atoll.simulate.scenario.model import FaultRule, Given, JobStream, Pool, Scenario, TraceStream
+from atoll.simulate.scenario.objects import ObjectReader, check_queues, patched
+from atoll.simulate.scenario.spread import constant
+from atoll.simulate.scenario.units import UnitReader
+
+API_VERSION = "simulate.atoll.dev/v1alpha1"
+BASE_POLICY = "as written"
+_TARGETS = ("node", "rack", "block", "gpu", "network", "apiServer")
+_GPU_KINDS = ("xid", "ecc", "thermal", "nvlink", "lost")
+_MOST_NODES = 1_000_000
+
+
+def load(path: Path, policy: str | None = None) -> Scenario:
+    """One policy of a scenario file (None: the first, or the file as written where it has none). Raises UserError."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise UserError(f"{path}: {why}", hint="name a scenario file; docs/simulate.md says what is in one") from None
+    return parse(text, str(path), policy)
+
+
+def parse(text: str, source: str, policy: str | None = None) -> Scenario:
+    """As `load`, of a text; files that it names are seen from the folder of `source`."""
+    root = compose(text, source, hint="docs/simulate.md says what is in a scenario")
+    return _Reader(source).scenario(root, policy)
+
+
+class _Reader(UnitReader, ObjectReader):
+    """What is known where in a scenario file."""
+
+    def scenario(self, root: yaml.Node, policy: str | None) -> Scenario:
+        names = self._policies(root)
+        chosen = policy if policy is not None else next(iter(names), BASE_POLICY)
+        if chosen not in names and chosen != BASE_POLICY:
+            have = ", ".join(names) or "(the file names none)"
+            raise UserError(f"{self._source}: there is no policy {chosen!r}", hint=f"its policies: {have}")
+        spec = child(root, "spec")
+        if spec is not None and chosen in names:
+            root = laid_over(
+                without(root, "spec"), _document("spec", laid_over(without(spec, "policies"), names[chosen]))
+            )
+        known: dict[str, Read] = {
+            "apiVersion": self.constant(API_VERSION),
+            "kind": self.constant("Scenario"),
+            "metadata": lambda n, k: self.mapping(n, k, {"name": self.text}),
+            "spec": self.spec,
+        }
+        found = self.mapping(root, "", known)
+        for key in ("apiVersion", "kind", "spec"):
+            if key not in found:
+                raise self.fail(root, key, "missing")
+        name = (found.get("metadata") or {}).get("name") or Path(self._source).stem
+        return self._whole(root, found["spec"], name, chosen, tuple(names))
+
+    def _policies(self, root: yaml.Node) -> dict[str, yaml.Node]:
+        node = child(child(root, "spec") or root, "policies")
+        if node is None:
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            raise self.fail(node, "spec.policies", "must be a mapping of names to what differs")
+        for name, value in node.value:
+            if not isinstance(value, yaml.MappingNode):
+                raise self.fail(
+                    value, f"spec.policies.{name.value}", "must be a mapping: what differs ({} for nothing)"
+                )
+        return {str(name.value): value for name, value in node.value}
+
+    def _whole(self, root: yaml.Node, spec: dict[str, Any], name: str, policy: str, names: tuple[str, ...]) -> Scenario:
+        node = child(root, "spec") or root
+        pools: tuple[Pool, ...] = tuple((spec.get("fleet") or {}).get("pools") or ())
+        if not pools:
+            raise self.fail(node, "spec.fleet.pools", "a scenario needs at least one pool of nodes")
+        if "duration" not in spec:
+            raise self.fail(node, "spec.duration", "missing: how long is simulated, e.g. 24h")
+        given: list[Given] = [item for group in spec.get("queues") or () for item in group]
+        queueing = bool(given)
+        given += [item for group in spec.get("objects") or () for item in group]
+        for where, kind, target, patch in spec.get("patches") or ():
+            given, hits = patched(given, kind, target, patch)
+            if not hits:
+                raise UserError(
+                    f"{where}: there is no {kind} {target!r} to patch", hint="name one of queues or objects"
+                )
+        streams = spec.get("arrivals") or ()
+        jobs = tuple(item for item, _ in streams if isinstance(item, JobStream))
+        traces = tuple(item for item, _ in streams if isinstance(item, TraceStream))
+        spaces = check_queues(given)
+        for stream, at in streams:
+            self._check_stream(stream, at, pools, spaces)
+        self._check_faults(spec.get("faults") or (), pools)
+        return Scenario(
+            name=name, source=self._source, policy=policy, seconds=spec["duration"], pools=pools, queueing=queueing,
+            given=tuple(given), jobs=jobs, traces=traces, faults=tuple(item for item, _ in spec.get("faults") or ()),
+            invariants=tuple(spec.get("invariants") or INVARIANTS), sample_seconds=spec.get("sample", 300.0),
+            policies=names,
+        )  # fmt: skip
+
+    def _check_stream(
+        self, stream: JobStream | TraceStream, node: yaml.Node, pools: tuple[Pool, ...], spaces: dict[str, set[str]]
+    ) -> None:
+        types = {pool.gpu for pool in pools if pool.gpus}
+        for gpu in stream.gpu if isinstance(stream, JobStream) else ():
+            if gpu not in types:
+                have = ", ".join(sorted(types)) or "none: give a pool gpu and gpus"
+                raise self.fail(
+                    node, f"gpu of {stream.name}", f"no pool has GPUs of type {gpu!r}; the pools have {have}"
+                )
+        queues = (
+            (stream.queue, *(queue for _, queue in stream.by_class))
+            if isinstance(stream, TraceStream)
+            else (stream.queue,)
+        )
+        for queue in filter(None, queues):
+            if queue not in spaces.get(stream.namespace, ()):
+                have = ", ".join(sorted(spaces.get(stream.namespace, ()))) or "none"
+                why = f"{queue!r} is no LocalQueue of namespace {stream.namespace}; there are: {have}"
+                raise self.fail(node, f"queue of {stream.name}", why)
+
+    def _check_faults(self, rules: Any, pools: tuple[Pool, ...]) -> None:
+        for rule, node in rules:
+            if rule.target == "rack" and not any(pool.rack_nodes for pool in pools):
+                raise self.fail(node, "rack", "no pool has racks: give one rack: NODES")
+            if rule.target == "block" and not any(pool.block_nodes for pool in pools):
+                raise self.fail(node, "block", "no pool has blocks: give one block: NODES")
+            if rule.target == "gpu" and not any(pool.gpus for pool in pools):
+                raise self.fail(node, "gpu", "no pool has GPUs")
+
+    def spec(self, node: yaml.Node, key: str) -> dict[str, Any]:
+        known: dict[str, Read] = {
+            "duration": self.duration,
+            "sample": self.duration,
+            "fleet": lambda n, k: self.mapping(n, k, {"pools": self.pools}),
+            "queues": lambda n, k: self.items(n, k, self.given),
+            "objects": lambda n, k: self.items(n, k, self.timed),
+            "patches": lambda n, k: self.items(n, k, self.patch),
+            "arrivals": lambda n, k: self.items(n, k, self.arrivals),
+            "faults": lambda n, k: self.items(n, k, self.fault),
+            "invariants": lambda n, k: self.items(n, k, lambda m, p: self.one_of(m, p, INVARIANTS)),
+            "policies": lambda n, k: None,
+        }
+        return self.mapping(node, key, known)
+
+    def one_of(self, node: yaml.Node, key: str, known: tuple[str, ...]) -> str:
+        text = self.text(node, key)
+        if text not in known:
+            raise self.fail(node, key, f"{text!r} is none of {', '.join(known)}")
+        return text
+
+    def pools(self, node: yaml.Node, key: str) -> list[Pool]:
+        pools: list[Pool] = self.items(node, key, self.pool)
+        seen: set[str] = set()
+        for pool in pools:
+            if pool.name in seen:
+                raise self.fail(node, key, f"two pools are called {pool.name!r}")
+            seen.add(pool.name)
+        return pools
+
+    def pool(self, node: yaml.Node, key: str) -> Pool:
+        known: dict[str, Read] = {
+            "name": self.text, "nodes": lambda n, k: self.number(n, k, 1, _MOST_NODES), "gpu": self.text,
+            "gpus": lambda n, k: self.number(n, k, 0, 64), "cpu": self.amount, "memory": self.amount,
+            "pods": self.number, "block": self.number, "rack": self.number, "labels": self.labels, "zone": self.text,
+            "taints": lambda n, k: self.items(n, k, self.labels), "names": lambda n, k: self.items(n, k, self.text),
+        }  # fmt: skip
+        found = self.mapping(node, key, known)
+        names = tuple(found.pop("names", ()))
+        count = found.setdefault("nodes", len(names))
+        if "name" not in found or not count:
+            raise self.fail(node, f"{key}.{'nodes' if 'name' in found else 'name'}", "missing")
+        if names and len(names) != count:
+            raise self.fail(node, f"{key}.names", f"are {len(names)}, but the pool has {count} nodes")
+        if bool(found.get("gpu")) != bool(found.get("gpus")):
+            raise self.fail(node, key, "gpu (the type) and gpus (how many a node has) go together")
+        blocks, racks = found.pop("block", 0), found.pop("rack", 0)
+        if blocks and racks and blocks % racks:
+            raise self.fail(node, f"{key}.block", f"{blocks} nodes are not whole racks of {racks}")
+        labels = tuple(sorted(found.pop("labels", {}).items()))
+        taints = tuple(tuple(sorted(taint.items())) for taint in found.pop("taints", ()))
+        return Pool(**found, block_nodes=blocks, rack_nodes=racks, labels=labels, taints=taints, names=names)
+
+    def timed(self, node: yaml.Node, key: str) -> list[Given]:
+        """An object, `file:`, or `{at:, file: | object:}`."""
+        at = child(node, "at")
+        if at is None:
+            return self.given(node, key)
+        seconds = self.duration(at, f"{key}.at")
+        inner = child(node, "object")
+        if inner is not None:
+            return self.given(inner, f"{key}.object", seconds)
+        file = child(node, "file")
+        if file is None:
+            raise self.fail(node, key, "names neither a file nor an object")
+        return self.from_file(file, f"{key}.file", seconds)
+
+    def patch(self, node: yaml.Node, key: str) -> tuple[str, str, str, Any]:
+        found = self.mapping(node, key, {"kind": self.text, "name": self.text, "patch": lambda n, k: plain(n)})
+        for name in ("kind", "name", "patch"):
+            if name not in found:
+                raise self.fail(node, f"{key}.{name}", "missing")
+        return f"{self._source}:{node.start_mark.line + 1}", found["kind"], found["name"], found["patch"]
+
+    def arrivals(self, node: yaml.Node, key: str) -> tuple[JobStream | TraceStream, yaml.Node]:
+        found = self.mapping(node, key, {"jobs": self.jobs, "trace": self.trace})
+        if len(found) != 1:
+            raise self.fail(node, key, "must be either jobs or trace")
+        return next(iter(found.values())), node
+
+    def jobs(self, node: yaml.Node, key: str) -> JobStream:
+        known: dict[str, Read] = {
+            "name": self.text, "every": self.spread, "run": self.spread, "pods": self.amount_spread,
+            "gpus": self.amount_spread, "cpu": self.amount, "memory": self.amount, "namespace": self.text,
+            "queue": self.text, "team": self.text, "priorityClass": self.text, "from": self.duration,
+            "until": self.duration, "count": self.number, "checkpointEvery": self.duration, "gang": self.flag,
+            "gpu": lambda n, k: self.items(n, k, self.text) if isinstance(n, yaml.SequenceNode) else [self.text(n, k)],
+        }  # fmt: skip
+        found = self.mapping(node, key, known)
+        for name in ("name", "every", "run"):
+            if name not in found:
+                raise self.fail(node, f"{key}.{name}", "missing")
+        return JobStream(
+            name=found["name"], every=found["every"], run=found["run"], pods=found.get("pods", constant(1)),
+            gpus=found.get("gpus", constant(0)), gpu=tuple(found.get("gpu") or ()), cpu=found.get("cpu", "4"),
+            memory=found.get("memory", "32Gi"), namespace=found.get("namespace", "default"),
+            queue=found.get("queue", ""), team=found.get("team", ""), priority_class=found.get("priorityClass", ""),
+            start=found.get("from", 0.0), until=found.get("until", math.inf), most=found.get("count", 0),
+            checkpoint_seconds=found.get("checkpointEvery", 0.0), gang=found.get("gang", False),
+        )  # fmt: skip
+
+    def trace(self, node: yaml.Node, key: str) -> TraceStream:
+        known: dict[str, Read] = {
+            "pods": self.path, "from": self.duration, "speed": self.real, "count": self.number,
+            "queues": self.labels, "queue": self.text, "team": self.text, "namespace": self.text, "name": self.text,
+        }  # fmt: skip
+        found = self.mapping(node, key, known)
+        if "pods" not in found:
+            raise self.fail(node, f"{key}.pods", "missing: the pod list (CSV)")
+        if not found.get("speed", 1.0):
+            raise self.fail(node, f"{key}.speed", "must be above 0")
+        return TraceStream(
+            path=found["pods"], where=f"{self._source}:{node.start_mark.line + 1}",
+            start_seconds=found.get("from", 0.0), speed=found.get("speed", 1.0), most=found.get("count", 0),
+            by_class=tuple(sorted((found.get("queues") or {}).items())), queue=found.get("queue", ""),
+            team=found.get("team", ""), namespace=found.get("namespace", "default"), name=found.get("name", "trace"),
+        )  # fmt: skip
+
+    def fault(self, node: yaml.Node, key: str) -> tuple[FaultRule, yaml.Node]:
+        known: dict[str, Read] = dict.fromkeys(_TARGETS, self.text)
+        known |= {
+            "at": self.durations, "every": self.spread, "perYear": self.real, "for": self.spread,
+            "kind": lambda n, k: self.one_of(n, k, _GPU_KINDS), "value": lambda n, k: self.number(n, k, 1),
+        }  # fmt: skip
+        found = self.mapping(node, key, known)
+        targets = [name for name in _TARGETS if name in found]
+        times = [name for name in ("at", "every", "perYear") if name in found]
+        if len(targets) != 1:
+            raise self.fail(node, key, f"names what breaks by one of: {', '.join(_TARGETS)}")
+        if len(times) != 1:
+            raise self.fail(node, key, "says when by one of: at (times), every (a rate for all), perYear")
+        if times == ["perYear"] and targets[0] == "apiServer":
+            raise self.fail(node, f"{key}.perYear", "is a rate of each of many; use every for the API server")
+        if "for" not in found:
+            raise self.fail(node, f"{key}.for", "missing: how long it lasts")
+        name = found[targets[0]]
+        rule = FaultRule(
+            target=targets[0], name="" if name in ("any", "down") else name, lasts=found["for"],  # type: ignore[arg-type]
+            at=found.get("at", ()), every=found.get("every"), per_year=found.get("perYear", 0.0),
+            gpu_kind=found.get("kind", "xid"), gpu_value=found.get("value", 79),
+        )  # fmt: skip
+        return rule, node
+
+
+def _document(key: str, value: yaml.Node) -> yaml.Node:
+    name = yaml.ScalarNode("tag:yaml.org,2002:str", key, value.start_mark, value.end_mark)
+    return yaml.MappingNode("tag:yaml.org,2002:map", [(name, value)], value.start_mark, value.end_mark)

@@ -1,0 +1,225 @@
+"""A scenario brought to life: the real controllers on the real API core, in virtual time, with its faults and arrivals.
+
+The cluster is the one that `atoll cluster create` starts (`app.controllers.running_cluster`): controller-manager,
+scheduler, node lifecycle, simulated nodes, and the queues where the scenario has any. Only the clock, chance, the store
+(in memory, observed) and, where the API server is to fail, its clients' transport are the simulation's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
+from atoll.app.controllers import Running, running_cluster
+from atoll.app.fleetspec import ClusterSpec
+from atoll.app.serving import handler_of
+from atoll.base.chance import Chance
+from atoll.base.clock import rfc3339
+from atoll.base.errors import AlreadyExists, ApiError, AtollError, Conflict, UserError
+from atoll.client.port import Client
+from atoll.cluster.apiserver.local import LocalClient
+from atoll.cluster.nodes.simulated.model import AddressPool
+from atoll.kinds import kueue
+from atoll.kinds.builtin import JOBS, NAMESPACES, NODES
+from atoll.runtime.virtual import LoopClock
+from atoll.simulate.arrivals import Arrival, job_object, plan_arrivals
+from atoll.simulate.faults import Fault, plan_faults
+from atoll.simulate.fragmentation import Fragmentation
+from atoll.simulate.gate import Gate, gated
+from atoll.simulate.inject import Injector
+from atoll.simulate.invariants.port import Invariant, Violation
+from atoll.simulate.invariants.registry import MAKERS
+from atoll.simulate.layout import Place, node_of, places
+from atoll.simulate.ledger import Ledger, ObservedStore
+from atoll.simulate.programs import Programs
+from atoll.simulate.record import Recorder
+from atoll.simulate.scenario.model import Given, Scenario
+
+_NODE_NETWORK = "172.16.0.0/12"
+_SETTLE_SECONDS = 5.0
+_HOUR = 3600.0
+_LOOK_SECONDS = 60.0  # how often the run looks whether it is to stop
+_RETRY_SECONDS = 1.0
+Progress = Callable[[float], None]
+"""(virtual seconds that are done)"""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is left of a run."""
+
+    recorder: Recorder
+    began: float  # the loop's seconds when the scenario's time began
+    digest: str
+    commits: int
+    seconds: float  # virtual, shorter than the scenario where an invariant was violated
+    violations: list[Violation]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a seed makes of a scenario."""
+
+    stand: Sequence[Place]
+    arrivals: list[Arrival]
+    faults: list[Fault]
+
+
+def plan_run(scenario: Scenario, seed: int) -> Plan:
+    """Pure but for reading the scenario's traces. Raises UserError."""
+    chance = Chance(seed, "scenario")
+    stand = list(places(scenario.pools))
+    return Plan(stand, plan_arrivals(scenario, chance), plan_faults(scenario, stand, chance))
+
+
+async def play(scenario: Scenario, seed: int, progress: Progress | None = None) -> Outcome:
+    """One run, to its end or to its first violation. In a virtual loop only. Raises UserError."""
+    run = _Run(scenario, seed, plan_run(scenario, seed))
+    async with run.started():
+        return await run.through(progress or (lambda _: None))
+
+
+class _Run:
+    def __init__(self, scenario: Scenario, seed: int, plan: Plan) -> None:
+        self._scenario = scenario
+        self._plan = plan
+        self._clock = LoopClock(asyncio.get_running_loop())
+        self._store = ObservedStore(self._clock)
+        options = ApiOptions(queueing=scenario.queueing)
+        self._assembly = assemble(self._store, self._clock, Chance(seed, "cluster"), options)
+        handler_of(self._assembly)  # the garbage collector's discovery is a raw request
+        self._gate = Gate()
+        self._ledger = Ledger(self._clock)
+        self._store.see = self._ledger.see
+        self._recorder = Recorder(self._ledger, Fragmentation(plan.arrivals))
+        self._ledger.add(self._recorder)
+        client = self._assembly.client()
+        self._programs = Programs(client, self._clock, self._recorder.work)
+        self._ledger.add(self._programs)
+        self._injector = Injector(client, self._clock, self._recorder, self._programs, self._gate)
+        self._violations: list[Violation] = []
+        self._epoch = 0.0
+        self._invariants = [self._watched(name) for name in scenario.invariants]
+
+    def _watched(self, name: str) -> Invariant:
+        def tell(what: str, now: float) -> None:
+            self._violations.append(Violation(name, now - self._epoch, what))
+
+        invariant = MAKERS[name](self._ledger, self._store, tell)
+        self._ledger.add(invariant)
+        return invariant
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[None]:
+        """The cluster runs, its nodes are Ready, what the scenario brings is there."""
+        scenario = self._scenario
+        await bootstrap(self._assembly, kueue.custom_resource_definitions() if scenario.queueing else [])
+        breaks = any(fault.target == "apiServer" for fault in self._plan.faults)
+        assembly: Assembly = gated(self._assembly, self._gate) if breaks else self._assembly
+        spec = ClusterSpec(scenario.name, queueing=scenario.queueing)
+        async with running_cluster(assembly, spec) as running:
+            client = assembly.client()
+            await self._set_up(client, running)
+            self._epoch = self._clock.monotonic()
+            loop = asyncio.get_running_loop()
+            parts = [
+                loop.create_task(self._programs.run(), name="programs"),
+                loop.create_task(self._injector.run(self._plan.faults, self._epoch), name="faults"),
+                loop.create_task(self._arrive(client), name="arrivals"),
+                loop.create_task(self._sample(), name="samples"),
+                loop.create_task(self._bring_later(client), name="objects"),
+            ]
+            self._parts = parts
+            try:
+                yield
+            finally:
+                for part in parts:
+                    part.cancel()
+                await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _set_up(self, client: LocalClient, running: Running) -> None:
+        addresses = AddressPool(_NODE_NETWORK)
+        now = rfc3339(self._clock.wall())
+        for place in self._plan.stand:
+            await client.create(NODES, node_of(place, addresses.take() or "", now))
+        await running.nodes_ready(len(self._plan.stand))
+        for given in self._scenario.given:
+            if given.at_seconds <= 0:
+                await self._bring(client, given)
+        await self._spaces(client, {item.namespace for item in self._plan.arrivals})
+        await asyncio.sleep(_SETTLE_SECONDS)
+        gc.freeze()  # what is there now stays: later collections need not look at it
+
+    async def _spaces(self, client: Client, names: set[str]) -> None:
+        for name in sorted(names):
+            try:
+                await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+            except AlreadyExists:
+                continue
+
+    async def _bring(self, client: Client, given: Given) -> None:
+        """Create an object of the scenario. Raises UserError that says where it is written."""
+        served = self._assembly.api.registry.of_kind(given.obj["apiVersion"], given.obj["kind"])
+        if served is None:
+            kind = f"{given.obj['kind']} of {given.obj['apiVersion']}"
+            hint = "Kueue's kinds are served where queues: has objects" if not self._scenario.queueing else None
+            raise UserError(f"{given.where}: {kind} is not served", hint=hint)
+        space = given.obj["metadata"].get("namespace") or "default" if served.resource.namespaced else None
+        try:
+            if space is not None:
+                await self._spaces(client, {space})
+            await client.create(served.resource, given.obj, space)
+        except ApiError as error:
+            raise UserError(f"{given.where}: {error.message}", hint="mend the object") from None
+
+    async def _bring_later(self, client: Client) -> None:
+        for given in sorted(self._scenario.given, key=lambda item: item.at_seconds):
+            if given.at_seconds > 0:
+                await self._until(given.at_seconds)
+                await self._bring(client, given)
+
+    async def _arrive(self, client: Client) -> None:
+        for arrival in self._plan.arrivals:
+            await self._until(arrival.at)
+            job = job_object(arrival)
+            while True:
+                try:
+                    await client.create(JOBS, job, arrival.namespace)
+                    break
+                except Conflict as error:
+                    raise UserError(f"two jobs are called {arrival.name!r}", hint="name streams apart") from error
+                except AtollError as error:
+                    if not error.retryable:
+                        raise
+                    await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _sample(self) -> None:
+        number = 0
+        while True:
+            self._recorder.sample(self._clock.monotonic())
+            number += 1
+            await self._until(number * self._scenario.sample_seconds)
+
+    async def _until(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, self._epoch + seconds - self._clock.monotonic()))
+
+    async def through(self, progress: Progress) -> Outcome:
+        """Let time pass; looks at everything each hour and at the end."""
+        done, whole = 0.0, _HOUR
+        while done < self._scenario.seconds and not self._violations:
+            await self._until(min(done + _LOOK_SECONDS, self._scenario.seconds))
+            done = self._clock.monotonic() - self._epoch
+            if done >= whole or done >= self._scenario.seconds:
+                whole += _HOUR
+                for invariant in self._invariants:
+                    invariant.full(self._clock.monotonic())
+            progress(done)
+            for part in self._parts:
+                if part.done() and not part.cancelled():
+                    part.result()
+        self._recorder.settled(self._clock.monotonic())
+        return Outcome(self._recorder, self._epoch, self._ledger.digest(), self._ledger.commits, done, self._violations)

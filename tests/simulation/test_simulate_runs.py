@@ -1,0 +1,132 @@
+"""Whole scenarios: a seed replays a run in another interpreter, faults are lived through, violations are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from atoll.simulate.compare import simulate
+from atoll.simulate.scenario.read import load, parse
+from atoll.simulate.summary import RunResult
+
+NIGHT = Path(__file__).parent / "scenarios" / "night.yaml"
+ATOLL = Path(sys.executable).parent / "atoll"
+SMALL = """
+apiVersion: simulate.atoll.dev/v1alpha1
+kind: Scenario
+metadata: {name: small}
+spec:
+  duration: 2h
+  fleet: {pools: [{name: h, nodes: 4, gpu: H100, gpus: 8, rack: 2}]}
+"""
+
+
+def command(*arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
+    return subprocess.run([ATOLL, "simulate", *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+def played(text: str, seed: int = 1) -> RunResult:
+    return simulate(parse(SMALL + text, "small.yaml"), seed)
+
+
+def events(result: RunResult, *kinds: str) -> list[Any]:
+    return [row for row in result.rows if row.event in kinds]
+
+
+def test_the_same_seed_gives_the_same_event_hash_in_two_fresh_interpreters() -> None:
+    runs = [command(str(NIGHT), "--seeds", "3", "--compare", "reclaim", "-o", "json", hash_seed=n) for n in (1, 2)]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+    first, second = (json.loads(run.stdout) for run in runs)
+    assert [it["hash"] for it in first] == [it["hash"] for it in second]
+    assert [it["measures"] for it in first] == [it["measures"] for it in second]
+    assert first[0]["commits"] > 1000 and first[0]["violations"] == []
+    assert simulate(load(NIGHT), 3).digest == first[0]["hash"] != simulate(load(NIGHT), 4).digest
+
+
+def test_policies_are_compared_over_seeds() -> None:
+    run = command(str(NIGHT), "--seeds", "1..2", "--compare", "reclaim,never")
+    assert run.returncode == 0, run.stderr
+    assert "MEASURE" in run.stdout and "never − reclaim" in run.stdout and "±" in run.stdout
+    preemptions = next(line for line in run.stdout.splitlines() if line.startswith("preemptions"))
+    reclaim, never = re.split(r"\s{3,}", preemptions)[1:3]
+    assert never == "0.0 ± 0.0" and not reclaim.startswith("0.0"), run.stdout
+    assert "4 of 4 runs done" in run.stderr
+
+
+def test_a_rack_dies_and_its_jobs_go_on_elsewhere_from_their_checkpoints() -> None:
+    result = played("""
+  arrivals: [{jobs: {name: a, every: 1m, count: 1, run: 60m, gpus: 8, pods: 2, checkpointEvery: 10m}}]
+  faults: [{at: 25m, rack: h-r0, for: 30m}]
+""")
+    assert result.violations == []
+    lost = events(result, "work-lost")
+    assert {row.detail for row in lost} == {"MachineDied"} and len(lost) == 2
+    assert all(0 < row.value / 8 < 600 for row in lost)  # less than one interval a pod
+    (recovered,) = events(result, "recovered")
+    assert 300 < recovered.value < 420  # 50 s of silence, 300 s of toleration
+    (finished,) = events(result, "job-finished")
+    whole = 60 * 60 + sum(row.value for row in lost) / 16 + recovered.value
+    assert abs(finished.value - whole) < 30  # nothing but what was lost is done twice
+
+
+def test_a_short_break_of_the_network_stops_nothing() -> None:
+    result = played("""
+  arrivals: [{jobs: {name: a, every: 1m, count: 1, run: 30m, gpus: 8}}]
+  faults: [{at: 10m, network: h-r0, for: 2m}, {at: 10m, network: h-r1, for: 2m}]
+""")
+    assert len(events(result, "node-not-ready")) == 4 and events(result, "work-lost") == []
+    (finished,) = events(result, "job-finished")
+    assert finished.value < 31 * 60
+
+
+def test_a_gpu_that_breaks_ends_the_pod_that_uses_it_alone() -> None:
+    result = played("""
+  arrivals: [{jobs: {name: a, every: 1m, count: 8, run: 30m, gpus: 4}}]
+  faults: [{at: 10m, gpu: h-r0-n0, kind: xid, value: 79, for: 30m}]
+""")
+    lost = events(result, "work-lost")
+    assert [row.detail for row in lost] == ["Failed"] and len(events(result, "job-finished")) == 8
+
+
+def test_while_the_api_server_is_away_jobs_wait_and_come_after() -> None:
+    result = played("""
+  arrivals: [{jobs: {name: a, every: 10m, count: 3, run: 30m, gpus: 1}}]
+  faults: [{at: 19m, apiServer: down, for: 5m}]
+""")
+    arrived = [row.seconds for row in events(result, "job-arrived")]
+    assert [round(seconds / 60) for seconds in arrived] == [10, 24, 30]
+    assert len(events(result, "job-finished")) == 3
+
+
+def test_what_breaks_an_invariant_is_told_in_a_line_that_plays_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "rogue.yaml"
+    pods = "".join(
+        f"  - {{at: 30m, object: {{apiVersion: v1, kind: Pod, metadata: {{name: p{number}}}, "
+        "spec: {nodeName: h-r0-n0, containers: [{name: c, image: i, resources: {limits: {nvidia.com/gpu: 8}}}]}}}\n"
+        for number in range(2)
+    )
+    path.write_text(SMALL + "  objects:\n" + pods)
+    run = command(str(path), "--seeds", "5")
+    assert run.returncode == 1
+    line = run.stderr.strip().splitlines()[-1]
+    assert line.startswith(f"atoll simulate {path} --seeds 5 --compare 'as written'   # devices at 00:30:00:")
+    assert "16 of 8 nvidia.com/gpu are given away" in line
+    again = command(*shlex.split(line.split("   #")[0])[2:])
+    assert again.stderr.strip().splitlines()[-1] == line
+
+
+def test_mistakes_are_told_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(NIGHT.read_text().replace("nominalQuota: 64", "nominalQuota: -1"))
+    run = command(str(path))
+    assert run.returncode == 1 and f"error: {path}:11:" in run.stderr and "nominalQuota" in run.stderr, run.stderr
+    path.write_text(NIGHT.read_text().replace("    never:\n", "    never:\n      sample: soon\n"))
+    run = command(str(path))
+    assert f"{path}:48: spec.sample: 'soon' is not a duration" in run.stderr and "runs done" not in run.stderr

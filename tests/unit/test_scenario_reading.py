@@ -1,0 +1,175 @@
+"""Scenario files: what they say is read as meant; a mistake is told with its line, its key and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoll.base.chance import Chance
+from atoll.base.errors import UserError
+from atoll.simulate.arrivals import plan_arrivals
+from atoll.simulate.faults import plan_faults
+from atoll.simulate.layout import node_of, places
+from atoll.simulate.scenario.model import RACK_LABEL
+from atoll.simulate.scenario.read import parse
+from atoll.simulate.scenario.spread import Spread
+from atoll.simulate.scenario.units import seconds_of
+
+HEAD = "apiVersion: simulate.atoll.dev/v1alpha1\nkind: Scenario\nmetadata: {name: s}\nspec:\n  duration: 24h\n"
+POOL = "  fleet: {pools: [{name: h, nodes: 8, gpu: H100, gpus: 8, block: 4, rack: 2}]}\n"
+QUEUE = """  queues:
+  - {apiVersion: kueue.x-k8s.io/v1beta2, kind: ResourceFlavor, metadata: {name: f}}
+  - apiVersion: kueue.x-k8s.io/v1beta2
+    kind: ClusterQueue
+    metadata: {name: q}
+    spec: {resourceGroups: [{coveredResources: [cpu], flavors: [{name: f, resources: [{name: cpu, nominalQuota: 8}]}]}]}
+  - {apiVersion: kueue.x-k8s.io/v1beta2, kind: LocalQueue, metadata: {name: q}, spec: {clusterQueue: q}}
+"""
+JOBS = "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, gpus: 8, queue: q}}]\n"
+
+
+def scenario(text: str, policy: str | None = None, source: str = "s.yaml") -> Any:
+    return parse(HEAD + text, source, policy)
+
+
+def test_a_whole_scenario_is_read() -> None:
+    found = scenario(POOL + QUEUE + JOBS + "  faults: [{at: [03:30, 1d], rack: any, for: {uniform: [10m, 20m]}}]\n")
+    assert found.seconds == 86400 and found.gpus == 64 and found.queueing
+    assert found.jobs[0].run == Spread("constant", (7200.0,)) and found.jobs[0].queue == "q"
+    (rule,) = found.faults
+    assert (rule.target, rule.name, rule.at) == ("rack", "", (12600.0, 86400.0))
+    stand = list(places(found.pools))
+    assert [place.node for place in stand][:3] == ["h-b0-r0-n0", "h-b0-r0-n1", "h-b0-r1-n0"]
+    node = node_of(stand[4], "10.0.0.1", "2023-11-14T22:13:20Z")
+    assert node["metadata"]["labels"][RACK_LABEL] == "h-b1-r0"
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (POOL + "  fautls: []\n", "s.yaml:7: spec.fautls: unknown key; known here: arrivals, duration, faults"),
+        ("  fleet: {pools: [{name: h}]}\n", "s.yaml:6: spec.fleet.pools[0].nodes: missing"),
+        ("  fleet: {pools: [{name: h, nodes: 4, gpus: 8}]}\n", "gpu (the type) and gpus (how many a node has) go"),
+        ("  fleet: {pools: [{name: h, nodes: 4, block: 3, rack: 2}]}\n", "3 nodes are not whole racks of 2"),
+        (POOL + "  sample: often\n", "s.yaml:7: spec.sample: 'often' is not a duration such as 90s"),
+        (POOL + "  invariants: [luck]\n", "s.yaml:7: spec.invariants[0]: 'luck' is none of devices, quota"),
+        (POOL + "  arrivals: [{jobs: {name: a, every: 1h}}]\n", "s.yaml:7: spec.arrivals[0].jobs.run: missing"),
+        (POOL + JOBS, "queue of a: 'q' is no LocalQueue of namespace default; there are: none"),
+        (POOL + "  arrivals: [{jobs: {name: a, every: 1h, run: 1h, gpu: B200}}]\n", "no pool has GPUs of type 'B200'"),
+        (POOL + "  faults: [{rack: any, for: 1h}]\n", "says when by one of: at (times), every (a rate for all)"),
+        (POOL + "  faults: [{at: 1h, for: 1h}]\n", "names what breaks by one of: node, rack"),
+        (POOL + "  patches: [{kind: ClusterQueue, name: x, patch: {}}]\n", "there is no ClusterQueue 'x' to patch"),
+        (POOL + "  queues: [{file: q.yaml}]\n", "s.yaml:7: spec.queues[0].file: there is no file q.yaml"),
+        (POOL + QUEUE.replace("clusterQueue: q", "clusterQueue: r"), "s.yaml:13: LocalQueue q: there is no Cl"),
+        (POOL + QUEUE.replace("[{name: f, res", "[{name: g, res"), "s.yaml:9: ClusterQueue q: there is no Re"),
+        ("", "spec.fleet.pools: a scenario needs at least one pool of nodes"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_with_line_and_key(text: str, said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        scenario(text)
+    assert said in raised.value.message
+
+
+def test_a_quota_cycle_is_named() -> None:
+    kind = "{apiVersion: kueue.x-k8s.io/v1beta2, kind: Cohort"
+    cohorts = "".join(
+        f"  - {kind}, metadata: {{name: {name}}}, spec: {{parentName: {parent}}}}}\n"
+        for name, parent in (("a", "b"), ("b", "c"), ("c", "a"))
+    )
+    with pytest.raises(UserError, match=r"s\.yaml:8: cohorts a → b → c → a are their own parents") as raised:
+        scenario(POOL + "  queues:\n" + cohorts)
+    assert raised.value.hint is not None and "parentName" in raised.value.hint
+
+
+def test_policies_are_laid_over_the_scenario() -> None:
+    policies = """  policies:
+    plain: {}
+    small: {fleet: {pools: [{name: h, nodes: 2, gpu: H100, gpus: 4}]}}
+    more: {patches: [{kind: ClusterQueue, name: q, patch: {spec: {cohortName: all}}}]}
+    calm: {faults: null}
+    wrong: {sample: 5x}
+"""
+    text = POOL + QUEUE + JOBS + "  faults: [{at: 1h, node: any, for: 1h}]\n" + policies
+    assert scenario(text).policy == "plain" and scenario(text).policies == ("plain", "small", "more", "calm", "wrong")
+    assert scenario(text, "small").gpus == 8
+    queue = next(item.obj for item in scenario(text, "more").given if item.obj["kind"] == "ClusterQueue")
+    assert queue["spec"]["cohortName"] == "all" and queue["spec"]["resourceGroups"]
+    assert scenario(text, "calm").faults == () and scenario(text, "plain").faults != ()
+    with pytest.raises(UserError, match=r"s\.yaml:21: spec\.sample: '5x'"):
+        scenario(text, "wrong")
+    with pytest.raises(UserError, match="there is no policy 'fifo'"):
+        scenario(text, "fifo")
+
+
+def test_a_seed_draws_the_same_arrivals_and_faults_another_seed_others() -> None:
+    text = (
+        POOL + "  arrivals: [{jobs: {name: a, every: {exponential: 10m}, run: {lognormal: {median: 1h, sigma: 1}}}}]\n"
+    )
+    found = scenario(
+        text + "  faults: [{perYear: 500, node: any, for: 10m}, {every: 6h, gpu: any, kind: ecc, for: 1h}]\n"
+    )
+    stand = list(places(found.pools))
+
+    def drawn(seed: int) -> Any:
+        return plan_arrivals(found, Chance(seed)), plan_faults(found, stand, Chance(seed))
+
+    arrivals, faults = drawn(1)
+    assert drawn(1) == (arrivals, faults) and drawn(2) != (arrivals, faults)
+    assert 100 < len(arrivals) < 200  # 144 are to be expected
+    assert {fault.target for fault in faults} == {"node", "gpu"} and len(faults) > 3
+    assert all(0 <= fault.gpu < 8 and fault.nodes for fault in faults)
+
+
+def test_faults_of_what_is_not_there_are_told() -> None:
+    found = scenario(POOL + "  faults: [{at: 1h, rack: h-b9-r0, for: 1h}]\n")
+    with pytest.raises(UserError, match="there is no rack 'h-b9-r0'") as raised:
+        plan_faults(found, list(places(found.pools)), Chance(1))
+    assert raised.value.hint == "there are h-b0-r0, h-b0-r1, h-b1-r0 …"
+
+
+def test_a_trace_becomes_jobs_of_its_window(tmp_path: Path) -> None:
+    path = tmp_path / "pods.csv"
+    path.write_text(
+        "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,creation_time,deletion_time,scheduled_time\n"
+        "p1,4000,1024,1,500,,LS,100,1100,200\n"
+        "p2,4000,1024,8,1000,H100|A100,BE,1000,5000,1000\n"
+        "late,1000,1024,0,0,,BE,900000000,900000001,\n"
+    )
+    text = POOL + "  arrivals: [{trace: {pods: pods.csv, from: 100s, speed: 10}}]\n"
+    found = plan_arrivals(scenario(text, source=str(tmp_path / "s.yaml")), Chance(1))
+    assert [(item.name, item.at, item.run_seconds, item.gpus, item.gpu) for item in found] == [
+        ("p1", 0.0, 90.0, 1, ()),
+        ("p2", 90.0, 400.0, 8, ("H100",)),
+    ]
+    path.write_text(path.read_text().replace("H100|A100", "P100"))
+    with pytest.raises(UserError, match="line 3, column gpu_spec: no pool has GPUs of type 'P100'"):
+        plan_arrivals(scenario(text, source=str(tmp_path / "s.yaml")), Chance(1))
+    path.write_text("name,cpu\na,1\n")
+    with pytest.raises(UserError, match="line 1, column cpu_milli: is missing"):
+        plan_arrivals(scenario(text, source=str(tmp_path / "s.yaml")), Chance(1))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("1h30m", 5400), ("2d", 172800),
+     ("03:30", 12600), ("0", 0), ("1.5h", 5400), ("h", None), ("1h x", None)],
+)  # fmt: skip
+def test_durations(text: str, seconds: float | None) -> None:
+    assert seconds_of(text) == seconds
+
+
+def test_draws_have_the_mean_that_they_should() -> None:
+    chance = Chance(3)
+
+    def mean(spread: Spread) -> float:
+        return sum(spread.draw(chance) for _ in range(4000)) / 4000
+
+    assert mean(Spread("exponential", (10.0,))) == pytest.approx(10, rel=0.1)
+    assert mean(Spread("uniform", (0.0, 4.0))) == pytest.approx(2, rel=0.1)
+    assert mean(Spread("choice", (1.0, 2.0), (3.0, 1.0))) == pytest.approx(1.25, rel=0.05)
+    assert mean(Spread("lognormal", (8.0, 0.5))) == pytest.approx(8 * 1.1331, rel=0.1)  # e^(σ²/2)
+    assert max(Spread("exponential", (10.0,), most=12.0).draw(chance) for _ in range(200)) == 12.0
