@@ -72,7 +72,7 @@ class Assembly(Struct):
     node_authorizer: NodeAuthorizer
     rbac: RbacAuthorizer
     reviews: Reviews
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
     health: Health = field(default_factory=Health)
 
     def client(self, user: User = SYSTEM_ADMIN, field_manager: str = "atoll") -> LocalClient:
@@ -112,6 +112,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     )
     reviews = Reviews(authorizer, rbac, authenticator, tokens, store, clock)
     registry = builtin_registry()
+    metrics = Metrics()
     mutating: tuple[Mutating, ...] = ()
     validating = options.validating
     if options.queueing:
@@ -135,6 +136,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         authorizer,
         rbac,
         registry=registry,
+        metrics=metrics,
         hook_caller=options.hook_caller,
         service_cidr=options.service_cidr,
         process_nodes_tainted=options.process_nodes_tainted,
@@ -151,7 +153,9 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     api = Api(store=store, clock=clock, chance=chance, registry=registry, hooks=hooks)
     install(api)
     api.overlay(components.RESOURCE, components.Components())
-    return Assembly(api, store, clock, chance, authorizer, authenticator, tokens, node_authorizer, rbac, reviews)
+    return Assembly(
+        api, store, clock, chance, authorizer, authenticator, tokens, node_authorizer, rbac, reviews, metrics
+    )
 
 
 def default_storage_class() -> Object:

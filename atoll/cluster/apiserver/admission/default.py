@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
+from atoll.base.metrics import Metrics
 from atoll.cluster.apiserver.access import escalation
 from atoll.cluster.apiserver.access.rbac import RbacAuthorizer
 from atoll.cluster.apiserver.admission.certificates import SigningRequests
@@ -35,6 +36,7 @@ from atoll.cluster.apiserver.admission.storage import (
 )
 from atoll.cluster.apiserver.admission.versions import Versions
 from atoll.cluster.apiserver.admission.webhooks.calls import Calls
+from atoll.cluster.apiserver.admission.webhooks.metrics import HookMetrics
 from atoll.cluster.apiserver.admission.webhooks.model import MUTATING, VALIDATING, Configured
 from atoll.cluster.apiserver.admission.webhooks.plugins import MutatingWebhooks, ValidatingWebhooks
 from atoll.cluster.apiserver.api import NoWayOut
@@ -66,6 +68,7 @@ def default_chain(
     rbac: RbacAuthorizer | None = None,
     *,
     registry: Registry,
+    metrics: Metrics,
     hook_caller: HookCaller | None = None,
     service_cidr: str = "10.96.0.0/16",
     process_nodes_tainted: bool = True,
@@ -77,6 +80,7 @@ def default_chain(
 
     Without `runs_pods` (a hub) claims and volumes are not protected: nothing uses them there, and nobody would let go.
     """
+    told = HookMetrics(metrics, clock)
     calls = Calls(store, Versions(registry), hook_caller or NoWayOut(), chance.stream("admission-reviews"), authorizer)
     priority = Priority(store)
     limits = LimitRanger(store)
@@ -101,7 +105,7 @@ def default_chain(
         PodTopologyLabels(store),
         *more_mutating,
         policies,
-        MutatingWebhooks(Configured(store, MUTATING), calls),
+        MutatingWebhooks(Configured(store, MUTATING), calls, told),
     ]
     validating: list[Validating] = [
         limits,
@@ -113,7 +117,7 @@ def default_chain(
         devices,
         PodResizes(store),
         policies,
-        ValidatingWebhooks(Configured(store, VALIDATING), calls),
+        ValidatingWebhooks(Configured(store, VALIDATING), calls, told),
         ResourceQuotas(store, clock),
     ]
     if authorizer is not None and rbac is not None:

@@ -66,7 +66,7 @@ class Calls:
         version = review.version_of(hook.review_versions)
         if version is None:
             why = "could not create admission objects: webhook does not accept known AdmissionReview versions"
-            raise CallFailed(hook.name, f"{why} (v1, v1beta1)")
+            raise CallFailed(hook.name, f"{why} (v1, v1beta1)", 400)
         obj, old = await self.versions.show(request, resource, mutating=mutating)
         uid = self._chance.uuid()
         asked = self.versions.kind_of(request, request.resource), request.resource
@@ -98,5 +98,6 @@ class Calls:
             url = hook.target.url
             raise CallFailed(hook.name, f'failed to call webhook: Post "{url}": {error.message}') from None
         if not 200 <= status <= 206:
-            raise CallFailed(hook.name, f"failed to call webhook: {refused(status, content_type, answered)}")
+            text = refused(status, content_type, answered)
+            raise CallFailed(hook.name, f"failed to call webhook: {text}", status)
         return answered

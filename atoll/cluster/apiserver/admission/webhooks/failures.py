@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from atoll.base.errors import ServerError
+from atoll.base.errors import ApiError, ServerError
 from atoll.cluster.apiserver import gojson
 
 _TEXTS = {
@@ -24,10 +24,18 @@ _OWN_WORDS = (403, 406, 415)
 
 
 class CallFailed(Exception):
-    """The webhook could not be asked, or its answer is no answer: failurePolicy says what that means."""
+    """The webhook could not be asked, or its answer is no answer: failurePolicy says what that means.
 
-    def __init__(self, webhook: str, reason: str) -> None:
+    `code`: the HTTP status that metrics tell it by.
+    """
+
+    def __init__(self, webhook: str, reason: str, code: int = 503) -> None:
         super().__init__(f'failed calling webhook "{webhook}": {reason}')
+        self.code = code
+
+
+class Denied(ApiError):
+    """The webhook's no."""
 
 
 def internal(text: str) -> ServerError:

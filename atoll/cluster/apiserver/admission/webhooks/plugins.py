@@ -16,6 +16,7 @@ from atoll.cluster.apiserver.admission.matching import is_exempt
 from atoll.cluster.apiserver.admission.reinvocation import reinvocation
 from atoll.cluster.apiserver.admission.webhooks.calls import Calls
 from atoll.cluster.apiserver.admission.webhooks.failures import CallFailed, internal
+from atoll.cluster.apiserver.admission.webhooks.metrics import HookMetrics
 from atoll.cluster.apiserver.admission.webhooks.model import Configured, Hook
 from atoll.cluster.apiserver.admission.webhooks.review import denial
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object, User
@@ -32,9 +33,10 @@ _VALIDATION_FAILED_OPEN = "failed-open.validating.webhook.admission.k8s.io/"
 class _Webhooks:
     resources = None
 
-    def __init__(self, configured: Configured, calls: Calls) -> None:
+    def __init__(self, configured: Configured, calls: Calls, metrics: HookMetrics) -> None:
         self._configured = configured
         self._calls = calls
+        self._metrics = metrics
 
     def depends_on(self, user: User) -> tuple[str, ...] | None:
         return None if self._configured.current() else (self._configured.resource,)
@@ -54,7 +56,8 @@ class MutatingWebhooks(_Webhooks):
                 continue
             changed = False
             try:
-                changed = await self._one(request, hook, resource, index)
+                with self._metrics.asking(hook, request, "admit"):
+                    changed = await self._one(request, hook, resource, index)
             except CallFailed as error:
                 if not hook.fails_open:
                     raise internal(str(error)) from None
@@ -150,9 +153,10 @@ class ValidatingWebhooks(_Webhooks):
         self, request: AdmissionRequest, hook: Hook, resource: Resource, index: int, refusals: list[ApiError]
     ) -> None:
         try:
-            verdict, _ = await self._calls.ask(hook, request, resource, mutating=False)
-            if not verdict.allowed:
-                refusals.append(denial(hook.name, verdict.result))
+            with self._metrics.asking(hook, request, "validating"):
+                verdict, _ = await self._calls.ask(hook, request, resource, mutating=False)
+                if not verdict.allowed:
+                    raise denial(hook.name, verdict.result)
         except CallFailed as error:
             if not hook.fails_open:
                 refusals.append(internal(str(error)))

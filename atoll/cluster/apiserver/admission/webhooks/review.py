@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
-from atoll.base.errors import ApiError
 from atoll.cluster.apiserver.admission.matching import namespace_of
+from atoll.cluster.apiserver.admission.webhooks.failures import Denied
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object, user_info
 from atoll.kinds.resource import Resource
 
@@ -172,7 +172,7 @@ def _patch(response: Object, version: str, mutating: bool) -> bytes:
     return patch
 
 
-def denial(name: str, result: Object | None) -> ApiError:
+def denial(name: str, result: Object | None) -> Denied:
     """The webhook's no, as a Status of failure with its own code and reason."""
     status: dict[str, Any] = dict(result or {})
     code = status.get("code") or 0
@@ -180,4 +180,4 @@ def denial(name: str, result: Object | None) -> ApiError:
     text = f'admission webhook "{name}" denied the request'
     text += f": {message or reason}" if message or reason else " without explanation"
     details = status.get("details")
-    return ApiError(text, code=code if code >= 400 else 400, reason=reason, details=details)
+    return Denied(text, code=code if code >= 400 else 400, reason=reason, details=details)
