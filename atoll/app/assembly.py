@@ -55,6 +55,7 @@ class ApiOptions(Struct, frozen=True):
     validating: tuple[Validating, ...] = ()  # admission of the app's own
     queueing: bool = False  # Kueue's kinds are acted upon
     batch: bool = False  # JobSet and the like are acted upon
+    teams: bool = False  # pods get the tolerations of their teams
     health: bool = False  # nodes join closed until they have passed their tests
     hook_caller: HookCaller | None = None  # None: webhooks can't be reached (virtual time)
 
@@ -125,6 +126,10 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
 
         defaults, refusals = batch_admission(store)
         mutating, validating = (*defaults, *mutating), (*validating, *refusals)
+    if options.teams:
+        from atoll.app.teams import team_admission
+
+        mutating = (*mutating, team_admission(store))
     if options.health:
         from atoll.app.health import node_admission
 

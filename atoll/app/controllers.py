@@ -133,6 +133,8 @@ async def running_cluster(
                 _start_batch(running)
             if spec.health:
                 _start_health(running)
+            if spec.teams:
+                _start_teams(running)
             informers.start()
             check_informers(assembly.health, informers)
         check_controllers(assembly.health, tasks)
@@ -303,6 +305,18 @@ def _start_health(running: Running) -> None:
         return make_health(assembly.controller_client, running.informers, clock, chance, assembly.metrics)
 
     running.tasks.keep("node-health", lambda: manage(assembly, controllers))
+
+
+def _start_teams(running: Running) -> None:
+    from atoll.app.teams import make_teams
+
+    assembly = running.assembly
+
+    def controllers() -> list[Runnable]:
+        clock, chance = assembly.clock, assembly.chance
+        return make_teams(assembly.controller_client, running.informers, clock, chance, assembly.metrics)
+
+    running.tasks.keep("teams", lambda: manage(assembly, controllers))
 
 
 def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:

@@ -127,6 +127,7 @@ class _Reader(YamlReader):
                 "queueing": self.flag,
                 "batch": self.flag,
                 "health": self.flag,
+                "teams": self.flag,
             },
         )
         if "name" not in found:
@@ -147,6 +148,7 @@ class _Reader(YamlReader):
             queueing=found.get("queueing", False),
             batch=found.get("batch", False),
             health=found.get("health", False),
+            teams=found.get("teams", False),
             audit=found.get("audit"),
             max_requests_in_flight=found.get("maxRequestsInFlight", 400),
             max_mutating_requests_in_flight=found.get("maxMutatingRequestsInFlight", 200),

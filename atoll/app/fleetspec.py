@@ -75,6 +75,7 @@ class ClusterSpec(Struct, frozen=True):
     api_only: bool = False
     queueing: bool = False  # Kueue's kinds, and what acts upon them
     batch: bool = False  # JobSet, LeaderWorkerSet, Volcano's kinds and PodGroup, and what acts upon them
+    teams: bool = False  # nodes are allotted to teams
     health: bool = False  # nodes are tested, watched, drained and mended
     access: AccessFiles = AccessFiles()
     nodes_of: str = ""  # the cluster after which the nodes are named, where it is another's restored state

@@ -11,6 +11,7 @@ from atoll.base.metrics import Metrics
 from atoll.capacity import names
 from atoll.capacity.health.controller import HealthController
 from atoll.capacity.health.dcgm import DcgmReadings
+from atoll.capacity.health.group_controller import GroupController
 from atoll.capacity.health.readings import FirstReadings, SimulatedReadings
 from atoll.capacity.health.remedy import RemediesByNode, RequestedRemedies, SimulatedRemedies
 from atoll.capacity.health.settings import CONFIG_MAP, KEY, HealthSettings
@@ -50,4 +51,5 @@ def make_health(
     remedies = RemediesByNode(
         SimulatedRemedies(client, clock, lambda: settings.value.simulated_seconds), RequestedRemedies()
     )
-    return [HealthController(parts, settings, readings, remedies, preflight.applies), preflight]
+    health = HealthController(parts, settings, readings, remedies, preflight.applies)
+    return [health, preflight, GroupController(parts)]

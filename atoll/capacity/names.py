@@ -26,6 +26,12 @@ TEST_LABEL: Final = f"{LABEL_PREFIX}gpu-test"  # label of the tests' pods: prefl
 CHECKPOINT_EVERY: Final = f"{LABEL_PREFIX}checkpoint-every"  # annotation of a pod: seconds between its checkpoints
 LAST_CHECKPOINT: Final = f"{LABEL_PREFIX}last-checkpoint"  # annotation of a pod: when the last one was complete
 
+STOP_AS_ONE: Final = f"{LABEL_PREFIX}stop-as-one"  # annotation of a Job's pods: when one is lost all begin anew
+GROUP: Final = f"{LABEL_PREFIX}group"  # annotation of such a Job: its generation, what is saved and lost, as JSON
+
+TEAM: Final = f"{LABEL_PREFIX}team"  # taint and label of a node: whose it is; label of pods and namespaces
+TEAM_SINCE: Final = f"{LABEL_PREFIX}team-since"  # annotation of a node: since when
+
 GPU_HEALTHY: Final = "GPUHealthy"  # conditions of nodes
 HOST_HEALTHY: Final = "HostHealthy"
 MAINTENANCE: Final = "MaintenanceScheduled"

@@ -57,6 +57,7 @@ def cluster() -> None:
 @click.option("--simulated", default=0, show_default=True, help="Simulated nodes.")
 @click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
 @click.option("--batch", is_flag=True, help="Serve JobSet, LeaderWorkerSet, PodGroup and Volcano's kinds; place gangs.")
+@click.option("--teams", is_flag=True, help="Allot nodes to teams, and let low priority borrow them.")
 @click.option("--health", is_flag=True, help="Test, watch, drain and mend nodes, those with GPUs above all.")
 @click.option("--port", default=0, help="The API server's port; any free one by default.")
 @_file_option("--authentication-config", "A file of kind AuthenticationConfiguration: OIDC issuers, anonymous access.")
@@ -90,6 +91,7 @@ def create(
     simulated: int,
     queueing: bool,
     batch: bool,
+    teams: bool,
     health: bool,
     port: int,
     max_requests_in_flight: int,
@@ -126,6 +128,7 @@ def create(
         queueing=queueing,
         batch=batch,
         health=health,
+        teams=teams,
         audit=_audit(audit_policy, audit_log),
         max_requests_in_flight=max_requests_in_flight,
         max_mutating_requests_in_flight=max_mutating_requests_in_flight,

@@ -1,4 +1,4 @@
-"""A cluster of simulated GPU nodes in virtual time, with all controllers and nodes' health; that can be killed."""
+"""A cluster of simulated GPU nodes in virtual time, with all controllers and capacity's own, which can be killed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.app.health import make_health
+from atoll.app.teams import make_teams
 from atoll.base.chance import Chance
 from atoll.base.errors import AlreadyExists
 from atoll.capacity import names
@@ -31,13 +32,18 @@ from atoll.runtime.virtual import LoopClock
 GPUS = SimulatedGroup(4, "gpu", cpu="64", resources={"nvidia.com/gpu": "8"}, labels={"nvidia.com/gpu.count": "8"})
 
 
+MAKERS: dict[str, Any] = {"health": make_health, "teams": make_teams}
+
+
 class HealthWorld:
     """`kill` and `start` end and begin the health controllers alone; `watched` has each state of each node."""
 
-    def __init__(self, groups: tuple[SimulatedGroup, ...], seed: int) -> None:
+    def __init__(self, groups: tuple[SimulatedGroup, ...], seed: int, parts: frozenset[str]) -> None:
         self.clock = LoopClock(asyncio.get_running_loop())
         self.chance = Chance(seed)
-        self.assembly = assemble(MemoryStore(self.clock), self.clock, self.chance, ApiOptions(health=True))
+        self.parts = parts
+        options = ApiOptions(health="health" in parts, teams="teams" in parts)
+        self.assembly = assemble(MemoryStore(self.clock), self.clock, self.chance, options)
         self.client = self.assembly.client()
         self.informers = Informers(self.client)
         self.simulated = SimulatedNodes(self.client, self.informers, self.clock, self.chance, groups=groups)
@@ -68,7 +74,9 @@ class HealthWorld:
 
     def start(self) -> None:
         self._own = Informers(self.assembly.client())
-        made = make_health(self.assembly.controller_client, self._own, self.clock, self.chance, self.assembly.metrics)
+        assembly = self.assembly
+        given = (assembly.controller_client, self._own, self.clock, self.chance, assembly.metrics)
+        made = [controller for name, make in MAKERS.items() if name in self.parts for controller in make(*given)]
         self._own.start()
         self._health = [asyncio.create_task(part.run(), name=part.name) for part in made]
 
@@ -139,12 +147,19 @@ class HealthWorld:
         return [it for it in (await self.client.list(EVENTS)).items if it["reason"] == reason]
 
     async def configure(self, **documents: str) -> None:
-        """health=…, preflight=…: YAML."""
-        data = {f"{key}.yaml": text for key, text in documents.items()}
-        config = {"metadata": {"name": "atoll-health"}, "data": data}
+        """health=…, preflight=…, teams=…: YAML."""
         with suppress(AlreadyExists):
             await self.client.create(NAMESPACES, {"metadata": {"name": names.SYSTEM_NAMESPACE}})
-        await self.client.create(CONFIGMAPS, config, names.SYSTEM_NAMESPACE)
+        for key, text in documents.items():
+            name = "atoll-health" if key == "preflight" else f"atoll-{key}"
+            config = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name},
+                "data": {f"{key}.yaml": text},
+            }
+            config["metadata"]["namespace"] = names.SYSTEM_NAMESPACE
+            await self.client.apply(CONFIGMAPS, config, field_manager=key)
 
     async def pod(self, name: str, node: str = "", gpus: int = 1, **metadata: Any) -> Any:
         limits = {"nvidia.com/gpu": str(gpus)} if gpus else {}
@@ -168,8 +183,11 @@ def gpu_healthy(node: Any) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def health_world(*groups: SimulatedGroup, seed: int = 1, start: bool = True) -> AsyncIterator[HealthWorld]:
-    world = HealthWorld(groups or (GPUS,), seed)
+async def health_world(
+    *groups: SimulatedGroup, seed: int = 1, start: bool = True, parts: tuple[str, ...] = ("health",)
+) -> AsyncIterator[HealthWorld]:
+    """`parts`: of MAKERS."""
+    world = HealthWorld(groups or (GPUS,), seed, frozenset(parts))
     await world.begin()
     if start:
         world.start()

@@ -11,8 +11,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from atoll.base.errors import AtollError, NotFound, TooManyRequests
+from atoll.base.errors import AtollError, NotFound
 from atoll.capacity import names
+from atoll.capacity.eviction import evict
 from atoll.capacity.health import changes, checkpoint, plan
 from atoll.capacity.health.findings import gpu_findings
 from atoll.capacity.health.fleet import Fleet
@@ -23,11 +24,11 @@ from atoll.capacity.health.plan import Drain, Mend, Move, Rest, Return, Step, Ta
 from atoll.capacity.health.readings import GpuReadings
 from atoll.capacity.health.remedy import Remedies
 from atoll.capacity.health.settings import HealthSettings
-from atoll.capacity.nodes import has_taint, is_simulated
+from atoll.capacity.nodes import annotation, has_taint, is_simulated
 from atoll.capacity.parts import Parts, pods_by_node
 from atoll.capacity.settings import Live
 from atoll.client.port import STRATEGIC_PATCH
-from atoll.kinds.builtin import NODES, PODS
+from atoll.kinds.builtin import NODES
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
 
@@ -201,26 +202,12 @@ class HealthController:
 
     async def _evict_one(self, view: View, pod: Object) -> bool:
         """False where a PodDisruptionBudget does not allow it now."""
-        metadata = pod["metadata"]
-        eviction = {
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-            "deleteOptions": {"preconditions": {"uid": metadata["uid"]}},
-        }
-        try:
-            await self._parts.client.create(
-                PODS, eviction, metadata["namespace"], name=metadata["name"], subresource="eviction"
-            )
-        except NotFound:
-            return True
-        except TooManyRequests:
-            self._metrics.evictions.of("blocked").value += 1
-            return False
-        self._metrics.evictions.of("evicted").value += 1
-        lost = checkpoint.lost_seconds(pod, view.now, simulated=is_simulated(view.node))
-        self._metrics.lost_seconds.of().value += lost
-        return True
+        outcome = await evict(self._parts.client, pod)
+        self._metrics.evictions.of(outcome).value += 1
+        if outcome == "evicted" and not annotation(pod, names.STOP_AS_ONE):  # a group's loss is counted when it stops
+            lost = checkpoint.lost_seconds(pod, view.now, simulated=is_simulated(view.node))
+            self._metrics.lost_seconds.of().value += lost
+        return outcome != "blocked"
 
     async def _mend(self, view: View, repair: Repair) -> float | None:
         progress = await self._remedies.advance(view.node, repair)

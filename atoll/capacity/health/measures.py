@@ -21,7 +21,7 @@ class HealthMetrics:
         )
         self.evictions = metrics.counter("atoll_health_evictions_total", "Evictions asked for.", ("result",))
         self.lost_seconds = metrics.counter(
-            "atoll_lost_work_seconds_total", "Pod-seconds since the last checkpoint that evictions have cost."
+            "atoll_lost_work_seconds_total", "Pod-seconds since the last checkpoint that stops and evictions have cost."
         )
         self._conditions = metrics.counter(
             "atoll_health_conditions_total", "Changes of the conditions that this writes.", ("type", "status", "reason")

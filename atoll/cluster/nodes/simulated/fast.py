@@ -6,14 +6,14 @@ tests/unit/test_simulated_fast.py holds them to the documents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from atoll.base.errors import AtollError
 from atoll.client.port import STRATEGIC_PATCH
 from atoll.cluster.nodes.simulated.functions import NodeFunctions, PodFunctions
 from atoll.cluster.nodes.simulated.model import CONDITIONS, FAILED_ANNOTATION, node_info
-from atoll.cluster.nodes.stages.model import DeleteStep, Functions, PatchStep, Step
+from atoll.cluster.nodes.stages.model import DeleteStep, Functions, PatchStep, Stage, Step
 
 Object = dict[str, Any]
 
@@ -89,6 +89,9 @@ class PodComplete(_Fast):
 
     name = "pod-complete"
 
+    def __init__(self, saved: Callable[[Object], float] = lambda pod: 0.0) -> None:
+        self._saved = saved
+
     def matches(self, obj: Object) -> bool:
         metadata = obj["metadata"]
         owners = metadata.get("ownerReferences")
@@ -102,6 +105,7 @@ class PodComplete(_Fast):
             seconds = float(text) if text else 0.0
         except ValueError:
             seconds = 0.0
+        seconds = max(0.0, seconds - self._saved(obj)) if seconds > 0 else 0.0
         return (seconds, seconds) if seconds > 0 else None
 
     def steps(self, obj: Object, functions: Functions) -> Sequence[Step]:
@@ -216,7 +220,12 @@ class NodeFail(_Fast):
         return (PatchStep(STRATEGIC_PATCH, {"status": {"conditions": [ready]}}, "status"),)
 
 
-POD_STAGES = (PodReady(), PodComplete(), PodStop(), PodDelete())
+def pod_stages(saved: Callable[[Object], float]) -> tuple[Stage, ...]:
+    """`saved(pod)`: seconds of its work that are in a checkpoint, from which it resumes."""
+    return (PodReady(), PodComplete(saved), PodStop(), PodDelete())
+
+
+POD_STAGES = pod_stages(lambda pod: 0.0)
 NODE_STAGES = (NodeInitialize(), NodeFail())
 
 

@@ -18,6 +18,7 @@ from atoll.base.backoff import Backoff
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, rfc3339
 from atoll.base.errors import AlreadyExists, AtollError, NotFound
+from atoll.base.names import SAVED_SECONDS
 from atoll.client.port import Client
 from atoll.cluster.nodes.simulated import fast
 from atoll.cluster.nodes.simulated.functions import Addresses, Devices, NodeFunctions, PodFunctions
@@ -34,7 +35,9 @@ from atoll.cluster.nodes.simulated.sources import NODE, POD, Kind, StageSource
 from atoll.cluster.nodes.stages.kinds import KindFinder
 from atoll.cluster.nodes.stages.model import Stage
 from atoll.cluster.nodes.stages.player import Agenda, Impersonate, StagePlayer, Surroundings
-from atoll.kinds.builtin import NODES, PODS
+from atoll.kinds.builtin import JOBS, NODES, PODS
+from atoll.objects import meta
+from atoll.objects.meta import controller_of, namespace
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 
@@ -79,6 +82,8 @@ class SimulatedNodes:
         self._pods = informers.of(PODS)
         self._pods.add_index("node", _node_of)
         self._devices = devices
+        self._jobs = informers.of(JOBS)
+        pod_stages = fast.pod_stages(self._saved_seconds)
         self._addresses = Addresses(network.node_cidr, network.pod_cidr, self._node)
         self._leases = LeaseKeeper(client, clock)
         self._agenda = Agenda()
@@ -88,14 +93,15 @@ class SimulatedNodes:
         find = KindFinder(client)
         around = Surroundings(client, events, clock, chance.stream("stages"), impersonate, find)
         functions = PodFunctions(self._addresses, clock, devices)
-        self.pod_player = StagePlayer(PODS, fast.POD_STAGES, functions, around, self._agenda)
+        self.pod_player = StagePlayer(PODS, pod_stages, functions, around, self._agenda)
         self.node_player = StagePlayer(
             NODES, fast.NODE_STAGES, NodeFunctions(self._addresses, clock), around, self._agenda
         )
         self._others = OtherPlayers(informers, find, around, self._agenda)
         self._source: StageSource | None = None
         if watch_stages:
-            self._source = StageSource(informers, clock, chance, events, self._stages_changed)
+            defaults = {POD: pod_stages, NODE: fast.NODE_STAGES}
+            self._source = StageSource(informers, clock, chance, events, self._stages_changed, defaults)
 
     async def run(self) -> None:
         await self._nodes.synced.wait()
@@ -187,6 +193,15 @@ class SimulatedNodes:
             node = self._node(name)
             if node is not None:
                 self._take_up(node)
+
+    def _saved_seconds(self, pod: Object) -> float:
+        """Of its Job's work, what is in the last checkpoint: there a pod that comes in place of another resumes."""
+        owner = controller_of(pod)
+        job = self._jobs.get(owner["name"], namespace(pod)) if owner is not None and owner["kind"] == "Job" else None
+        try:
+            return float(meta.annotations(job).get(SAVED_SECONDS) or 0) if job is not None else 0.0
+        except ValueError:
+            return 0.0
 
     def _node(self, name: str) -> Object | None:
         return self._nodes.get(name)

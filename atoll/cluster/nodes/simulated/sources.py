@@ -68,6 +68,7 @@ class StageSource:
         chance: Chance,
         events: EventRecorder,
         changed: Callable[[Mapping[Kind, Sequence[Stage]]], None],
+        defaults: Mapping[Kind, Sequence[Stage]] = _DEFAULTS,
     ) -> None:
         self._informer = informers.of(STAGES)
         self._clock = clock
@@ -75,6 +76,7 @@ class StageSource:
         self._compiler: StageCompiler | None = None
         self._events = events
         self._changed = changed
+        self._defaults = defaults
         self._dirty = asyncio.Event()
         self._compiled: dict[str, tuple[str, Kind, Stage | None]] = {}  # uid -> (version, kind, stage)
 
@@ -89,7 +91,7 @@ class StageSource:
 
     def _stages(self) -> Mapping[Kind, Sequence[Stage]]:
         found: dict[Kind, dict[str, Stage]] = {
-            kind: {stage.name: stage for stage in stages} for kind, stages in _DEFAULTS.items()
+            kind: {stage.name: stage for stage in stages} for kind, stages in self._defaults.items()
         }
         known: dict[str, tuple[str, Kind, Stage | None]] = {}
         for document in self._informer:

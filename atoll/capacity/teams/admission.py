@@ -1,0 +1,80 @@
+"""A team's pods tolerate its taint, low priority tolerates any team's: put in when a pod is created.
+
+A mutating plugin of the API server's shape, after the one that gives a pod its priority. `policy.py` says the same for
+API servers of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from atoll.capacity import names
+from atoll.capacity.settings import SettingsError, read
+from atoll.capacity.teams.settings import CONFIG_MAP, KEY, TeamSettings
+
+Object = dict[str, Any]
+
+
+class Request(Protocol):
+    """What is used of the API server's AdmissionRequest."""
+
+    operation: str
+    subresource: str
+    namespace: str
+    obj: Object | None
+
+
+class TeamTolerations:
+    """Mutating. `config_map(name)`: the newest ConfigMap of atoll-system; `space(name)`: the newest Namespace."""
+
+    resources = frozenset({"pods"})
+
+    def __init__(self, config_map: Callable[[str], Object | None], space: Callable[[str], Object | None]) -> None:
+        self._config_map = config_map
+        self._space = space
+        self._read: tuple[str, TeamSettings] = ("", TeamSettings())
+
+    def depends_on(self, user: Any) -> tuple[str, ...]:
+        return ("configmaps", "namespaces")
+
+    def mutate(self, request: Request) -> None:
+        pod = request.obj
+        if request.operation != "CREATE" or request.subresource or pod is None:
+            return
+        settings = self._settings()
+        if not settings.teams:
+            return
+        added = toleration(pod, self._space(request.namespace), settings)
+        tolerations = pod["spec"].get("tolerations") or []
+        if added is not None and added not in tolerations:
+            pod["spec"]["tolerations"] = [*tolerations, added]
+
+    def _settings(self) -> TeamSettings:
+        """The last that could be read, parsed once per version."""
+        found = self._config_map(CONFIG_MAP)
+        version = str(((found or {}).get("metadata") or {}).get("resourceVersion") or "")
+        if version != self._read[0]:
+            try:
+                self._read = (version, read(found, KEY, TeamSettings))
+            except SettingsError:
+                self._read = (version, self._read[1])
+        return self._read[1]
+
+
+def team_of(pod: Object, space: Object | None) -> str:
+    """By the pod's label, else its namespace's; "" for none."""
+    own = (pod.get("metadata") or {}).get("labels") or {}
+    common = ((space or {}).get("metadata") or {}).get("labels") or {}
+    return str(own.get(names.TEAM) or common.get(names.TEAM) or "")
+
+
+def toleration(pod: Object, space: Object | None, settings: TeamSettings) -> Object | None:
+    """What the pod is given; None for nothing."""
+    priority = pod["spec"].get("priority")
+    if priority is not None and priority <= settings.borrow_at_most:
+        return {"key": names.TEAM, "operator": "Exists", "effect": "NoSchedule"}
+    team = team_of(pod, space)
+    if any(known.name == team for known in settings.teams):
+        return {"key": names.TEAM, "operator": "Equal", "value": team, "effect": "NoSchedule"}
+    return None

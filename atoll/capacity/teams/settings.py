@@ -1,0 +1,36 @@
+"""Who has how many nodes: the key teams.yaml of the ConfigMap atoll-system/atoll-teams."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+CONFIG_MAP: Final = "atoll-teams"
+KEY: Final = "teams.yaml"
+_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+
+class Team(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """`amount` of the nodes whose labels are as `selector` says; pods are a team's by the label atoll.dev/team."""
+
+    name: Annotated[str, Meta(pattern=_NAME)]
+    selector: dict[str, str]
+    amount: Annotated[int, Meta(ge=0)]
+
+
+class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Where nodes are short, the team that is named first has its own first.
+
+    A pod may borrow from any team when its priority is at most `borrow_at_most`.
+    """
+
+    teams: tuple[Team, ...] = ()
+    borrow_at_most: int = -1
+    evict_foreign: bool = True  # work that a node's new team does not know leaves, at its next checkpoint
+
+    def __post_init__(self) -> None:
+        twice = [name for name, count in Counter(team.name for team in self.teams).items() if count > 1]
+        if twice:
+            raise ValueError(f"the team {twice[0]!r} is named twice")

@@ -1,0 +1,102 @@
+"""atoll teams: who has how many nodes, who borrows them, and the admission policy for other API servers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from atoll.base.errors import NotFound, UserError
+from atoll.cli.output import output_option, structured, table
+
+if TYPE_CHECKING:
+    from atoll.capacity.teams.summary import Line
+
+_KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the usual one.")
+_CONTEXT = click.option("--context", help="Of the kubeconfig; the current one by default.")
+
+
+@click.group()
+def teams() -> None:
+    """Look at teams and their nodes, of a cluster made with --teams.
+
+    \b
+    Examples:
+      atoll teams list --context atoll-gpus
+      atoll teams policy | kubectl apply -f -
+    """
+
+
+def _observed(kubeconfig: Path | None, context: str | None) -> list[Line]:
+    from atoll.capacity import names
+    from atoll.capacity.settings import SettingsError, read
+    from atoll.capacity.teams.settings import CONFIG_MAP, KEY, TeamSettings
+    from atoll.capacity.teams.summary import lines
+    from atoll.cli.fleet import default_path
+    from atoll.cli.session import Session, run
+    from atoll.kinds.builtin import CONFIGMAPS, NAMESPACES, NODES, PODS
+
+    where = f"{names.SYSTEM_NAMESPACE}/{CONFIG_MAP}"
+
+    async def work(session: Session) -> list[Line]:
+        client = session.client(kubeconfig or default_path(), context)
+        try:
+            settings = read(await client.get(CONFIGMAPS, CONFIG_MAP, names.SYSTEM_NAMESPACE), KEY, TeamSettings)
+        except NotFound:
+            raise UserError(f"there is no ConfigMap {where}", hint="docs/teams.md has an example") from None
+        except SettingsError as error:
+            hint = "until it is mended the last good one counts"
+            raise UserError(f"the ConfigMap {where}: {error}", hint=hint) from None
+        spaces = {item["metadata"]["name"]: item for item in (await client.list(NAMESPACES)).items}
+        return lines(settings, (await client.list(NODES)).items, (await client.list(PODS)).items, spaces)
+
+    return run(work)
+
+
+@teams.command("list")
+@_KUBECONFIG
+@_CONTEXT
+@output_option()
+def list_(kubeconfig: Path | None, context: str | None, output: str | None) -> None:
+    """Teams: nodes they have of those they are to have, their pods, and the pods of others on their nodes.
+
+    \b
+    Example:
+      atoll teams list --context atoll-gpus -o wide
+    """
+    found = _observed(kubeconfig, context)
+    if structured({"items": [asdict(line) for line in found]}, output):
+        return
+    wide = output == "wide"
+    header = ["NAME", "NODES", "USABLE", "PODS", "WAITING", "BORROWED", *(["SELECTOR"] if wide else [])]
+    rows = [
+        [
+            it.name,
+            f"{it.have}/{it.wanted}",
+            it.usable,
+            it.own,
+            it.waiting,
+            it.borrowed,
+            *([it.selector] if wide else []),
+        ]
+        for it in found
+    ]
+    table(header, rows)
+
+
+@teams.command()
+@click.option("--borrow-at-most", default=-1, show_default=True, help="The highest priority that borrows.")
+def policy(borrow_at_most: int) -> None:
+    """A MutatingAdmissionPolicy that gives pods their tolerations, for API servers that are not Atoll's.
+
+    \b
+    Example:
+      atoll teams policy | kubectl apply -f -
+    """
+    import yaml
+
+    from atoll.capacity.teams.policy import policy as made
+
+    click.echo(yaml.safe_dump_all(made(borrow_at_most), sort_keys=False), nl=False)

@@ -1,0 +1,206 @@
+"""Teams in virtual time: taints follow the ConfigMap, low priority borrows and yields, other work leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from health_world import GPUS, HealthWorld, health_world
+
+from atoll.capacity import names
+from atoll.capacity.teams.plan import owner_of
+from atoll.capacity.teams.policy import policy
+from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.kinds.builtin import NAMESPACES, NODES, PODS, PRIORITY_CLASSES
+from atoll.kinds.resource import Resource
+from atoll.objects.meta import labels
+from atoll.runtime.virtual import run_virtual
+
+NODES_OF = SimulatedGroup(6, "gpu", cpu="64", resources=GPUS.resources, labels={"pool": "h100"})
+SHARES, STEP = 2, 1
+
+
+def amounts(**teams: int) -> str:
+    lines = [f"{{name: {name}, selector: {{pool: h100}}, amount: {amount}}}" for name, amount in teams.items()]
+    return f"teams: [{', '.join(lines)}]"
+
+
+def play(main: Any, *parts: str) -> None:
+    async def whole() -> None:
+        async with health_world(NODES_OF, parts=parts or ("teams",)) as world:
+            await asyncio.sleep(5)
+            await main(world)
+
+    run_virtual(whole())
+
+
+async def held(world: HealthWorld) -> Counter[str]:
+    nodes = (await world.client.list(NODES)).items
+    assert all(labels(node).get(names.TEAM, "") == owner_of(node) for node in nodes)
+    return Counter(team for node in nodes if (team := owner_of(node)))
+
+
+async def allotted(world: HealthWorld, seconds: float = 30, **teams: int) -> None:
+    """The invariant: taints equal to the allotment within 30 seconds."""
+
+    async def holds() -> bool:
+        nodes = (await world.client.list(NODES)).items
+        return Counter(team for node in nodes if (team := owner_of(node))) == Counter(teams)
+
+    await world.until(holds, seconds)
+    await held(world)
+
+
+async def work(world: HealthWorld, name: str, team: str = "", priority: str = "", gpus: int = 8) -> Any:
+    container = {"name": "c", "image": "i", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
+    spec: Any = {"containers": [container]} | ({"priorityClassName": priority} if priority else {})
+    told = {names.TEAM: team} if team else {}
+    return await world.client.create(PODS, {"metadata": {"name": name, "labels": told}, "spec": spec}, "default")
+
+
+async def low_priority(world: HealthWorld) -> None:
+    await world.client.create(PRIORITY_CLASSES, {"metadata": {"name": "borrow"}, "value": -10})
+
+
+def test_taints_follow_the_config_map_with_few_moves() -> None:
+    async def main(world: HealthWorld) -> None:
+        await world.configure(teams=amounts(red=3, blue=2))
+        await allotted(world, red=3, blue=2)
+        before = {node["metadata"]["name"]: owner_of(node) for node in (await world.client.list(NODES)).items}
+        await world.configure(teams=amounts(red=2, blue=3))
+        await allotted(world, red=2, blue=3)
+        after = {node["metadata"]["name"]: owner_of(node) for node in (await world.client.list(NODES)).items}
+        assert sum(before[name] != after[name] for name in before) == 1, "one of red's becomes blue's"
+        await world.client.delete(NODES, next(name for name, team in after.items() if team == "red"))
+        await allotted(world, red=2, blue=3)
+        await world.configure(teams="teams: [")
+        await asyncio.sleep(60)
+        assert await held(world) == Counter(red=2, blue=3), "a mistake changes nothing"
+        await world.configure(teams="teams: []")
+        await allotted(world)
+        assert 'atoll_team_changes_total{to="red"}' in world.assembly.metrics.text()
+
+    play(main)
+
+
+def test_a_team_borrows_and_gives_back_at_once() -> None:
+    async def main(world: HealthWorld) -> None:
+        await low_priority(world)
+        await world.configure(teams=amounts(red=3, blue=3))
+        await allotted(world, red=3, blue=3)
+        for number in range(6):
+            await work(world, f"low-{number}", "red", "borrow")
+            await world.running(f"low-{number}")
+        pod = await work(world, "other", "green")
+        await asyncio.sleep(5)
+        pod = await world.client.get(PODS, "other", "default")
+        assert pod["status"]["phase"] == "Pending", "who is in no team lands nowhere"
+        began = world.clock.monotonic()
+        for number in range(3):
+            await work(world, f"own-{number}", "blue")
+        for number in range(3):
+            pod = await world.running(f"own-{number}")
+            assert owner_of(await world.node(pod["spec"]["nodeName"])) == "blue"
+        assert world.clock.monotonic() - began < 10
+        left = [pod["metadata"]["name"] for pod in (await world.client.list(PODS, "default")).items]
+        assert sum(name.startswith("low-") for name in left) == 3
+
+    play(main)
+
+
+def test_the_namespace_names_the_team_too() -> None:
+    async def main(world: HealthWorld) -> None:
+        await world.configure(teams=amounts(red=6))
+        await allotted(world, red=6)
+        told = {"metadata": {"labels": {names.TEAM: "red"}}}
+        await world.client.patch(NAMESPACES, "default", told)
+        await work(world, "own")
+        await world.running("own")
+
+    play(main)
+
+
+def test_work_that_the_new_team_does_not_know_leaves() -> None:
+    async def main(world: HealthWorld) -> None:
+        for number in range(6):
+            await work(world, f"any-{number}")
+            await world.running(f"any-{number}")
+        await world.configure(teams=amounts(red=2))
+        await allotted(world, red=2)
+        await asyncio.sleep(10)
+        pods = (await world.client.list(PODS, "default")).items
+        places = [owner_of(await world.node(pod["spec"]["nodeName"])) for pod in pods]
+        assert places == [""] * 4
+
+    play(main)
+
+
+def test_a_sick_node_is_mended_and_stays_the_teams() -> None:
+    async def main(world: HealthWorld) -> None:
+        await world.open(6)
+        await world.configure(teams=amounts(red=6))
+        await allotted(world, red=6)
+        await world.fault("gpu-0", '[{"gpu": 0, "kind": "xid", "value": 48}]')
+
+        async def mended() -> bool:
+            node = await world.node("gpu-0")
+            told = node["metadata"]["annotations"]
+            return names.REPAIRS in told and [taint["key"] for taint in node["spec"]["taints"]] == [names.TEAM]
+
+        await world.until(mended)
+
+    play(main, "health", "teams")
+
+
+def test_on_other_api_servers_a_policy_gives_the_tolerations() -> None:
+    group = "admissionregistration.k8s.io"
+
+    async def main(world: HealthWorld) -> None:
+        plurals = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+        for plural, obj in zip(plurals, policy(-1), strict=True):
+            await world.client.create(Resource(group, "v1", plural, obj["kind"], False), obj)
+        await low_priority(world)
+        await asyncio.sleep(2)
+        own = await work(world, "own", "red")
+        low = await work(world, "low", "", "borrow")
+        other = await work(world, "other")
+        equal = {"key": names.TEAM, "operator": "Equal", "value": "red", "effect": "NoSchedule"}
+        assert equal in own["spec"]["tolerations"]
+        assert {"key": names.TEAM, "operator": "Exists", "effect": "NoSchedule"} in low["spec"]["tolerations"]
+        assert all(item["key"] != names.TEAM for item in other["spec"]["tolerations"])
+
+    play(main, "none")
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_killed_at_every_turn_taints_are_equal_within_thirty_seconds(share: int) -> None:
+    def once(kill_at: int | None) -> int:
+        turns = 0
+
+        async def main(world: HealthWorld) -> None:
+            nonlocal turns
+            loop: Any = asyncio.get_running_loop()
+
+            def turn() -> None:
+                nonlocal turns
+                turns += 1
+                if turns == kill_at:
+                    world.kill()
+                    loop.call_later(0.05, world.start)
+
+            loop.on_turn = turn
+            await world.configure(teams=amounts(red=3, blue=2))
+            await allotted(world, red=3, blue=2)
+            await world.configure(teams=amounts(red=1, blue=4, green=1))
+            await allotted(world, red=1, blue=4, green=1)
+            loop.on_turn = None
+
+        play(main)
+        return turns
+
+    total = once(None)
+    assert total > 15
+    for kill_at in range(1 + share, total, SHARES * STEP):
+        once(kill_at)
