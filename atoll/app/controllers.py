@@ -267,12 +267,16 @@ async def _simulate(running: Running, spec: ClusterSpec, inventory: Inventory) -
 
 
 def _start_queueing(running: Running, spec: ClusterSpec) -> None:
-    from atoll.app.queueing import make_queueing  # few clusters have it
+    from atoll.app.queue_visibility import serve_visibility  # few clusters have it
+    from atoll.app.queueing import make_queueing
 
     assembly = running.assembly
     client_for, clock, chance = assembly.controller_client, assembly.clock, assembly.chance
-    queueing = make_queueing(client_for, running.informers, clock, chance, job_sets=spec.batch)
+    queueing = make_queueing(
+        client_for, running.informers, clock, chance, job_sets=spec.batch, metrics=assembly.metrics
+    )
     observe_queues(assembly, queueing.runnables)
+    serve_visibility(assembly.api, queueing.queues)
     queueing.start(running.tasks)
 
 

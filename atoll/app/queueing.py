@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +10,24 @@ from typing import Any
 from atoll.app.tasks import Tasks
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
-from atoll.capacity.queueing.admission import QueueChecks, QueuedJobs
+from atoll.base.metrics import Metrics
+from atoll.capacity.queueing import config
+from atoll.capacity.queueing.admission import DEFAULT_QUEUE, QueueChecks, QueuedJobs
 from atoll.capacity.queueing.controller import QueueController
 from atoll.capacity.queueing.foreign import CONFIGURATIONS, DEPLOYMENT, NAMESPACE, WEBHOOKS, is_foreign
 from atoll.capacity.queueing.jobs import JobQueueing
 from atoll.capacity.queueing.jobsets import JobSetQueueing, QueuedJobSets
+from atoll.capacity.queueing.keeping import Keepers
 from atoll.capacity.queueing.lifecycle import WorkloadController
+from atoll.capacity.queueing.metrics import QueueingMetrics
 from atoll.capacity.queueing.parts import Parts
 from atoll.capacity.queueing.pods import PodQueueing
 from atoll.capacity.queueing.queues import QueueStatus
+from atoll.capacity.queueing.ungate import TopologyUngater
 from atoll.client.port import Client
 from atoll.cluster.store.port import Key, Store
-from atoll.kinds.builtin import DEPLOYMENTS
+from atoll.kinds import kueue
+from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS, NAMESPACES
 from atoll.kinds.resource import Resource
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
@@ -53,13 +60,37 @@ def queue_admission(store: Store) -> tuple[tuple[QueuedJobs, QueuedJobSets], Que
     def on() -> bool:
         return not is_foreign(newest(DEPLOYMENTS, NAMESPACE, DEPLOYMENT), newest(CONFIGURATIONS, "", WEBHOOKS))
 
-    return (QueuedJobs(on), QueuedJobSets(on)), QueueChecks(objects, on)
+    def has_default(namespace: str) -> bool:
+        return newest(kueue.LOCAL_QUEUES, namespace, DEFAULT_QUEUE) is not None
+
+    @functools.lru_cache(maxsize=1)
+    def unnamed_of(text: str) -> config.Unnamed:
+        try:
+            return config.parse(text).unnamed
+        except config.ConfigError:
+            return config.Unnamed()  # the controller tells of it
+
+    def unnamed(namespace: str) -> bool:
+        found = newest(CONFIGMAPS, config.NAMESPACE, config.NAME)
+        text = ((found or {}).get("data") or {}).get(config.FILE)
+        if not text:
+            return False
+        space = newest(NAMESPACES, "", namespace) or {}
+        return unnamed_of(text).selects(namespace, (space.get("metadata") or {}).get("labels") or {})
+
+    return (QueuedJobs(on, has_default, unnamed), QueuedJobSets(on)), QueueChecks(objects, on)
 
 
 def make_queueing(
-    client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance, *, job_sets: bool = False
+    client_for: Callable[[str], Client],
+    informers: Informers,
+    clock: Clock,
+    chance: Chance,
+    *,
+    job_sets: bool = False,
+    metrics: Metrics | None = None,
 ) -> Queueing:
-    """They write as `client_for(NAME)`. `job_sets`: JobSets are served, and queued too."""
+    """They write as `client_for(NAME)`. `job_sets`: JobSets are served, and queued too. `metrics`: where they count."""
     deployments, configurations = informers.of(DEPLOYMENTS), informers.of(CONFIGURATIONS)
     client = client_for(NAME)
 
@@ -68,8 +99,16 @@ def make_queueing(
             return False
         return not is_foreign(deployments.get(DEPLOYMENT, NAMESPACE), configurations.get(WEBHOOKS))
 
-    parts = Parts(client, informers, clock, EventRecorder(client, NAME, clock, chance), on)
+    counted = QueueingMetrics(metrics or Metrics())
+    parts = Parts(client, informers, clock, EventRecorder(client, NAME, clock, chance), on, counted)
     queues = QueueController(parts)
-    others = (WorkloadController(parts, queues), JobQueueing(parts), PodQueueing(parts), QueueStatus(parts, queues))
+    others = (
+        WorkloadController(parts, queues),
+        Keepers(parts, queues),
+        TopologyUngater(parts),
+        JobQueueing(parts, queues.manages),
+        PodQueueing(parts),
+        QueueStatus(parts, queues),
+    )
     more = (JobSetQueueing(parts),) if job_sets else ()
     return Queueing(queues, (queues, *others, *more))

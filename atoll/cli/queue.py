@@ -113,7 +113,7 @@ def why(
 
     state = _observed(kubeconfig, context)
     here = [it for it in state.workloads.values() if namespace in (None, it.key[0])]
-    chosen = [it for it in here if name is None or it.key[1] == name or f"-{name}-" in f"-{it.key[1]}-"]
+    chosen = [it for it in here if name is None or it.key[1] == name or name in it.owners]
     if name is not None and not chosen:
         raise UserError(f"there is no workload of {name!r}", hint="kubectl get workloads -A lists them")
     running = [it for it in chosen if it.admission is not None or it.finished]

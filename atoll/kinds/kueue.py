@@ -20,6 +20,10 @@ RESOURCE_FLAVORS = Resource(GROUP, VERSION, "resourceflavors", "ResourceFlavor",
 WORKLOADS = Resource(GROUP, VERSION, "workloads", "Workload")
 WORKLOAD_PRIORITY_CLASSES = Resource(GROUP, VERSION, "workloadpriorityclasses", "WorkloadPriorityClass", False)
 ADMISSION_CHECKS = Resource(GROUP, VERSION, "admissionchecks", "AdmissionCheck", False)
+TOPOLOGIES = Resource(GROUP, VERSION, "topologies", "Topology", False)
+PROVISIONING_CONFIGS = Resource(GROUP, VERSION, "provisioningrequestconfigs", "ProvisioningRequestConfig", False)
+MULTIKUEUE_CONFIGS = Resource(GROUP, VERSION, "multikueueconfigs", "MultiKueueConfig", False)
+MULTIKUEUE_CLUSTERS = Resource(GROUP, VERSION, "multikueueclusters", "MultiKueueCluster", False)
 
 QUEUE_LABEL: Final = f"{GROUP}/queue-name"
 PRIORITY_CLASS_LABEL: Final = f"{GROUP}/priority-class"
@@ -31,6 +35,14 @@ RETRIABLE_IN_GROUP: Final = f"{GROUP}/retriable-in-group"
 ROLE_HASH: Final = f"{GROUP}/role-hash"
 MIN_PARALLELISM: Final = f"{GROUP}/job-min-parallelism"
 ADMISSION_GATE: Final = f"{GROUP}/admission"
+TOPOLOGY_GATE: Final = f"{GROUP}/topology"
+TOPOLOGY_LABEL: Final = f"{GROUP}/tas"  # of pods that are placed by topology
+POD_SET_LABEL: Final = f"{GROUP}/podset"
+REQUIRED_TOPOLOGY: Final = f"{GROUP}/podset-required-topology"
+PREFERRED_TOPOLOGY: Final = f"{GROUP}/podset-preferred-topology"
+UNCONSTRAINED_TOPOLOGY: Final = f"{GROUP}/podset-unconstrained-topology"
+SLICE_TOPOLOGY: Final = f"{GROUP}/podset-slice-required-topology"
+SLICE_SIZE: Final = f"{GROUP}/podset-slice-size"
 WORKLOAD_ANNOTATION: Final = f"{GROUP}/workload"
 FINALIZER: Final = f"{GROUP}/resource-in-use"
 POD_FINALIZER: Final = f"{GROUP}/managed"
@@ -40,7 +52,6 @@ _INERT: Final = {
     "multikueueclusters.kueue.x-k8s.io": "workloads are not dispatched to other clusters",
     "multikueueconfigs.kueue.x-k8s.io": "workloads are not dispatched to other clusters",
     "provisioningrequestconfigs.kueue.x-k8s.io": "no ProvisioningRequest is made",
-    "topologies.kueue.x-k8s.io": "workloads are not placed by topology",
 }
 
 

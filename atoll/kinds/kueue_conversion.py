@@ -103,7 +103,7 @@ def _workload_up(spec: Object, status: Object) -> None:
         group, kind = _SOURCES[source]
         spec["priorityClassRef"] = {"group": group, "kind": kind, "name": name}
     _rename(status, "accumulatedPastExexcutionTimeSeconds", "accumulatedPastExecutionTimeSeconds")
-    _assignments(status, _slices_of)
+    _assignments(status, slices_of)
 
 
 def _workload_down(spec: Object, status: Object) -> None:
@@ -114,7 +114,7 @@ def _workload_down(spec: Object, status: Object) -> None:
     _rename(status, "accumulatedPastExecutionTimeSeconds", "accumulatedPastExexcutionTimeSeconds")
     spec.pop("preemptionGates", None)
     status.pop("preemptionGates", None)
-    _assignments(status, _domains_of)
+    _assignments(status, domains_of)
 
 
 def _assignments(status: Object, convert_topology: Callable[[Object], Object]) -> None:
@@ -128,7 +128,7 @@ def _assignments(status: Object, convert_topology: Callable[[Object], Object]) -
     status["admission"] = {**admission, "podSetAssignments": converted}
 
 
-def _slices_of(topology: Object) -> Object:
+def slices_of(topology: Object) -> Object:
     """v1beta1 lists each domain; v1beta2 one column a level, said once where all domains share its value."""
     domains = topology.get("domains") or []
     if not domains:
@@ -147,7 +147,8 @@ def _column(values: list[Any], many: Callable[[list[Any]], Any]) -> Object:
     return {"universal": values[0]} if len(set(values)) == 1 else {"individual": many(values)}
 
 
-def _domains_of(topology: Object) -> Object:
+def domains_of(topology: Object) -> Object:
+    """A v1beta2 topologyAssignment as v1beta1 has it."""
     domains = []
     for slice_ in topology.get("slices") or ():
         size = slice_["domainCount"]

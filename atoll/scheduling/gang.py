@@ -319,17 +319,17 @@ def _descend(planner: Planner, gang: Gang, rows: Rows, room: Ints, wanted: int) 
             domains, places = np.unique(mine, return_inverse=True)
             sums = np.zeros(len(domains), np.int64)
             np.add.at(sums, places, rooms.take(inside))
-            for domain, share in _fewest(sums, number):
+            for domain, share in fewest_domains(sums, number):
                 narrower.append((inside[places == domain], share))
         parts = narrower
     found: dict[int, int] = {}
     for inside, number in parts:
-        for place, share in _fewest(rooms.take(inside), number):
+        for place, share in fewest_domains(rooms.take(inside), number):
             found[int(inside[place])] = share
     return found
 
 
-def _fewest(sums: Ints, wanted: int) -> list[tuple[int, int]]:
+def fewest_domains(sums: Ints, wanted: int) -> list[tuple[int, int]]:
     """(domain, members): the roomiest first, and the last as small as it can be. The sums suffice for all."""
     found: list[tuple[int, int]] = []
     order = np.argsort(-sums, kind="stable")

@@ -12,6 +12,7 @@ import yaml
 from scenario_cluster import ScenarioCluster
 
 from atoll.app.queueing import Queueing, make_queueing
+from atoll.base.metrics import Metrics
 from atoll.kinds import kueue
 from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS, JOBS, NAMESPACES, PODS
 from atoll.runtime.informer import Informers
@@ -32,10 +33,11 @@ class QueueingWorld:
         self._informers: Informers | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
+    def start(self, metrics: Metrics | None = None) -> None:
         assembly = self.cluster.assembly
         self._informers = Informers(assembly.client())
-        self.queueing = make_queueing(assembly.controller_client, self._informers, assembly.clock, assembly.chance)
+        client_for, clock, chance = assembly.controller_client, assembly.clock, assembly.chance
+        self.queueing = make_queueing(client_for, self._informers, clock, chance, metrics=metrics)
         self._informers.start()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(item.run(), name=item.name) for item in self.queueing.runnables]

@@ -17,6 +17,8 @@ from atoll.capacity.queueing.tree import find_cycle
 from atoll.kinds import kueue
 from atoll.kinds.resource import Resource
 
+DEFAULT_QUEUE = "default"
+_QUEUED_WHOLE = ("JobSet", "LeaderWorkerSet", "Workload")
 Objects = Callable[[Resource], Iterable[Object]]
 
 
@@ -33,28 +35,51 @@ class Request(Protocol):
 
 
 class QueuedJobs:
-    """Mutating: a Job that names a queue is created suspended, a Pod gated."""
+    """Mutating: a Job that names a queue is created suspended, a Pod gated.
+
+    A Job that names none gets LocalQueue `default` where its namespace `has_default`; else it is suspended where jobs
+    without a queue are managed there (`unnamed`).
+    """
 
     resources = frozenset({"jobs.batch", "pods"})
 
-    def __init__(self, on: Callable[[], bool]) -> None:
+    def __init__(
+        self, on: Callable[[], bool], has_default: Callable[[str], bool], unnamed: Callable[[str], bool]
+    ) -> None:
+        """`has_default`, `unnamed` of a namespace's name."""
         self._on = on
+        self._has_default = has_default
+        self._unnamed = unnamed
 
     def mutate(self, request: Request) -> Awaitable[None] | None:
         obj = request.obj
         if request.operation != "CREATE" or request.subresource or obj is None or not self._on():
             return None
         labels = (obj.get("metadata") or {}).get("labels") or {}
-        if kueue.QUEUE_LABEL not in labels:
-            return None
         if request.resource.plural == "jobs":
-            obj["spec"]["suspend"] = True
+            self._job(request.namespace, obj, labels)
+        elif kueue.QUEUE_LABEL not in labels:
+            return None
         elif not _is_of_a_job(obj):
             obj["metadata"]["labels"] = {**labels, kueue.MANAGED_LABEL: "true"}
             gates = obj["spec"].setdefault("schedulingGates", [])
             if not any(gate["name"] == kueue.ADMISSION_GATE for gate in gates):
                 gates.append({"name": kueue.ADMISSION_GATE})
         return None
+
+    def _job(self, namespace: str, job: Object, labels: Object) -> None:
+        named = bool(labels.get(kueue.QUEUE_LABEL))
+        if not named and not is_of_queued_job(job) and self._has_default(namespace):
+            job["metadata"]["labels"] = {**labels, kueue.QUEUE_LABEL: DEFAULT_QUEUE}
+            named = True
+        if named or (not is_of_queued_job(job) and self._unnamed(namespace)):
+            job["spec"]["suspend"] = True
+
+
+def is_of_queued_job(job: Object) -> bool:
+    """A Job of a JobSet (or the like) that is queued as a whole."""
+    owners = (job.get("metadata") or {}).get("ownerReferences") or ()
+    return any(item.get("controller") and item["kind"] in _QUEUED_WHOLE for item in owners)
 
 
 def _is_of_a_job(pod: Object) -> bool:

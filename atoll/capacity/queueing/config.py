@@ -1,7 +1,8 @@
 """Kueue's own configuration (config.kueue.x-k8s.io Configuration), as its ConfigMap holds it; the parts we act upon.
 
 Read from ConfigMap kueue-system/kueue-manager-config, key controller_manager_config.yaml: waitForPodsReady,
-fairSharing, admissionFairSharing. Everything else there is for Kueue's own process.
+fairSharing, admissionFairSharing, manageJobsWithoutQueueName with managedJobsNamespaceSelector. Everything else there
+is for Kueue's own process.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import yaml
 from atoll.capacity.queueing.fair import FINAL, INITIAL
 from atoll.capacity.queueing.model import FairSharing, PastUsage
 from atoll.capacity.queueing.read import CREATION, EVICTION
+from atoll.objects.selectors import from_object
 
 NAMESPACE, NAME, FILE = "kueue-system", "kueue-manager-config", "controller_manager_config.yaml"
 _GROUP = "config.kueue.x-k8s.io"
@@ -42,10 +44,26 @@ class PodsReady:
 
 
 @dataclass(frozen=True, slots=True)
+class Unnamed:
+    """What becomes of jobs that name no queue: if `managed`, those of selected namespaces wait until they name one."""
+
+    managed: bool = False
+    selector: Mapping[str, Any] | None = None  # of namespaces; None: all but kube-system and kueue-system
+
+    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        if not self.managed:
+            return False
+        if self.selector is None:
+            return namespace not in ("kube-system", NAMESPACE)
+        return from_object(dict(self.selector)).matches(labels)
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     pods_ready: PodsReady = field(default_factory=PodsReady)
     fair: FairSharing = field(default_factory=FairSharing)
     past: PastUsage = field(default_factory=PastUsage)
+    unnamed: Unnamed = field(default_factory=Unnamed)
 
 
 def parse(text: str) -> Options:
@@ -60,6 +78,7 @@ def parse(text: str) -> Options:
         _pods_ready(_part(found, "waitForPodsReady")),
         _fair(_part(found, "fairSharing")),
         _past(_part(found, "admissionFairSharing")),
+        _unnamed(found),
     )
 
 
@@ -68,6 +87,22 @@ def _part(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if not isinstance(part, dict):
         raise ConfigError(f"{key}: must be a mapping")
     return part
+
+
+def _unnamed(found: Mapping[str, Any]) -> Unnamed:
+    managed = found.get("manageJobsWithoutQueueName", False)
+    if not isinstance(managed, bool):
+        raise ConfigError(f"manageJobsWithoutQueueName: {managed!r} is not true or false")
+    selector = found.get("managedJobsNamespaceSelector")
+    if selector is None:
+        return Unnamed(managed)
+    if not isinstance(selector, dict):
+        raise ConfigError("managedJobsNamespaceSelector: must be a label selector")
+    try:
+        from_object(selector)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"managedJobsNamespaceSelector: {error}") from None
+    return Unnamed(managed, selector)
 
 
 def _pods_ready(part: Mapping[str, Any]) -> PodsReady:

@@ -17,6 +17,7 @@ from atoll.capacity.queueing.flavors import amount_of
 from atoll.capacity.queueing.model import Key, Object, Workload
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.plan import Admit, Evict, plan_cycle
+from atoll.capacity.queueing.rooms import Rooms
 from atoll.capacity.queueing.state import Setup, State
 from atoll.kinds import kueue
 from atoll.kinds.builtin import CONFIGMAPS, NAMESPACES
@@ -46,9 +47,12 @@ class QueueController:
         self._flavors, self._locals = of(kueue.RESOURCE_FLAVORS), of(kueue.LOCAL_QUEUES)
         self._checks, self._namespaces = of(kueue.ADMISSION_CHECKS), of(NAMESPACES)
         self._configs = of(CONFIGMAPS, namespace=config.NAMESPACE)
+        self._topologies = of(kueue.TOPOLOGIES)
+        self._rooms = Rooms(parts, self._nodes_changed)
         self.workloads = of(kueue.WORKLOADS)
         self._setup_informers = (
             self._queues, self._cohorts, self._flavors, self._locals, self._checks, self._namespaces, self._configs,
+            self._topologies,
         )  # fmt: skip
         for informer in self._setup_informers:
             informer.add_handler(self._setup_changed)
@@ -58,7 +62,9 @@ class QueueController:
         """Until cancelled."""
         for informer in (*self._setup_informers, self.workloads):
             await informer.synced.wait()
+        await self._rooms.synced()
         self._wake.set()
+        self._parts.metrics.follow(self.state)
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._until_needed()
@@ -69,7 +75,11 @@ class QueueController:
                     continue
                 if self._reconfigure:
                     self._configure()
+                if self.state.setup.topologies and self._rooms.dirty:
+                    self.state.set_rooms(self._rooms.rooms())
                 plan = plan_cycle(self.state, self._parts.clock.wall())
+                if plan.admit or plan.waiting:
+                    self._parts.metrics.attempted(bool(plan.admit))
                 for admit in plan.admit:
                     group.create_task(self._admit(admit))
                 for evict in plan.evict:
@@ -90,10 +100,21 @@ class QueueController:
         def settings(obj: Object | None) -> object:
             metadata = (obj or {}).get("metadata") or {}
             active = condition(obj, "Active") if obj else None
-            return obj and (obj.get("spec"), obj.get("data"), metadata.get("labels"), active and active["status"])
+            leaving = "deletionTimestamp" in metadata
+            return obj and (
+                obj.get("spec"),
+                obj.get("data"),
+                metadata.get("labels"),
+                active and active["status"],
+                leaving,
+            )
 
         if settings(old) != settings(new):
             self._reconfigure = True
+            self._wake.set()
+
+    def _nodes_changed(self) -> None:
+        if self.state.setup.topologies:
             self._wake.set()
 
     def _workload_changed(self, old: Object | None, new: Object | None) -> None:
@@ -119,6 +140,15 @@ class QueueController:
         self._read[key] = (version, found)
         return found
 
+    def manages(self, job: Object) -> bool:
+        """Whether a job waits for quota: it names a queue, or those that name none are managed in its namespace."""
+        metadata = job["metadata"]
+        if (metadata.get("labels") or {}).get(kueue.QUEUE_LABEL):
+            return True
+        namespace = self._namespaces.get(metadata["namespace"])
+        labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
+        return self.options.unnamed.selects(metadata["namespace"], labels)
+
     def _configure(self) -> None:
         self._reconfigure = False
         self.options = self._read_options()
@@ -133,6 +163,7 @@ class QueueController:
                 {obj["metadata"]["name"]: status.is_true(obj, "Active") for obj in self._checks},
                 self.options.fair,
                 self.options.past,
+                {obj["metadata"]["name"]: read.topology_levels(obj) for obj in self._topologies},
                 self.options.pods_ready.enabled and self.options.pods_ready.block,
             )
         )
@@ -169,9 +200,12 @@ class QueueController:
         if not await self._write(workload.key, obj, new):
             return
         events, waited = self._parts.events, int(now - workload.created)
+        since = now - max(workload.order_at, workload.created)
+        self._parts.metrics.reserved(admission.queue, since)
         text = f"Quota reserved in ClusterQueue {admission.queue}, wait time since queued was {waited}s"
         events.event(obj, NORMAL, "QuotaReserved", text)
         if not admit.checks:
+            self._parts.metrics.admitted(admission.queue, since, 0.0)
             text = f"Admitted by ClusterQueue {admission.queue}, wait time since reservation was 0s"
             events.event(obj, NORMAL, "Admitted", text)
 
@@ -184,6 +218,8 @@ class QueueController:
         new = status.evicted(obj, "Preempted", message, self._parts.clock.wall(), preempted=evict.reason)
         if await self._write(evict.victim.key, obj, new):
             self._parts.events.event(obj, NORMAL, "Preempted", message)
+            queue = evict.victim.admission.queue if evict.victim.admission is not None else ""
+            self._parts.metrics.preempted(queue, evict.queue, evict.reason)
 
     def _current(self, workload: Workload) -> Object | None:
         """As the informer has it; where that is another one by now, the state is put right."""

@@ -51,8 +51,10 @@ def _row(workload: Workload, queue: str, position: int, why: str, cheapest: str)
 
 def _repair(state: State, workload: Workload, queue: str) -> str:
     """For one that is in no line."""
+    if not workload.local_queue:
+        return f"label it with one of the namespace's LocalQueues: {', '.join(_locals(state, workload)) or 'none yet'}"
     if workload.queue_key not in state.setup.local_queues:
-        names = sorted(key[1] for key in state.setup.local_queues if key[0] == workload.key[0])
+        names = _locals(state, workload)
         here = f"; there are: {', '.join(names)}" if names else ""
         return f"create LocalQueue {workload.local_queue} in namespace {workload.key[0]}, or name another one{here}"
     if queue in state.inactive:
@@ -60,6 +62,10 @@ def _repair(state: State, workload: Workload, queue: str) -> str:
     if queue not in state.nodes:
         return f"create ClusterQueue {queue}"
     return f"let ClusterQueue {queue} select namespace {workload.key[0]}, or start LocalQueue {workload.local_queue}"
+
+
+def _locals(state: State, workload: Workload) -> list[str]:
+    return sorted(key[1] for key in state.setup.local_queues if key[0] == workload.key[0])
 
 
 def _cheapest(node: Node, lacks: dict[tuple[str, str], int]) -> str:

@@ -143,6 +143,8 @@ class _Search:
         for name in group.flavors:
             flavor = self._flavors.get(name)
             why = f"flavor {name} not found" if flavor is None else fits_flavor(pods.template, flavor, labels)
+            if not why and flavor is not None and pods.topology is not None and not flavor.topology:
+                why = f"flavor {name} does not support TopologyAwareScheduling"
             if why:
                 failed.append(why)
                 continue

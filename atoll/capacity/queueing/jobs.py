@@ -6,30 +6,38 @@ any point. A Job runs only while its Workload is Admitted and not Evicted; its q
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from atoll.base.clock import parse_rfc3339
 from atoll.capacity.queueing import status
-from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, workload_name
+from atoll.capacity.queueing.admission import is_of_queued_job
+from atoll.capacity.queueing.made import (
+    JOB_INDEX_LABEL,
+    made_workload,
+    priority_of,
+    set_workload,
+    topology_request,
+    workload_name,
+)
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
-from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
+from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos, restored
 from atoll.kinds import kueue
 from atoll.kinds.builtin import JOBS, PRIORITY_CLASSES
 from atoll.objects import meta
-from atoll.objects.meta import condition, controller_of, is_deleting, key, labels
+from atoll.objects.meta import condition, controller_of, is_deleting, key
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL
 from atoll.runtime.informer import Key
 
-_HELD = ("nodeSelector", "tolerations")  # what flavours put into a pod's template, and eviction takes out again
-
 
 class JobQueueing:
-    """Jobs with the label kueue.x-k8s.io/queue-name (and, where so configured, those without)."""
+    """Jobs with the label kueue.x-k8s.io/queue-name and, where so configured, those without (`manages` says)."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, manages: Callable[[Object], bool]) -> None:
         self.name = "queueing-jobs"
+        self._manages = manages
         self._parts = parts
         of = parts.informers.of
         self._jobs, self._workloads = of(JOBS), of(kueue.WORKLOADS)
@@ -50,9 +58,9 @@ class JobQueueing:
 
     async def _reconcile(self, name: Key) -> float | None:
         job = self._jobs.by_key(name)
-        if job is None or is_deleting(job) or not self._parts.on() or not labels(job).get(kueue.QUEUE_LABEL):
+        if job is None or is_deleting(job) or not self._parts.on() or is_of_queued_job(job):
             return None
-        if _owned_by_queued(job):
+        if not self._manages(job):
             return None
         workload = self._workloads.get(workload_name("Job", "batch", job), name[0])
         done = _outcome(job)
@@ -160,18 +168,16 @@ class JobQueueing:
         await self._write(workload, new)
 
 
-def _owned_by_queued(job: Object) -> bool:
-    """A Job of a JobSet (or the like) that is queued as a whole."""
-    owner = controller_of(job)
-    return owner is not None and owner["kind"] in ("JobSet", "LeaderWorkerSet", "Workload")
-
-
 def _pod_set(job: Object) -> Object:
     spec = job["spec"]
     parallelism = int(spec.get("parallelism", 1))
     completions = spec.get("completions")
     count = parallelism if completions is None else min(parallelism, int(completions))
     found: dict[str, Any] = {"name": "main", "count": count, "template": spec["template"]}
+    indexed = spec.get("completionMode") == "Indexed"
+    request = topology_request(spec["template"], JOB_INDEX_LABEL if indexed else "")
+    if request:
+        found["topologyRequest"] = request
     least = meta.annotations(job).get(kueue.MIN_PARALLELISM)
     if least is not None and least.isdigit() and 0 < int(least) < count:
         found["minCount"] = int(least)
@@ -198,13 +204,10 @@ def _rests(job: Object) -> bool:
 
 
 def _restored(spec: Object, original: Object) -> Object:
-    template, was = spec["template"], original["template"]
-    pod = {name: value for name, value in template["spec"].items() if name not in _HELD}
-    pod |= {name: was["spec"][name] for name in _HELD if name in was["spec"]}
-    restored = {**spec, "template": {**template, "spec": pod}}
+    found = {**spec, "template": restored(spec["template"], original["template"])}
     if original.get("minCount") and spec.get("parallelism") != original["count"]:
-        restored["parallelism"] = original["count"]
-    return restored
+        found["parallelism"] = original["count"]
+    return found
 
 
 def _alike(new: list[Object], old: list[Object]) -> bool:

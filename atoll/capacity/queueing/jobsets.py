@@ -6,15 +6,23 @@ As `jobs.py` does for Jobs, in the same order, one step a pass. A JobSet's Jobs 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from atoll.base.clock import parse_rfc3339
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import Request
-from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, workload_name
+from atoll.capacity.queueing.made import (
+    JOB_INDEX_LABEL,
+    made_workload,
+    priority_of,
+    set_workload,
+    topology_request,
+    workload_name,
+)
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
+from atoll.capacity.queueing.podinfo import restored as restored_template
 from atoll.kinds import kueue
 from atoll.kinds.batch import JOB_SETS
 from atoll.kinds.builtin import PRIORITY_CLASSES
@@ -23,7 +31,7 @@ from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL
 from atoll.runtime.informer import Key
 
-_HELD: Final = ("nodeSelector", "tolerations")  # what flavours put into pods' templates
+_JOB_INDEX: Final = "jobset.sigs.k8s.io/job-index"
 
 
 class QueuedJobSets:
@@ -156,7 +164,12 @@ def pod_sets(jobset: Object) -> list[Object]:
         if completions is not None:
             pods = min(pods, int(completions))
         count = int(replicated.get("replicas", 1)) * pods
-        found.append({"name": replicated["name"].lower(), "count": count, "template": job["template"]})
+        entry = {"name": replicated["name"].lower(), "count": count, "template": job["template"]}
+        request = topology_request(job["template"], JOB_INDEX_LABEL)
+        if request:
+            groups = {"subGroupIndexLabel": _JOB_INDEX, "subGroupCount": int(replicated.get("replicas", 1))}
+            entry["topologyRequest"] = {**request, **groups}
+        found.append(entry)
     return found
 
 
@@ -189,9 +202,7 @@ def restored(spec: Object, workload: Object) -> Object:
     originals = {item["name"]: item["template"] for item in workload["spec"]["podSets"]}
 
     def back(name: str, pod: Object) -> Object:
-        was: dict[str, Any] = originals[name]["spec"] if name in originals else {}
-        kept = {field: value for field, value in pod["spec"].items() if field not in _HELD}
-        return {**pod, "spec": {**kept, **{field: was[field] for field in _HELD if field in was}}}
+        return restored_template(pod, originals.get(name, {}))
 
     return _with_templates(spec, back)
 

@@ -98,6 +98,7 @@ class WorkloadController:
             return
         new = status.evicted(obj, reason, message, now)
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        self._parts.metrics.evicted(obj["status"]["admission"]["clusterQueue"], reason)
         self._parts.events.event(obj, NORMAL, f"EvictedDueTo{reason}", message)
 
     async def _deactivate(self, obj: Object) -> None:
@@ -119,9 +120,11 @@ class WorkloadController:
         new = {**obj, "status": {**obj["status"], "admissionChecks": listed}} if wanted else obj
         if all(item["state"] == "Ready" for item in listed):
             new = status.admitted(new, now)
-            text = f"Admitted by ClusterQueue {workload.admission.queue}"
-            self._parts.events.event(obj, NORMAL, "Admitted", text)
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        if status.is_true(new, "Admitted"):
+            queue = workload.admission.queue
+            self._parts.events.event(obj, NORMAL, "Admitted", f"Admitted by ClusterQueue {queue}")
+            self._parts.metrics.admitted(queue, now - workload.created, now - workload.reserved_at)
         return None
 
     # -- time
@@ -171,6 +174,7 @@ class WorkloadController:
         new = status.evicted(obj, "PodsReadyTimeout", f"{message} after {seconds:g}s", now)
         new["status"]["requeueState"] = {"count": count, "requeueAt": rfc3339(now + wait + 1)}
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        self._parts.metrics.evicted(obj["status"]["admission"]["clusterQueue"], "PodsReadyTimeout")
         self._parts.events.event(obj, NORMAL, "EvictedDueToPodsReadyTimeout", message)
 
     # -- those without quota

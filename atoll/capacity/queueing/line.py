@@ -76,6 +76,10 @@ class Line:
             del self._classes[name]
             self.parked.pop(name, None)
 
+    def parked_count(self) -> int:
+        """How many wait until something changes."""
+        return sum(len(group.members) for name, group in self._classes.items() if name in self.parked)
+
     def leads(self, workload: Workload) -> bool:
         """Whether it is the first of its class."""
         group = self._classes.get(class_of(workload))

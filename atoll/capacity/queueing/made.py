@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from atoll.base.errors import AlreadyExists
 from atoll.capacity.queueing.model import Object
@@ -13,6 +13,7 @@ from atoll.kinds import kueue
 from atoll.objects.meta import labels, owner_reference
 from atoll.runtime.informer import Informer
 
+JOB_INDEX_LABEL: Final = "batch.kubernetes.io/job-completion-index"
 _MOST_NAME = 253
 
 
@@ -40,16 +41,35 @@ def priority_of(owner: Object, template: Object, classes: Informer, pod_classes:
     return int(spec.get("priority") or 0), None
 
 
+def topology_request(template: Object, index_label: str) -> Object | None:
+    """What a pod template's annotations ask of a topology. `index_label`: the pods' label with their rank, or ""."""
+    notes = (template.get("metadata") or {}).get("annotations") or {}
+    found: Object = {}
+    for name, annotation in (("required", kueue.REQUIRED_TOPOLOGY), ("preferred", kueue.PREFERRED_TOPOLOGY)):
+        if notes.get(annotation):
+            found[name] = notes[annotation]
+    if notes.get(kueue.UNCONSTRAINED_TOPOLOGY) == "true":
+        found["unconstrained"] = True
+    if notes.get(kueue.SLICE_TOPOLOGY):
+        size = notes.get(kueue.SLICE_SIZE, "")
+        found["podSetSliceRequiredTopology"] = notes[kueue.SLICE_TOPOLOGY]
+        found["podSetSliceSize"] = int(size) if size.isdigit() and int(size) > 0 else 1
+    if found and index_label:
+        found["podIndexLabel"] = index_label
+    return found or None
+
+
 def set_workload(
     kind: str, group: str, owner: Object, pod_sets: list[Object], priority: tuple[int, Object | None]
 ) -> Object:
     metadata = owner["metadata"]
     spec: dict[str, Any] = {
         "podSets": pod_sets,
-        "queueName": labels(owner).get(kueue.QUEUE_LABEL, ""),
         "priority": priority[0],
         "active": True,
     }
+    if labels(owner).get(kueue.QUEUE_LABEL):
+        spec["queueName"] = labels(owner)[kueue.QUEUE_LABEL]
     if priority[1] is not None:
         spec["priorityClassRef"] = priority[1]
     seconds = labels(owner).get(f"{kueue.GROUP}/max-exec-time-seconds", "")

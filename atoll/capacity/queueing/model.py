@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from atoll.capacity.queueing.topology import TopologyAssignment, TopologyRequest
+
 Object = dict[str, Any]
 Key = tuple[str, str]
 """(namespace, name)."""
@@ -68,6 +70,7 @@ class ClusterQueue:
     checks: tuple[tuple[str, frozenset[str]], ...] = ()  # (name, flavours: none = all)
     stop: str = "None"
     selector: Object | None = None  # of namespaces; None selects nothing
+    leaving: bool = False  # it is being deleted
     by_past_usage: bool = False  # admissionScope UsageBasedAdmissionFairSharing
 
     def group_of(self, resource: str) -> ResourceGroup | None:
@@ -95,6 +98,7 @@ class Flavor:
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Object, ...] = ()
     tolerations: tuple[Object, ...] = ()
+    topology: str = ""  # the Topology by which its pods are placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class PodSet:
     min_count: int | None
     requests: Mapping[str, int]
     template: Object = field(default_factory=dict)
+    topology: TopologyRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -140,6 +145,7 @@ class PodSetAssignment:
     flavors: Mapping[str, str]
     usage: Mapping[str, int]
     count: int
+    topology: TopologyAssignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +189,7 @@ class Workload:
     admitted: bool = False
     ready: bool = False  # PodsReady
     requeue_at: float = 0.0
+    owners: tuple[str, ...] = ()  # names of the objects that it is of
     held: bool = False  # spec.active is true, but it may not be queued: an admission check said Retry or Rejected
 
     @property

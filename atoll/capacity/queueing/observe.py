@@ -6,10 +6,11 @@ import asyncio
 
 from atoll.capacity.queueing import config, read, status
 from atoll.capacity.queueing.model import Object
+from atoll.capacity.queueing.rooms import rooms_of
 from atoll.capacity.queueing.state import Setup, State
 from atoll.client.port import Client
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CONFIGMAPS, NAMESPACES
+from atoll.kinds.builtin import CONFIGMAPS, NAMESPACES, NODES, PODS
 from atoll.kinds.resource import Resource
 
 
@@ -17,18 +18,19 @@ async def observe(client: Client) -> State:
     """Lists all there is; raises ApiError where the kinds are not served."""
     resources = (
         kueue.CLUSTER_QUEUES, kueue.COHORTS, kueue.RESOURCE_FLAVORS, kueue.LOCAL_QUEUES, NAMESPACES,
-        kueue.ADMISSION_CHECKS, kueue.WORKLOADS,
+        kueue.ADMISSION_CHECKS, kueue.TOPOLOGIES, kueue.WORKLOADS,
     )  # fmt: skip
 
     async def listed(resource: Resource) -> list[Object]:
         return (await client.list(resource)).items
 
-    queues, cohorts, flavors, locals_, spaces, checks, workloads = await asyncio.gather(*map(listed, resources))
+    found = await asyncio.gather(*map(listed, resources))
+    queues, cohorts, flavors, locals_, spaces, checks, topologies, workloads = found
     options = config.Options()
     configs = (await client.list(CONFIGMAPS, config.NAMESPACE)).items
-    for found in configs:
-        if found["metadata"]["name"] == config.NAME:
-            options = config.parse((found.get("data") or {}).get(config.FILE, ""))
+    for item in configs:
+        if item["metadata"]["name"] == config.NAME:
+            options = config.parse((item.get("data") or {}).get(config.FILE, ""))
     state = State()
     state.configure(
         Setup(
@@ -40,8 +42,11 @@ async def observe(client: Client) -> State:
             {obj["metadata"]["name"]: status.is_true(obj, "Active") for obj in checks},
             options.fair,
             options.past,
+            {obj["metadata"]["name"]: read.topology_levels(obj) for obj in topologies},
         )
     )
+    if topologies:
+        state.set_rooms(rooms_of(*await asyncio.gather(listed(NODES), listed(PODS))))
     shapes = read.Shapes()
     for obj in workloads:
         state.put(read.workload(obj, shapes, order_by=options.pods_ready.order_by))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from atoll.base.clock import Clock
+from atoll.base.metrics import Metrics
+from atoll.capacity.queueing.metrics import QueueingMetrics
 from atoll.client.port import Client
 from atoll.kinds.resource import Resource
 from atoll.runtime.events import EventRecorder
@@ -24,6 +26,7 @@ class Parts:
     clock: Clock
     events: EventRecorder
     on: Callable[[], bool]
+    metrics: QueueingMetrics = field(default_factory=lambda: QueueingMetrics(Metrics()))
 
 
 async def write_status(client: Client, resource: Resource, old: Object, new: Object) -> Object:

@@ -19,6 +19,7 @@ from atoll.capacity.queueing.model import ANY, Admission, Amounts, FlavorResourc
 from atoll.capacity.queueing.preemption import Target, Wish
 from atoll.capacity.queueing.shares import tournament
 from atoll.capacity.queueing.state import State
+from atoll.capacity.queueing.topology_fit import with_topology
 from atoll.capacity.queueing.tree import Node, lowest_fit
 
 
@@ -55,6 +56,7 @@ class Entry:
     node: Node
     assignment: Assignment
     targets: list[Target]
+    given: int = 0  # the version of what was given out by topology when it was found
 
     @property
     def usage(self) -> Amounts:
@@ -111,12 +113,30 @@ def find(state: State, node: Node, workload: Workload) -> Entry:
         targets: list[Target] = []
         if Mode.NO_CANDIDATES < assignment.mode < Mode.FIT:
             targets = search(Wish(workload, node, assignment.usage, frozenset(assignment.needs_preemption)))
-        return Entry(workload, node, assignment, targets)
+        gone = [target.workload for target in targets]
+        if (assignment.mode is Mode.FIT or targets) and not _place(state, workload, assignment, gone):
+            targets = []
+        return Entry(workload, node, assignment, targets, state.given.version)
 
     entry = attempt(counts_of(workload.shape))
     if workload.shape.partial and not _useful(entry):
         return _fewer(workload.shape, attempt) or entry
     return entry
+
+
+def _place(state: State, workload: Workload, assignment: Assignment, gone: list[Workload]) -> bool:
+    """Give the pods their places, where their flavours have a topology. False: there is no room, so it does not fit."""
+    setup = state.setup
+    if not setup.topologies:
+        return True
+    shape, assigned = workload.shape.pod_sets, assignment.pod_sets
+    placed = with_topology(shape, assigned, setup.flavors, setup.topologies, state.rooms, state.given, gone)
+    if isinstance(placed, str):
+        assignment.mode = Mode.NO_FIT
+        assignment.why.append(placed)
+        return False
+    assignment.pod_sets = placed
+    return True
 
 
 def _useful(entry: Entry) -> bool:
@@ -212,7 +232,8 @@ class _Tree:
         if any(target.workload.key in self._victims for target in targets):
             self._wait(entry, "Workload has overlapping preemption targets with another workload")
             return
-        if not _fits_after(entry):
+        moved = entry.given != self._state.given.version and any(it.topology for it in entry.assignment.pod_sets)
+        if moved or not _fits_after(entry):
             self._plan.waiting[entry.workload.key] = "Workload no longer fits after processing another workload"
             return  # it is looked at again in the next cycle
         if targets:

@@ -1,4 +1,5 @@
-"""What an admission puts into pods: node labels and tolerations of their flavours, and what checks add. Pure."""
+"""What an admission puts into pods: node labels and tolerations of their flavours, what checks add, the gate of those
+that are placed by topology; and how it is taken out again. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atoll.capacity.queueing.model import Object
+from atoll.kinds import kueue
 from atoll.runtime.informer import Informer
 
 
@@ -19,6 +21,7 @@ class PodInfo:
     tolerations: list[Object] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    gates: list[Object] = field(default_factory=list)
 
 
 def pod_infos(workload: Object, flavors: Informer) -> dict[str, PodInfo] | None:
@@ -26,7 +29,12 @@ def pod_infos(workload: Object, flavors: Informer) -> dict[str, PodInfo] | None:
     found: dict[str, PodInfo] = {}
     status = workload.get("status") or {}
     for assignment in (status.get("admission") or {}).get("podSetAssignments") or ():
-        info = found[assignment.get("name") or "main"] = PodInfo(assignment.get("count"))
+        name_of_set = assignment.get("name") or "main"
+        info = found[name_of_set] = PodInfo(assignment.get("count"))
+        if assignment.get("topologyAssignment"):  # held until `ungate` gives each its place
+            info.labels |= {kueue.TOPOLOGY_LABEL: "true", kueue.POD_SET_LABEL: name_of_set}
+            info.annotations[kueue.WORKLOAD_ANNOTATION] = workload["metadata"]["name"]
+            info.gates.append({"name": kueue.TOPOLOGY_GATE})
         for name in dict.fromkeys((assignment.get("flavors") or {}).values()):
             flavor = flavors.get(name)
             if flavor is None:
@@ -52,8 +60,27 @@ def injected(template: Mapping[str, Any], info: PodInfo) -> Object:
     if info.tolerations:
         known = spec.get("tolerations") or []
         spec["tolerations"] = [*known, *(item for item in info.tolerations if item not in known)]
+    if info.gates:
+        known = spec.get("schedulingGates") or []
+        spec["schedulingGates"] = [*known, *(gate for gate in info.gates if gate not in known)]
     metadata = dict(template.get("metadata") or {})
     for name, added in (("labels", info.labels), ("annotations", info.annotations)):
         if added:
             metadata[name] = {**(metadata.get(name) or {}), **added}
     return {**template, "spec": spec, **({"metadata": metadata} if metadata else {})}
+
+
+_INJECTED = ("nodeSelector", "tolerations", "schedulingGates")
+_INJECTED_LABELS = (kueue.TOPOLOGY_LABEL, kueue.POD_SET_LABEL)
+
+
+def restored(template: Object, original: Object) -> Object:
+    """The pod template as it was before it was admitted; `original`: that of the Workload's pod set."""
+    was = original.get("spec") or {}
+    spec = {name: value for name, value in template["spec"].items() if name not in _INJECTED}
+    spec |= {name: was[name] for name in _INJECTED if name in was}
+    metadata = dict(template.get("metadata") or {})
+    for part, names in (("labels", _INJECTED_LABELS), ("annotations", (kueue.WORKLOAD_ANNOTATION,))):
+        if any(name in (metadata.get(part) or {}) for name in names):
+            metadata[part] = {key: value for key, value in metadata[part].items() if key not in names}
+    return {**template, "spec": spec, **({"metadata": metadata} if "metadata" in template else {})}

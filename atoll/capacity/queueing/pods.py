@@ -15,7 +15,7 @@ import orjson
 from atoll.base.clock import parse_rfc3339
 from atoll.base.errors import NotFound
 from atoll.capacity.queueing import status
-from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, workload_name
+from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, topology_request, workload_name
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
@@ -29,6 +29,7 @@ from atoll.runtime.events import NORMAL, WARNING
 
 Unit = tuple[str, str, str]
 """(namespace, "pod" or "group", name)."""
+POD_INDEX_LABEL = f"{kueue.GROUP}/pod-group-pod-index"
 _OVER = ("Succeeded", "Failed")
 
 
@@ -225,6 +226,9 @@ def _pod_sets(pods: list[Object], group: bool) -> list[Object]:
             continue
         metadata = {"labels": labels(pod)} if labels(pod) else {}
         found[name] = {"name": name, "count": 1, "template": {"metadata": metadata, "spec": _plain(pod["spec"])}}
+        request = topology_request(pod, POD_INDEX_LABEL if POD_INDEX_LABEL in labels(pod) else "")
+        if request:
+            found[name]["topologyRequest"] = request
     return list(found.values())
 
 

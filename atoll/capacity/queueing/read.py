@@ -29,6 +29,8 @@ from atoll.capacity.queueing.model import (
     Shape,
     Workload,
 )
+from atoll.capacity.queueing.topology import TopologyAssignment, TopologyRequest
+from atoll.kinds.kueue_conversion import domains_of
 from atoll.objects.pod_resources import pod_requests
 
 CREATION, EVICTION = "Creation", "Eviction"
@@ -65,6 +67,7 @@ def cluster_queue(obj: Object) -> ClusterQueue:
         checks=tuple((check["name"], frozenset(check.get("onFlavors") or ())) for check in checks),
         stop=spec.get("stopPolicy") or "None",
         selector=spec.get("namespaceSelector"),
+        leaving="deletionTimestamp" in obj["metadata"],
         by_past_usage=(spec.get("admissionScope") or {}).get("admissionMode") == "UsageBasedAdmissionFairSharing",
     )
 
@@ -81,7 +84,13 @@ def flavor(obj: Object) -> Flavor:
         spec.get("nodeLabels") or {},
         tuple(spec.get("nodeTaints") or ()),
         tuple(spec.get("tolerations") or ()),
+        spec.get("topologyName") or "",
     )
+
+
+def topology_levels(obj: Object) -> tuple[str, ...]:
+    """Node labels, from wide to narrow."""
+    return tuple(level["nodeLabel"] for level in (obj.get("spec") or {}).get("levels") or ())
 
 
 def local_queue(obj: Object) -> LocalQueue:
@@ -137,12 +146,22 @@ def _pod_set(item: Object) -> PodSet:
         item.get("name") or "main",
         int(item.get("count", 1)),
         item.get("minCount"),
-        {name: _amount(name, nano) for name, nano in requests.items()},
+        {name: amount_in_units(name, nano) for name, nano in requests.items()},
         template,
+        _topology_request(item.get("topologyRequest")),
     )
 
 
-def _amount(resource: str, nano: int) -> int:
+def _topology_request(found: Object | None) -> TopologyRequest | None:
+    if not found:
+        return None
+    level = found.get("podSetSliceRequiredTopology") or ""
+    size = int(found.get("podSetSliceSize") or 1) if level else 1
+    return TopologyRequest(found.get("required") or "", found.get("preferred") or "", level, max(1, size))
+
+
+def amount_in_units(resource: str, nano: int) -> int:
+    """Of nano-units, rounded up to the units of the model."""
     unit = 1_000_000 if resource == "cpu" else quantity.NANO
     return -(-nano // unit)
 
@@ -182,6 +201,7 @@ def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION) -> Worklo
         admitted=(known.get("Admitted") or {}).get("status") == "True",
         ready=(known.get("PodsReady") or {}).get("status") == "True",
         requeue_at=_requeue_at(known, requeue),
+        owners=tuple(owner["name"] for owner in metadata.get("ownerReferences") or ()),
         held=any(check.get("state") in _HELD for check in status.get("admissionChecks") or ()),
     )
 
@@ -202,10 +222,19 @@ def _admission(value: Object) -> Admission:
                 item.get("flavors") or {},
                 {name: amount_of(name, amount) for name, amount in (item.get("resourceUsage") or {}).items()},
                 int(item.get("count") or 0),
+                topology_assignment(item.get("topologyAssignment")),
             )
             for item in value.get("podSetAssignments") or ()
         ),
     )
+
+
+def topology_assignment(found: Object | None) -> TopologyAssignment | None:
+    """Of a podSetAssignment's topologyAssignment, as v1beta2 has it."""
+    if not found:
+        return None
+    domains = domains_of(found)["domains"]
+    return TopologyAssignment(tuple(found["levels"]), tuple((tuple(it["values"]), it["count"]) for it in domains))
 
 
 def _used(admission: Admission, status: Object) -> dict[FlavorResource, int]:
@@ -217,5 +246,5 @@ def _used(admission: Admission, status: Object) -> dict[FlavorResource, int]:
     for pods in admission.pod_sets:
         rest = max(0, pods.count - done.get(pods.name, 0))
         usage = {name: amount * rest // pods.count if pods.count else 0 for name, amount in pods.usage.items()}
-        left.append(PodSetAssignment(pods.name, pods.flavors, usage, rest))
+        left.append(PodSetAssignment(pods.name, pods.flavors, usage, rest, pods.topology))
     return Admission(admission.queue, tuple(left)).usage()

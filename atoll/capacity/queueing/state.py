@@ -21,6 +21,8 @@ from atoll.capacity.queueing.model import (
     Workload,
 )  # fmt: skip
 from atoll.capacity.queueing.past import Consumption
+from atoll.capacity.queueing.topology import NodeRoom
+from atoll.capacity.queueing.topology_fit import Given
 from atoll.capacity.queueing.tree import Node, plant
 from atoll.objects.selectors import from_object
 
@@ -37,6 +39,7 @@ class Setup:
     checks: Mapping[str, bool] = field(default_factory=dict)  # AdmissionChecks, and whether each is active
     fair: FairSharing = field(default_factory=FairSharing)
     past: PastUsage = field(default_factory=PastUsage)
+    topologies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # levels by name
     one_at_a_time: bool = False  # waitForPodsReady.blockAdmission
 
 
@@ -54,6 +57,8 @@ class State:
         self.changed: set[str] = set()  # roots of trees (by a queue's or cohort's name) to look at
         self.trees: dict[str, list[Node]] = {}  # the queues below each root
         self.by_local: dict[Key, dict[Key, Workload]] = {}  # those that are not over, by local queue
+        self.rooms: tuple[NodeRoom, ...] = ()  # the nodes, where pods are placed by topology
+        self.given = Given()
         self._matchers: dict[tuple[str, str], bool] = {}
         self._later: list[tuple[float, Key]] = []
 
@@ -69,6 +74,7 @@ class State:
         self.lines = {name: Line() for name in setup.queues}
         self._later.clear()
         self.by_local.clear()
+        self.given = Given()
         for workload in self.workloads.values():
             self._enter(workload)
         self.trees.clear()
@@ -124,6 +130,7 @@ class State:
             if node is not None:
                 node.workloads[workload.key] = workload
                 node.add_all(workload.usage)
+                self.given.add(workload)
             return
         if not workload.pending or self.not_queued(workload):
             return
@@ -141,6 +148,7 @@ class State:
         if workload.admission is not None:
             if node is not None and node.workloads.pop(workload.key, None) is not None:
                 node.remove_all(workload.usage)
+                self.given.remove(workload)
                 self.release(node)
             return
         name = self.queue_of(workload)
@@ -152,6 +160,16 @@ class State:
         self.changed.add(self.root_of(node))
         for queue in node.root.queues():
             self.lines[queue.name].parked.clear()
+
+    def set_rooms(self, rooms: tuple[NodeRoom, ...]) -> None:
+        """The nodes have changed: who waits for one may have a chance."""
+        if rooms != self.rooms:
+            self.rooms = rooms
+            self.given.version += 1
+            for root, nodes in self.trees.items():
+                self.changed.add(root)
+                for node in nodes:
+                    self.lines[node.name].parked.clear()
 
     def wake(self, now: float) -> None:
         """Line up those whose back-off is over."""
@@ -171,6 +189,8 @@ class State:
 
     def not_queued(self, workload: Workload) -> str:
         """Why a pending workload is in no line at all; "" if it may be."""
+        if not workload.local_queue:
+            return "it names no LocalQueue (label kueue.x-k8s.io/queue-name)"
         local = self.setup.local_queues.get(workload.queue_key)
         if local is None:
             return f"LocalQueue {workload.local_queue} doesn't exist"
@@ -222,6 +242,8 @@ def _same_for_quota(old: Workload, new: Workload) -> bool:
 
 def _why_inactive(queue: ClusterQueue, setup: Setup, cycles: Mapping[str, list[str]]) -> tuple[str, str] | None:
     """(reason, message) where a queue can't admit."""
+    if queue.leaving:
+        return "Terminating", "Can't admit new workloads: is terminating"
     if queue.stop != "None":
         return "Stopped", "Can't admit new workloads: is stopped"
     cycle = cycles.get(queue.cohort)
@@ -231,6 +253,11 @@ def _why_inactive(queue: ClusterQueue, setup: Setup, cycles: Mapping[str, list[s
     if missing:
         text = f"references missing ResourceFlavor(s): {', '.join(missing)}"
         return "FlavorNotFound", f"Can't admit new workloads: {text}"
+    topologies = [flavor.topology for name in queue.flavors if (flavor := setup.flavors[name]).topology]
+    missing = [name for name in topologies if name not in setup.topologies]
+    if missing:
+        text = f"there is no Topology {', '.join(missing)} for TAS flavor"
+        return "TopologyNotFound", f"Can't admit new workloads: {text}"
     missing = [name for name, _ in queue.checks if name not in setup.checks]
     if missing:
         text = f"references missing AdmissionCheck(s): {', '.join(missing)}"

@@ -8,10 +8,11 @@ from typing import Any
 
 from atoll.base.clock import rfc3339
 from atoll.capacity.queueing.flavors import shown
-from atoll.capacity.queueing.model import Admission, FlavorResource, Key, Object, Workload
+from atoll.capacity.queueing.model import Admission, FlavorResource, Key, Object, PodSetAssignment, Workload
 from atoll.capacity.queueing.preemption import FAIR, IN_QUEUE, WHILE_BORROWING
 from atoll.capacity.queueing.state import State
 from atoll.capacity.queueing.tree import Node
+from atoll.kinds.kueue_conversion import slices_of
 
 _MOST_SHARE = 2**63 - 1
 _BECAUSE = {
@@ -89,16 +90,21 @@ def _check(name: str, now: float) -> Object:
 def admission_json(admission: Admission) -> Object:
     return {
         "clusterQueue": admission.queue,
-        "podSetAssignments": [
-            {
-                "name": pods.name,
-                "flavors": dict(pods.flavors),
-                "resourceUsage": {name: shown(name, amount) for name, amount in pods.usage.items()},
-                "count": pods.count,
-            }
-            for pods in admission.pod_sets
-        ],
+        "podSetAssignments": [_assignment_json(pods) for pods in admission.pod_sets],
     }
+
+
+def _assignment_json(pods: PodSetAssignment) -> Object:
+    found: Object = {
+        "name": pods.name,
+        "flavors": dict(pods.flavors),
+        "resourceUsage": {name: shown(name, amount) for name, amount in pods.usage.items()},
+        "count": pods.count,
+    }
+    if pods.topology is not None:
+        domains = [{"values": list(values), "count": count} for values, count in pods.topology.domains]
+        found["topologyAssignment"] = slices_of({"levels": list(pods.topology.levels), "domains": domains})
+    return found
 
 
 def evicted(obj: Object, reason: str, message: str, now: float, *, preempted: str = "") -> Object:

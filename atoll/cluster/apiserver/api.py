@@ -6,7 +6,7 @@ virtual resources, overlays). It decides nothing about who may do what: that is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -27,6 +27,7 @@ from atoll.cluster.apiserver.served import Registry, Served
 from atoll.cluster.apiserver.verbs.molds import Molds
 from atoll.cluster.apiserver.verbs.recasts import Recasts
 from atoll.cluster.store.port import Key, Record, Store, Watcher
+from atoll.kinds.resource import Resource
 
 
 class Overlay(Protocol):
@@ -51,6 +52,10 @@ VirtualHandler = Callable[[User, Object, str], Awaitable[Object]]
 
 TokenRequest = Callable[[User, str, str, Object, bool], Object]
 """(user, name, namespace, object as sent, dry run) → the answered TokenRequest."""
+
+
+SubresourceHandler = Callable[[str, str, Mapping[str, list[str]]], Object | None]
+"""(namespace, name, query) → the answer of a read of a subresource that is made up; None: there is no such object."""
 
 
 RawHandler = Callable[[User, str, str, str, bytes, dict[str, str]], Awaitable[tuple[int, list[tuple[str, str]], bytes]]]
@@ -91,6 +96,7 @@ class Hooks(Struct):
     admission: Admission = field(default_factory=NoAdmission)
     virtual: dict[tuple[str, str], VirtualHandler] = {}
     overlays: dict[str, Overlay] = {}
+    subresources: dict[tuple[Resource, str], SubresourceHandler] = {}
     token_request: TokenRequest | None = None
     hook_caller: HookCaller = field(default_factory=NoWayOut)
 

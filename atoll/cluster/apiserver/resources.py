@@ -109,8 +109,9 @@ class Resources:
     async def _get(self, asked: Asked) -> HttpResponse:
         path, served = asked.path, asked.served
         if path.subresource and path.subresource != "status":
+            query = parse_query(asked.request.query)
             answer = await dispatch.get_subresource(
-                self._api, asked.context, served, asked.namespace, path.name, path.subresource
+                self._api, asked.context, served, asked.namespace, path.name, path.subresource, query
             )
             return self._answer(asked, answer)
         if served.converter is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atoll.base.clock import rfc3339
@@ -77,10 +77,22 @@ async def _admit_virtual(api: Api, context: Context, served: Served, namespace: 
 
 
 async def get_subresource(
-    api: Api, context: Context, served: Served, namespace: str, name: str, subresource: str
+    api: Api,
+    context: Context,
+    served: Served,
+    namespace: str,
+    name: str,
+    subresource: str,
+    query: Mapping[str, list[str]] | None = None,
 ) -> Answer:
     """GET of a subresource other than status."""
     _require(served, subresource)
+    made_up = api.hooks.subresources.get((served.resource, subresource))
+    if made_up is not None:
+        found = made_up(namespace, name, query or {})
+        if found is None:
+            raise problems.not_found(served.resource, name)
+        return Answer(None, None, found)
     if served.converter is not None:
         await ready_to_get(api, served, namespace, name)
     return subresources.get(api, served, namespace, name, subresource)
