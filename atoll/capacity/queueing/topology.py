@@ -3,8 +3,8 @@
 A Topology names node labels from wide to narrow; the values of all of them make a leaf, whose room is what its nodes
 have left. `required`: all pods in one domain of that level, the one with the least room that will do; `preferred`: the
 same, else one level wider, else over as few domains as can be; without either as if the narrowest were preferred.
-Further down the domains are as few as can be too, the last one the tightest. Slices: groups of `slice_size` pods, none of which is
-spread over two domains of the slice's level.
+Further down the domains are as few as can be too, the last one the tightest. Slices: groups of `slice_size` pods, none
+of which is spread over two domains of the slice's level.
 
 Not done: preemption for the sake of a domain (only for quota), leader and workers in one domain, replacement of nodes
 that fail. Where the narrowest level is wider than a host, room is summed over a leaf's nodes, as upstream.
