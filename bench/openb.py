@@ -20,14 +20,14 @@ def run() -> list[Figure]:
 
 
 def _figure(given: trace.Trace, name: str) -> Figure:
-    policy = replay.policy_for(given, name)
+    profile = replay.profile_for(given, name)
     for seed in WARMING:
-        replay.run(given, policy, seed)
+        replay.run(given, profile, seed)
     seconds = []
     arrived = 0
     for seed in MEASURED:
         started = time.perf_counter()
-        arrived = replay.run(given, policy, seed).arrived
+        arrived = replay.run(given, profile, seed).arrived
         seconds.append(time.perf_counter() - started)
     middle = sorted(seconds)[len(seconds) // 2]
     return within(

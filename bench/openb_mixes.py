@@ -80,8 +80,8 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def policies(varied: trace.Trace) -> list[replay.Policy]:
-    return [replay.policy_for(varied, name) for name in ("06-FGD", "07-Atoll")]
+def policies(varied: trace.Trace) -> list[replay.Profile]:
+    return [replay.profile_for(varied, name) for name in ("06-FGD", "07-Atoll")]
 
 
 def mean(values: list[float]) -> float:

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from atoll.app.api_health import check_controllers, check_informers
@@ -216,6 +217,11 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
         ]
 
     plugins = installed_plugins()  # one that can't be loaded ends the start
+    profiles = {}
+    if spec.scheduler_config:
+        from atoll.app.scheduler_config import read_profiles  # few clusters have one
+
+        profiles = read_profiles(Path(spec.scheduler_config), chance)
 
     async def schedule() -> None:
         client = assembly.controller_client("kube-scheduler")
@@ -230,6 +236,7 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
             selectors=CelSelectors(),
             gangs=gangs,
             also=also,
+            profiles=profiles,
         ).run()
 
     tasks.keep("controller-manager", lambda: manage(assembly, controllers))

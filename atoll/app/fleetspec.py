@@ -77,6 +77,7 @@ class ClusterSpec(Struct, frozen=True):
     batch: bool = False  # JobSet, LeaderWorkerSet, Volcano's kinds and PodGroup, and what acts upon them
     teams: bool = False  # nodes are allotted to teams
     health: bool = False  # nodes are tested, watched, drained and mended
+    scheduler_config: str = ""  # a file of kind KubeSchedulerConfiguration
     access: AccessFiles = AccessFiles()
     nodes_of: str = ""  # the cluster after which the nodes are named, where it is another's restored state
 

@@ -54,11 +54,11 @@ def openb(nodes: Path, pods: Path, expected: Path | None, names: Sequence[str], 
     allocated: Means = {}
     fragmented: Means = {}
     for name in chosen:
-        policy = replay.policy_for(given, name)
+        profile = replay.profile_for(given, name)
         results = []
         for seed in replay.SEEDS:
             progress.say(f"{name}: seed {seed}")
-            results.append(replay.run(given, policy, seed))
+            results.append(replay.run(given, profile, seed))
         allocated[name] = replay.mean((result.allocated for result in results), replay.PERCENTS)
         fragmented[name] = replay.mean((result.fragmented for result in results), replay.FRAGMENTATION_PERCENTS)
     progress.done()

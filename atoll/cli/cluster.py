@@ -25,6 +25,17 @@ def _file_option(name: str, text: str) -> Callable[[Any], Any]:
     return click.option(name, type=kind, help=text)
 
 
+def _scheduler_config(path: str | None) -> str:
+    """What is wrong with it is said before anything is started."""
+    if path is None:
+        return ""
+    from atoll.app.scheduler_config import read_profiles
+    from atoll.base.chance import Chance
+
+    read_profiles(Path(path), Chance(0))
+    return path
+
+
 def _access_files(given: dict[str, Any]) -> AccessFiles:
     from atoll.app.fleetspec import AccessFiles
 
@@ -60,6 +71,7 @@ def cluster() -> None:
 @click.option("--teams", is_flag=True, help="Allot nodes to teams, and let low priority borrow them.")
 @click.option("--health", is_flag=True, help="Test, watch, drain and mend nodes, those with GPUs above all.")
 @click.option("--port", default=0, help="The API server's port; any free one by default.")
+@_file_option("--scheduler-config", "A file of kind KubeSchedulerConfiguration: profiles and their plugins.")
 @_file_option("--authentication-config", "A file of kind AuthenticationConfiguration: OIDC issuers, anonymous access.")
 @_file_option("--authorization-config", "A file of kind AuthorizationConfiguration: authorizers, in their order.")
 @_file_option("--authentication-token-webhook-config-file", "A kubeconfig of a webhook that knows bearer tokens.")
@@ -93,6 +105,7 @@ def create(
     batch: bool,
     teams: bool,
     health: bool,
+    scheduler_config: str | None,
     port: int,
     max_requests_in_flight: int,
     max_mutating_requests_in_flight: int,
@@ -133,6 +146,7 @@ def create(
         max_requests_in_flight=max_requests_in_flight,
         max_mutating_requests_in_flight=max_mutating_requests_in_flight,
         access=_access_files(access),
+        scheduler_config=_scheduler_config(scheduler_config),
     )
     fleet = fleetspec.FleetSpec(state.name, (spec,), hub=False)
     progress = Progress()

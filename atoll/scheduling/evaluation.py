@@ -1,26 +1,29 @@
 """What the plugins say about one pod shape on all nodes, remembered; computed again only where a node has changed.
 
-Placing a pod changes one row. Per row the evaluation keeps the sum of the plain scores (`_rank`, `_NEVER` where a plain
+Placing a pod changes one row. Per row the evaluation keeps the sum of the plain scores (`_rank`, `NEVER` where a plain
 filter refuses the node), and for scores that are normalised their raw values. A decision then is a few operations on
 whole arrays: join what looks around, normalise over what is feasible, add, and take the greatest. Ties go to the node
 with the fewest pods, then by the snapshot's order, so equal inputs give equal placements.
+
+A `Board` (board.py) keeps several shapes together and asks about all of them at once where a node has changed.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import MutableSequence, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
-from atoll.scheduling.plugins.port import UNLIMITED, Around, Filter, Plugin, Score
+from atoll.scheduling.plugins.port import UNLIMITED, Around, Devices, Filter, Plugin, Score
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 
-_PODS = 1 << 20  # more than any node's pods: ranks by score first, then by pods
-_NEVER = -(1 << 63)
+PODS_UNIT = 1 << 20  # more than any node's pods: ranks by score first, then by pods
+NEVER = -(1 << 63)
 _FEW = 4  # rows: so few are cheaper one by one than as arrays
 
 
@@ -36,8 +39,8 @@ class Refusals:
     """What the plugins have against nodes for one shape, one node at a time."""
 
     def __init__(self, nodes: Snapshot, shape: Shape, plugins: Sequence[Plugin]) -> None:
-        self.filters: list[Filter] = _those(plugin.filter(shape, nodes) for plugin in plugins)
-        self.around: list[Around] = _those(plugin.around(shape, nodes) for plugin in plugins)
+        self.filters: list[Filter] = those(plugin.filter(shape, nodes) for plugin in plugins)
+        self.around: list[Around] = those(plugin.around(shape, nodes) for plugin in plugins)
 
     @property
     def look_around(self) -> bool:
@@ -53,17 +56,22 @@ class Refusals:
 class Evaluation:
     """One shape on one snapshot, by these plugins."""
 
-    def __init__(self, nodes: Snapshot, shape: Shape, plugins: Sequence[Plugin]) -> None:
+    def __init__(self, nodes: Snapshot, shape: Shape, plugins: Sequence[Plugin], board: Lines | None = None) -> None:
+        """`board`: who keeps the ranks up to date instead."""
         self.nodes = nodes
         self.shape = shape
         self._plugins = plugins
-        self._build()
+        self._packs = any(plugin.packs for plugin in plugins)
+        self._build(board)
 
-    def _build(self) -> None:
+    def _build(self, board: Lines | None = None) -> None:
         nodes, shape = self.nodes, self.shape
         self._epoch = nodes.epoch
         self.refusals = Refusals(nodes, shape, self._plugins)
-        scores: list[Score] = _those(plugin.score(shape, nodes) for plugin in self._plugins)
+        scores: list[Score] = those(plugin.score(shape, nodes) for plugin in self._plugins)
+        given: list[Devices] = those(plugin.devices(shape, nodes) for plugin in self._plugins)
+        self._devices = given[-1] if given else None
+        self._parts = max((score.parts for score in scores if not score.normalised), default=1)
         plain = [score for score in scores if not score.normalised]
         self._static_filters = [part for part in self.refusals.filters if part.static]
         self._filters = [part for part in self.refusals.filters if not part.static]
@@ -71,11 +79,13 @@ class Evaluation:
         self._scores = [score for score in plain if not score.static]
         self._normalised = [score for score in scores if score.normalised]
         size = len(nodes.present)
-        self._static_open: Bools = np.zeros(size, np.bool_)
-        self._static_sum: Ints = np.zeros(size, np.int64)
-        self._rank: Ints = np.full(size, _NEVER, np.int64)  # the sum, then the fewer pods
+        self._unit = PODS_UNIT if board is None else board.unit
+        self._static_open: Bools = np.zeros(size, np.bool_) if board is None else board.open
+        self._static_sum: Ints = np.zeros(size, np.int64) if board is None else board.sums
+        # the sum of scores in units; less than one unit is taken off for pods and, on a board, the order
+        self._rank: Ints = np.full(size, NEVER, np.int64) if board is None else board.rank
         self._raw: list[Ints] = [np.zeros(size, np.int64) for _ in self._normalised]
-        self._varied = [False for _ in self._raw]  # raw values that are all 0 decide nothing
+        self._varied = [not score.static for score in self._normalised]  # raw values that are all 0 decide nothing
         self._reasons: dict[int, Status] = {}  # why rows that plain filters refuse are refused
         self._told: tuple[int, dict[str, Status]] | None = None
         self._kept: _Kept | None = None
@@ -83,7 +93,8 @@ class Evaluation:
         self._steady = all(score.static for score in self._normalised) and not self.refusals.look_around
         self._placed, self._changed = nodes.placed.end, nodes.changed.end
         self._update_static(nodes.all_rows())
-        self._update(nodes.all_rows())
+        if board is None:
+            self._update(nodes.all_rows())
 
     # staying up to date
 
@@ -116,7 +127,7 @@ class Evaluation:
 
     def _grow(self, size: int) -> None:
         self._static_open, self._static_sum = grown(self._static_open, size, False), grown(self._static_sum, size, 0)
-        self._rank = grown(self._rank, size, _NEVER)
+        self._rank = grown(self._rank, size, NEVER)
         self._raw = [grown(raw, size, 0) for raw in self._raw]
 
     def _update_static(self, rows: Rows) -> None:
@@ -126,7 +137,7 @@ class Evaluation:
             found = found & part.allowed(rows)
         total = np.zeros(len(rows), np.int64)
         for score in self._static_scores:
-            total += score.weight * score.values(rows)
+            total += self._factor(score) * score.values(rows)
         self._static_open[rows], self._static_sum[rows] = found, total
         for place, score in enumerate(self._normalised):
             if score.static:
@@ -142,39 +153,69 @@ class Evaluation:
         for part in self._filters:
             found &= part.allowed(rows)
         for score in self._scores:
-            values = score.values(rows)
-            total += values if score.weight == 1 else score.weight * values
-        total *= _PODS
-        total -= self.nodes.requested[0].take(rows)
-        total[~found] = _NEVER
+            values, factor = score.values(rows), self._factor(score)
+            total += values if factor == 1 else factor * values
+        total *= PODS_UNIT
+        if not self._packs:
+            total -= self.nodes.requested[0].take(rows)
+        total[~found] = NEVER
         self._rank[rows] = total
+        self._update_raw(rows)
+        for around in self.refusals.around:
+            around.sync()
+
+    def _update_raw(self, rows: Rows) -> None:
         for place, score in enumerate(self._normalised):
             if not score.static:
                 self._raw[place][rows] = score.values(rows)
-                self._varied[place] = True
-        for around in self.refusals.around:
-            around.sync()
 
     def _update_one(self, row: int) -> None:
         """The same for one row: numpy's price a call is more than what there is to count."""
         self._reasons.pop(row, None)
-        rank = _NEVER
+        rank = NEVER
         if self._static_open[row] and all(part.allows(row) for part in self._filters):
             total = self._static_sum.item(row)
             for score in self._scores:
-                total += score.weight * score.value(row)
-            rank = total * _PODS - self.nodes.requested.item(0, row)
+                total += self._factor(score) * score.value(row)
+            rank = total * PODS_UNIT - self._pods(row)
         self._rank[row] = rank
         for place, score in enumerate(self._normalised):
             if not score.static:
                 self._raw[place][row] = score.value(row)
-                self._varied[place] = True
+
+    def catch_up(self) -> None:
+        """Where a board keeps the ranks up to date: the rest."""
+        nodes = self.nodes
+        placed = nodes.placed.since(self._placed)
+        self._placed = nodes.placed.end
+        self._kept = None
+        self._update_raw(nodes.all_rows() if placed is None else _rows(placed))
+        for around in self.refusals.around:
+            around.sync()
+
+    @property
+    def parts(self) -> int:
+        """Of a point, in which scores are counted."""
+        return self._parts
+
+    def _factor(self, score: Score) -> int:
+        """To bring a score's values to the finest parts of a point that any has."""
+        return score.weight * (self._parts // score.parts)
+
+    def _pods(self, row: int) -> int:
+        """What is taken off a node's rank for the pods on it."""
+        return 0 if self._packs else self.nodes.requested.item(0, row)
 
     # deciding
 
+    @property
+    def by_rank(self) -> bool:
+        """Whether the ranks alone decide."""
+        return not self.refusals.around and not any(self._varied)
+
     def feasible(self) -> Bools:
         """Where the pod fits, by row."""
-        found: Bools = self._rank != _NEVER
+        found: Bools = self._rank != NEVER
         for part in self.refusals.around:
             if part.refuses:
                 found &= part.allowed()
@@ -182,12 +223,12 @@ class Evaluation:
 
     def best(self, barred: Sequence[int] = ()) -> int | None:
         """The row of the best node other than those barred; None when there is none."""
-        if not self.refusals.around and not barred and not any(self._varied):
+        if not barred and self.by_rank:
             return self._first(self._rank)
         kept = self._join()
         rows, ranks = kept.rows, kept.ranks
         if barred:
-            ranks = np.where(np.isin(rows, np.array(barred)), _NEVER, ranks)
+            ranks = np.where(np.isin(rows, np.array(barred)), NEVER, ranks)
         place = self._first(ranks, rows)
         return None if place is None else int(rows[place])
 
@@ -202,7 +243,10 @@ class Evaluation:
             return _Kept(rows, np.zeros(0, np.int64), np.zeros(0, np.int64))
         normal = self._normal(rows)
         total = self._total(rows, normal)
-        kept = self._kept = _Kept(rows, total * _PODS - self.nodes.requested[0].take(rows), normal)
+        ranks = total * PODS_UNIT
+        if not self._packs:
+            ranks -= self.nodes.requested[0].take(rows)
+        kept = self._kept = _Kept(rows, ranks, normal)
         return kept
 
     def _rejoined(self, kept: _Kept, moved: list[int]) -> bool:
@@ -212,21 +256,22 @@ class Evaluation:
         for row in moved:
             place = int(rows.searchsorted(row))
             there = place < len(rows) and rows.item(place) == row
-            if there != (self._rank.item(row) != _NEVER):
+            if there != (self._rank.item(row) != NEVER):
                 return False
             if there:
                 places.append(place)
         totals = [
-            (self._rank.item(rows.item(place)) + (_PODS - 1)) // _PODS + kept.normal.item(place) for place in places
+            (self._rank.item(rows.item(place)) + (self._unit - 1)) // self._unit + kept.normal.item(place)
+            for place in places
         ]
         for part in self.refusals.around:
             found = part.rescored(places)
             if found is None:
                 return False
-            totals = [total + part.weight * score for total, score in zip(totals, found, strict=True)]
-        pods = self.nodes.requested.item
+            weight = part.weight * self._parts
+            totals = [total + weight * score for total, score in zip(totals, found, strict=True)]
         for place, total in zip(places, totals, strict=True):
-            ranks[place] = total * _PODS - pods(0, rows.item(place))
+            ranks[place] = total * PODS_UNIT - self._pods(rows.item(place))
         return True
 
     def _first(self, ranks: Ints, rows: Rows | None = None) -> int | None:
@@ -235,7 +280,7 @@ class Evaluation:
             return None
         place = int(ranks.argmax())
         most = ranks[place]
-        if most == _NEVER:
+        if most == NEVER:
             return None
         equals = (ranks == most).nonzero()[0]
         if len(equals) == 1:
@@ -250,16 +295,16 @@ class Evaluation:
         """The sum of the scores that are made 0 to MAX over these rows."""
         total = np.zeros(len(rows), np.int64)
         for score, raw in zip(self._normalised, self._raw, strict=True):
-            total += score.weight * score.normal(raw.take(rows))
+            total += score.weight * self._parts * score.normal(raw.take(rows))
         return total
 
     def _total(self, rows: Rows, normal: Ints) -> Ints:
         self._kept = None  # what looks around remembers only whom it was asked for last
-        total = (self._rank.take(rows) + (_PODS - 1)) // _PODS + normal
+        total = (self._rank.take(rows) + (self._unit - 1)) // self._unit + normal
         for part in self.refusals.around:
             found = part.scores(rows)
             if found is not None:
-                total += part.weight * found
+                total += part.weight * self._parts * found
         return total
 
     def totals(self) -> dict[str, int]:
@@ -267,8 +312,16 @@ class Evaluation:
         rows = np.flatnonzero(self.feasible())
         if not len(rows):
             return {}
-        names, totals = self.nodes.names, self._total(rows, self._normal(rows))
+        names, totals = self.nodes.names, self._total(rows, self._normal(rows)) // self._parts
         return {names[row]: total for row, total in zip(rows.tolist(), totals.tolist(), strict=True)}
+
+    @property
+    def gives_devices(self) -> bool:
+        return self._devices is not None
+
+    def devices(self, row: int) -> tuple[int, ...]:
+        """Those of the node's own devices that a pod of the shape is given there; it fits the node."""
+        return () if self._devices is None else self._devices.of(row)
 
     def statuses(self) -> dict[str, Status]:
         """Why each node does not fit; those that do are left out. Shared until the cluster changes."""
@@ -281,7 +334,7 @@ class Evaluation:
             why = reasons.get(row)
             if why is None and node is not None:
                 why = self.refusals.why(node)
-                if why is not None and self._rank[row] == _NEVER:
+                if why is not None and self._rank[row] == NEVER:
                     reasons[row] = why
             if why is not None:
                 found[nodes.names[row]] = why
@@ -290,13 +343,24 @@ class Evaluation:
 
     def room(self, rows: Rows) -> Ints:
         """How many more pods of the shape each row takes, looking at each node by itself."""
-        found = np.where(self._rank[rows] != _NEVER, UNLIMITED, 0)
+        found = np.where(self._rank[rows] != NEVER, UNLIMITED, 0)
         for part in self.refusals.filters:
             np.minimum(found, part.room(rows), out=found)
         return found
 
 
-def _those(parts: Any) -> list[Any]:
+@dataclass(slots=True)
+class Lines:
+    """What a board lends to the evaluation of one shape; see there."""
+
+    rank: Ints
+    open: Bools
+    sums: Ints
+    unit: int
+
+
+def those(parts: Any) -> list[Any]:
+    """But None."""
     return [part for part in parts if part is not None]
 
 

@@ -72,10 +72,10 @@ class Shortage:
     best: list[str] = field(default_factory=list)
 
 
-def place(state: ClusterState, pod: PodInfo, node: str) -> Undo:
+def place(planner: Planner, pod: PodInfo, node: str) -> Undo:
     """A trial move."""
-    state.place(pod, node)
-    return lambda: _lift(state, pod)
+    planner.assume(pod, node)
+    return lambda: planner.forgo(pod)
 
 
 def lift(state: ClusterState, pod: PodInfo) -> Undo:
@@ -83,10 +83,6 @@ def lift(state: ClusterState, pod: PodInfo) -> Undo:
     node = state.lift(pod.uid)
     assert node is not None
     return lambda: state.place(pod, node)
-
-
-def _lift(state: ClusterState, pod: PodInfo) -> None:
-    state.lift(pod.uid)
 
 
 @contextmanager
@@ -110,7 +106,7 @@ def plan_gang(planner: Planner, gang: Gang) -> Placement | Shortage:
         for node, nominated in list(planner.state.nominated.items()):
             for pod in list(nominated.values()):
                 if pod.priority >= gang.priority and pod.uid not in mine and pod.uid not in planner.state.pod_nodes:
-                    undos.append(place(planner.state, pod, node))
+                    undos.append(place(planner, pod, node))
         return _plan(planner, gang)
 
 
@@ -146,7 +142,7 @@ def _in_parts(planner: Planner, gang: Gang) -> Placement | Shortage:
                 return found
             for pod, node in zip(part.pods, found.nodes, strict=True):
                 nodes[pod.uid] = node
-                undos.append(place(planner.state, pod, node))
+                undos.append(place(planner, pod, node))
     return Placement([nodes[pod.uid] for pod in gang.pods])
 
 
@@ -274,7 +270,7 @@ def _by_room(planner: Planner, gang: Gang, groups: Groups, rows: Rows) -> dict[s
             if some is None:
                 return None
             found.update(some)
-            undos += [place(planner.state, pod, planner.nodes.names[some[pod.uid]]) for pod in pods]
+            undos += [place(planner, pod, planner.nodes.names[some[pod.uid]]) for pod in pods]
     return found
 
 
@@ -360,5 +356,5 @@ def _one_by_one(planner: Planner, gang: Gang, groups: Groups, rows: Rows) -> dic
                 if row is None:
                     return None
                 found[pod.uid] = row
-                undos.append(place(planner.state, pod, planner.nodes.names[row]))
+                undos.append(place(planner, pod, planner.nodes.names[row]))
     return found

@@ -7,11 +7,12 @@ It looks at all nodes (upstream samples large clusters): see evaluation.py for w
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from atoll.base.chance import Chance
+from atoll.base.errors import AtollError
 from atoll.scheduling import status
 from atoll.scheduling.dra.model import Selectors
 from atoll.scheduling.dra.needs import DeviceNeeds, DevicePlan
@@ -33,6 +34,12 @@ DefaultSelector = Callable[[Object], tuple[str, LabelMatcher] | None]
 """What spreads a pod by default: (identity, matcher) of its Services' and owner's selectors; None for none."""
 
 _ROWS = 2_000_000  # remembered over all evaluations (some 60 bytes each), before the least used one is dropped
+
+
+class NoDevices(AtollError):
+    """A node's devices were taken meanwhile."""
+
+    retryable = True
 
 
 @dataclass(slots=True)
@@ -58,11 +65,16 @@ class Planner:
         default_selector: DefaultSelector = no_default,
         plugins: Sequence[Plugin] | None = None,
         selectors: Selectors | None = None,
+        profiles: Mapping[str, Sequence[Plugin]] | None = None,
     ) -> None:
-        """`selectors`: CEL over devices; without it no claim that has an expression can be allocated."""
+        """`selectors`: CEL over devices; without it no claim that has an expression can be allocated.
+
+        `profiles`: by schedulerName, which plugins decide; `plugins` do for all others.
+        """
         self.state = ClusterState(chance)
         self.nodes = Snapshot(self.state)
         self.plugins = default_plugins() if plugins is None else plugins
+        self._profiles = profiles or {}
         self.volumes = Volumes()
         self.devices = Devices(self.state.touch, selectors)
         self._new_id = chance.stream("device-shares").uuid
@@ -88,8 +100,8 @@ class Planner:
             return Decision(failure=Failure(len(state.nodes), prefilter=devices.error, devices=devices))
         shape = self._shape(pod, needs, devices)
         candidates = state.nodes if only is None else only
-        if len(candidates) == 1:
-            refusals = Refusals(self.nodes, shape, self.plugins)
+        if len(candidates) == 1 and shape.template.share is None:
+            refusals = Refusals(self.nodes, shape, self._plugins_of(shape))
             if not refusals.look_around:
                 return self._decide_alone(pod, refusals, next(iter(candidates)), shape)
         self.nodes.follow()
@@ -124,7 +136,29 @@ class Planner:
         plan = devices.plan(name, node.labels, node.allocatable, self._new_id) if devices.has_claims else None
         return Decision(node=name, volumes=volumes, devices=plan)
 
+    def assume(self, pod: PodInfo, name: str) -> None:
+        """Put a pod on the node that was chosen for it, and give it devices there if it asks for some.
+
+        Raises NoDevices where the node has not enough of them any more.
+        """
+        if pod.template.share is not None and not pod.devices:
+            evaluation = self.evaluation(pod)
+            if evaluation is not None and evaluation.gives_devices:
+                devices = evaluation.devices(self.nodes.rows[name])
+                if len(devices) < pod.template.share.count:
+                    raise NoDevices(f"{name} has no {pod.template.share.count} devices for {pod.key}")
+                pod.devices = devices
+        self.state.place(pod, name)
+
+    def forgo(self, pod: PodInfo) -> None:
+        """Take back what `assume` did."""
+        self.state.lift(pod.uid)
+        pod.devices = ()
+
     # shapes and their evaluations
+
+    def _plugins_of(self, shape: Shape) -> Sequence[Plugin]:
+        return self._profiles.get(shape.profile, self.plugins)
 
     def _shape(self, pod: PodInfo, needs: VolumeNeeds, devices: DeviceNeeds) -> Shape:
         template, state = pod.template, self.state
@@ -139,8 +173,9 @@ class Planner:
         affinity_self = bool(template.affinity) and all(term.matches(pod.pods) for term in template.affinity)
         against = frozenset(term for term in state.anti_terms if term.matches(pod.pods)) if state.anti_terms else _EMPTY
         liked = frozenset(term for term in state.score_terms if term.matches(pod.pods)) if state.score_terms else _EMPTY
+        profile = (pod.obj.get("spec") or {}).get("schedulerName") or "" if self._profiles else ""
         return Shape(
-            key=(template, default, hard_self, affinity_self, against, liked, needs.key, devices.key),
+            key=(profile, template, default, hard_self, affinity_self, against, liked, needs.key, devices.key),
             template=template,
             hard=template.hard_spread,
             hard_self=hard_self,
@@ -151,6 +186,7 @@ class Planner:
             liked=liked,
             volumes=needs,
             devices=devices,
+            profile=profile,
         )
 
     def _default_constraints(self, namespace: str, key: str, matcher: LabelMatcher) -> list[SpreadConstraint]:
@@ -163,7 +199,7 @@ class Planner:
             most = max(8, _ROWS // max(1, self.nodes.size))
             while len(self._evaluations) >= most:
                 self._evaluations.popitem(last=False)
-            found = self._evaluations[shape.key] = Evaluation(self.nodes, shape, self.plugins)
+            found = self._evaluations[shape.key] = Evaluation(self.nodes, shape, self._plugins_of(shape))
         else:
             self._evaluations.move_to_end(shape.key)
             try:

@@ -13,6 +13,8 @@ from weakref import WeakValueDictionary
 import orjson
 
 from atoll.scheduling import resources
+from atoll.scheduling.devices.annotations import devices_of, share_of
+from atoll.scheduling.devices.model import Share
 from atoll.scheduling.matching import (
     LabelMatcher,
     NodeSelector,
@@ -137,6 +139,7 @@ class Template:
     affinity: list[Term]
     anti_affinity: list[Term]
     preferred: list[tuple[int, Term]]  # weights of anti-affinity are negative
+    share: Share | None  # GPUs in parts, or whole ones by number, that a node's own devices are given for
 
     def matches_node(self, name: str, labels: dict[str, str]) -> bool:
         """The required node affinity and node selector."""
@@ -155,6 +158,7 @@ class PodInfo:
     template: Template
     pods: LabelClass
     terminating: bool
+    devices: tuple[int, ...] = ()  # those of `template.share` that it was given on its node
 
     @property
     def priority(self) -> int:
@@ -255,15 +259,17 @@ class Templates:
         metadata = obj["metadata"]
         namespace = metadata.get("namespace") or ""
         labels = metadata.get("labels") or {}
+        share = share_of(metadata.get("annotations"))
         return PodInfo(
             obj=obj,
             uid=metadata.get("uid") or f"{namespace}/{metadata['name']}",
-            template=self._template(namespace, labels, obj.get("spec") or {}),
+            template=self._template(namespace, labels, obj.get("spec") or {}, share),
             pods=self.label_class(namespace, labels),
             terminating="deletionTimestamp" in metadata,
+            devices=devices_of(metadata["annotations"]) if share is not None else (),
         )
 
-    def _template(self, namespace: str, labels: dict[str, str], spec: Object) -> Template:
+    def _template(self, namespace: str, labels: dict[str, str], spec: Object, share: Share | None) -> Template:
         constraints, affinity = spec.get("topologySpreadConstraints"), orjson.dumps(spec.get("affinity"))
         selecting = labels if b"atchLabelKeys" in affinity else None
         key = orjson.dumps(
@@ -273,16 +279,17 @@ class Templates:
                 spec.get("priority"), spec.get("preemptionPolicy"), spec.get("overhead"), spec.get("resources"),
                 [_container_key(item) for item in spec.get("containers") or ()],
                 [_container_key(item) for item in spec.get("initContainers") or ()],
+                share and [share.count, share.milli, sorted(share.models), share.wrong],
             ]
         )  # fmt: skip
         found = self._templates.get(key)
         if found is None:
             if len(self._templates) >= _TEMPLATE_LIMIT:
                 self._templates.clear()
-            found = self._templates[key] = self._parse(key, namespace, labels, spec)
+            found = self._templates[key] = self._parse(key, namespace, labels, spec, share)
         return found
 
-    def _parse(self, key: bytes, namespace: str, labels: dict[str, str], spec: Object) -> Template:
+    def _parse(self, key: bytes, namespace: str, labels: dict[str, str], spec: Object, share: Share | None) -> Template:
         affinity = spec.get("affinity") or {}
         node_affinity = affinity.get("nodeAffinity") or {}
         required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
@@ -317,6 +324,7 @@ class Templates:
             affinity=self._required_terms(near, namespace, labels),
             anti_affinity=self._required_terms(apart, namespace, labels),
             preferred=self._preferred(near, namespace, labels, 1) + self._preferred(apart, namespace, labels, -1),
+            share=share,
         )
 
     def _spread(

@@ -26,3 +26,4 @@ class Shape:
     liked: frozenset[Term] = _NO_TERMS  # existing pods' (preferred or required) terms that match the pod
     volumes: VolumeNeeds = field(default_factory=VolumeNeeds)
     devices: DeviceNeeds = field(default_factory=DeviceNeeds)
+    profile: str = ""  # of the plugins that decide; "": the planner's own

@@ -344,12 +344,21 @@ class Snapshot:
 
         For those who keep no pod objects, and for trial moves, whose undo is the same with `-pods`.
         """
+        requested, free = self.requested, self.free
         for name, value in amounts.items():
-            self.requested[self.resource(name), row] += pods * value
-        self.requested[0, row] += pods
-        self.nonzero[0, row] += pods * nonzero[0]
-        self.nonzero[1, row] += pods * nonzero[1]
-        self._moved(row)
+            line = self.columns.get(name)
+            if line is None:
+                line = self.resource(name)
+                requested, free = self.requested, self.free
+            requested[line, row] += pods * value
+            free[line, row] -= pods * value
+        requested[0, row] += pods
+        free[0, row] -= pods
+        if any(nonzero):
+            self.nonzero[:, row] += (pods * nonzero[0], pods * nonzero[1])
+            self.spare[:, row] -= (pods * nonzero[0], pods * nonzero[1])
+        self.generation[row] += 1
+        self.balance[row] = balance_of(requested[1:3, row].tolist(), self.allocatable[1:3, row].tolist())
         self.placed.add(row)
 
 

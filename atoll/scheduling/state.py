@@ -69,6 +69,7 @@ class NodeState:
         "all",
         "allocatable",
         "anti_terms",
+        "devices",
         "images",
         "known",
         "labels",
@@ -101,6 +102,7 @@ class NodeState:
         self.nonzero_cpu = 0
         self.nonzero_memory = 0
         self.ports: dict[Port, int] = {}
+        self.devices: dict[int, int] = {}  # by number: the milli of it that pods were given
         self.live: dict[LabelClass, int] = {}
         self.all: dict[LabelClass, int] = {}
         self.anti_terms: dict[Term, int] = {}
@@ -134,6 +136,9 @@ class NodeState:
             _tally(self.live, pod.pods, sign)
         for port in template.ports:
             _tally(self.ports, port, sign)
+        if template.share is not None:
+            for device in pod.devices:
+                _tally(self.devices, device, sign * template.share.milli)
         for term in template.anti_affinity:
             _tally(self.anti_terms, term, sign)
         for term in template.affinity:  # upstream's hardPodAffinityWeight is 1
@@ -235,6 +240,7 @@ class ClusterState:
                 and old.template is pod.template
                 and old.pods is pod.pods
                 and old.terminating == pod.terminating
+                and old.devices == pod.devices
             ):
                 self._node(old_name).pods[pod.uid] = pod
                 if _start_time(old.obj) != _start_time(pod.obj):

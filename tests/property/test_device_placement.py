@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 
+from gpu_fleet import FILTERS, Placing, gpus, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.base.chance import Chance
-from atoll.scheduling.devices.board import Board
+from atoll.scheduling.board import Board
 from atoll.scheduling.devices.fragmentation import Fragmentation
+from atoll.scheduling.devices.gpus import Gpus
+from atoll.scheduling.devices.kinds import Kinds
 from atoll.scheduling.devices.model import Machine, Request
-from atoll.scheduling.devices.policies.closed import BestFit, DotProduct
-from atoll.scheduling.devices.policies.clustering import Clustering
 from atoll.scheduling.devices.policies.descent import Descent
-from atoll.scheduling.devices.policies.packing import Packing
-from atoll.scheduling.devices.policies.prospect import POOLING, RETURNS, SIZE, USABLE, Prospect
-from atoll.scheduling.devices.pool import Kinds, Pool
+from atoll.scheduling.devices.policies.prospect import POOLING, RETURNS, SIZE, STEPS, USABLE, Prospect
 from atoll.scheduling.devices.typical import Mix, typical
+from atoll.scheduling.evaluation import Evaluation
+from atoll.scheduling.plan import Planner
+from atoll.scheduling.plugins.gpu_scores import GPU_SCORES, RANDOM, gpu_score
+from atoll.simulate.openb.replay import fleet, pod_object
 
 MODELS = ("A", "B")
 
@@ -43,66 +46,98 @@ machines = st.lists(
 pods = st.lists(st.one_of(requests, requests, plain, several), min_size=1, max_size=30)
 
 
-def policies(kinds: Kinds, given_: list[Request], fleet: Pool):
-    mix = typical(given_)
-    models = fleet.models
-    return [
-        BestFit(kinds), DotProduct(kinds), Packing(kinds), Clustering(kinds), Descent(kinds, mix, models),
-        Prospect(kinds, mix, fleet),
-    ]  # fmt: skip
+SCORES = [name for name in GPU_SCORES if name != RANDOM]
 
 
-@given(machines, pods)
-def test_incremental_equals_from_scratch(nodes: list[Machine], arrivals: list[Request]) -> None:
-    pool = Pool(nodes)
-    kinds = Kinds(arrivals, pool.models)
-    order = list(range(len(nodes)))
-    for number, policy in enumerate(policies(kinds, arrivals, pool)):
-        pool = Pool(nodes)
-        policy.begin(pool, Chance(1))
-        board = Board(pool, kinds, policy, order)
-        for pod in arrivals:
-            board.place(kinds.index[pod])
-        if isinstance(policy, Clustering):
-            anew = Board(pool, kinds, policy, order)  # its tags are of the pods, not of the pool
-        else:
-            fresh = policies(kinds, arrivals, pool)[number]
-            fresh.begin(pool, Chance(1))
-            anew = Board(pool, kinds, fresh, order)
-        assert (board.ranks == anew.ranks).all(), type(policy).__name__
+def plugins_of(name: str, expected: list[Request]):
+    return (*FILTERS, gpu_score(name, Chance(1), expected))
 
 
-@given(machines, pods)
-def test_nothing_is_given_twice_and_what_fits_is_placed(nodes: list[Machine], arrivals: list[Request]) -> None:
-    fleet = Pool(nodes)
-    kinds = Kinds(arrivals, fleet.models)
-    for policy in policies(kinds, arrivals, fleet):
-        pool = Pool(nodes)
-        policy.begin(pool, Chance(1))
-        board = Board(pool, kinds, policy, range(len(nodes)))
-        for pod in arrivals:
-            could = [row for row in range(len(nodes)) if plainly_fits(pool, row, pod)]
-            found = board.place(kinds.index[pod])
-            assert (found is not None) == bool(could)
-            if found is not None:
-                row, devices = found
-                assert row in could and len(set(devices)) == len(devices) == pod.count
-        there = pool.left[pool.left >= 0]
-        assert len(there) == pool.count.sum() and pool.left.min() >= -1 and pool.cpu.min() >= 0
-        assert pool.memory.min() >= 0 and pool.idle.sum() == there.sum()
+@given(machines, pods, st.sampled_from(SCORES))
+def test_incremental_equals_from_scratch(nodes: list[Machine], arrivals: list[Request], name: str) -> None:
+    """A board, evaluations that look at changed rows, and both made anew say the same after any placements."""
+    snapshot, _ = gpus(nodes)
+    plugins = plugins_of(name, arrivals)
+    placing = Placing(snapshot, arrivals, plugins)
+    kept = [Evaluation(snapshot, item, plugins_of(name, arrivals)) for item in placing.shapes]
+    for pod in arrivals:
+        kept[placing.kinds.index(pod)].sync()
+        before = [evaluation.best() for evaluation in kept if not evaluation.sync()]
+        found = placing.place(pod)
+        assert (found[0] if found else None) == before[placing.kinds.index(pod)]
+    placing.board.sync()
+    fresh = plugins_of(name, arrivals)
+    anew = Board(snapshot, placing.shapes, fresh)
+    for place, item in enumerate(placing.shapes):
+        kept[place].sync()
+        alone = Evaluation(snapshot, item, fresh)
+        feasible = alone.feasible().tolist()
+        for other in (placing.board, anew):
+            assert other.best(place) == alone.best() == kept[place].best()
+            assert other.feasible(place).tolist() == feasible
+        assert kept[place].totals() == alone.totals()
+        if (row := alone.best()) is not None:
+            assert alone.devices(row) == kept[place].devices(row) == placing.board.devices(place, row)
 
 
-def plainly_fits(pool: Pool, row: int, pod: Request) -> bool:
+@given(machines, pods, st.sampled_from(SCORES))
+def test_the_pod_scheduler_decides_as_the_replay_does(nodes: list[Machine], arrivals: list[Request], name: str) -> None:
+    """Pod objects with annotations through the planner: the same nodes and devices as on arrays alone."""
+    placing = Placing(gpus(nodes, seed=5)[0], arrivals, plugins_of(name, arrivals))
+    planner = Planner(Chance(5), plugins=plugins_of(name, arrivals))
+    for node in fleet(nodes, Chance(5)).nodes:
+        planner.state.set_node(
+            {
+                "metadata": {"name": node.name, "labels": node.labels},
+                "status": {
+                    "allocatable": {
+                        key: f"{value}m" if key == "cpu" else str(value) for key, value in node.allocatable.items()
+                    }
+                },
+            }
+        )
+    for number, request in enumerate(arrivals):
+        pod = planner.pod(pod_object(request, f"p{number}"))
+        decision = planner.decide(pod)
+        expected = placing.place(request)
+        if expected is None:
+            assert decision.node is None
+            continue
+        assert decision.node == nodes[expected[0]].name
+        planner.assume(pod, decision.node)
+        assert list(pod.devices) == expected[1]
+
+
+@given(machines, pods, st.sampled_from(SCORES))
+def test_nothing_is_given_twice_and_what_fits_is_placed(
+    nodes: list[Machine], arrivals: list[Request], name: str
+) -> None:
+    snapshot, there = gpus(nodes)
+    placing = Placing(snapshot, arrivals, plugins_of(name, arrivals))
+    for pod in arrivals:
+        could = [row for row in range(len(nodes)) if plainly_fits(placing, nodes, row, pod)]
+        found = placing.place(pod)
+        assert (found is not None) == bool(could)
+        if found is not None:
+            row, devices = found
+            assert row in could and len(set(devices)) == len(devices) == pod.count
+    amounts = there.left[: snapshot.size]
+    assert len(amounts[amounts >= 0]) == there.count.sum() and amounts.min() >= -1
+    assert there.idle.sum() == amounts[amounts >= 0].sum() and snapshot.free[:, : snapshot.size].min() >= 0
+
+
+def plainly_fits(placing: Placing, nodes: list[Machine], row: int, pod: Request) -> bool:
+    free = placing.nodes.free[:, row]
     return (
-        pod.cpu_milli <= pool.cpu[row]
-        and pod.memory_mib <= pool.memory[row]
-        and (not pod.count or not pod.models or pool.machines[row].model in pod.models)
-        and sum(amount >= pod.milli for amount in devices_of(pool, row)) >= pod.count
+        pod.cpu_milli <= free[1]
+        and pod.memory_mib * 1024 * 1024 <= free[2]
+        and (not pod.count or not pod.models or nodes[row].model in pod.models)
+        and sum(amount >= pod.milli for amount in devices_of(placing.gpus, row)) >= pod.count
     )
 
 
-def devices_of(pool: Pool, row: int) -> list[int]:
-    return pool.left[row, : pool.machines[row].devices].tolist()
+def devices_of(there: Gpus, row: int) -> list[int]:
+    return there.left[row, : there.count[row]].tolist()
 
 
 def hosts(cpu: float, devices: list[int], model: str, kind: Request) -> bool:
@@ -131,7 +166,7 @@ def plain_worth(cpu: float, devices: list[int], model: str, mix: Mix, nodes: lis
     size = {kind: kind.gpu_milli / 1000 for kind, _ in gpu}
     mean_cpu = sum(n * kind.cpu_milli for kind, n in gpu) / sum(n * size[kind] for kind, n in gpu)
     scale = 1000 / sum(n * size[kind] ** (SIZE - 1) for kind, n in gpu)
-    pooling = max(1.0, sum(devices) / 1000) ** POOLING
+    pooling = max(1.0, sum(devices) // 10 * 10 / 1000) ** POOLING  # in hundredths of a GPU
     total = 0.0
     for kind, n in gpu:
         if not hosts(cpu, devices, model, kind):
@@ -150,9 +185,9 @@ def plain_worth(cpu: float, devices: list[int], model: str, mix: Mix, nodes: lis
     return total
 
 
-def after(pool: Pool, row: int, kind: Request) -> list[tuple[int, list[int]]]:
+def after(there: Gpus, row: int, kind: Request) -> list[tuple[int, list[int]]]:
     """(device, what is left) for each device that a share may go to; one entry, device 0, for other pods."""
-    devices = devices_of(pool, row)
+    devices = devices_of(there, row)
     fitting = [device for device, amount in enumerate(devices) if amount >= kind.milli]
     if kind.shared:
         sets = [[device] for device in fitting]
@@ -171,33 +206,32 @@ def after(pool: Pool, row: int, kind: Request) -> list[tuple[int, list[int]]]:
 def test_policies_say_what_their_definitions_say(
     nodes: list[Machine], placed: list[Request], arrivals: list[Request]
 ) -> None:
-    pool = Pool(nodes)
+    snapshot, there = gpus(nodes)
     every = placed + arrivals
-    kinds = Kinds(every, pool.models)
+    kinds = Kinds([Request(item.cpu_milli, 0, item.count, item.milli, item.models) for item in every])
     mix = typical(every)
-    descent, prospect = Descent(kinds, mix, pool.models), Prospect(kinds, mix, Pool(nodes))
-    for policy in (descent, prospect):
-        policy.begin(pool, Chance(1))
-    measure = Fragmentation(pool, mix)
-    board = Board(pool, kinds, descent, range(len(nodes)))
+    descent, prospect = Descent(kinds, mix, there.models), Prospect(kinds, mix, there)
+    measure = Fragmentation(there, mix)
+    placing = Placing(snapshot, every, scored(lambda *_: descent))
     for pod in placed:
-        board.place(kinds.index[pod])
+        placing.place(pod)
     for row, machine in enumerate(nodes):
-        cpu, devices, model = int(pool.cpu[row]), devices_of(pool, row), machine.model
+        cpu, devices, model = there.cpu(row), devices_of(there, row), machine.model
         fragments = plain_fragmentation(cpu, devices, model, mix)
         assert math.isclose(measure.of(row), fragments, abs_tol=1e-9)
-        worth = plain_worth(cpu, devices, model, mix, nodes)
-        said, own = descent.scores(row), prospect.scores(row)
+        cores = -(-cpu // 1000) * 1000  # Prospect looks at whole cores
+        worth = plain_worth(cores, devices, model, mix, nodes)
+        said, own = descent.scores(there, row), prospect.scores(there, row)
         for kind, request in enumerate(kinds.requests):
-            if not plainly_fits(pool, row, request):
+            if not plainly_fits(placing, nodes, row, request):
                 continue
-            states = after(pool, row, request)
-            left_cpu = cpu - request.cpu_milli
-            less = [fragments - plain_fragmentation(left_cpu, left, model, mix) for _, left in states]
+            states = after(there, row, request)
+            less = [fragments - plain_fragmentation(cpu - request.cpu_milli, left, model, mix) for _, left in states]
             low, high = (max(int(100 / (1 + math.exp(-(x + e) / 1000))) for x in less) for e in (-1e-7, 1e-7))
             assert low <= said[kind] <= high
-            gains = [plain_worth(left_cpu, left, model, mix, nodes) - worth for _, left in states]
-            assert math.isclose(own[kind] / 1024, max(gains), abs_tol=2e-3)
+            gains = [plain_worth(cores - request.cpu_milli, left, model, mix, nodes) - worth for _, left in states]
+            middle = 50 * prospect.parts
+            assert math.isclose((own[kind] - middle) / STEPS, max(gains), abs_tol=2e-3) or abs(max(gains)) > 12_000
             if request.shared:
-                chosen = dict(states)[prospect.devices(row, kind)[0]]
-                assert plain_worth(left_cpu, chosen, model, mix, nodes) - worth >= max(gains) - 2e-3
+                chosen = dict(states)[prospect.devices(there, row, kind)[0]]
+                assert plain_worth(cores - request.cpu_milli, chosen, model, mix, nodes) - worth >= max(gains) - 2e-3

@@ -73,7 +73,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(*groups, more=lambda context: []):
+async def world(*groups, more=lambda context: [], profiles=None):
     """A running world; all simulated nodes are Ready and free of taints. `more` makes controllers beside them."""
     clock, chance = LoopClock(asyncio.get_running_loop()), Chance(7)
     assembly = assemble(MemoryStore(clock), clock, chance, ApiOptions())
@@ -84,7 +84,7 @@ async def world(*groups, more=lambda context: []):
     controller = assembly.controller_client("node-controller")
     events = EventRecorder(controller, "node-controller", clock, chance)
     parts = [
-        Scheduler(client, informers, clock, chance, selectors=CelSelectors()),
+        Scheduler(client, informers, clock, chance, selectors=CelSelectors(), profiles=profiles),
         nodes,
         NodeLifecycleController(controller, informers, clock, events),
         TaintEvictionController(controller, informers, clock, events),

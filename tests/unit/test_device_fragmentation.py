@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gpu_fleet import gpus
 
 from atoll.scheduling.devices.fragmentation import Fragmentation
+from atoll.scheduling.devices.kinds import Kinds, first_fitting, fits, least_left
 from atoll.scheduling.devices.model import Machine, Request
-from atoll.scheduling.devices.pool import Kinds, Pool, first_fitting, fits, least_left
 from atoll.scheduling.devices.typical import Mix, typical
 
 HALF = Request(4_000, 0, 1, 500)
@@ -16,11 +17,11 @@ PAIR = Request(8_000, 0, 2, 1000)
 PLAIN = Request(1_000, 0)
 
 
-def node(left: list[int], cpu: int = 64_000, model: str = "T4") -> Pool:
-    pool = Pool([Machine("a", cpu, 1_000, len(left), model)])
+def node(left: list[int], cpu: int = 64_000, model: str = "T4"):
+    _, there = gpus([Machine("a", cpu, 1_000, len(left), model)])
     for device, amount in enumerate(left):
-        pool.take(0, Request(0, 0, 1, 1000 - amount), [device])
-    return pool
+        there.charge(0, Request(0, 0, 1, 1000 - amount), (device,))
+    return there
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_devices_are_taken_by_index_or_by_what_is_left() -> None:
 
 def test_what_fits() -> None:
     requests = [PLAIN, HALF, ONE, PAIR, Request(0, 0, 3, 1000), Request(0, 0, 3, 300)]
-    kinds = Kinds(requests, ["T4"])
+    kinds = Kinds(requests)
     found = fits(np.array([300, 1000, 300, 1000, -1]), kinds.move_count, kinds.move_milli)
     assert dict(zip(kinds.moves, found.tolist(), strict=True)) == {
         (0, 0): True, (1, 500): True, (1, 1000): True, (2, 1000): True, (3, 1000): False, (3, 300): True,

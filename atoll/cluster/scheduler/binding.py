@@ -13,6 +13,7 @@ from atoll.cluster.scheduler.claims import ClaimBinder
 from atoll.kinds.builtin import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
 from atoll.objects.meta import condition
 from atoll.runtime.events import NORMAL, EventRecorder
+from atoll.scheduling.devices.annotations import INDEX, index_of
 from atoll.scheduling.dra.needs import DevicePlan
 from atoll.scheduling.pod import PodInfo
 from atoll.scheduling.volumes import SELECTED_NODE, VolumePlan
@@ -56,10 +57,13 @@ class Binder:
         if devices is not None:
             await self.claims.bind(pod, devices)
         metadata = pod.obj["metadata"]
+        target = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
+        if pod.devices:  # the API server gives the pod a binding's annotations
+            target["annotations"] = {INDEX: index_of(pod.devices)}
         body = {
             "apiVersion": "v1",
             "kind": "Binding",
-            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
+            "metadata": target,
             "target": {"kind": "Node", "name": node},
         }
         await self._client.create(PODS, body, metadata["namespace"], name=metadata["name"], subresource="binding")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from atoll.base.chance import Chance
@@ -66,17 +66,21 @@ class Scheduler:
         selectors: Selectors | None = None,
         gangs: GangBook | None = None,
         also: Callable[[str], bool] = lambda name: False,
+        profiles: Mapping[str, Sequence[Plugin]] | None = None,
     ) -> None:
         """`plugins` decide beside the default ones; `selectors` is CEL over devices; `gangs` knows which pods belong
         together (None: none do).
 
-        `also`: other schedulerNames whose pods are placed.
+        `also`: other schedulerNames whose pods are placed. `profiles`: those whose pods other plugins decide for.
         """
         self.name = name
         self._also = also
         self._clock = clock
         self._selectors = DefaultSelectors(informers)
-        self.planner = Planner(chance.stream("scheduler"), self._selectors, (*default_plugins(), *plugins), selectors)
+        self.planner = Planner(
+            chance.stream("scheduler"), self._selectors, (*default_plugins(), *plugins), selectors, profiles
+        )
+        self._profiles = frozenset(profiles or ())
         self._wakeup = asyncio.Event()
         self._cache = SchedulerCache(informers, self.planner, clock, self._is_ours, self._wakeup.set)
         self._queue = self._cache.queue
@@ -165,7 +169,7 @@ class Scheduler:
         return "unschedulable"
 
     def _is_ours(self, name: str) -> bool:
-        return name == self.name or self._also(name)
+        return name == self.name or name in self._profiles or self._also(name)
 
     def _carry_out(self, outcome: Outcome) -> str:
         """Of a gang's attempt."""
@@ -226,7 +230,7 @@ class Scheduler:
 
     def _assume(self, pod: PodInfo, decision: Decision) -> None:
         assert decision.node is not None
-        self.planner.state.place(pod, decision.node)
+        self.planner.assume(pod, decision.node)
         self.planner.state.withdraw(pod.uid)
         if decision.devices is not None:
             assume_plan(self.planner.devices, decision.devices, pod.uid)
@@ -269,7 +273,7 @@ class Scheduler:
         live = self._cache.pod(*pod.key)
         if self._is_bound(pod):
             return
-        self.planner.state.lift(pod.uid)
+        self.planner.forgo(pod)
         if decision.volumes is not None:
             for volume, _ in decision.volumes.bindings:
                 self.planner.volumes.assumed.pop(volume["metadata"]["name"], None)

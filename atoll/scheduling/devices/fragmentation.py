@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from atoll.scheduling.arrays import Floats, Ints, np
+from atoll.scheduling.devices.gpus import Gpus
+from atoll.scheduling.devices.kinds import accepts
 from atoll.scheduling.devices.model import Request
-from atoll.scheduling.devices.pool import Floats, Ints, Pool, accepts
 from atoll.scheduling.devices.typical import Mix
 
 
@@ -42,9 +42,13 @@ class Usable:
         allowed = [accepts(Request(0, 0, *group), models) for group in groups]
         self._suffices = [table * [item[model] for item in allowed] for model in range(len(models))]
 
+    @property
+    def groups(self) -> int:
+        return len(self._count)
+
     def of_cpu(self, model: int, cpu_milli: Ints | int) -> Floats:
         """For each amount of free CPU (may be below 0): per group the weight of the types that it suffices for."""
-        found: Floats = self._suffices[model][self._steps.searchsorted(cpu_milli, "right")]
+        found: Floats = self._suffices[model].take(self._steps.searchsorted(cpu_milli, "right"), axis=0)
         return found
 
     def of_devices(self, left: Ints) -> Floats:
@@ -55,19 +59,19 @@ class Usable:
 
 
 class Fragmentation:
-    """F of the nodes of a pool, in milli."""
+    """F of nodes, in milli."""
 
-    def __init__(self, pool: Pool, mix: Mix) -> None:
-        self._pool = pool
-        self._usable = Usable(mix.types, mix.counts, pool.models)
+    def __init__(self, gpus: Gpus, mix: Mix) -> None:
+        self._gpus = gpus
+        self._usable = Usable(mix.types, mix.counts, gpus.models)
         self._total = mix.total
         self._devices: dict[bytes, Floats] = {}
 
     def of(self, row: int) -> float:
-        pool = self._pool
-        key = pool.devices_key(row)
+        gpus = self._gpus
+        key = gpus.devices_key(row)
         devices = self._devices.get(key)
         if devices is None:
-            devices = self._devices[key] = self._usable.of_devices(pool.left[row : row + 1])[0]
-        usable = float(self._usable.of_cpu(int(pool.model[row]), int(pool.cpu[row])) @ devices)
-        return float(pool.idle[row]) - usable / self._total
+            devices = self._devices[key] = self._usable.of_devices(gpus.left[row : row + 1])[0]
+        usable = float(self._usable.of_cpu(int(gpus.model[row]), gpus.cpu(row)) @ devices)
+        return float(gpus.idle[row]) - usable / self._total

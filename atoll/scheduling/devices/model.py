@@ -6,6 +6,19 @@ from dataclasses import dataclass
 
 WHOLE = 1000
 """The milli of one whole GPU."""
+MOST_DEVICES = 63
+"""Of one node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`count` devices with `milli` free on each. `wrong`: why a pod's wish can't be read; it then fits nowhere."""
+
+    count: int
+    milli: int
+    models: frozenset[str] = frozenset()
+    """The GPU models that will do; empty: any."""
+    wrong: str = ""
 
 
 @dataclass(frozen=True, slots=True)

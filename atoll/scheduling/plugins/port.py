@@ -58,6 +58,8 @@ class Score(Protocol):
     weight: int = 1
     static: bool = False
     """True: the answer does not depend on the pods on the node."""
+    parts: int = 1
+    """Values are in parts of a point: 0 to MAX times this (a power of two)."""
 
     @abstractmethod
     def values(self, rows: Rows) -> Ints:
@@ -110,10 +112,39 @@ class Around(Protocol):
         ...
 
 
+class Many:
+    """What filter and score of one plugin say about several shapes on one node, in one answer: see `Board`."""
+
+    weight: int = 1
+    parts: int = 1
+    filters: bool = False
+    scores: bool = False
+    """Whether `allowed` and `values` have answers."""
+
+    def allowed(self, row: int) -> Bools:
+        """One answer per shape."""
+        raise NotImplementedError
+
+    def values(self, row: int) -> Ints:
+        """As Score's, one per shape."""
+        raise NotImplementedError
+
+
+class Devices(Protocol):
+    """Which of a node's own devices (GPUs by number) a pod of one shape is given."""
+
+    @abstractmethod
+    def of(self, row: int) -> tuple[int, ...]:
+        """On this node, which the pod fits."""
+        ...
+
+
 class Plugin(Protocol):
     """Registered under the entry-point group `atoll.scheduling.plugins`: an object, or a class without arguments."""
 
     name: str
+    packs: bool = False
+    """True: nodes of equal score are taken in their order. Else the one with the fewest pods comes first."""
 
     def filter(self, shape: Shape, nodes: Snapshot) -> Filter | None:
         return None
@@ -122,4 +153,12 @@ class Plugin(Protocol):
         return None
 
     def around(self, shape: Shape, nodes: Snapshot) -> Around | None:
+        return None
+
+    def devices(self, shape: Shape, nodes: Snapshot) -> Devices | None:
+        """The last plugin that has something to say decides."""
+        return None
+
+    def many(self, shapes: Sequence[Shape], nodes: Snapshot) -> Many | None:
+        """For speed alone; None: the filters and scores of these shapes are asked one by one."""
         return None

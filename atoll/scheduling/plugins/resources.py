@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from atoll.scheduling.arrays import Bools, Ints, Rows, np
-from atoll.scheduling.plugins.port import MAX, UNLIMITED, Filter, Plugin, Score
+from atoll.scheduling.plugins.port import MAX, UNLIMITED, Filter, Many, Plugin, Score
 from atoll.scheduling.pod import Template
 from atoll.scheduling.resources import PODS
 from atoll.scheduling.shape import Shape
@@ -20,6 +22,9 @@ class NodeResourcesFit(Plugin):
 
     def score(self, shape: Shape, nodes: Snapshot) -> Score | None:
         return _LeastAllocated(shape.template, nodes)
+
+    def many(self, shapes: Sequence[Shape], nodes: Snapshot) -> Many | None:
+        return _Many([shape.template for shape in shapes], nodes)
 
 
 def _wanted(template: Template) -> list[tuple[str, int]]:
@@ -81,6 +86,36 @@ class _Filter(Filter):
                 reasons.append(f"Insufficient {name}")
                 resolvable = resolvable and want <= have
         return Status(tuple(reasons), resolvable) if reasons else None
+
+
+class _Many(Many):
+    """Resource × shape: what is asked for, against what one node has free."""
+
+    filters = scores = True
+
+    def __init__(self, templates: Sequence[Template], nodes: Snapshot) -> None:
+        self._nodes = nodes
+        asked = [{nodes.resource(name): want for name, want in _wanted(template)} for template in templates]
+        self._lines = 1 + max((line for lines in asked for line in lines), default=0)
+        self._want: Ints = np.full((self._lines, len(templates)), -2 * MOST, np.int64)
+        self._want[0] = 1
+        for place, lines in enumerate(asked):
+            for line, want in lines.items():
+                self._want[line, place] = min(want, MOST)
+        self._nonzero = np.array([(item.nonzero_cpu, item.nonzero_memory) for item in templates], np.int64).T
+
+    def allowed(self, row: int) -> Bools:
+        allowed: Bools = np.logical_and.reduce(self._want <= self._nodes.free[: self._lines, row, None])
+        return allowed
+
+    def values(self, row: int) -> Ints:
+        have = self._nodes.allocatable[1:3, row]
+        left = (self._nodes.spare[:, row, None] - self._nonzero).clip(0)
+        left *= MAX
+        left //= np.maximum(have, 1)[:, None]
+        mean: Ints = left.sum(axis=0)
+        mean //= max(int(np.count_nonzero(have)), 1)
+        return mean
 
 
 class _LeastAllocated(Score):

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from atoll.base.chance import Chance
-from atoll.scheduling.devices.board import Board
+from atoll.scheduling.board import Board
+from atoll.scheduling.devices.annotations import COUNT, MILLI, MODEL
 from atoll.scheduling.devices.fragmentation import Fragmentation
-from atoll.scheduling.devices.model import WHOLE, Request
-from atoll.scheduling.devices.policies.closed import BestFit, DotProduct
-from atoll.scheduling.devices.policies.clustering import Clustering
-from atoll.scheduling.devices.policies.descent import Descent
-from atoll.scheduling.devices.policies.packing import Packing
-from atoll.scheduling.devices.policies.port import Policy
-from atoll.scheduling.devices.policies.prospect import COVERED_PERCENT, Prospect
-from atoll.scheduling.devices.policies.uniform import Uniform
-from atoll.scheduling.devices.pool import Kinds, Pool
+from atoll.scheduling.devices.gpus import gpus_of
+from atoll.scheduling.devices.model import WHOLE, Machine, Request
 from atoll.scheduling.devices.typical import typical
+from atoll.scheduling.plugins.gpu_scores import RANDOM
+from atoll.scheduling.plugins.port import Plugin
+from atoll.scheduling.plugins.profile import gpu_profile
+from atoll.scheduling.pod import Templates
+from atoll.scheduling.shape import Shape
+from atoll.scheduling.snapshot import Snapshot
+from atoll.scheduling.state import ClusterState
 from atoll.simulate.openb.trace import Trace
 
 SEEDS = range(42, 52)
@@ -32,17 +34,19 @@ FRAGMENTATION_PERCENTS = (95,)
 ARRIVALS = 1.3
 """How often the fleet's GPUs are asked for in all."""
 
-Make = Callable[[Kinds, Sequence[Request], Pool], Policy]
+Profile = Callable[[Chance], Sequence[Plugin]]
+"""The plugins for a run, which draw from this chance."""
+_PODS_PER_NODE = 10_000  # more than there are: the procedure knows no such limit
 
-# by the names under which the results are published; ours last
-POLICIES: Mapping[str, Make] = {
-    "01-Random": lambda kinds, pods, fleet: Uniform(kinds),
-    "02-DotProd": lambda kinds, pods, fleet: DotProduct(kinds),
-    "03-GpuClustering": lambda kinds, pods, fleet: Clustering(kinds),
-    "04-GpuPacking": lambda kinds, pods, fleet: Packing(kinds),
-    "05-BestFit": lambda kinds, pods, fleet: BestFit(kinds),
-    "06-FGD": lambda kinds, pods, fleet: Descent(kinds, typical(pods), fleet.models),
-    "07-Atoll": lambda kinds, pods, fleet: Prospect(kinds, typical(pods, COVERED_PERCENT), fleet),
+# by the names under which the results are published: the score plugin. Ours last
+POLICIES: Mapping[str, str] = {
+    "01-Random": "RandomScore",
+    "02-DotProd": "DotProductScore",
+    "03-GpuClustering": "GpuClusteringScore",
+    "04-GpuPacking": "GpuPackingScore",
+    "05-BestFit": "BestFitScore",
+    "06-FGD": "FGDScore",
+    "07-Atoll": "ProspectScore",
 }
 
 
@@ -68,40 +72,82 @@ def arrivals(pods: Sequence[Request], capacity_milli: int, chance: Chance) -> li
     return found
 
 
-def policy_for(trace: Trace, name: str) -> Policy:
+def profile_for(trace: Trace, name: str) -> Profile:
     """For any number of runs on this trace, one after the other."""
-    fleet = Pool(trace.machines)
-    return POLICIES[name](Kinds(trace.pods, fleet.models), trace.pods, fleet)
+    score = POLICIES[name]
+    if score == RANDOM:
+        return lambda chance: gpu_profile(RANDOM, chance)
+    plugins = gpu_profile(score, Chance(0), trace.pods)  # what it learns of states of nodes serves all runs
+    return lambda _: plugins
 
 
-def run(trace: Trace, policy: Policy, seed: int) -> Result:
+def run(trace: Trace, profile: Profile, seed: int) -> Result:
     """One policy, one seed."""
     chance = Chance(seed, "openb")
-    pool = Pool(trace.machines)
-    kinds = policy.kinds
     capacity = trace.gpus * WHOLE
     pods = arrivals(trace.pods, capacity, chance.stream("arrivals"))
-    order = list(range(len(pool)))
-    chance.stream("ties").shuffle(order)
-    policy.begin(pool, chance.stream("policy"))
-    board = Board(pool, kinds, policy, order)
-    fragments = _Fragments(Fragmentation(pool, typical(trace.pods)), len(pool))
+    nodes = fleet(trace.machines, chance.stream("ties"))
+    gpus = gpus_of(nodes)
+    kinds = {request: kind for kind, request in enumerate(dict.fromkeys(trace.pods))}
+    of = {id(pod): kinds[pod] for pod in trace.pods}  # to hash a request takes as long as to decide
+    shapes = [_shape(request) for request in kinds]
+    requests = [shape.template.requests for shape in shapes]
+    board = Board(nodes, shapes, profile(chance.stream("policy")))
+    fragments = _Fragments(Fragmentation(gpus, typical(trace.pods)), nodes.size)
     allocated: dict[int, list[int]] = {percent: [] for percent in PERCENTS}
     fragmented: dict[int, list[float]] = {percent: [] for percent in FRAGMENTATION_PERCENTS}
     arrived = used = placed = 0
     for pod in pods:
         arrived += pod.gpu_milli
-        found = board.place(kinds.index[pod])
-        if found is not None:
+        kind = of[id(pod)]
+        board.sync()
+        row = board.best(kind)
+        if row is not None:
+            gpus.charge(row, pod, board.devices(kind, row))
+            nodes.charge(row, requests[kind], (0, 0))
             placed += 1
             used += pod.gpu_milli
-            fragments.changed.add(found[0])
+            fragments.changed.add(row)
         percent = round(100 * arrived / capacity)
         if percent in allocated:
             allocated[percent].append(used)
         if percent in fragmented:
             fragmented[percent].append(fragments.total())
     return Result(_means(allocated, capacity), _means(fragmented, capacity), len(pods), placed)
+
+
+def fleet(machines: Iterable[Machine], chance: Chance) -> Snapshot:
+    """The empty nodes as the core sees them; ties fall by an order drawn from chance."""
+    state = ClusterState(chance)
+    for machine in machines:
+        allocatable = {
+            "cpu": f"{machine.cpu_milli}m",
+            "memory": f"{machine.memory_mib}Mi",
+            "pods": str(_PODS_PER_NODE),
+            COUNT: str(machine.devices),
+        }
+        metadata = {"name": machine.name, "labels": {MODEL: machine.model}}
+        state.set_node({"metadata": metadata, "status": {"allocatable": allocatable}})
+    nodes = Snapshot(state)
+    nodes.follow()
+    return nodes
+
+
+def pod_object(request: Request, name: str) -> dict[str, Any]:
+    """A pod that asks for it, as users write them."""
+    requests = {"cpu": f"{request.cpu_milli}m", "memory": f"{request.memory_mib}Mi"}
+    annotations = {}
+    if request.count:
+        annotations = {MILLI: str(request.milli), COUNT: str(request.count), MODEL: "|".join(sorted(request.models))}
+    return {
+        "metadata": {"name": name, "uid": name, "namespace": "default", "annotations": annotations},
+        "spec": {"containers": [{"name": "main", "image": "main", "resources": {"requests": requests}}]},
+    }
+
+
+def _shape(request: Request) -> Shape:
+    template = Templates().pod(pod_object(request, "pod")).template
+    return Shape((template,), template)
 
 
 class _Fragments:

@@ -7,8 +7,10 @@ is equal best (only the greatest becomes 100), so the scores before it decide th
 
 from __future__ import annotations
 
+from atoll.scheduling.arrays import Ints
+from atoll.scheduling.devices.gpus import Gpus
+from atoll.scheduling.devices.kinds import Kinds
 from atoll.scheduling.devices.policies.port import Policy
-from atoll.scheduling.devices.pool import Ints, Kinds
 
 MOST_CPU, MOST_GPU = 128_000, 8_000
 
@@ -21,8 +23,8 @@ class DotProduct(Policy):
         self._cpu = kinds.cpu / (2 * MOST_CPU**2)
         self._gpu = kinds.gpu / (2 * MOST_GPU**2)
 
-    def scores(self, row: int) -> Ints:
-        product = int(self.pool.cpu[row]) * self._cpu + int(self.pool.idle[row]) * self._gpu
+    def scores(self, gpus: Gpus, row: int) -> Ints:
+        product = gpus.cpu(row) * self._cpu + int(gpus.idle[row]) * self._gpu
         found: Ints = (100 * (1 - product)).astype("int64")
         return found
 
@@ -33,8 +35,8 @@ class BestFit(Policy):
     def __init__(self, kinds: Kinds) -> None:
         self.kinds = kinds
 
-    def scores(self, row: int) -> Ints:
-        cpu = (int(self.pool.cpu[row]) - self.kinds.cpu) / (2 * MOST_CPU)
-        gpu = (int(self.pool.idle[row]) - self.kinds.gpu) / (2 * MOST_GPU)
+    def scores(self, gpus: Gpus, row: int) -> Ints:
+        cpu = (gpus.cpu(row) - self.kinds.cpu) / (2 * MOST_CPU)
+        gpu = (int(gpus.idle[row]) - self.kinds.gpu) / (2 * MOST_GPU)
         found: Ints = (100 * (1 - cpu - gpu)).astype("int64")
         return found

@@ -7,11 +7,10 @@ high.
 
 from __future__ import annotations
 
-import numpy as np
-
-from atoll.base.chance import Chance
+from atoll.scheduling.arrays import Ints, np
+from atoll.scheduling.devices.gpus import Gpus, sort_of
+from atoll.scheduling.devices.kinds import Kinds
 from atoll.scheduling.devices.policies.port import Policy
-from atoll.scheduling.devices.pool import Ints, Kinds, Pool
 
 MOST_GPU = 8_000
 
@@ -19,24 +18,14 @@ MOST_GPU = 8_000
 class Clustering(Policy):
     def __init__(self, kinds: Kinds) -> None:
         self.kinds = kinds
-        sorts: dict[int, int] = {}
-        named = [0 if item.shared else item.count for item in kinds.requests]
-        self._bit: Ints = np.array([1 << sorts.setdefault(name, len(sorts)) for name in named], np.int64)
+        self._bit: Ints = np.array([sort_of(item) for item in kinds.requests], np.int64)
         self._with_gpu: Ints = (kinds.gpu > 0).astype(np.int64)
 
-    def begin(self, pool: Pool, chance: Chance) -> None:
-        super().begin(pool, chance)
-        self._sorts: Ints = np.zeros(len(pool), np.int64)
-
-    def scores(self, row: int) -> Ints:
-        there = int(self._sorts[row])
+    def scores(self, gpus: Gpus, row: int) -> Ints:
+        there = int(gpus.sorts[row])
         if there == 0:
             company = np.full(len(self.kinds), 25, np.int64)
         else:
             company = np.where(self._bit == there, 75, np.where(self._bit & there, 50, 0))
-        taken = 25 * (MOST_GPU - int(self.pool.idle[row])) // MOST_GPU
+        taken = 25 * (MOST_GPU - int(gpus.idle[row])) // MOST_GPU
         return (company + taken) * self._with_gpu
-
-    def placed(self, row: int, kind: int) -> None:
-        if self._with_gpu[kind]:
-            self._sorts[row] |= self._bit[kind]

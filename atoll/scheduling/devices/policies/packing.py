@@ -7,11 +7,11 @@ devices it takes, the nearer to 100, and at least 50. Kinds of equal (count, mil
 
 from __future__ import annotations
 
-import numpy as np
-
+from atoll.scheduling.arrays import Ints, np
+from atoll.scheduling.devices.gpus import Gpus
+from atoll.scheduling.devices.kinds import Kinds, least_left
 from atoll.scheduling.devices.model import WHOLE
 from atoll.scheduling.devices.policies.port import Policy
-from atoll.scheduling.devices.pool import Ints, Kinds, least_left
 
 
 class Packing(Policy):
@@ -19,11 +19,11 @@ class Packing(Policy):
         self.kinds = kinds
         self._known: dict[bytes, Ints] = {}
 
-    def scores(self, row: int) -> Ints:
-        key = self.pool.devices_key(row)
+    def scores(self, gpus: Gpus, row: int) -> Ints:
+        key = gpus.devices_key(row)
         found = self._known.get(key)
         if found is None:
-            left = self.pool.left[row]
+            left = gpus.left[row]
             by_move = [self._score(left, *move) for move in self.kinds.moves]
             found = self._known[key] = np.array(by_move, np.int64)[self.kinds.move]
         return found

@@ -2,24 +2,26 @@
 
 For one node the states after each kind of pod on each sensible device are judged at once: of devices with equal amounts
 left only the first is tried. What depends on the devices alone is remembered per state of the devices, and scores per
-state of the node, also from one pool to the next.
+state of the node, also from one snapshot to the next.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from atoll.base.chance import Chance
+from atoll.scheduling.arrays import Floats, Ints, NDArray, np
+from atoll.scheduling.devices.gpus import Gpus
+from atoll.scheduling.devices.kinds import Kinds
 from atoll.scheduling.devices.model import WHOLE, Request
 from atoll.scheduling.devices.policies.port import Policy
-from atoll.scheduling.devices.pool import Floats, Ints, Kinds, Pool, first_fitting, least_left
 
 _DEVICES = 64  # more than any node has: ranks by score first, then by the lowest device
-_REMEMBERED = 20_000  # states; all are forgotten when there are more
+_SAID, _JUDGED = (
+    20_000,
+    100_000,
+)  # states that are remembered (2 and 0.8 KB each); all are forgotten when there are more
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Trials:
 
     `left[option]` are the devices afterwards, in the order of what was left before; its last line is the state before.
     `device[pair]` is the device of a shared pod, else 0. `demands` are those that the devices have room for, `starts`
-    their first pairs, and `demands[place[pair]]` is the pair's demand.
+    their first pairs, and `demands[place[pair]]` is the pair's demand. `cpu` and `gpu` are the milli that each of the
+    demands takes and, last, 0. `of_kind[kind]` is the place of its demand, any where that is not among them.
     """
 
     left: Ints
@@ -37,6 +40,9 @@ class Trials:
     demands: NDArray[np.intp]
     starts: NDArray[np.intp]
     place: NDArray[np.intp]
+    cpu: Ints
+    gpu: Ints
+    of_kind: NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ class State:
     """What one judgement is about. `tables` are the policy's own, made by `tabulate` of `trials.left`.
 
     Of each of `trials.demands` and, last, of the state before: the milli-CPU left (below 0: it does not fit) and the
-    GPU milli left. `gpu` is what each of the demands asks for.
+    GPU milli left.
     """
 
     model: int
@@ -52,13 +58,6 @@ class State:
     tables: tuple[Floats, ...]
     cpu: Ints
     idle: Ints
-    gpu: Ints
-
-
-@dataclass(slots=True)
-class _Memory:
-    trials: dict[bytes, tuple[Trials, tuple[Floats, ...]]] = field(default_factory=dict)
-    scores: dict[tuple[bytes, int, int], tuple[Ints, Ints]] = field(default_factory=dict)
 
 
 class Potential(Policy):
@@ -70,13 +69,11 @@ class Potential(Policy):
     def __init__(self, kinds: Kinds) -> None:
         self.kinds = kinds
         plain = [Request(item.cpu_milli, 0, item.count, item.milli) for item in kinds.requests]
-        self._demands = Kinds(plain, [])
+        self._demands = Kinds(plain)
         self._of_kind = np.array([self._demands.index[item] for item in plain], np.intp)
-        self._memory = _Memory()
-
-    def begin(self, pool: Pool, chance: Chance) -> None:
-        super().begin(pool, chance)
-        self._device: Ints = np.zeros((len(pool), len(self._demands)), np.int64)
+        self._trials: dict[bytes, tuple[Trials, tuple[Floats, ...]]] = {}
+        self._judged: dict[tuple[bytes, int, int], Ints] = {}  # by devices in order of what is left, model and CPU
+        self._said: dict[tuple[bytes, int, int], tuple[Ints, Ints]] = {}  # scores and devices by kind
 
     @abstractmethod
     def tabulate(self, left: Ints) -> tuple[Floats, ...]:
@@ -88,45 +85,51 @@ class Potential(Policy):
         """One integer per pair of `state.trials`; greater is better."""
         ...
 
-    def scores(self, row: int) -> Ints:
-        pool = self.pool
-        key = pool.devices_key(row), int(pool.model[row]), int(pool.cpu[row])
-        known = self._memory.scores
-        found = known.get(key)
-        if found is None:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            found = known[key] = self._judged(row)
-        scores, self._device[row] = found
-        return scores
+    def alike(self, cpu_milli: int) -> int:
+        """Free CPU as far as the judgement goes: amounts for which this is equal are judged by it."""
+        return cpu_milli
 
-    def devices(self, row: int, kind: int) -> list[int]:
+    def scores(self, gpus: Gpus, row: int) -> Ints:
+        return self._say(gpus, row)[0]
+
+    def devices(self, gpus: Gpus, row: int, kind: int) -> list[int]:
         if self.kinds.requests[kind].shared:
-            return [int(self._device[row, self._of_kind[kind]])]
-        return super().devices(row, kind)
+            return [-int(self._say(gpus, row)[1][kind]) % _DEVICES]
+        return super().devices(gpus, row, kind)
 
-    def _judged(self, row: int) -> tuple[Ints, Ints]:
-        """Score per kind and device per demand, in a new state."""
-        pool, demands = self.pool, self._demands
-        order = pool.left[row].argsort(kind="stable")  # devices in another order are the same state
-        left = pool.left[row, order]
-        known, devices = self._memory.trials, left.tobytes()
-        entry = known.get(devices)
+    def _say(self, gpus: Gpus, row: int) -> tuple[Ints, Ints]:
+        key = gpus.left[row].tobytes(), int(gpus.model[row]), self.alike(gpus.cpu(row))
+        found = self._said.get(key)
+        if found is None:
+            if len(self._said) >= _SAID:
+                self._said.clear()
+            found = self._said[key] = self._new(gpus.left[row], *key[1:])
+        return found
+
+    def _new(self, devices: Ints, model: int, cpu: int) -> tuple[Ints, Ints]:
+        """By kind, in a new state: the score, and the score with the device in its last digit."""
+        order = devices.argsort(kind="stable")  # devices in another order are judged alike
+        left = devices.take(order)
+        key = left.tobytes()
+        entry = self._trials.get(key)
         if entry is None:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            made = trials_of(left, demands)
-            entry = known[devices] = made, self.tabulate(made.left)
+            if len(self._trials) >= _SAID:
+                self._trials.clear()
+            made = trials_of(left, self._demands, self._of_kind)
+            entry = self._trials[key] = made, self.tabulate(made.left)
         trials, tables = entry
-        gpu = demands.gpu[trials.demands]
-        cpu_left = int(pool.cpu[row]) - _and_none(demands.cpu[trials.demands])
-        idle_left = int(pool.idle[row]) - _and_none(gpu)
-        judged = self.judge(State(int(pool.model[row]), trials, tables, cpu_left, idle_left, gpu))
-        best = np.maximum.reduceat(judged * _DEVICES - order[trials.device], trials.starts)
-        scores, chosen = np.zeros((2, len(demands)), np.int64)
-        scores[trials.demands] = -(-best // _DEVICES)
-        chosen[trials.demands] = -best % _DEVICES
-        return scores[self._of_kind], chosen
+        if not len(trials.starts):  # nobody fits
+            nothing = np.zeros(len(self.kinds), np.int64)
+            return nothing, nothing
+        judged = self._judged.get((key, model, cpu))
+        if judged is None:
+            if len(self._judged) >= _JUDGED:
+                self._judged.clear()
+            idle = int(left[left.searchsorted(0) :].sum())
+            state = State(model, trials, tables, cpu - trials.cpu, idle - trials.gpu)
+            judged = self._judged[key, model, cpu] = self.judge(state) * _DEVICES
+        best = np.maximum.reduceat(judged - order.take(trials.device), trials.starts).take(trials.of_kind)
+        return (best + (_DEVICES - 1)) // _DEVICES, best
 
 
 def _and_none(amounts: Ints) -> Ints:
@@ -135,7 +138,7 @@ def _and_none(amounts: Ints) -> Ints:
     return found
 
 
-def trials_of(left: Ints, demands: Kinds) -> Trials:
+def trials_of(left: Ints, demands: Kinds, of_kind: NDArray[np.intp]) -> Trials:
     """What may be tried on these devices: for a share one device of each amount left, else one set of devices."""
     amounts, first_of = np.unique(left, return_index=True)
     count, milli = demands.move_count, demands.move_milli
@@ -146,13 +149,14 @@ def trials_of(left: Ints, demands: Kinds) -> Trials:
     states[np.arange(len(move)), device] -= milli[move]
     starts, numbers = move.searchsorted(np.arange(len(count))), np.bincount(move, minlength=len(count))
     others: list[Ints] = []
+    whole = left.tolist()
     for other in (~shares).nonzero()[0].tolist():
-        pick = first_fitting if milli[other] == WHOLE else least_left
-        taken = pick(left, int(count[other]), int(milli[other]))
-        if len(taken) == count[other]:
+        size, part = int(count[other]), int(milli[other])
+        first = bisect_left(whole, part)  # they are in order: the first that fits has the least left
+        if first + size <= len(whole):
             starts[other], numbers[other] = len(move) + len(others), 1
             state = left.copy()
-            state[taken] -= milli[other]
+            state[first : first + size] -= part
             others.append(state)
     several = numbers[demands.move]
     there = several.nonzero()[0]
@@ -161,4 +165,7 @@ def trials_of(left: Ints, demands: Kinds) -> Trials:
     place = np.arange(len(there)).repeat(several)
     option = (starts[demands.move[there]] - firsts)[place] + np.arange(len(place))
     device = np.concatenate((device, np.zeros(len(others), np.int64)))[option]
-    return Trials(np.vstack((states, *others, left)), option, device, there, firsts, place)
+    lines = np.vstack((states, *others, left))
+    cpu, gpu = _and_none(demands.cpu[there]), _and_none(demands.gpu[there])
+    places = there.searchsorted(of_kind).clip(max=max(len(there) - 1, 0))
+    return Trials(lines, option, device, there, firsts, place, cpu, gpu, places)
