@@ -13,7 +13,7 @@ from typing import Any
 from atoll.app.api_health import check_controllers, check_informers
 from atoll.app.assembly import Assembly
 from atoll.app.fleetspec import ClusterSpec
-from atoll.app.gpus import gpu_fields, run_gpu_agents
+from atoll.app.gpus import ExporterPages, gpu_fields, run_gpu_agents
 from atoll.app.tasks import Tasks
 from atoll.base.addresses import load_balancer_addresses
 from atoll.base.errors import AlreadyExists
@@ -243,6 +243,7 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
     tasks.keep("scheduler", schedule)
     assembly.api.overlay(LEASES, LeaseOverlay(clock))
     inventory = Inventory(informers)
+    assembly.api.hooks.node_pages = ExporterPages(inventory, clock)
     tasks.keep("simulated-nodes", lambda: _simulate(running, spec, inventory))
     tasks.keep("gpu-node-agents", lambda: run_gpu_agents(assembly, informers, inventory))
 

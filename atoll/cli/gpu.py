@@ -10,19 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atoll.base.errors import Conflict, NotFound, UserError
+from atoll.cli.gpu_options import CONTEXT, KUBECONFIG, NAME, PREFIX, on_cluster
+from atoll.cli.gpu_top import top
 from atoll.cli.output import Progress, output_option, structured, table
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from atoll.app.gpu_testbed import Testbed
     from atoll.client.port import Client
     from atoll.cluster.gpus.model import Gpu
 
-_PREFIX = "cluster-"
-_NAME = click.option("--name", default="gpu", show_default=True, envvar="KIND_CLUSTER_NAME", help="The testbed.")
-_KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Of another cluster, with --context.")
-_CONTEXT = click.option("--context", help="Another cluster, by its kubeconfig's context.")
 _GPUS = click.option("--gpus", default="8", show_default=True, help="The machine's GPUs: a count, or TYPE:COUNT,…")
 _TYPE = click.option("--gpu-type", default="h100", show_default=True, help="Their type; `atoll gpu types` lists them.")
 
@@ -37,7 +33,11 @@ def gpu() -> None:
       atoll gpu up --gpu-type a100-40gb --config-template examples/one-worker-per-gpu.yaml
       atoll gpu print-gpus
       atoll gpu fault gpu-worker --xid 79 --gpu 3
+      atoll gpu top
     """
+
+
+gpu.add_command(top)
 
 
 @gpu.command()
@@ -126,7 +126,7 @@ def _start(wanted: Testbed, kubeconfig: Path | None) -> None:
     started = time.monotonic()
     fleetspec.check_name(wanted.name)
     spec = plan_testbed(wanted)
-    state = fleet_state(_PREFIX + wanted.name)
+    state = fleet_state(PREFIX + wanted.name)
     known, running = state.exists(), state.supervisor_pid() is not None
     fleet = launch.read_fleet(state) if known else fleetspec.FleetSpec(state.name, (spec,), hub=False)
 
@@ -216,30 +216,10 @@ def types(output: str | None) -> None:
     table(header, rows)
 
 
-def _on_cluster(
-    name: str, kubeconfig: Path | None, context: str | None, work: Callable[[Client], Awaitable[Any]]
-) -> Any:
-    """`work(client)` on the testbed, or on the cluster of a kubeconfig."""
-    from atoll.app.state import fleet_state
-    from atoll.cli.session import Session, run
-
-    state = None if kubeconfig or context else fleet_state(_PREFIX + name)
-    if state is not None and state.supervisor_pid() is None:
-        raise UserError(f"the testbed {name!r} is not running", hint="atoll gpu up starts one; --context names another")
-
-    async def main(session: Session) -> Any:
-        from atoll.cli.fleet import default_path
-
-        client = session.cluster(name) if state is not None else session.client(kubeconfig or default_path(), context)
-        return await work(client)
-
-    return run(main, state)
-
-
 @gpu.command("print-gpus")
-@_NAME
-@_KUBECONFIG
-@_CONTEXT
+@NAME
+@KUBECONFIG
+@CONTEXT
 def print_gpus(name: str, kubeconfig: Path | None, context: str | None) -> None:
     """Print the GPUs of each node as JSON, counted from 0 on each, as `nvkind cluster print-gpus`.
 
@@ -260,7 +240,7 @@ def print_gpus(name: str, kubeconfig: Path | None, context: str | None) -> None:
             "node": node["metadata"]["name"],
             "gpus": [{"Index": str(it.index), "Name": it.type.product, "UUID": it.uuid} for it in found],
         }
-        for node in _on_cluster(name, kubeconfig, context, work)
+        for node in on_cluster(name, kubeconfig, context, work)
         if (found := gpus_of(node))
     ]
     click.echo(json.dumps(shown, indent=4))
@@ -275,9 +255,9 @@ def print_gpus(name: str, kubeconfig: Path | None, context: str | None) -> None:
 @click.option("--nvlink", is_flag=False, flag_value=1000, type=click.IntRange(1), help="NVLink CRC errors.")
 @click.option("--lost", is_flag=True, help="Fallen off the bus.")
 @click.option("--clear", is_flag=True, help="Take faults away: of --gpu, or all.")
-@_NAME
-@_KUBECONFIG
-@_CONTEXT
+@NAME
+@KUBECONFIG
+@CONTEXT
 def fault(
     node: str, index: int | None, clear: bool, name: str, kubeconfig: Path | None, context: str | None, **kinds: Any
 ) -> None:
@@ -309,7 +289,7 @@ def fault(
             except Conflict:
                 continue  # the node was written meanwhile
 
-    click.echo(_on_cluster(name, kubeconfig, context, work))
+    click.echo(on_cluster(name, kubeconfig, context, work))
 
 
 async def _write_faults(client: Client, name: str, index: int | None, faults: list[Any]) -> str:

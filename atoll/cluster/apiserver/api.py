@@ -90,6 +90,13 @@ class NoWayOut:
         raise Unreachable("dial tcp: this API server has no network")
 
 
+class NodePages(Protocol):
+    """What simulated nodes serve at ports of theirs, though no machine stands behind them."""
+
+    def page(self, node: Object, port: str, path: str) -> str | None:
+        """The text at a port ("": the kubelet's) and path; None where there is nothing."""
+
+
 class Hooks(Struct):
     """What the app plugs in; all optional."""
 
@@ -99,6 +106,7 @@ class Hooks(Struct):
     subresources: dict[tuple[Resource, str], SubresourceHandler] = {}
     token_request: TokenRequest | None = None
     hook_caller: HookCaller = field(default_factory=NoWayOut)
+    node_pages: NodePages | None = None
 
 
 class Api:

@@ -152,6 +152,9 @@ class Streamer:
         return HttpResponse(101, upgrade=run)
 
     async def _proxy(self, request: HttpRequest, path: Path) -> HttpResponse:
+        page = self._page_of_simulated(request, path)
+        if page is not None:
+            return page
         target = self._proxy_target(path)
         if not path.rest and request.method in ("GET", "HEAD") and "upgrade" not in request.headers:
             # relative links of the root page need the slash
@@ -166,6 +169,18 @@ class Streamer:
         except Unreachable as error:
             raise ApiError(f"error trying to reach service: {error}", code=503, reason="ServiceUnavailable") from None
         return await _through(answer, request, path, target)
+
+    def _page_of_simulated(self, request: HttpRequest, path: Path) -> HttpResponse | None:
+        """What a simulated node serves; None for another node, and for what it has not."""
+        pages = self._api.hooks.node_pages
+        if pages is None or path.plural != "nodes" or request.method not in ("GET", "HEAD"):
+            return None
+        _, name, port = split_proxy_name(path.name)
+        node = self._get(NODES, name)
+        text = pages.page(node, port, path.rest) if is_simulated(node) else None
+        if text is None:
+            return None
+        return HttpResponse(200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], text.encode())
 
     def _proxy_target(self, path: Path) -> Target:
         """The proxied address; names may be `scheme:name:port`."""

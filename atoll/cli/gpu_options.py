@@ -1,0 +1,39 @@
+"""What the commands of `atoll gpu` have in common: which cluster is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll.base.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from atoll.client.port import Client
+
+PREFIX = "cluster-"  # testbeds are throw-away clusters
+NAME = click.option("--name", default="gpu", show_default=True, envvar="KIND_CLUSTER_NAME", help="The testbed.")
+KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Of another cluster, with --context.")
+CONTEXT = click.option("--context", help="Another cluster, by its kubeconfig's context.")
+
+
+def on_cluster(
+    name: str, kubeconfig: Path | None, context: str | None, work: Callable[[Client], Awaitable[Any]]
+) -> Any:
+    """`work(client)` on the testbed, or on the cluster of a kubeconfig. Raises UserError."""
+    from atoll.app.state import fleet_state
+    from atoll.cli.fleet import default_path
+    from atoll.cli.session import Session, run
+
+    state = None if kubeconfig or context else fleet_state(PREFIX + name)
+    if state is not None and state.supervisor_pid() is None:
+        raise UserError(f"the testbed {name!r} is not running", hint="atoll gpu up starts one; --context names another")
+
+    async def main(session: Session) -> Any:
+        client = session.cluster(name) if state is not None else session.client(kubeconfig or default_path(), context)
+        return await work(client)
+
+    return run(main, state)
