@@ -83,7 +83,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
 
             channel.report(progress="waiting for nodes")
             running = await stack.enter_async_context(running_member(assembly, spec, images, folder, keys, port))
-            nodes = await running.nodes_ready(spec.process_nodes + sum(group.count for group in spec.simulated))
+            nodes = await running.nodes_ready(spec.process_node_count + sum(group.count for group in spec.simulated))
         channel.report(phase="ready", port=port, nodes=nodes)
         await _until_supervisor_goes(channel, store, spec, images, clock)
 

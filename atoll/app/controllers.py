@@ -333,7 +333,7 @@ def _start_teams(running: Running) -> None:
 
 def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:
     """Addresses for load balancers: of the service range, or the machine's own where its pods have none but that."""
-    if spec.process_nodes and os.geteuid() != 0:
+    if spec.process_node_count and os.geteuid() != 0:
         with suppress(OSError):
             return [host_address()], True
         return [], True

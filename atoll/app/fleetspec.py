@@ -34,6 +34,15 @@ class NodeGroup(Struct, frozen=True):
     names: tuple[str, ...] = ()  # of the nodes, in place of numbered ones
 
 
+class ProcessNodeSpec(Struct, frozen=True):
+    """A process node of a given name. GPUs are declared by its annotation; real ones are found by NVML."""
+
+    name: str
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    gpus: tuple[str, ...] = ()  # UUIDs of this machine's GPUs
+
+
 class AuditSpec(Struct, frozen=True):
     """An audit log: its audit.k8s.io/v1 Policy, where it lies ("": with the cluster's state), how much is kept."""
 
@@ -68,6 +77,7 @@ class ClusterSpec(Struct, frozen=True):
     labels: dict[str, str] = {}
     simulated: tuple[NodeGroup, ...] = ()
     process_nodes: int = 0
+    named_process_nodes: tuple[ProcessNodeSpec, ...] = ()
     process_nodes_tainted: bool = True
     pod_cidr: str = ""
     service_cidr: str = ""
@@ -84,6 +94,10 @@ class ClusterSpec(Struct, frozen=True):
     audit: AuditSpec | None = None
     max_requests_in_flight: int = 400
     max_mutating_requests_in_flight: int = 200
+
+    @property
+    def process_node_count(self) -> int:
+        return self.process_nodes + len(self.named_process_nodes)
 
     @property
     def node_prefix(self) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from atoll.app.fleetspec import ClusterSpec, NodeGroup
+from atoll.app.fleetspec import ClusterSpec, NodeGroup, ProcessNodeSpec
 from atoll.base.errors import NotFound, UserError
 from atoll.client.port import Client
 from atoll.cluster.gpus.kindconfig import KindConfig, node_names, select_devices
@@ -35,12 +35,17 @@ class Testbed:
     machine: tuple[Gpu, ...]
     dra: Mode = "partitions"
     queueing: bool = False
+    process: bool = False  # workers run processes
+
+    @property
+    def real(self) -> bool:
+        return any(not gpu.simulated for gpu in self.machine)
 
     @property
     def record(self) -> dict[str, str]:
         """The ConfigMap's data."""
         counts = [f"{name}:{len(list(found))}" for name, found in groupby(gpu.type.name for gpu in self.machine)]
-        options = {"dra": self.dra, "queueing": self.queueing}
+        options = {"dra": self.dra, "queueing": self.queueing, "process": self.process, "real": self.real}
         return {"cluster.yaml": self.config.text, "machine": ",".join(counts), "options": json.dumps(options)}
 
 
@@ -56,10 +61,11 @@ def simulated_machine(entries: Sequence[Mapping[str, object]]) -> tuple[Gpu, ...
 
 
 def plan_testbed(wanted: Testbed) -> ClusterSpec:
-    """The cluster; a simulated node for each of the configuration's. Raises UserError."""
+    """The cluster: a node for each of the configuration's, a process node where GPUs are real. Raises UserError."""
     config = wanted.config
     chosen = select_devices(config, [gpu.uuid for gpu in wanted.machine])
-    groups = []
+    groups: list[NodeGroup] = []
+    workers: list[ProcessNodeSpec] = []
     for node, name, indices in zip(config.nodes, node_names(config, wanted.name), chosen, strict=True):
         labels, taints = dict(node.labels), []
         if node.role == "control-plane":
@@ -67,11 +73,21 @@ def plan_testbed(wanted: Testbed) -> ClusterSpec:
             if len(config.nodes) > 1:
                 taints = [{"key": _CONTROL_PLANE, "effect": "NoSchedule"}]
         gpus = [wanted.machine[index] for index in indices]
-        annotations = {ANNOTATION: annotation(_entries(gpus)), DRA_ANNOTATION: wanted.dra} if gpus else {}
+        annotations: dict[str, str] = {DRA_ANNOTATION: wanted.dra} if gpus else {}
+        if node.role == "worker" and wanted.real:
+            workers.append(ProcessNodeSpec(name, labels, annotations, tuple(gpu.uuid for gpu in gpus)))
+            continue
+        if gpus:
+            annotations[ANNOTATION] = annotation(_entries(gpus))
+        if node.role == "worker" and wanted.process:
+            workers.append(ProcessNodeSpec(name, labels, annotations))
+            continue
         groups.append(NodeGroup(1, "64", "512Gi", labels=labels, taints=taints, annotations=annotations, names=(name,)))
     return ClusterSpec(
         wanted.name,
         simulated=tuple(groups),
+        named_process_nodes=tuple(workers),
+        process_nodes_tainted=False,
         pod_cidr=config.pod_subnet,
         service_cidr=config.service_subnet,
         port=config.api_port,

@@ -6,14 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atoll.app.assembly import Assembly
-from atoll.app.fleetspec import NodeGroup
+from atoll.app.fleetspec import NodeGroup, ProcessNodeSpec
 from atoll.base.clock import Clock
+from atoll.base.errors import UserError
 from atoll.cluster.gpus.advertise import advertise
 from atoll.cluster.gpus.controller import NAME, GpuNodeAgents
 from atoll.cluster.gpus.dcgm import KUBELET_PATH, PORT, metrics_text
 from atoll.cluster.gpus.inventory import Inventory
-from atoll.cluster.gpus.model import ANNOTATION, annotation, parse_gpus, parse_machine
+from atoll.cluster.gpus.manager import DeviceManager
+from atoll.cluster.gpus.model import ANNOTATION, annotation, declare_real, parse_gpus, parse_machine
+from atoll.cluster.gpus.node_devices import GpuNodeDevices
+from atoll.cluster.gpus.nvml import open_nvml
 from atoll.cluster.gpus.settings import PluginConfig
+from atoll.cluster.gpus.simulated import SimulatedDevices
 from atoll.cluster.gpus.survey import has_gpus
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
@@ -37,6 +42,26 @@ def gpu_fields(group: NodeGroup) -> GpuFields:
         return GpuFields()
     found = advertise(parse_gpus(text, "node"), {}, PluginConfig())
     return GpuFields({ANNOTATION: text}, dict(found.labels), found.capacity)
+
+
+def gpu_devices(
+    wanted: ProcessNodeSpec, inventory: Inventory, clock: Clock
+) -> tuple[GpuNodeDevices | None, dict[str, str]]:
+    """A process node's devices, and the annotation that declares them where they are this machine's.
+
+    Raises UserError where the machine's GPUs can't be had.
+    """
+    name = wanted.name
+    if wanted.gpus:
+        found, why = open_nvml(wanted.gpus)
+        if found is None:
+            raise UserError(f"node {name}: {why}", hint="`atoll doctor` says more")
+        declared = {ANNOTATION: annotation(declare_real(gpu) for gpu in found.devices())}
+        return GpuNodeDevices(name, found, inventory, DeviceManager(inventory), clock), declared
+    if ANNOTATION not in wanted.annotations:
+        return None, {}
+    port = SimulatedDevices(lambda: inventory.survey(name))
+    return GpuNodeDevices(name, port, inventory, DeviceManager(inventory), clock), {}
 
 
 async def run_gpu_agents(assembly: Assembly, informers: Informers, inventory: Inventory) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from atoll.app.control import answers, ask, ask_one
-from atoll.app.fleetspec import AccessFiles, AuditSpec, ClusterSpec, FleetSpec, NodeGroup
+from atoll.app.fleetspec import AccessFiles, AuditSpec, ClusterSpec, FleetSpec, NodeGroup, ProcessNodeSpec
 from atoll.app.fork_server import Command
 from atoll.app.networks import choose_networks, give_back
 from atoll.app.state import FleetState, fleet_state
@@ -54,11 +54,16 @@ def read_fleet(state: FleetState) -> FleetSpec:
 
 def cluster_of(item: Message) -> ClusterSpec:
     """What `to_builtins` made of a cluster's spec. Raises TypeError, KeyError."""
-    rest = {name: value for name, value in item.items() if name not in ("simulated", "access", "audit")}
+    rest = {
+        name: value
+        for name, value in item.items()
+        if name not in ("simulated", "named_process_nodes", "access", "audit")
+    }
     audit = item.get("audit")
     return ClusterSpec(
         **rest,
         simulated=tuple(NodeGroup(**group) for group in item["simulated"]),
+        named_process_nodes=tuple(ProcessNodeSpec(**node) for node in item.get("named_process_nodes", ())),
         access=AccessFiles(**item.get("access", {})),
         audit=AuditSpec(**audit) if audit else None,
     )

@@ -26,6 +26,6 @@ async def running_member(
         return keys.authority().sign_request(request, usages, seconds)
 
     async with running_cluster(assembly, spec, root_ca, sign, kubelet_scrape(keys)) as running:
-        if spec.process_nodes:
+        if spec.process_node_count:
             await start_process_nodes(assembly, running.informers, running.tasks, spec, images, folder, keys, port)
         yield running

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from atoll.app.assembly import Assembly
-from atoll.app.fleetspec import ClusterSpec
+from atoll.app.fleetspec import ClusterSpec, ProcessNodeSpec
+from atoll.app.gpus import gpu_devices
 from atoll.app.pki import ClusterKeys
 from atoll.app.tasks import Tasks
 from atoll.base.errors import UserError
 from atoll.base.names import PROCESS_LABEL
 from atoll.cluster.apiserver.ports import User
+from atoll.cluster.gpus.controller import NAME
+from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.network.controller import ClusterNetwork, NetworkConfig, process_node_cidr
 from atoll.cluster.nodes.process.cgroups import find_hierarchy
 from atoll.cluster.nodes.process.doctor import diagnose
@@ -63,9 +67,13 @@ async def start_process_nodes(
     network.open()
     tasks.start("network", network.run())
     authority = keys.authority()
-    for index in range(spec.process_nodes):
-        name = f"{spec.node_prefix}-process-{index}"
-        node_config = _node_config(spec, config, name, index, images, overlays=found.overlays)
+    inventory = Inventory(informers)
+    numbered = [ProcessNodeSpec(f"{spec.node_prefix}-process-{index}") for index in range(spec.process_nodes)]
+    for index, wanted in enumerate([*numbered, *spec.named_process_nodes]):
+        name = wanted.name
+        devices, annotations = gpu_devices(wanted, inventory, assembly.clock)
+        node_config = _node_config(spec, config, wanted, index, images, overlays=found.overlays)
+        node_config = replace(node_config, annotations={**wanted.annotations, **annotations})
         address = node_config.pod_cidr.rsplit(".", 1)[0] + ".1" if node_config.pod_cidr else host_address()
         certificate = authority.server(name, names=[name], addresses=[address])
         context = server_context(certificate.certificate_pem, certificate.key_pem, keys.ca_pem)
@@ -77,14 +85,17 @@ async def start_process_nodes(
             clock=assembly.clock,
             chance=assembly.chance.stream(f"process-node/{name}"),
             tls=context,
+            devices=devices,
         )
         tasks.start(name, node.run())
+        if devices is not None and wanted.gpus:
+            tasks.start(f"{name}-gpus", devices.watch(assembly.controller_client(NAME)))
 
 
 def _node_config(
     spec: ClusterSpec,
     network: NetworkConfig,
-    name: str,
+    wanted: ProcessNodeSpec,
     index: int,
     images: Sequence[dict[str, Any]],
     *,
@@ -95,13 +106,13 @@ def _node_config(
     return NodeConfig(
         cluster=network.cluster,
         cluster_title=spec.name,
-        state_dir=network.state_dir / "nodes" / name,
+        state_dir=network.state_dir / "nodes" / wanted.name,
         volumes_dir=network.state_dir / "volumes",
         mode=network.mode,
         kubelet_port=10250 if in_bridge else 0,
         pod_cidr=process_node_cidr(spec.pod_cidr, index) if in_bridge else "",
         cluster_dns=network.dns_address if in_bridge else "",
-        labels={f"topology.kubernetes.io/{kind}": value for kind, value in places.items() if value},
+        labels={f"topology.kubernetes.io/{kind}": value for kind, value in places.items() if value} | wanted.labels,
         taints=[_TAINT] if spec.process_nodes_tainted else [],
         images=images,
         overlays=overlays,

@@ -122,8 +122,8 @@ def _spec_of(copy: snapshot.Snapshot, file: Path, name: str, api_only: bool, por
         raise UserError(f"{file} was made by another version of Atoll", hint="restore it with that one") from None
     spec = replace(old, name=name, port=port, nodes_of=old.node_prefix)
     if api_only:
-        spec = replace(spec, api_only=True, simulated=(), process_nodes=0)
-    if spec.process_nodes:
+        spec = replace(spec, api_only=True, simulated=(), process_nodes=0, named_process_nodes=())
+    if spec.process_node_count:
         _require_free(spec)
     return spec
 

@@ -17,9 +17,10 @@ from atoll.cli.output import Progress, output_option, structured, table
 if TYPE_CHECKING:
     from atoll.app.gpu_testbed import Testbed
     from atoll.client.port import Client
+    from atoll.cluster.gpus.kindconfig import KindConfig
     from atoll.cluster.gpus.model import Gpu
 
-_GPUS = click.option("--gpus", default="8", show_default=True, help="The machine's GPUs: a count, or TYPE:COUNT,…")
+_GPUS = click.option("--gpus", help="Simulated GPUs: a count, or TYPE:COUNT,… [default: this machine's, else 8]")
 _TYPE = click.option("--gpu-type", default="h100", show_default=True, help="Their type; `atoll gpu types` lists them.")
 
 
@@ -51,13 +52,17 @@ gpu.add_command(top)
 @_TYPE
 @click.option("--dra", type=click.Choice(["none", "gpus", "partitions"]), default="partitions", show_default=True,
               help="What ResourceSlices offer: nothing, GPUs, or MIG partitions too.")  # fmt: skip
+@click.option("--process", is_flag=True, help="Workers run containers as processes, also with simulated GPUs.")
 @click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Write the kubeconfig here instead of merging it.")
 def up(
-    name: str | None, config_template: str | None, config_values: str | None, image: str | None, gpus: str,
-    gpu_type: str, dra: Any, queueing: bool, kubeconfig: Path | None,
+    name: str | None, config_template: str | None, config_values: str | None, image: str | None, gpus: str | None,
+    gpu_type: str, dra: Any, process: bool, queueing: bool, kubeconfig: Path | None,
 ) -> None:  # fmt: skip
     """Start a cluster whose workers have GPUs, by nvkind's or kind's configuration files.
+
+    On a machine with NVIDIA GPUs (and the extra `gpu`) workers are process nodes that have them; else, and with --gpus,
+    GPUs are simulated.
 
     \b
     Examples:
@@ -66,20 +71,25 @@ def up(
       atoll gpu up --config-template template.yaml --config-values values.yaml
       echo 'workers: [{devices: 0}, {devices: [1, 2, 3]}]' | atoll gpu up --config-values -
     """
-    wanted = _wanted(name, (config_template, config_values), image, (gpus, gpu_type), dra, queueing)
+    from atoll.app.gpu_testbed import Testbed
+
+    machine, why = _machine(gpus, gpu_type)
+    config = _config((config_template, config_values), {"name": name, "image": image}, len(machine))
+    found = name or config.name or "gpu"
+    wanted = Testbed(found, config, machine, dra, queueing, process)
     for warning in wanted.config.warnings:
         click.echo(f"warning: {warning}", err=True)
     if image:
         click.echo("warning: --image has no meaning here", err=True)
-    click.echo("no NVIDIA GPU is used: the testbed's are simulated", err=True)
+    if wanted.real:
+        click.echo(f"{len(machine)} NVIDIA GPU(s) of this machine are used; workers are process nodes", err=True)
+    else:
+        click.echo(f"no NVIDIA GPU is used, the testbed's are simulated: {why}", err=True)
     _start(wanted, kubeconfig)
 
 
-def _wanted(
-    name: str | None, files: tuple[str | None, str | None], image: str | None, machine: tuple[str, str], dra: Any,
-    queueing: bool,
-) -> Testbed:  # fmt: skip
-    from atoll.app.gpu_testbed import Testbed
+def _config(files: tuple[str | None, str | None], given: dict[str, str | None], count: int) -> KindConfig:
+    """The configuration of (template, values) files. Raises UserError."""
     from atoll.base.chance import Chance
     from atoll.cluster.gpus import kindconfig
     from atoll.objects.gotemplate.sprig_more import functions
@@ -87,23 +97,32 @@ def _wanted(
     template, values = files
     if template == values == "-":
         raise UserError("the template and its values can't both be standard input")
-    found = _machine(*machine)
-    given = dict(kindconfig.read_values(_text(values), values) if values else {})
-    given |= {key: value for key, value in (("name", name), ("image", image)) if value}
+    dot = dict(kindconfig.read_values(_text(values), values) if values else {})
+    dot |= {key: value for key, value in given.items() if value}
     text = _text(template) if template else kindconfig.default_template()
     source = "standard input" if template == "-" else template or "the default configuration"
-    rendered = kindconfig.render(text, given, len(found), functions(Chance.from_system(), time.time))
-    config = kindconfig.read_config(rendered, source)
-    return Testbed(name or config.name or "gpu", config, found, dra, queueing)
+    rendered = kindconfig.render(text, dot, count, functions(Chance.from_system(), time.time))
+    return kindconfig.read_config(rendered, source)
 
 
-def _machine(gpus: str, gpu_type: str) -> tuple[Gpu, ...]:
+def _machine(gpus: str | None, gpu_type: str) -> tuple[tuple[Gpu, ...], str]:
+    """(the machine's GPUs, why they are not real ones)."""
     from atoll.app.gpu_testbed import simulated_machine
     from atoll.cluster.gpus.model import parse_machine
+    from atoll.cluster.gpus.nvml import open_nvml
 
     if gpus == "0":
-        return ()
-    return simulated_machine(parse_machine(f"{gpu_type}:{gpus}" if gpus.isdigit() else gpus))
+        return (), "--gpus asks for none"
+    if gpus is None:
+        found, why = open_nvml()
+        if found is not None:
+            machine = tuple(found.devices())
+            found.close()
+            return machine, ""
+        gpus = "8"
+    else:
+        why = "--gpus asks for such"
+    return simulated_machine(parse_machine(f"{gpu_type}:{gpus}" if gpus.isdigit() else gpus)), why
 
 
 def _text(path: str) -> str:
@@ -165,14 +184,14 @@ def down(name: str) -> None:
 @gpu.command("list")
 @_GPUS
 @_TYPE
-def list_(gpus: str, gpu_type: str) -> None:
+def list_(gpus: str | None, gpu_type: str) -> None:
     """List the machine's GPUs as `nvidia-smi -L` does: their UUIDs may stand in a configuration.
 
     \b
     Example:
       atoll gpu list --gpus 4 --gpu-type a100-40gb
     """
-    for item in _machine(gpus, gpu_type):
+    for item in _machine(gpus, gpu_type)[0]:
         click.echo(f"GPU {item.index}: {item.type.product} (UUID: {item.uuid})")
 
 

@@ -73,7 +73,7 @@ class Reading:
 
 def readings(found: Survey, pods: Iterable[Mapping[str, Any]], wall: float) -> list[Reading]:
     """By GPU and instance. `wall`: seconds since the epoch."""
-    holders = _holders(pods, wall)
+    holders = holders_by_device(pods, wall)
     out: list[Reading] = []
     for gpu in found.gpus:
         instances = found.layout.get(gpu.index, ())
@@ -119,7 +119,7 @@ def _reading(
     )
 
 
-def _holders(pods: Iterable[Mapping[str, Any]], wall: float) -> dict[str, list[Holder]]:
+def holders_by_device(pods: Iterable[Mapping[str, Any]], wall: float) -> dict[str, list[Holder]]:
     """UUID → who has it."""
     out: dict[str, list[Holder]] = {}
     for pod in pods:

@@ -18,6 +18,7 @@ from atoll.cluster.network.namespaces import NetworkNamespace
 from atoll.cluster.nodes.process.admission import Admission
 from atoll.cluster.nodes.process.cgroups import Group, Hierarchy
 from atoll.cluster.nodes.process.container import Container
+from atoll.cluster.nodes.process.devices import NodeDevices
 from atoll.cluster.nodes.process.images import Catalogue
 from atoll.cluster.nodes.process.status import ContainerState
 from atoll.runtime.events import EventRecorder
@@ -97,6 +98,7 @@ class NodeContext:
     services: Informer
     allocatable: Mapping[str, str]
     admission: Admission
+    devices: NodeDevices | None = None
     granted: dict[str, Mapping[str, str]] = field(default_factory=dict)  # pod uid → requests
 
     @property

@@ -20,6 +20,7 @@ from atoll.cluster.network.bridge import ClusterBridge
 from atoll.cluster.nodes.process import machine
 from atoll.cluster.nodes.process.access import KubeletAccess
 from atoll.cluster.nodes.process.admission import Admission
+from atoll.cluster.nodes.process.devices import NodeDevices
 from atoll.cluster.nodes.process.images import Catalogue
 from atoll.cluster.nodes.process.model import NodeConfig, NodeContext, PodNetwork
 from atoll.cluster.nodes.process.podnetwork import BridgeNetwork, HostNetwork, host_address
@@ -53,6 +54,7 @@ class ProcessNode:
         clock: Clock,
         chance: Chance,
         tls: ssl.SSLContext | None = None,
+        devices: NodeDevices | None = None,
     ) -> None:
         self.name = name
         self.ready = asyncio.Event()
@@ -78,6 +80,7 @@ class ProcessNode:
             services=self._services,
             allocatable=self._capacity,
             admission=Admission(self._capacity),
+            devices=devices,
         )
 
     async def run(self) -> None:
@@ -104,6 +107,8 @@ class ProcessNode:
     async def _run(self, port: int) -> None:
         registration = Registration(self.context, self._capacity, port)
         await registration.register()
+        if self.context.devices is not None:
+            await self.context.devices.ready()
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group

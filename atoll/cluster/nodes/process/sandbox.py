@@ -31,6 +31,7 @@ class Mount:
     target: str
     read_only: bool = False
     inner: str = ""
+    device: bool = False  # a device file, which may be used as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def arguments(sandbox: Sandbox) -> list[str]:
     args += ["--ro-bind-try", "/sys", "/sys"]
     for mount in sorted(sandbox.mounts, key=lambda item: item.target.count("/")):
         source = f"{mount.source}/{mount.inner}" if mount.inner else mount.source
-        args += ["--ro-bind" if mount.read_only else "--bind", source, mount.target]
+        kind = "--dev-bind" if mount.device else "--ro-bind" if mount.read_only else "--bind"
+        args += [kind, source, mount.target]
     if sandbox.read_only_root and sandbox.root is None:
         args += ["--remount-ro", "/"]
     working_dir = sandbox.working_dir or "/"

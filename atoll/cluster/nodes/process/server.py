@@ -71,6 +71,8 @@ class KubeletServer:
             return _json(stats_summary(self._context, self._workers))
         if parts == ["metrics", "resource"]:
             return _text(200, resource_metrics(self._context, self._workers))
+        if parts == ["metrics", "dcgm"] and self._context.devices is not None:
+            return _text(200, self._context.devices.metrics())
         if parts == ["configz"]:
             return _json({"kubeletconfig": self._configuration()})
         return _text(404, "404 page not found")

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from atoll.base.errors import AtollError
+from atoll.cluster.gpus.port import Access
 from atoll.cluster.nodes.process.cgroups import Group, container_group_name, limits, oom_score_adjust
 from atoll.cluster.nodes.process.container import Container, ContainerPlan
 from atoll.cluster.nodes.process.environment import ConfigError, References, command_line, container_environment
@@ -44,11 +45,14 @@ async def plan_container(
     user = run_as(pod, spec, image, rootful=config.rootful)
     env = _environment(context, pod, slot, image, await files.references(pod), "/root" if user[0] == 0 else "/")
     env |= chosen_ports(spec, address)
+    devices = context.devices.access(pod, slot.name) if context.devices is not None else Access()
+    env |= devices.env
     argv = command_line(spec, list(image.program), list(image.args), env)
     if not argv:
         raise ConfigError(f'image "{image.reference}" has no program of its own: the container needs a `command`')
     mounts = [Mount(source, target, True) for source, target in image.mounts]
     mounts += files.mounts(spec, env, space)
+    mounts += [Mount(path, path, device=True) for path in devices.files]
     mounts.append(_message_file(slot, user))
     container_id = context.chance.uuid().replace("-", "") + context.chance.uuid().replace("-", "")
     stage = slot.folder / "root"

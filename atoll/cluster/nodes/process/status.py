@@ -74,6 +74,7 @@ class PodFacts:
     failed: bool = False  # evicted, over its deadline, or rejected
     states: Mapping[str, ContainerState] = field(default_factory=dict)
     resize: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # condition → reason, message
+    devices: Mapping[str, list[Object]] = field(default_factory=dict)  # container → its allocatedResourcesStatus
 
 
 def is_sidecar(container: Object) -> bool:
@@ -249,6 +250,8 @@ def _statuses(spec: Object, facts: PodFacts) -> tuple[dict[str, Object], dict[st
     for container in spec["containers"]:
         state = facts.states[container["name"]]
         app[container["name"]] = container_status(container, state, kind="app", terminal=lost)
+    for name, devices in facts.devices.items():
+        (init if name in init else app)[name]["allocatedResourcesStatus"] = devices
     return init, app
 
 

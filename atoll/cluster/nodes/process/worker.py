@@ -18,6 +18,7 @@ from atoll.base.names import HOST_PORTS
 from atoll.client.port import STRATEGIC_PATCH, DeleteOptions
 from atoll.cluster.nodes.process import resize
 from atoll.cluster.nodes.process.cgroups import group_name, pod_limits
+from atoll.cluster.nodes.process.devices import REFUSED
 from atoll.cluster.nodes.process.environment import ConfigError
 from atoll.cluster.nodes.process.lifecycle import ContainerLifecycle
 from atoll.cluster.nodes.process.localstorage import excess, limited_volumes
@@ -105,7 +106,7 @@ class PodWorker:
             self._lifecycle.kill_all()
             await self._lifecycle.wait_all()
             self.context.granted.pop(self.uid, None)
-            self.context.admission.leave(self.uid)
+            self._leave()
             self._detach()
 
     async def _pass(self) -> float | None:
@@ -118,7 +119,7 @@ class PodWorker:
             await self._lifecycle.stop_everything(0 if self._facts.failed else None)
             self._facts.terminal = True
             self._facts.sandbox_ready = False
-            self.context.admission.leave(self.uid)  # before others hear that there is room
+            self._leave()  # before others hear that there is room
             self._detach()
             return None if await self._report() else 1.0
         now = self.context.clock.monotonic()
@@ -160,13 +161,29 @@ class PodWorker:
 
     def _admit(self) -> None:
         if self._finished or self._done_before():
-            self.context.admission.leave(self.uid)
+            self._leave()
             return
-        refused = self.context.admission.admit(self.pod)
+        refused = self.context.admission.admit(self.pod) or self._give_devices()
         if refused is not None:
             reason, message = refused
             self._event("Warning", reason, message)
             self._fail(reason, f"Pod was rejected: {message}")
+
+    def _give_devices(self) -> tuple[str, str] | None:
+        """Devices of the node for its containers, with their health as it is now; else (reason, message)."""
+        if self.context.devices is None:
+            return None
+        try:
+            self._facts.devices = self.context.devices.give(self.pod)
+        except AtollError as error:
+            return REFUSED, error.message
+        return None
+
+    def _leave(self) -> None:
+        """The pod holds nothing of the node any more."""
+        self.context.admission.leave(self.uid)
+        if self.context.devices is not None:
+            self.context.devices.release(self.uid)
 
     def _fail(self, reason: str, message: str) -> None:
         self._facts.failed, self._facts.reason, self._facts.message = True, reason, message
@@ -278,7 +295,7 @@ class PodWorker:
         stopping.result()
         self._facts.terminal = True
         self._facts.sandbox_ready = False
-        self.context.admission.leave(self.uid)
+        self._leave()
         self._detach()
         await self._remove()
         remove_tree(self.folder)

@@ -1,0 +1,144 @@
+"""DCGM metrics of simulated GPUs: names and labels, values that follow pods, seeds and faults; `gpu top` reads them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from atoll.cluster.gpus.advertise import advertise
+from atoll.cluster.gpus.allotment import status_of
+from atoll.cluster.gpus.dcgm import METRICS, metrics_text
+from atoll.cluster.gpus.mig import plan_layout
+from atoll.cluster.gpus.model import annotation, parse_gpus, parse_machine
+from atoll.cluster.gpus.readings import MEMORY, UTILIZATION, readings
+from atoll.cluster.gpus.settings import PluginConfig
+from atoll.cluster.gpus.survey import Survey
+from atoll.cluster.gpus.top import device_rows, node_row, parse_exposition
+from atoll.objects.gpu_faults import GpuFault
+
+GPUS = parse_gpus(annotation(parse_machine("h100:2,l4:1")), "n")
+NOW = 1_700_000_000.0
+
+
+def survey(**more) -> Survey:
+    return Survey(gpus=GPUS, advertised=advertise(GPUS, more.get("layout", {}), PluginConfig("mixed")), **more)
+
+
+def pod(name: str, *ids: str, phase: str = "Running", **annotations: str) -> dict:
+    status = {"name": "c", "allocatedResourcesStatus": status_of({"nvidia.com/gpu": ids}, ())}
+    return {
+        "metadata": {"name": name, "namespace": "d", "uid": f"uid-{name}", "annotations": annotations},
+        "spec": {"containers": [{"name": "c"}]},
+        "status": {"phase": phase, "containerStatuses": [status]},
+    }
+
+
+def values(text: str, name: str) -> dict[str, float]:
+    return {labels["gpu"]: value for found, labels, value in parse_exposition(text) if found == name}
+
+
+def test_names_and_labels_are_the_exporters():
+    text = metrics_text("n", survey(), [pod("p", GPUS[0].uuid)], NOW)
+    busy, idle, _ = [item for item in parse_exposition(text) if item[0] == "DCGM_FI_DEV_GPU_TEMP"]
+    assert busy[1] == {
+        "gpu": "0", "UUID": GPUS[0].uuid, "pci_bus_id": "00000000:10:00.0", "device": "nvidia0",
+        "modelName": "NVIDIA H100 80GB HBM3", "Hostname": "n", "DCGM_FI_DRIVER_VERSION": "580.95.05",
+        "container": "c", "namespace": "d", "pod": "p",
+    }  # fmt: skip
+    assert "pod" not in idle[1]
+    assert {"DCGM_FI_DEV_XID_ERRORS", "DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"} <= {
+        m[0] for m in METRICS
+    }
+    assert len({name for name, *_ in METRICS}) == len(METRICS)
+
+
+def test_values_follow_from_pods_and_time_alone():
+    mine = [pod("p", GPUS[0].uuid), pod("q", GPUS[2].uuid, **{UTILIZATION: "40", MEMORY: "8Gi"})]
+    text = metrics_text("n", survey(), mine, NOW)
+    assert text == metrics_text("n", survey(), mine, NOW)
+    assert text != metrics_text("n", survey(), mine, NOW + 20)
+    busy = values(text, "DCGM_FI_DEV_GPU_UTIL")
+    assert 70 <= busy["0"] <= 100 and busy["1"] == 0 and busy["2"] == 40
+    assert values(text, "DCGM_FI_DEV_FB_USED")["2"] == 8192 + 23034 // 200
+    memory = {gpu: values(text, f"DCGM_FI_DEV_FB_{kind}")[gpu] for kind in ("USED", "FREE") for gpu in "0"}
+    assert memory["0"] > 0
+    total = values(text, "DCGM_FI_DEV_FB_USED")["1"] + values(text, "DCGM_FI_DEV_FB_FREE")["1"]
+    assert total == 81559
+    power = values(text, "DCGM_FI_DEV_POWER_USAGE")
+    assert power["0"] > 5 * power["1"] and power["0"] <= 700
+    assert values(text, "DCGM_FI_DEV_GPU_TEMP")["0"] > values(text, "DCGM_FI_DEV_GPU_TEMP")["1"]
+    waiting = metrics_text("n", survey(), [pod("p", GPUS[0].uuid, phase="Pending")], NOW)
+    assert values(waiting, "DCGM_FI_DEV_GPU_UTIL")["0"] == 0 and 'pod="p"' in waiting
+    ended = metrics_text("n", survey(), [pod("p", GPUS[0].uuid, phase="Failed")], NOW)
+    assert 'pod="p"' not in ended
+
+
+def test_faults_show():
+    faults = (GpuFault("xid", 31, 0), GpuFault("ecc", 3, 0), GpuFault("thermal", 97, 1), GpuFault("nvlink", 12))
+    text = metrics_text("n", survey(faults=faults), [pod("p", GPUS[1].uuid)], NOW)
+    assert values(text, "DCGM_FI_DEV_XID_ERRORS") == {"0": 48, "1": 0, "2": 0}
+    assert values(text, "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL")["0"] == 3
+    assert values(text, "DCGM_FI_DEV_GPU_TEMP")["1"] == 97
+    assert values(text, "DCGM_FI_DEV_SM_CLOCK")["1"] < 1980, "too hot to run at full speed"
+    assert values(text, "DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL") == {"0": 12, "1": 12}, "an L4 has no NVLink"
+    lost = metrics_text("n", survey(faults=(GpuFault("lost", 0, 1),)), [], NOW)
+    assert values(lost, "DCGM_FI_DEV_XID_ERRORS")["1"] == 79
+    assert "1" not in values(lost, "DCGM_FI_DEV_GPU_TEMP")
+
+
+def test_instances_and_time_slices_are_told_apart():
+    layout = {0: plan_layout(GPUS[:1], "all-balanced", {})[0]}
+    small, *_ = layout[0]
+    text = metrics_text("n", survey(layout=layout), [pod("p", small.uuid)], NOW)
+    samples = [labels for name, labels, _ in parse_exposition(text) if name == "DCGM_FI_PROF_GR_ENGINE_ACTIVE"]
+    assert [labels.get("GPU_I_PROFILE") for labels in samples[:4]] == ["1g.10gb", "1g.10gb", "2g.20gb", "3g.40gb"]
+    assert samples[0]["pod"] == "p" and "pod" not in samples[1]
+    assert set(values(text, "DCGM_FI_DEV_GPU_UTIL")) == {"1", "2"}, "not given of a GPU that is partitioned"
+    shared = [pod("a", f"{GPUS[2].uuid}::0"), pod("b", f"{GPUS[2].uuid}::1")]
+    sliced = parse_exposition(metrics_text("n", survey(), shared, NOW))
+    found = [labels for name, labels, _ in sliced if name == "DCGM_FI_DEV_GPU_UTIL" and labels["gpu"] == "2"]
+    assert [(labels["pod"], labels["vgpu"]) for labels in found] == [("a", "0"), ("b", "1")]
+    whole = readings(survey(), shared, NOW)[2]
+    assert whole.utilization == 100.0, "two that are busy share one device"
+
+
+def test_top_puts_a_node_together():
+    faults = (GpuFault("xid", 79, 0), GpuFault("lost", 0, 2))
+    rows = device_rows(metrics_text("n", survey(faults=faults), [pod("p", GPUS[1].uuid)], NOW))
+    assert [(row.gpu, row.pods, row.faults) for row in rows] == [
+        (0, [], ["xid 79"]), (1, ["d/p"], []), (2, [], ["xid 79", "lost"]),
+    ]  # fmt: skip
+    node = node_row("n", rows)
+    assert (node.gpus, node.used, node.faults) == (3, 1, ("gpu 0: xid 79", "gpu 2: xid 79, lost"))
+    assert node.memory_total == 2 * 81559
+    assert node.model == "NVIDIA H100 80GB HBM3, NVIDIA L4"
+    assert node_row("m", [], "the exporter answered 503").note == "the exporter answered 503"
+    assert node_row("m", []).temperature is None
+
+
+def test_top_reads_what_nvidias_exporter_prints():
+    text = (
+        "# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).\n# TYPE DCGM_FI_DEV_GPU_UTIL gauge\n"
+        'DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA L40S",Hostname="h",'
+        'container="vllm",namespace="default",pod="mistral"} 73\n'
+        'DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-1"} 1024\nDCGM_FI_DEV_FB_FREE{gpu="0",UUID="GPU-1"} 3072\n'
+        'DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-1"} 45\nnot a sample\nDCGM_FI_DEV_GPU_TEMP{gpu="0"} x\n'
+    )
+    (row,) = device_rows(text)
+    assert (row.utilization, row.memory_total, row.temperature, row.pods) == (73, 4096, 45, ["default/mistral"])
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian's package prometheus is not installed")
+def test_prometheus_own_parser_takes_it():
+    layout = {0: plan_layout(GPUS[:1], "all-balanced", {})[0]}
+    text = metrics_text("n", survey(layout=layout, faults=(GpuFault("ecc", 3, 1),)), [pod("p", GPUS[1].uuid)], NOW)
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True, check=False)
+    # 3: names that its linter would not choose, which are DCGM's; what can't be parsed is 1
+    assert done.returncode == 3, done.stderr
+    assert "error while linting" not in done.stderr
+    broken = subprocess.run(
+        ["promtool", "check", "metrics"], input=text + "DCGM{", text=True, capture_output=True, check=False
+    )
+    assert broken.returncode == 1
