@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,7 +40,30 @@ def checks() -> list[dict[str, Any]]:
     for finding in diagnosis.findings:
         detail = finding.detail + (f"; {finding.hint}" if finding.hint and not finding.ok else "")
         found.append(_item(f"  {finding.name}", "ok" if finding.ok else "warn", detail))
+    found += [_gpus(), _sandboxes_for_gpus(diagnosis.mode)]
     return found
+
+
+def _gpus() -> dict[str, Any]:
+    """Whether `atoll gpu up` finds GPUs; without any its testbeds are simulated, which is no fault."""
+    from atoll.cluster.gpus.nvml import open_nvml
+
+    found, why = open_nvml()
+    if found is None:
+        return _item("NVIDIA GPUs", "ok", f"none is used, testbeds are simulated: {why}")
+    names = ", ".join(f"{gpu.index}: {gpu.type.product}" for gpu in found.devices())
+    found.close()
+    return _item("NVIDIA GPUs", "ok", names)
+
+
+def _sandboxes_for_gpus(mode: str) -> dict[str, Any]:
+    """What containers need to have a GPU of this machine: process nodes, and the driver's device files."""
+    files = [path for path in ("/dev/nvidiactl", "/dev/nvidia-uvm") if Path(path).exists()]
+    if mode == "none":
+        return _item("  GPU containers", "warn", "process nodes can't run here: only simulated nodes have GPUs")
+    if len(files) < 2:
+        return _item("  GPU containers", "ok", f"{mode} mode; no device files of NVIDIA's driver: simulated GPUs only")
+    return _item("  GPU containers", "ok", f"{mode} mode; {', '.join(files)}")
 
 
 def _mode(diagnosis: Any) -> str:

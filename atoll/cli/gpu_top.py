@@ -97,8 +97,13 @@ def _devices(found: dict[str, list[DeviceRow]]) -> None:
         for row in rows:
             memory = f"{_gib(row.memory_used)}/{_gib(row.memory_total)} GiB" if row.memory_total else "-"
             cells = [node, row.gpu, row.profile or "-", _bar(row.utilization), memory, _temperature(row.temperature)]
-            lines.append([*cells, _unit(row.power, " W"), ", ".join(row.faults) or "-", " ".join(row.pods) or "-"])
+            lines.append([*cells, _unit(row.power, " W"), ", ".join(row.faults) or "-", _pods(row.pods)])
     table(header, lines)
+
+
+def _pods(pods: list[str]) -> str:
+    """The first, and how many share the device with it."""
+    return pods[0] + (f" and {len(pods) - 1} more" if len(pods) > 1 else "") if pods else "-"
 
 
 def _bar(percent: float | None) -> str:

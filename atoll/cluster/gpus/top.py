@@ -42,7 +42,7 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node's devices together: mean utilisation, sums of memory and power, the hottest."""
+    """A node's devices together: utilisation by size (of memory), sums of memory and power, the hottest."""
 
     node: str
     model: str
@@ -106,7 +106,7 @@ def node_row(node: str, rows: Iterable[DeviceRow], note: str = "") -> NodeRow:
         model=", ".join(dict.fromkeys(row.model for row in rows)),
         gpus=len(by_gpu),
         used=sum(any(row.pods for row in own) for own in by_gpu.values()),
-        utilization=_mean([row.utilization for row in rows]),
+        utilization=_mean([(row.utilization, row.memory_total or 1.0) for row in rows]),
         memory_used=_sum([row.memory_used for row in rows]),
         memory_total=_sum([row.memory_total for row in rows]),
         temperature=max(temperatures, default=None),
@@ -139,9 +139,10 @@ def _take(row: DeviceRow, name: str, value: float) -> None:
             row.faults.append(text)
 
 
-def _mean(values: list[float | None]) -> float | None:
-    found = [value for value in values if value is not None]
-    return sum(found) / len(found) if found else None
+def _mean(values: list[tuple[float | None, float]]) -> float | None:
+    """Of (value, weight)."""
+    found = [(value, weight) for value, weight in values if value is not None]
+    return sum(value * weight for value, weight in found) / sum(weight for _, weight in found) if found else None
 
 
 def _sum(values: list[float | None]) -> float | None:
