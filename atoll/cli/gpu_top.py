@@ -103,7 +103,7 @@ def _devices(found: dict[str, list[DeviceRow]]) -> None:
 
 def _pods(pods: list[str]) -> str:
     """The first, and how many share the device with it."""
-    return pods[0] + (f" and {len(pods) - 1} more" if len(pods) > 1 else "") if pods else "-"
+    return pods[0] + (f" +{len(pods) - 1}" if len(pods) > 1 else "") if pods else "-"
 
 
 def _bar(percent: float | None) -> str:

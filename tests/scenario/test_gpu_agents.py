@@ -188,7 +188,8 @@ def test_what_a_claim_has_the_plugin_does_not_give_and_the_other_way_round() -> 
             return "taints" in (await world.devices())["gpu-0"]
 
         await world.until(tainted)
-        assert (await world.devices())["gpu-0"]["taints"] == [{"key": HELD_TAINT, "effect": "NoSchedule"}]
+        (taint,) = (await world.devices())["gpu-0"]["taints"]
+        assert (taint["key"], taint["effect"]) == (HELD_TAINT, "NoSchedule")
         result = {"request": "r", "driver": "gpu.nvidia.com", "pool": "n", "device": "gpu-1"}
         status = {"allocation": {"devices": {"results": [result]}}}
         await world.client.patch(RESOURCE_CLAIMS, "c", {"status": status}, "default", subresource="status")

@@ -24,6 +24,7 @@ from atoll.cluster.gpus.survey import Survey, claimed_gpus, pools_of
 from atoll.cluster.gpus.types import gpu_type, gpu_types
 from atoll.kinds.builtin import DEVICE_CLASSES, RESOURCE_SLICES
 from atoll.objects.gpu_faults import GpuFault
+from atoll.objects.meta import copy
 from atoll.testing.cluster import new_cluster
 
 PARTITIONED = [kind for kind in gpu_types().values() if kind.mig]
@@ -143,6 +144,11 @@ def test_a_pool_changes_as_a_whole_and_only_when_it_must():
     faulty = Survey(gpus=survey.gpus, mode="partitions", faults=(GpuFault("lost", 0, 0),))
     second, gone = plan_slices("n", faulty, first)
     assert {item["spec"]["pool"]["generation"] for item in second} == {2} and gone == []
+    as_kept = copy(second)
+    for device in (device for item in as_kept for device in item["spec"].get("devices", ())):
+        for taint in device.get("taints", ()):
+            taint["timeAdded"] = "2026-11-28T10:00:00Z"
+    assert plan_slices("n", faulty, as_kept) == ([], []), "what the API server adds is no difference"
     smaller, gone = plan_slices("n", Survey(gpus=survey.gpus, mode="gpus"), first)
     assert [item["spec"]["pool"]["generation"] for item in smaller] == [2]
     assert gone == [item["metadata"]["name"] for item in first[1:]]

@@ -28,6 +28,7 @@ from atoll.runtime.informer import Informers
 Object = dict[str, Any]
 NAME = "gpu-node-agents"
 _WORKERS = 8
+_SLICE_SECONDS = 1.0  # someone else's hand on a slice is undone at this pace, and not faster
 
 
 class GpuNodeAgents:
@@ -167,7 +168,7 @@ class GpuNodeAgents:
 
     def _on_slice(self, old: Object | None, new: Object | None) -> None:
         for name in _node_of(new or old or {}):
-            self.loop.queue.add(name)
+            self.loop.queue.add_after(name, _SLICE_SECONDS)
 
 
 def _node_of(item: Object) -> tuple[str, ...]:

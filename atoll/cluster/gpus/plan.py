@@ -91,12 +91,24 @@ def plan_slices(
     wanted = resource_slices(name, found.gpus, found.layout, found.mode, found.faults, held_gpus, max(1, generation))
     have = {item["metadata"]["name"]: item for item in existing}
     if set(have) == {item["metadata"]["name"] for item in wanted} and all(
-        have[item["metadata"]["name"]]["spec"] == item["spec"] for item in wanted
+        _written(have[item["metadata"]["name"]]["spec"]) == item["spec"] for item in wanted
     ):
         return [], []
     if existing:
         wanted = resource_slices(name, found.gpus, found.layout, found.mode, found.faults, held_gpus, generation + 1)
     return wanted, sorted(set(have) - {item["metadata"]["name"] for item in wanted})
+
+
+def _written(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A slice's spec as it was written: the API server adds when a taint was."""
+    if not any("taints" in device for device in spec.get("devices") or ()):
+        return spec
+
+    def plain(device: Object) -> Object:
+        taints = [{key: value for key, value in taint.items() if key != "timeAdded"} for taint in device["taints"]]
+        return {**device, "taints": taints}
+
+    return {**spec, "devices": [plain(device) if "taints" in device else device for device in spec["devices"]]}
 
 
 def _layout(
