@@ -134,6 +134,8 @@ async def running_cluster(
                 _start_batch(running)
             if spec.health:
                 _start_health(running)
+            if spec.autoscale:
+                _start_autoscale(running)
             if spec.teams:
                 _start_teams(running)
             informers.start()
@@ -329,6 +331,18 @@ def _start_teams(running: Running) -> None:
         return make_teams(assembly.controller_client, running.informers, clock, chance, assembly.metrics)
 
     running.tasks.keep("teams", lambda: manage(assembly, controllers))
+
+
+def _start_autoscale(running: Running) -> None:
+    from atoll.app.autoscale import make_autoscale
+
+    assembly = running.assembly
+
+    def controllers() -> list[Runnable]:
+        clock, chance = assembly.clock, assembly.chance
+        return make_autoscale(assembly.controller_client, running.informers, clock, chance, assembly.metrics)
+
+    running.tasks.keep("autoscale", lambda: manage(assembly, controllers))
 
 
 def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:

@@ -128,6 +128,7 @@ class _Reader(YamlReader):
                 "schedulerConfigFile": self.text,
                 "batch": self.flag,
                 "health": self.flag,
+                "autoscale": self.flag,
                 "teams": self.flag,
             },
         )
@@ -150,6 +151,7 @@ class _Reader(YamlReader):
             scheduler_config=found.get("schedulerConfigFile", ""),
             batch=found.get("batch", False),
             health=found.get("health", False),
+            autoscale=found.get("autoscale", False),
             teams=found.get("teams", False),
             audit=found.get("audit"),
             max_requests_in_flight=found.get("maxRequestsInFlight", 400),

@@ -86,6 +86,7 @@ class ClusterSpec(Struct, frozen=True):
     queueing: bool = False  # Kueue's kinds, and what acts upon them
     batch: bool = False  # JobSet, LeaderWorkerSet, Volcano's kinds and PodGroup, and what acts upon them
     teams: bool = False  # nodes are allotted to teams
+    autoscale: bool = False  # nodes come and go by pools, with balloons
     health: bool = False  # nodes are tested, watched, drained and mended
     scheduler_config: str = ""  # a file of kind KubeSchedulerConfiguration
     access: AccessFiles = AccessFiles()

@@ -32,6 +32,10 @@ GROUP: Final = f"{LABEL_PREFIX}group"  # annotation of such a Job: its generatio
 TEAM: Final = f"{LABEL_PREFIX}team"  # taint and label of a node: whose it is; label of pods and namespaces
 TEAM_SINCE: Final = f"{LABEL_PREFIX}team-since"  # annotation of a node: since when
 
+MACHINE: Final = f"{LABEL_PREFIX}machine"  # label of a node that a provider made: the machine's name
+LEAVING: Final = f"{LABEL_PREFIX}leaving"  # taint and annotation of a node that is about to be given back
+BALLOON: Final = f"{LABEL_PREFIX}balloon"  # label of pods that keep spare nodes warm
+
 GPU_HEALTHY: Final = "GPUHealthy"  # conditions of nodes
 HOST_HEALTHY: Final = "HostHealthy"
 MAINTENANCE: Final = "MaintenanceScheduled"

@@ -15,7 +15,12 @@ Object = dict[str, Any]
 GPU = "nvidia.com/gpu"
 _KWOK = "kwok.x-k8s.io/node"
 _GPU_COUNT_LABEL = "nvidia.com/gpu.count"  # by NVIDIA's GPU feature discovery
-_LEAVING = ("ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "node.cloudprovider.kubernetes.io/shutdown")
+_LEAVING = (
+    names.LEAVING,
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "node.cloudprovider.kubernetes.io/shutdown",
+)
 
 
 def taints(node: Object) -> list[Object]:

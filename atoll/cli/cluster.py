@@ -69,6 +69,7 @@ def cluster() -> None:
 @click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
 @click.option("--batch", is_flag=True, help="Serve JobSet, LeaderWorkerSet, PodGroup and Volcano's kinds; place gangs.")
 @click.option("--teams", is_flag=True, help="Allot nodes to teams, and let low priority borrow them.")
+@click.option("--autoscale", is_flag=True, help="Let pools of simulated nodes grow and shrink, with balloons.")
 @click.option("--health", is_flag=True, help="Test, watch, drain and mend nodes, those with GPUs above all.")
 @click.option("--port", default=0, help="The API server's port; any free one by default.")
 @_file_option("--scheduler-config", "A file of kind KubeSchedulerConfiguration: profiles and their plugins.")
@@ -104,6 +105,7 @@ def create(
     queueing: bool,
     batch: bool,
     teams: bool,
+    autoscale: bool,
     health: bool,
     scheduler_config: str | None,
     port: int,
@@ -141,6 +143,7 @@ def create(
         queueing=queueing,
         batch=batch,
         health=health,
+        autoscale=autoscale,
         teams=teams,
         audit=_audit(audit_policy, audit_log),
         max_requests_in_flight=max_requests_in_flight,

@@ -28,6 +28,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "gpu": ("atoll.cli.gpu", "gpu", "Run clusters of GPU nodes, with simulated GPUs and their faults"),
     "nodes": ("atoll.cli.nodes", "nodes", "Show nodes' health: who is out, why, and what was tested"),
     "teams": ("atoll.cli.teams", "teams", "Show teams, their nodes, and who borrows them"),
+    "autoscale": ("atoll.cli.autoscale", "autoscale", "Show pools of nodes that grow and shrink, and why pods wait"),
     "join": ("atoll.cli.members", "join", "Let the hub manage an existing cluster"),
     "unjoin": ("atoll.cli.members", "unjoin", "Take a cluster out of the fleet"),
     "hub": ("atoll.cli.hub", "hub", "Run the hub on a real kube-apiserver"),

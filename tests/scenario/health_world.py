@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
+from atoll.app.autoscale import make_autoscale
 from atoll.app.health import make_health
 from atoll.app.teams import make_teams
 from atoll.base.chance import Chance
@@ -32,7 +33,7 @@ from atoll.runtime.virtual import LoopClock
 GPUS = SimulatedGroup(4, "gpu", cpu="64", resources={"nvidia.com/gpu": "8"}, labels={"nvidia.com/gpu.count": "8"})
 
 
-MAKERS: dict[str, Any] = {"health": make_health, "teams": make_teams}
+MAKERS: dict[str, Any] = {"health": make_health, "teams": make_teams, "autoscale": make_autoscale}
 
 
 class HealthWorld:
@@ -187,7 +188,7 @@ async def health_world(
     *groups: SimulatedGroup, seed: int = 1, start: bool = True, parts: tuple[str, ...] = ("health",)
 ) -> AsyncIterator[HealthWorld]:
     """`parts`: of MAKERS."""
-    world = HealthWorld(groups or (GPUS,), seed, frozenset(parts))
+    world = HealthWorld(groups or ((GPUS,) if "autoscale" not in parts else ()), seed, frozenset(parts))
     await world.begin()
     if start:
         world.start()

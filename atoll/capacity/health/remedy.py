@@ -12,6 +12,7 @@ from typing import Protocol
 
 from atoll.base.clock import Clock
 from atoll.base.names import NOT_READY
+from atoll.capacity import names
 from atoll.capacity.health.changes import repaired_number
 from atoll.capacity.health.model import LADDER, Object, Remedy, Repair
 from atoll.capacity.health.settings import RemedySeconds
@@ -20,6 +21,7 @@ from atoll.capacity.nodes import annotation, is_simulated
 from atoll.client.port import Client
 from atoll.kinds.builtin import NODES
 from atoll.objects.gpu_faults import ANNOTATION, GpuFault, format_faults, parse_faults
+from atoll.objects.meta import labels
 
 _ASK_AGAIN_SECONDS = 30.0
 
@@ -95,11 +97,13 @@ def _mended_by(fault: GpuFault) -> Remedy:
 
 
 class RemediesByNode:
-    """Simulated nodes are mended by `simulated`, others by `real`."""
+    """Simulated nodes are mended by `simulated`, others by `real`; the autoscaler replaces a provider's machines."""
 
     def __init__(self, simulated: Remedies, real: Remedies) -> None:
         self._simulated = simulated
         self._real = real
 
     async def advance(self, node: Object, repair: Repair) -> Progress:
+        if repair.remedy == "replace" and names.MACHINE in labels(node):
+            return Progress(again_seconds=_ASK_AGAIN_SECONDS)
         return await (self._simulated if is_simulated(node) else self._real).advance(node, repair)
