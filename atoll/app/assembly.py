@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import orjson
@@ -38,6 +38,7 @@ from atoll.cluster.apiserver.health import Health
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, HookCaller, MustWait, User
 from atoll.cluster.store.port import Store
+from atoll.kinds.catalog import ApiResource
 from atoll.wire.messages import HttpRequest
 
 _DIGEST = f"{LABEL_PREFIX}definition"  # on a CRD of ours
@@ -57,6 +58,7 @@ class ApiOptions(Struct, frozen=True):
     batch: bool = False  # JobSet and the like are acted upon
     teams: bool = False  # pods get the tolerations of their teams
     health: bool = False  # nodes join closed until they have passed their tests
+    workload_api: bool = False  # scheduling.k8s.io/v1alpha2 is served
     hook_caller: HookCaller | None = None  # None: webhooks can't be reached (virtual time)
 
 
@@ -112,7 +114,7 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         TokenChain(kinds, [tokens.issuer] if tokens is not None else []), clock, client_ca_pem=options.client_ca_pem
     )
     reviews = Reviews(authorizer, rbac, authenticator, tokens, store, clock)
-    registry = builtin_registry()
+    registry = builtin_registry(_alpha_kinds(options))
     metrics = Metrics()
     mutating: tuple[Mutating, ...] = ()
     validating = options.validating
@@ -161,6 +163,14 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     return Assembly(
         api, store, clock, chance, authorizer, authenticator, tokens, node_authorizer, rbac, reviews, metrics
     )
+
+
+def _alpha_kinds(options: ApiOptions) -> Iterable[ApiResource]:
+    if not options.workload_api:
+        return ()
+    from atoll.kinds.workload import api_resources
+
+    return api_resources()
 
 
 def default_storage_class() -> Object:

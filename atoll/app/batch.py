@@ -11,9 +11,16 @@ from atoll.base.clock import Clock
 from atoll.capacity.groups import foreign
 from atoll.capacity.groups.jobset.admission import JobSetChecks, JobSetDefaults
 from atoll.capacity.groups.jobset.controller import JobSets as JobSetController
+from atoll.capacity.groups.leaderworkerset.admission import LeaderWorkerChecks
+from atoll.capacity.groups.leaderworkerset.controller import LeaderWorkerSets
+from atoll.capacity.groups.leaderworkerset.pods import GroupPods
 from atoll.capacity.groups.podgroups.controller import PodGroups
+from atoll.capacity.groups.volcano.admission import VolcanoChecks, VolcanoDefaults
+from atoll.capacity.groups.volcano.controller import VolcanoJobs, VolcanoQueues
+from atoll.capacity.groups.workload.controller import WorkloadPodGroups
 from atoll.capacity.queueing.parts import Parts
 from atoll.client.port import Client
+from atoll.cluster.apiserver.admission.chain import Mutating, Validating
 from atoll.cluster.scheduler.gangs.book import GangBook
 from atoll.cluster.store.port import Key, Store
 from atoll.kinds import batch, kueue
@@ -24,6 +31,7 @@ from atoll.runtime.informer import Informers
 from atoll.scheduling.groups.model import Dialect
 from atoll.scheduling.groups.owned import JobSets, KueuePodGroups, LeaderWorkers, QueuedJobs
 from atoll.scheduling.groups.podgroups import Coscheduling, Volcano
+from atoll.scheduling.groups.podgroups import WorkloadPodGroups as WorkloadGroups
 
 _TOPOLOGIES = Resource(kueue.GROUP, kueue.VERSION, "topologies", "Topology", False)
 
@@ -31,6 +39,8 @@ _TOPOLOGIES = Resource(kueue.GROUP, kueue.VERSION, "topologies", "Topology", Fal
 def gang_book(informers: Informers, spec: ClusterSpec) -> GangBook | None:
     """What the scheduler goes by; None where the cluster has no kinds of gangs."""
     dialects: list[Dialect] = []
+    if spec.workload_api:
+        dialects.append(WorkloadGroups())
     if spec.batch:
         dialects += [Coscheduling(), Volcano()]
     if spec.batch or spec.queueing:
@@ -44,7 +54,7 @@ def gang_book(informers: Informers, spec: ClusterSpec) -> GangBook | None:
 
 def every_gang(informers: Informers) -> GangBook:
     """For those who only look: all dialects, whatever the cluster was made with."""
-    book = gang_book(informers, ClusterSpec("any", queueing=True, batch=True))
+    book = gang_book(informers, ClusterSpec("any", queueing=True, batch=True, workload_api=True))
     assert book is not None
     return book
 
@@ -60,7 +70,7 @@ def other_schedulers(informers: Informers, spec: ClusterSpec) -> Callable[[str],
     return lambda name: name in ours and ours[name]()
 
 
-def batch_admission(store: Store) -> tuple[tuple[JobSetDefaults, ...], tuple[JobSetChecks, ...]]:
+def batch_admission(store: Store) -> tuple[tuple[Mutating, ...], tuple[Validating, ...]]:
     """The plugins (mutating, validating): what the projects' webhooks do."""
 
     def on(place: foreign.Place) -> Callable[[], bool]:
@@ -70,18 +80,33 @@ def batch_admission(store: Store) -> tuple[tuple[JobSetDefaults, ...], tuple[Job
 
         return check
 
-    job_set = on(foreign.JOB_SET)
-    return (JobSetDefaults(job_set),), (JobSetChecks(job_set),)
+    job_set, volcano, lws = on(foreign.JOB_SET), on(foreign.VOLCANO), on(foreign.LEADER_WORKER_SET)
+    mutating = (JobSetDefaults(job_set), VolcanoDefaults(volcano), GroupPods(lws))
+    return mutating, (JobSetChecks(job_set), VolcanoChecks(volcano), LeaderWorkerChecks(lws))
 
 
-def make_batch(client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance) -> list[Any]:
-    """The controllers, each off while its project's own runs here."""
+def make_batch(
+    client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance, spec: ClusterSpec
+) -> list[Any]:
+    """The controllers of the kinds that the cluster serves, each off while its project's own runs here."""
 
-    def parts(place: foreign.Place) -> Parts:
-        name = place[1]
+    def parts(name: str, on: Callable[[], bool]) -> Parts:
         client = client_for(name)
-        return Parts(
-            client, informers, clock, EventRecorder(client, name, clock, chance), foreign.absent(informers, place)
-        )
+        return Parts(client, informers, clock, EventRecorder(client, name, clock, chance), on)
 
-    return [PodGroups(parts(foreign.COSCHEDULING)), JobSetController(parts(foreign.JOB_SET))]
+    def unless(place: foreign.Place) -> Parts:
+        return parts(place[1], foreign.absent(informers, place))
+
+    found: list[Any] = []
+    if spec.workload_api:
+        found.append(WorkloadPodGroups(parts("kube-scheduler", lambda: True)))
+    if spec.batch:
+        volcano = unless(foreign.VOLCANO)
+        found += [
+            PodGroups(unless(foreign.COSCHEDULING)),
+            JobSetController(unless(foreign.JOB_SET)),
+            VolcanoJobs(volcano),
+            VolcanoQueues(volcano),
+            LeaderWorkerSets(unless(foreign.LEADER_WORKER_SET)),
+        ]
+    return found

@@ -130,6 +130,7 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys, hook_caller: HookCaller | 
         queueing=spec.queueing,
         batch=spec.batch,
         health=spec.health,
+        workload_api=spec.workload_api,
         teams=spec.teams,
     )
 

@@ -128,10 +128,10 @@ async def running_cluster(
             serve_metrics(assembly.api, metrics)
             tasks.keep("metrics-server", metrics.run)
             _start_member(running, spec, root_ca, sign)
+            if spec.batch or spec.workload_api:
+                _start_batch(running, spec)
             if spec.queueing:
                 _start_queueing(running, spec)
-            if spec.batch:
-                _start_batch(running)
             if spec.health:
                 _start_health(running)
             if spec.autoscale:
@@ -292,18 +292,18 @@ def _start_queueing(running: Running, spec: ClusterSpec) -> None:
 
 def _gangs(informers: Informers, spec: ClusterSpec) -> tuple[GangBook | None, Callable[[str], bool]]:
     """What the scheduler knows of pods that belong together, and whose pods it places beside its own."""
-    if not (spec.batch or spec.queueing):
+    if not (spec.batch or spec.queueing or spec.workload_api):
         return None, lambda name: False
     from atoll.app.batch import gang_book, other_schedulers  # few clusters have it
 
     return gang_book(informers, spec), other_schedulers(informers, spec)
 
 
-def _start_batch(running: Running) -> None:
+def _start_batch(running: Running, spec: ClusterSpec) -> None:
     from atoll.app.batch import make_batch
 
     assembly = running.assembly
-    controllers = make_batch(assembly.controller_client, running.informers, assembly.clock, assembly.chance)
+    controllers = make_batch(assembly.controller_client, running.informers, assembly.clock, assembly.chance, spec)
     observe_queues(assembly, controllers)
     for controller in controllers:
         running.tasks.start(controller.name, controller.run())

@@ -66,6 +66,7 @@ def cluster() -> None:
 @click.option("--api-only", is_flag=True, help="The API server alone: no controllers, scheduler or nodes.")
 @click.option("--nodes", default=2, show_default=True, help="Process nodes.")
 @click.option("--simulated", default=0, show_default=True, help="Simulated nodes.")
+@click.option("--workload-api", is_flag=True, help="Serve scheduling.k8s.io/v1alpha2 (alpha in 1.36), and act upon it.")
 @click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
 @click.option("--batch", is_flag=True, help="Serve JobSet, LeaderWorkerSet, PodGroup and Volcano's kinds; place gangs.")
 @click.option("--teams", is_flag=True, help="Allot nodes to teams, and let low priority borrow them.")
@@ -102,6 +103,7 @@ def create(
     api_only: bool,
     nodes: int,
     simulated: int,
+    workload_api: bool,
     queueing: bool,
     batch: bool,
     teams: bool,
@@ -140,6 +142,7 @@ def create(
         process_nodes_tainted=False,
         port=port,
         api_only=api_only,
+        workload_api=workload_api,
         queueing=queueing,
         batch=batch,
         health=health,

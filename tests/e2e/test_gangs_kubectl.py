@@ -69,3 +69,36 @@ def test_published_jobsets(gangs: Shell) -> None:
     assert "must be a DNS label of at most 63 characters" in refused.stderr
     gangs.kubectl("delete", "jobset", "--all", "--timeout=60s", timeout=70)
     until(lambda: not gangs.get("jobs")["items"], "the Jobs to be gone")
+
+
+def test_groups_of_leaders_and_workers_scale(gangs: Shell) -> None:
+    container = {"name": "c", "image": "example.com/serve", "resources": {"requests": {"cpu": "1"}}}
+    template = {"size": 3, "workerTemplate": {"spec": {"containers": [container]}}}
+    obj = {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": {"name": "serve"},
+        "spec": {"replicas": 1, "leaderWorkerTemplate": template},
+    }
+    gangs.kubectl("apply", "-f", "-", stdin=json.dumps(obj))
+    gangs.kubectl("wait", "--for=condition=Available", "lws/serve", "--timeout=60s", timeout=70)
+    gangs.kubectl("scale", "lws/serve", "--replicas=2")
+    until(lambda: gangs.get("lws", "serve")["status"].get("readyReplicas") == 2, "two groups")
+    assert rows(gangs)["serve-1"]["least"] == 3
+    gangs.kubectl("delete", "lws", "serve", "--timeout=60s", timeout=70)
+
+
+def test_a_volcano_job(gangs: Shell) -> None:
+    container = {"name": "c", "image": "example.com/train", "resources": {"requests": {"cpu": "1"}}}
+    notes = {"annotations": {"atoll.dev/run-seconds": "2"}}
+    task = {"name": "w", "replicas": 3, "template": {"metadata": notes, "spec": {"containers": [container]}}}
+    obj = {
+        "apiVersion": "batch.volcano.sh/v1alpha1",
+        "kind": "Job",
+        "metadata": {"name": "vc"},
+        "spec": {"tasks": [task], "plugins": {"svc": [], "env": []}},
+    }
+    gangs.kubectl("apply", "-f", "-", stdin=json.dumps(obj))
+    until(lambda: gangs.get("vcjob", "vc")["status"]["state"]["phase"] == "Completed", "it to complete")
+    assert gangs.get("queues.scheduling.volcano.sh", "default")["status"]["state"] == "Open"
+    gangs.kubectl("delete", "vcjob", "vc", "--timeout=60s", timeout=70)

@@ -66,7 +66,7 @@ class BatchWorld:
             gangs=gang_book(informers, self.spec),
             also=other_schedulers(informers, self.spec),
         )
-        controllers = make_batch(assembly.controller_client, informers, assembly.clock, assembly.chance)
+        controllers = make_batch(assembly.controller_client, informers, assembly.clock, assembly.chance, self.spec)
         if self.spec.queueing:
             clock, chance = assembly.clock, assembly.chance
             controllers += make_queueing(assembly.controller_client, informers, clock, chance, job_sets=True).runnables
@@ -145,7 +145,12 @@ async def batch_world(*groups: SimulatedGroup, seed: int = 1, **flags: Any) -> A
     """All nodes are Ready and free of taints."""
     spec = ClusterSpec("w", batch=True, **flags)
     clock, chance = LoopClock(asyncio.get_running_loop()), Chance(seed, "cluster")
-    assembly = assemble(MemoryStore(clock), clock, chance, ApiOptions(batch=True, queueing=spec.queueing))
+    assembly = assemble(
+        MemoryStore(clock),
+        clock,
+        chance,
+        ApiOptions(batch=True, queueing=spec.queueing, workload_api=spec.workload_api),
+    )
     handler_of(assembly)  # raw requests: the garbage collector asks what there is
     kinds = [*batch.custom_resource_definitions(), *(kueue.custom_resource_definitions() if spec.queueing else ())]
     await bootstrap(assembly, kinds)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from batch_world import BatchWorld, batch_world, gang_job, member, pod_group
 
+from atoll.base.errors import Invalid, NotFound
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.kinds import batch
 from atoll.kinds.builtin import JOBS, NODES, PODS
+from atoll.kinds.workload import WORKLOAD_POD_GROUPS, WORKLOADS
 from atoll.runtime.virtual import run_virtual
 
 FOUR = SimulatedGroup(4, "n", cpu="4")  # 16 CPUs
@@ -275,5 +277,38 @@ def test_the_scheduler_may_be_killed_at_any_await(share: int) -> None:
             return all((job.get("status") or {}).get("succeeded") == 4 for job in jobs)
 
         await world.until(done, 300)
+
+    play(main)
+
+
+def test_kubernetes_own_pod_groups() -> None:
+    async def main(world: BatchWorld) -> None:
+        spec = {"schedulingPolicy": {"gang": {"minCount": 3}}}
+        group = {"metadata": {"name": "own"}, "spec": spec}
+        await world.client.create(WORKLOAD_POD_GROUPS, group, "default")
+        for number in range(3):
+            pod = member("own", number, schedulingGroup={"podGroupName": "own"})
+            pod["metadata"]["labels"] = {}
+            await world.apply(pod)
+            await asyncio.sleep(3)
+            held = len(await world.nodes_of("own-"))
+            assert held == (3 if number == 2 else 0)
+        found = await world.client.get(WORKLOAD_POD_GROUPS, "own", "default")
+        assert found["status"]["conditions"][0]["message"] == "3 of at least 3 pods have nodes"
+        for wrong in ({}, {"gang": {"minCount": 0}}, {"gang": {"minCount": 1}, "basic": {}}):
+            bad = {"metadata": {"name": "bad"}, "spec": {"schedulingPolicy": wrong}}
+            with pytest.raises(Invalid):
+                await world.client.create(WORKLOAD_POD_GROUPS, bad, "default")
+        templates = [{"name": "workers", "schedulingPolicy": {"gang": {"minCount": 3}}}]
+        workload = {"metadata": {"name": "w"}, "spec": {"podGroupTemplates": templates}}
+        await world.client.create(WORKLOADS, workload, "default")
+
+    play(main, workload_api=True)
+
+
+def test_the_alpha_kinds_are_off_unless_asked_for() -> None:
+    async def main(world: BatchWorld) -> None:
+        with pytest.raises(NotFound):
+            await world.client.list(WORKLOADS, "default")
 
     play(main)

@@ -34,16 +34,24 @@ def test_coscheduling() -> None:
     assert isinstance(dialect.group("g", None, []), Missing)
 
 
+def let_in(spec: Any) -> Any:
+    return {**owner(spec), "status": {"phase": "Inqueue"}}
+
+
 def test_volcano_counts_tasks_and_takes_a_tier_s_name_as_a_label() -> None:
     dialect = Volcano()
     found = pod(annotations={batch.VOLCANO_GROUP: "g", batch.VOLCANO_TASK: "ps"})
     assert (dialect.group_name(found), dialect.task(found)) == ("g", "ps")
     spec = {"minMember": 3, "minTaskMember": {"ps": 1, "worker": 2}}
-    assert dialect.group("g", owner(spec), []) == Group(3, {"ps": 1, "worker": 2})
+    assert dialect.group("g", let_in(spec), []) == Group(3, {"ps": 1, "worker": 2})
+    assert dialect.group("g", let_in({**spec, "minMember": 2}), []) == Group(2)
+    full = {"phase": "Pending", "conditions": [{"message": "the cluster lacks 2 cpu"}]}
+    waits = dialect.group("g", {**owner(spec), "status": full}, [])
+    assert waits == Missing("queue default has not let it in: the cluster lacks 2 cpu", "room in queue default")
     hard = {"minMember": 1, "networkTopology": {"mode": "hard", "highestTierName": "net/rack"}}
     soft = {"minMember": 1, "networkTopology": {"mode": "soft", "highestTierName": "net/rack"}}
-    assert dialect.group("g", owner(hard), []) == Group(1, topology=Topology("net/rack"))
-    assert dialect.group("g", owner(soft), []) == Group(1, topology=Topology(preferred="net/rack"))
+    assert dialect.group("g", let_in(hard), []) == Group(1, topology=Topology("net/rack"))
+    assert dialect.group("g", let_in(soft), []) == Group(1, topology=Topology(preferred="net/rack"))
 
 
 def test_workloads_pod_groups() -> None:

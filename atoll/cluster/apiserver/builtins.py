@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from atoll.cluster.apiserver import names
@@ -44,10 +45,10 @@ def _any_name(_: str) -> tuple[str, ...]:
     return ()
 
 
-def builtin_registry() -> Registry:
-    """All that a default kube-apiserver serves."""
+def builtin_registry(more: Iterable[ApiResource] = ()) -> Registry:
+    """All that a default kube-apiserver serves; `more`: what is off by default."""
     registry = Registry()
-    for entry in catalog():
+    for entry in (*catalog(), *more):
         registry.add(served_builtin(entry))
     return registry
 

@@ -7,16 +7,14 @@ them a pod names its group, and an object of that name says how many members mak
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from atoll.kinds import batch
 from atoll.kinds.resource import Resource
+from atoll.kinds.workload import WORKLOAD_POD_GROUPS
 from atoll.objects import meta
 from atoll.objects.meta import labels
 from atoll.scheduling import resources
 from atoll.scheduling.groups.model import TIMEOUT_SECONDS, Group, Missing, Object, SimpleDialect, Topology
-
-WORKLOAD_POD_GROUPS: Final = Resource("scheduling.k8s.io", "v1alpha2", "podgroups", "PodGroup")
 
 
 def _missing(kind: Resource, name: str) -> Missing:
@@ -55,17 +53,28 @@ class Volcano(SimpleDialect):
     def group(self, name: str, owner: Object | None, pods: Sequence[Object]) -> Group | Missing | None:
         if owner is None:
             return _missing(batch.VOLCANO_POD_GROUPS, name)
-        spec = owner.get("spec") or {}
+        spec, status = owner.get("spec") or {}, owner.get("status") or {}
+        if status.get("phase", "Pending") == "Pending":
+            return Missing(*_not_let_in(spec, status))
+        least = max(int(spec.get("minMember") or 0), 1)
         tasks = {task: int(count) for task, count in (spec.get("minTaskMember") or {}).items()}
         return Group(
-            least=max(int(spec.get("minMember") or 0), 1),
-            tasks=tasks,
+            least=least,
+            tasks=tasks if sum(tasks.values()) <= least else {},  # fewer than that: any members will do
             resources=resources.amounts(spec.get("minResources")),
             topology=_network(spec.get("networkTopology") or {}),
         )
 
     def task(self, pod: Object) -> str:
         return meta.annotations(pod).get(batch.VOLCANO_TASK, "")
+
+
+def _not_let_in(spec: Object, status: Object) -> tuple[str, str]:
+    """A group is placed once its queue has let it in (phase Inqueue)."""
+    queue = spec.get("queue") or "default"
+    why = next((item.get("message") for item in status.get("conditions") or () if item.get("message")), None)
+    lack = f"queue {queue} has not let it in" + (f": {why}" if why else "")
+    return lack, f"room in queue {queue}"
 
 
 def _network(wanted: Object) -> Topology:

@@ -24,6 +24,7 @@ from atoll.cluster.apiserver.behaviour import (
     policies,
     rbac,
     registrations,
+    scheduling,
     services,
     storage,
     stored,
@@ -389,6 +390,8 @@ def _compiled(name: str) -> Callable[[Object], Errors]:
 
 
 _CHECKS: dict[str, dict[str, Any]] = {
+    "podgroups.scheduling.k8s.io": _validate(scheduling.pod_group, scheduling.pod_group_update),
+    "workloads.scheduling.k8s.io": _validate(scheduling.workload, scheduling.workload_update),
     "pods": _validate(pods.validate_create, pods.validate_update, pods.validate_status),
     "podtemplates": _validate(_pod_template),
     "replicationcontrollers": _validate(

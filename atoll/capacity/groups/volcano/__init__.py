@@ -1,0 +1,1 @@
+"""Volcano's Job (batch.volcano.sh), PodGroup and Queue (scheduling.volcano.sh)."""
