@@ -140,7 +140,7 @@ def _gang_change(planner: Planner, gang: Gang, found: Shortage, preemption: Gang
         if isinstance(plan_gang(planner, freer), Placement):
             return f"leave to span {_level(gang.required)}s would do"
     if not gang.parts and 0 < found.most < found.wanted:
-        fewer = Gang(gang.name, gang.pods, gang.levels, gang.required, least=1, domain=gang.domain)
+        fewer = Gang(gang.name, gang.pods, gang.levels, gang.required, least=1, within=gang.within)
         placed = plan_gang(planner, fewer)
         if isinstance(placed, Placement):
             return f"a minimum of {len(placed.nodes)} members would do"

@@ -10,14 +10,14 @@ network.
 An elastic gang is placed as a whole, or, where that does not fit, with as many members as fit, but not fewer than its
 least. Members may differ in shape. Where members look at each other (affinity between pods, topology spread) they
 are placed one by one by trial moves, which are taken back if not all find a place. Members that ask for different
-topologies are parts, placed one after the other: all of them or none.
+topologies, and slices (so many neighbours each, in a domain of their own), are parts: all of them are placed or none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atoll.scheduling.arrays import Bools, Ids, Ints, Rows, np
 from atoll.scheduling.evaluation import Evaluation
@@ -38,8 +38,8 @@ class Gang:
     required: str = ""  # the level whose value all members must share
     preferred: str = ""
     least: int = 0
-    domain: str = ""  # the value of the required level where others of the gang are already
-    parts: Sequence[Gang] = ()  # what asks for different topologies: all of them are placed, one after the other
+    within: tuple[str, str] | None = None  # a node label and its value: where others of the gang are already
+    parts: Sequence[Gang] = ()  # what asks for topologies of its own: all of them are placed, one after the other
 
     @property
     def priority(self) -> int:
@@ -133,11 +133,37 @@ def _plan(planner: Planner, gang: Gang) -> Placement | Shortage:
 
 
 def _in_parts(planner: Planner, gang: Gang) -> Placement | Shortage:
+    """In the smallest domain of a level that the gang allows in which all parts fit."""
+    shortage: Shortage | None = None
+    for level in _tried_levels(gang):
+        if not level or gang.within is not None:
+            found = _one_after_the_other(planner, gang, gang.within)
+            if isinstance(found, Placement):
+                return found
+            shortage = found
+            continue
+        groups = _groups(planner, gang.pods)
+        if groups is None:
+            return Shortage(level, len(gang.pods), 0)
+        column = planner.nodes.label(level)
+        ids, names = column.ids[: planner.nodes.size], list(column.values)
+        fits = _members_by_domain(groups, [_room(evaluation) for _, evaluation in groups], ids, len(names))
+        shortage = _shortage(level, fits, names, len(gang.pods))
+        for domain in _candidates(fits, len(gang.pods)):
+            found = _one_after_the_other(planner, gang, (level, names[domain]))
+            if isinstance(found, Placement):
+                return Placement(found.nodes, level, names[domain])
+            shortage = found
+    assert shortage is not None
+    return shortage
+
+
+def _one_after_the_other(planner: Planner, gang: Gang, within: tuple[str, str] | None) -> Placement | Shortage:
     """Each part whole, given those before it: the first that does not fit says what is short."""
     nodes: dict[str, str] = {}
     with trial() as undos:
         for part in gang.parts:
-            found = _plan(planner, part)
+            found = _plan(planner, part if within is None else replace(part, within=within))
             if isinstance(found, Shortage):
                 return found
             for pod, node in zip(part.pods, found.nodes, strict=True):
@@ -211,10 +237,11 @@ def _in_domains(
 
 def _outside(planner: Planner, gang: Gang) -> Bools | None:
     """The rows beyond the domain that the gang is bound to."""
-    if not gang.domain:
+    if gang.within is None:
         return None
-    column = planner.nodes.label(gang.required)
-    outside: Bools = column.ids[: planner.nodes.size] != column.values.get(gang.domain, -2)
+    level, value = gang.within
+    column = planner.nodes.label(level)
+    outside: Bools = column.ids[: planner.nodes.size] != column.values.get(value, -2)
     return outside
 
 

@@ -40,9 +40,6 @@ class Unit:
         return self.priority, len(self.pods), -min(started(pod) for pod, _ in self.pods), self.name
 
 
-MayTake = Callable[[Unit], bool]
-
-
 @dataclass(slots=True)
 class GangPreemption:
     """Remove these, and the gang goes there."""
@@ -58,15 +55,12 @@ class GangPreemption:
 
 
 def plan_gang_preemption(
-    planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object], may_take: MayTake | None = None
+    planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object]
 ) -> GangPreemption | None:
-    """None: no removal of less important work would let the gang in, or none is needed. The state is left as it was.
-
-    `may_take` widens or narrows what counts as less important (a lower priority, where it is not given).
-    """
+    """None: no removal of less important work would let the gang in, or none is needed. The state is left as it was."""
     if _fits(planner, gang) is not None or not all(pod.template.may_preempt for pod in gang.pods):
         return None
-    units = _units(planner, gang, gang_of, may_take or (lambda unit: unit.priority < gang.priority))
+    units = _units(planner, gang, gang_of)
     found = []
     for domain in _domains(planner, gang):
         inside = {
@@ -79,11 +73,14 @@ def plan_gang_preemption(
     return min(found, key=lambda plan: plan.cost, default=None)
 
 
-def _units(planner: Planner, gang: Gang, gang_of: GangOf, may_take: MayTake) -> list[Unit]:
+def _units(planner: Planner, gang: Gang, gang_of: GangOf) -> list[Unit]:
     """All less important work on nodes."""
+    priority, nodes = gang.priority, planner.state.nodes.values()
+    if not any(pod.priority < priority for node in nodes for pod in node.pods.values()):
+        return []
     mine = {pod.uid for pod in gang.pods}
     found: dict[str, Unit] = {}
-    for node in planner.state.nodes.values():
+    for node in nodes:
         for pod in node.pods.values():
             if pod.uid not in mine:
                 name = gang_of(pod)
@@ -91,14 +88,14 @@ def _units(planner: Planner, gang: Gang, gang_of: GangOf, may_take: MayTake) -> 
                     continue
                 key = name or f"{pod.template.namespace}/{pod.name}"
                 found.setdefault(f"{bool(name)} {key}", Unit(key, [])).pods.append((pod, node.name))
-    return [unit for unit in found.values() if may_take(unit)]
+    return [unit for unit in found.values() if unit.priority < priority]
 
 
 def _domains(planner: Planner, gang: Gang) -> list[str | None]:
     if not gang.required:
         return [None]
-    if gang.domain:
-        return [gang.domain]
+    if gang.within is not None:
+        return [gang.within[1] if gang.within[0] == gang.required else None]
     values = {node.labels[gang.required] for node in planner.state.nodes.values() if gang.required in node.labels}
     return [*sorted(values)]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from batch_world import BatchWorld, batch_world, gang_job, member, pod_group
+from queueing_world import FLAVOR, setup
 
 from atoll.base.errors import Invalid, NotFound
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
@@ -17,6 +19,7 @@ from atoll.runtime.virtual import run_virtual
 
 FOUR = SimulatedGroup(4, "n", cpu="4")  # 16 CPUs
 SHARES = 4
+KUEUE = Path(__file__).parents[3] / "shared" / "inputs" / "kueue"
 
 
 def play(main: Any, *groups: SimulatedGroup, **flags: Any) -> None:
@@ -208,25 +211,32 @@ def test_a_single_pod_does_not_break_a_gang_either() -> None:
 
 
 def test_preemption_that_leads_nowhere_gives_its_nodes_back() -> None:
-    """The victim never goes (its finalizer): the promise ends, and others get the room."""
+    """The victim never goes (its node has no kubelet): the promise ends, and others get the room."""
 
     async def main(world: BatchWorld) -> None:
+        have = {"cpu": "4", "memory": "8Gi", "pods": "10"}
+        ghost = {"metadata": {"name": "ghost", "labels": {"ghost": "yes"}}, "status": {"allocatable": have}}
+        made = await world.client.create(NODES, ghost)
+        made = await world.client.update(NODES, {**made, "spec": {}})  # without the taint of a node that is not ready
+        await world.client.update(NODES, {**made, "status": ghost["status"]}, subresource="status")
         await world.apply(priority("high", 100))
-        stuck = member("stuck", 0, cpu="4")
-        stuck["metadata"]["finalizers"] = ["example.com/stays"]
-        await world.apply(pod_group("stuck", 1), stuck)
-        await world.until(lambda: running(world, "stuck-", 1))
-        await world.apply(pod_group("vip", 4, scheduleTimeoutSeconds=30))
-        await world.apply(*(member("vip", n, cpu="4", priorityClassName="high") for n in range(4)))
+        await world.apply(pod_group("stuck", 1), member("stuck", 0, cpu="4", nodeSelector={"ghost": "yes"}))
+        await world.until(lambda: placed(world, "stuck-", 1))
+        await world.apply(pod_group("vip", 5, scheduleTimeoutSeconds=30))
+        await world.apply(*(member("vip", n, cpu="4", priorityClassName="high") for n in range(5)))
         await asyncio.sleep(5)
-        under_way = "there is room for 3; preempting default/stuck (priority 0) would do, and is under way"
+        under_way = "there is room for 4; preempting default/stuck-0 (priority 0) would do, and is under way"
         assert under_way in await world.why("vip-0")
-        await world.apply(pod_group("low", 3), *(member("low", n, cpu="4") for n in range(3)))
+        await world.apply(pod_group("low", 4), *(member("low", n, cpu="4") for n in range(4)))
         await asyncio.sleep(5)
         assert await world.nodes_of("low-") == {}
-        await world.until(lambda: running(world, "low-", 3))
+        await world.until(lambda: running(world, "low-", 4))
 
     play(main)
+
+
+async def placed(world: BatchWorld, prefix: str, count: int) -> bool:
+    return len(await world.nodes_of(prefix)) == count
 
 
 def test_a_half_gang_that_can_t_become_whole_is_released() -> None:
@@ -312,3 +322,44 @@ def test_the_alpha_kinds_are_off_unless_asked_for() -> None:
             await world.client.list(WORKLOADS, "default")
 
     play(main)
+
+
+@pytest.mark.skipif(not KUEUE.is_dir(), reason="the published manifests are not on this machine")
+def test_a_pod_group_that_a_queue_lets_go_is_a_gang() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply_file(KUEUE / "single-clusterqueue-setup.yaml")
+        await world.apply(pod_group("full", 1), *(member("full", n, cpu="4") for n in range(4)))
+        await world.until(lambda: running(world, "full-", 4))
+        await world.apply_file(KUEUE / "kueue-pod-group.yaml")
+        await asyncio.sleep(5)
+        pods = [pod for pod in await world.pods() if "full" not in pod["metadata"]["name"]]
+        assert len(pods) == 2
+        assert not any(pod["spec"].get("schedulingGates") for pod in pods)
+        why = await world.why(pods[0]["metadata"]["name"])
+        assert why.startswith("gang default/sample-group: needs room for 2 pods of 3 cpu; there is room for 0")
+        await world.client.delete(PODS, "full-0", "default")
+        await asyncio.sleep(40)
+        assert await world.nodes_of(pods[0]["metadata"]["name"]) == {}
+        await world.client.delete(PODS, "full-1", "default")
+        for pod in pods:
+            await world.until(lambda pod=pod: running(world, pod["metadata"]["name"], 1))
+
+    play(main, queueing=True)
+
+
+def test_a_job_that_a_queue_starts_is_a_gang() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(FLAVOR, *setup("q", 100))
+        await world.apply(pod_group("full", 1), member("full", 0, cpu="4"))
+        await world.until(lambda: running(world, "full-", 1))
+        job = gang_job("j", 4, cpu="4", seconds=60)
+        del job["spec"]["template"]["metadata"]["labels"]
+        job["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "q"}
+        await world.apply(job)
+        await asyncio.sleep(10)
+        assert len(await world.pods(job_name="j")) == 4
+        assert await world.nodes_of("j-") == {}
+        await world.client.delete(PODS, "full-0", "default")
+        await world.until(lambda: running(world, "j-", 4))
+
+    play(main, queueing=True)

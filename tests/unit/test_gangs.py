@@ -208,7 +208,7 @@ def test_why_a_pod_waits():
 def test_a_gang_stays_in_the_domain_of_those_that_run():
     planner = data_centre()
     gang = a_gang(planner, "g", 4)
-    bound = Gang("g", gang.pods, LEVELS, RACK, domain="r2")
+    bound = Gang("g", gang.pods, LEVELS, RACK, within=(RACK, "r2"))
     assert plan_gang(planner, bound).domain == "r2"
     for host in ("h08", "h09", "h10", "h11"):
         planner.state.place(a_pod(planner, f"x{host}", 4), host)
@@ -241,3 +241,21 @@ def test_victims_among_thousands_are_found_in_few_tries():
     assert len(found.units) == 40
     assert max(unit.priority for unit in found.units) < 10  # four pods of each priority, the least important first
     assert state_of(planner) == before
+
+
+def test_slices_have_a_rack_each_and_a_block_together():
+    planner = data_centre()
+    planner.state.place(a_pod(planner, "x", 1), "h00")  # b0's first rack has 15 left: two slices of 8 do not fit there
+    gang = a_gang(planner, "g", 24)
+    slices = [Gang("g", gang.pods[start : start + 8], LEVELS, RACK) for start in (0, 8, 16)]
+    found = plan_gang(planner, Gang("g", gang.pods, LEVELS, BLOCK, parts=slices))
+    assert (found.level, found.domain) == (BLOCK, "b0")
+    racks = [{int(name[1:]) // 4 for name in found.nodes[start : start + 8]} for start in (0, 8, 16)]
+    assert [len(rack) for rack in racks] == [1, 1, 1]
+    many = a_gang(planner, "h", 32)
+    slices = [Gang("h", many.pods[start : start + 8], LEVELS, RACK) for start in (0, 8, 16, 24)]
+    found = plan_gang(planner, Gang("h", many.pods, LEVELS, BLOCK, parts=slices))
+    assert found.domain == "b1"
+    for host in ("h00", "h01", "h08", "h09"):
+        planner.state.place(a_pod(planner, f"y{host}", 3), host)
+    assert isinstance(plan_gang(planner, Gang("h", many.pods, LEVELS, BLOCK, parts=slices)), Shortage)

@@ -157,7 +157,7 @@ def test_what_is_on_nodes_counts_and_binds_the_rest_to_its_rack() -> None:
     for item in found.there:
         planner.state.place(planner.pod(item), "n")
     gang = to_place("d/g", Group(4, topology=Topology("rack")), found, no_task, [["block", "rack"]], planner)
-    assert (gang.least, gang.domain, tuple(gang.levels)) == (2, "r7", ("block", "rack"))
+    assert (gang.least, gang.within, tuple(gang.levels)) == (2, ("rack", "r7"), ("block", "rack"))
 
 
 def test_pods_that_ask_for_different_levels_are_parts() -> None:
@@ -167,3 +167,17 @@ def test_pods_that_ask_for_different_levels_are_parts() -> None:
     found.waiting += [planner.pod(pod(f"r{n}", annotations=asked)) for n in range(3)]
     gang = to_place("d/g", Group(5), found, no_task, [], planner)
     assert [(part.required, len(part.pods)) for part in gang.parts] == [("rack", 3), ("", 2)]
+
+
+def test_slices_are_parts_in_rank_order() -> None:
+    planner = Planner(Chance(1))
+    prefix = "kueue.x-k8s.io/podset"
+    asked = {
+        f"{prefix}-required-topology": "block",
+        f"{prefix}-slice-required-topology": "rack",
+        f"{prefix}-slice-size": "2",
+    }
+    gang = to_place("d/g", Group(5), members(planner, 0, 5, annotations=asked), no_task, [["block", "rack"]], planner)
+    assert (gang.required, tuple(gang.levels)) == ("block", ("block", "rack"))
+    assert [[it.name for it in part.pods] for part in gang.parts] == [["w0", "w1"], ["w2", "w3"], ["w4"]]
+    assert {part.required for part in gang.parts} == {"rack"}

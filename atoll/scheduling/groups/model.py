@@ -30,10 +30,15 @@ class GroupKey:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Node labels whose value all pods must share (`required`) or had better share (`preferred`)."""
+    """Node labels whose value all pods must share (`required`) or had better share (`preferred`).
+
+    Of slices, each `slice_size` neighbours in rank must share a value of `slice_level`.
+    """
 
     required: str = ""
     preferred: str = ""
+    slice_level: str = ""
+    slice_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ class Group:
     resources: Mapping[str, int] = field(default_factory=dict)
     topology: Topology = Topology()
     timeout_seconds: float = TIMEOUT_SECONDS
+
+    @property
+    def is_gang(self) -> bool:
+        """Whether there is anything that its pods must have in common: else each is placed by itself."""
+        return self.least > 1 or bool(self.resources or self.topology.required or self.topology.preferred)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class LeaderWorkers(SimpleDialect):
     def group(self, name: str, owner: Object | None, pods: Sequence[Object]) -> Group | Missing | None:
         if owner is None or meta.annotations(owner).get(batch.GANG) == "false":
             return None
-        texts = [meta.annotations(pod).get(batch.LWS_SIZE, "") for pod in pods]
+        texts = (meta.annotations(pod).get(batch.LWS_SIZE, "") for pod in pods)
         size = next((int(text) for text in texts if text.isdigit()), 0)
         size = size or int(owner["spec"]["leaderWorkerTemplate"].get("size", 1))
         sizes = {"leader": 1, "worker": size - 1} if size > 1 else {"leader": 1}
@@ -90,7 +90,7 @@ class KueuePodGroups(SimpleDialect):
         return labels(pod).get(kueue.POD_GROUP_LABEL)
 
     def group(self, name: str, owner: Object | None, pods: Sequence[Object]) -> Group | Missing | None:
-        counts = [meta.annotations(pod).get(kueue.POD_GROUP_TOTAL, "") for pod in pods]
+        counts = (meta.annotations(pod).get(kueue.POD_GROUP_TOTAL, "") for pod in pods)
         total = next((int(text) for text in counts if text.isdigit()), 0)
         if not total:
             return Missing(f"no pod says how many there are ({kueue.POD_GROUP_TOTAL})", "that annotation")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atoll.objects import meta
 from atoll.scheduling.gang import Gang
@@ -20,6 +20,8 @@ from atoll.scheduling.pod import HOSTNAME, PodInfo
 
 REQUIRED = "kueue.x-k8s.io/podset-required-topology"
 PREFERRED = "kueue.x-k8s.io/podset-preferred-topology"
+SLICE_LEVEL = "kueue.x-k8s.io/podset-slice-required-topology"
+SLICE_SIZE = "kueue.x-k8s.io/podset-slice-size"
 Hierarchies = Sequence[Sequence[str]]
 """Levels (node labels, wide to narrow) of each known topology."""
 
@@ -72,28 +74,33 @@ def to_place(
     for pod in pods:
         parts.setdefault(_asked(pod.obj, group.topology), []).append(pod)
     gangs = [_gang(name, topology, some, levels) for topology, some in parts.items()]
-    if len(gangs) == 1:
-        return _with(gangs[0], least, _domain(gangs[0].required, members.there, planner))
-    hardest_first = sorted(gangs, key=lambda gang: (not gang.required, -len(gang.pods)))
-    return Gang(name, pods, parts=hardest_first)
+    if len(gangs) > 1:
+        return Gang(name, pods, parts=sorted(gangs, key=lambda gang: (not gang.required, -len(gang.pods))))
+    gang = gangs[0]
+    where = _domain(gang.required, members.there, planner)
+    return replace(gang, least=0 if gang.parts else least, within=(gang.required, where) if where else None)
 
 
 def _asked(pod: Object, group: Topology) -> Topology:
     found = meta.annotations(pod)
-    own = Topology(found.get(REQUIRED, ""), found.get(PREFERRED, ""))
-    return own if own.required or own.preferred else group
+    size = found.get(SLICE_SIZE, "")
+    slices = (found.get(SLICE_LEVEL, ""), int(size)) if size.isdigit() and int(size) else ("", 0)
+    own = Topology(found.get(REQUIRED, ""), found.get(PREFERRED, ""), *slices)
+    return own if own.required or own.preferred or own.slice_level else group
 
 
 def _gang(name: str, topology: Topology, pods: Sequence[PodInfo], known: Hierarchies) -> Gang:
-    asked = [level for level in (topology.required, topology.preferred) if level]
+    """Slices are parts of it: so many pods each, in rank order, in a domain of their level."""
+    asked = [level for level in (topology.required, topology.preferred, topology.slice_level) if level]
     levels = next((tuple(found) for found in known if all(level in found for level in asked)), ())
     if not levels:
         levels = tuple(dict.fromkeys((*asked, HOSTNAME)))
-    return Gang(name, pods, levels, topology.required, topology.preferred)
-
-
-def _with(gang: Gang, least: int, domain: str) -> Gang:
-    return Gang(gang.name, gang.pods, gang.levels, gang.required, gang.preferred, least, domain)
+    parts: list[Gang] = []
+    if topology.slice_level and topology.slice_size:
+        size = topology.slice_size
+        chunks = [pods[start : start + size] for start in range(0, len(pods), size)]
+        parts = [Gang(name, chunk, levels, topology.slice_level) for chunk in chunks]
+    return Gang(name, pods, levels, topology.required, topology.preferred, parts=parts)
 
 
 def _domain(level: str, there: Iterable[Object], planner: Planner) -> str:

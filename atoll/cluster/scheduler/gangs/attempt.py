@@ -67,8 +67,10 @@ class Gangs:
             return None
         pods = self.book.pods(key)
         group = self.book.group(key, pods)
-        if group is None:
+        if group is None or (isinstance(group, Group) and not group.is_gang and not _asks(waiting.pod.obj)):
             return None
+        if isinstance(group, Group) and len(pods) < group.least and self._may_settle(waiting):
+            return self._settle(key, waiting)
         members, taken = members_of(pods, self._planner, self._queue, waiting)
         task_of = self.book.task_of(key)
         if isinstance(group, Group) and is_whole(group, members.there, task_of):
@@ -110,14 +112,19 @@ class Gangs:
 
     # decisions
 
+    def _may_settle(self, waiting: Waiting) -> bool:
+        return waiting.attempts <= 1 and self._clock.monotonic() - waiting.since < _SETTLE_SECONDS
+
+    def _settle(self, key: GroupKey, waiting: Waiting) -> Outcome:
+        return Outcome(key, left=[waiting], settled=waiting.since + _SETTLE_SECONDS)
+
     def _too_few(
         self, key: GroupKey, group: Group, members: Members, waiting: Waiting, taken: list[Waiting],
         lack: dict[str, int],
     ) -> Outcome:  # fmt: skip
         """Told once no fellow has come for a moment: a thousand arrivals are not a thousand times a thousand words."""
-        now = self._clock.monotonic()
-        if waiting.attempts <= 1 and now - waiting.since < _SETTLE_SECONDS:
-            return Outcome(key, left=[waiting], settled=waiting.since + _SETTLE_SECONDS)
+        if self._may_settle(waiting):
+            return self._settle(key, waiting)
         for other in taken:
             if other is not waiting:
                 self._queue.take(other)

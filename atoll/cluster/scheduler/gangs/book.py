@@ -75,9 +75,8 @@ class GangBook:
     def gang_of(self, pod: PodInfo) -> str:
         """The name of the gang that a pod on a node goes with; "" for none."""
         key = self.key(pod.obj)
-        if key is None or not isinstance(self.group(key, [pod.obj]), Group):
-            return ""
-        return str(key)
+        group = None if key is None else self.group(key, [pod.obj])
+        return str(key) if isinstance(group, Group) and group.is_gang else ""
 
     def levels(self) -> list[list[str]]:
         """Of each topology, by its name: node labels from wide to narrow."""

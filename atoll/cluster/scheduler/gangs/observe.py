@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
+from atoll.base.errors import Unreachable
 from atoll.client.port import Client
 from atoll.cluster.scheduler.cache import SchedulerCache
 from atoll.cluster.scheduler.gangs.attempt import members_of, not_free, too_few, unknown
@@ -18,6 +20,8 @@ from atoll.scheduling.explain import why_gang, why_pod
 from atoll.scheduling.groups.model import Group, GroupKey, Missing
 from atoll.scheduling.groups.placing import Members, is_whole, lacking, short, to_place
 from atoll.scheduling.plan import Planner
+
+_LIST_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,10 @@ class Observation:
 async def observed(
     client: Client, clock: Clock, chance: Chance, book_of: Callable[[Informers], GangBook]
 ) -> AsyncIterator[Observation]:
-    """Lists what a scheduler looks at. Kinds that the cluster does not serve are as if there were none."""
+    """Lists what a scheduler looks at. Kinds that the cluster does not serve are as if there were none.
+
+    Raises Unreachable where something can't be listed in time.
+    """
     informers = Informers(client)
     book, selectors = book_of(informers), DefaultSelectors(informers)
     planner = Planner(chance.stream("observe"), selectors)
@@ -101,7 +108,14 @@ async def observed(
     informers.start()
     try:
         for informer in (*cache.informers(), *selectors.informers(), *book.informers()):
-            await informer.answered.wait()
+            try:
+                async with asyncio.timeout(_LIST_SECONDS):
+                    await informer.answered.wait()
+            except TimeoutError:
+                raise Unreachable(
+                    f"{informer.resource.group_resource} can't be listed",
+                    hint="a gang can only be judged by who may list pods, nodes, and all kinds that pods depend on",
+                ) from None
         cache.start()
         yield Observation(book, planner, cache)
     finally:
