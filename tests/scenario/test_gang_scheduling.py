@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from batch_world import BatchWorld, batch_world, gang_job, member, pod_group
 from queueing_world import FLAVOR, setup
+from scheduling_world import world
 
+from atoll.app.batch import every_gang
+from atoll.base.chance import Chance
 from atoll.base.errors import Invalid, NotFound
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.cluster.scheduler.gangs.observe import observed
 from atoll.kinds import batch
 from atoll.kinds.builtin import JOBS, NODES, PODS
 from atoll.kinds.workload import WORKLOAD_POD_GROUPS, WORKLOADS
@@ -363,3 +367,32 @@ def test_a_job_that_a_queue_starts_is_a_gang() -> None:
         await world.until(lambda: running(world, "j-", 4))
 
     play(main, queueing=True)
+
+
+def test_what_atoll_gang_shows_of_any_cluster() -> None:
+    async def main() -> None:
+        async with world(SimulatedGroup(1, "n", cpu="2")) as plain:  # serves none of these kinds
+            await plain.pod("big", cpu="4")
+            await plain.why_not("big")
+            async with observed(plain.client, plain.clock, Chance(1), every_gang) as seen:
+                assert seen.gangs() == []
+                (row,) = seen.pods()
+            assert (row.name, row.dialect) == ("big", "")
+            assert row.why.endswith("no node is large enough: one with 4 cpu would do")
+
+    run_virtual(main())
+
+
+def test_what_atoll_gang_shows_of_gangs() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(pod_group("a", 16), gang_job("a", 16, seconds=600))
+        await world.until(lambda: running(world, "a-", 16))
+        await world.apply(pod_group("b", 2), member("b", 0), pod_group("c", 1), member("nowhere", 0))
+        await asyncio.sleep(3)
+        async with observed(world.client, world.clock, Chance(1), every_gang) as seen:
+            rows = {row.name: row for row in seen.gangs()}
+        assert (rows["a"].least, rows["a"].members, rows["a"].placed, rows["a"].why) == (16, 16, 16, "")
+        assert rows["b"].why == "1 of at least 2 members are there; 1 more would let it be tried"
+        assert "its PodGroup nowhere" in rows["nowhere"].why
+
+    play(main)

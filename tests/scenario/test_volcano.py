@@ -12,6 +12,7 @@ from atoll.base.errors import Invalid, NotFound
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.kinds import batch, builtin
 from atoll.kinds.builtin import CONFIGMAPS, PODS, SERVICES
+from atoll.objects.meta import copy
 from atoll.runtime.virtual import run_virtual
 
 NODES = SimulatedGroup(4, "n", cpu="4")  # 16 CPUs
@@ -237,6 +238,24 @@ def test_a_queue_takes_back_its_share_in_whole_groups() -> None:
         await world.until(lambda: phase(world, "Running", "b"), 120)
         counts = [len(await world.nodes_of(f"a{n}-")) for n in range(4)]
         assert sorted(counts) == [0, 4, 4, 4]
+
+    play(main)
+
+
+def test_a_job_grows_and_shrinks_and_nothing_else_of_it_changes() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(job(task("w", 2)))
+        await world.until(lambda: phase(world, "Running"))
+        for count in (3, 1):
+            obj = copy(await get(world))
+            obj["spec"]["minAvailable"] = 1
+            obj["spec"]["tasks"][0] |= {"replicas": count, "minAvailable": 1}
+            await world.client.update(batch.VOLCANO_JOBS, obj)
+            await world.until(lambda count=count: running(world, count))
+        obj = copy(await get(world))
+        obj["spec"]["queue"] = "other"
+        with pytest.raises(Invalid, match="may change in minAvailable"):
+            await world.client.update(batch.VOLCANO_JOBS, obj)
 
     play(main)
 

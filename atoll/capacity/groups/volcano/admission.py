@@ -62,7 +62,7 @@ class VolcanoChecks:
         obj = request.obj
         if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE") or not self._on():
             return None
-        problems = list(problems_of(obj))
+        problems = [*problems_of(obj), *(changes_of(obj, request.old) if request.old is not None else ())]
         if problems:
             causes = [{"reason": "FieldValueInvalid", "field": path, "message": why} for path, why in problems]
             text = "; ".join(f"{path}: {why}" for path, why in problems)
@@ -91,6 +91,19 @@ def problems_of(job: Object) -> Iterator[Problem]:
     if model.least(job) > replicas:
         yield "spec.minAvailable", f"{model.least(job)} is more than the {replicas} pods of all tasks"
     yield from _policy_problems(job["spec"].get("policies") or (), "spec")
+
+
+def changes_of(new: Object, old: Object) -> Iterator[Problem]:
+    """What a Job runs is fixed, but for how many pods of it."""
+    if _fixed(new) != _fixed(old):
+        yield "spec", "may change in minAvailable, and in replicas and minAvailable of tasks only"
+
+
+def _fixed(job: Object) -> Object:
+    def without(task: Object) -> Object:
+        return {name: value for name, value in task.items() if name not in ("replicas", "minAvailable")}
+
+    return {**job["spec"], "minAvailable": None, "tasks": [without(task) for task in model.tasks(job)]}
 
 
 def _policy_problems(policies: Iterable[Object], at: str) -> Iterator[Problem]:
