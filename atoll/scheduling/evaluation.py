@@ -134,7 +134,11 @@ class Evaluation:
         """Rows that are new or have another node."""
         found = self.nodes.present[rows]
         for part in self._static_filters:
-            found = found & part.allowed(rows)
+            if part.costly:
+                left = np.flatnonzero(found)
+                found[left] = part.allowed(rows[left])
+            else:
+                found = found & part.allowed(rows)
         total = np.zeros(len(rows), np.int64)
         for score in self._static_scores:
             total += self._factor(score) * score.values(rows)

@@ -99,13 +99,16 @@ class DeviceNeeds:
         """How well the claims' alternatives are met on a node where they can be had."""
         try:
             solution = self._solve(name, labels, self._missing(allocatable))
-        except PoolProblem:
+        except (AllocationError, PoolProblem):
             return 0
         return preference(solution) if solution else 0
 
     def room(self, name: str, labels: dict[str, str], allocatable: Mapping[str, int], most: int) -> int:
         """How many pods with claims like these a node takes, up to `most`."""
-        if self.check(name, labels, allocatable) is not None:
+        try:
+            if self.check(name, labels, allocatable) is not None:
+                return 0
+        except AllocationError:
             return 0
         if not self.wanted and not self._missing(allocatable):
             return most
@@ -114,7 +117,7 @@ class DeviceNeeds:
         for count in range(most):
             try:
                 solution = self.devices.solve(name, labels, wanted, ledger)
-            except PoolProblem:
+            except (AllocationError, PoolProblem):
                 return count
             if solution is None:
                 return count

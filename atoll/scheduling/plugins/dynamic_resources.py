@@ -1,6 +1,7 @@
 """DynamicResources: where a pod's ResourceClaims can be had (`atoll/scheduling/dra`), and where alternatives of a
 request are met best.
 
+A claim or class that is wrong (an expression that fails) is told, as an AllocationError, only where no node will do.
 Answers depend on what devices of a node are taken, which `dra/state.py` tells by the snapshot's journal; what may
 concern several nodes is part of the shape.
 """
@@ -8,6 +9,7 @@ concern several nodes is part of the shape.
 from __future__ import annotations
 
 from atoll.scheduling.arrays import Bools, Ints, Rows, np
+from atoll.scheduling.dra.model import AllocationError
 from atoll.scheduling.dra.needs import DeviceNeeds
 from atoll.scheduling.plugins.port import MAX, Filter, Plugin, Score
 from atoll.scheduling.shape import Shape
@@ -30,6 +32,7 @@ class DynamicResources(Plugin):
 
 class _Filter(Filter):
     static = True
+    costly = True
 
     def __init__(self, needs: DeviceNeeds, nodes: Snapshot) -> None:
         self._needs = needs
@@ -37,8 +40,14 @@ class _Filter(Filter):
 
     def allowed(self, rows: Rows) -> Bools:
         nodes = self._nodes.nodes
-        found = (node is not None and self.why(node) is None for node in map(nodes.__getitem__, rows.tolist()))
+        found = (node is not None and self._allows(node) for node in map(nodes.__getitem__, rows.tolist()))
         return np.fromiter(found, np.bool_, len(rows))
+
+    def _allows(self, node: NodeState) -> bool:
+        try:
+            return self.why(node) is None
+        except AllocationError:
+            return False
 
     def why(self, node: NodeState) -> Status | None:
         return self._needs.check(node.name, node.labels, node.allocatable)

@@ -32,6 +32,8 @@ class Filter(Protocol):
     """True: the answer does not depend on the pods on the node."""
     amounts: Mapping[str, int] | None = None
     """All that it asks, where that is so much free of these resources (a pod is one of `pods`)."""
+    costly: bool = False
+    """True, of a static one: it is asked only for rows that those before it allow."""
 
     @abstractmethod
     def allowed(self, rows: Rows) -> Bools:
