@@ -40,6 +40,19 @@ def claim_name(pod: Object, entry: Object) -> tuple[str | None, bool]:
     raise ClaimProblem(f'pod "{metadata.get("namespace")}/{metadata["name"]}": ResourceClaim not created yet')
 
 
+def to_use(pod: Object) -> list[tuple[str, bool]]:
+    """All claims that a pod needs to start: names, and whether the pod must own them.
+
+    Raises ClaimProblem while one has not been made.
+    """
+    named = [claim_name(pod, entry) for entry in pod_claims(pod)]
+    found = [(name, owned) for name, owned in named if name is not None]
+    extended = (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
+    if extended.get("resourceClaimName"):
+        found.append((extended["resourceClaimName"], True))
+    return found
+
+
 def known_names(pod: Object) -> Iterator[str]:
     """The claims that a pod uses, as far as they have been made; those for its extended resources too."""
     for entry in pod_claims(pod):

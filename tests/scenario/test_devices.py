@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
 from scheduling_world import world
@@ -204,5 +205,26 @@ def test_extended_resources_are_had_from_devices():
             await world.client.delete(PODS, "p", "default")
             await world.phase("q", "Running")
             await world.until(lambda: freed(world, claim["metadata"]["name"]))
+
+    run_virtual(scenario())
+
+
+def test_a_pod_that_names_its_node_starts_only_with_its_claims():
+    """Nobody schedules it: the claim is allocated by hand, the controller reserves it, the node starts the pod."""
+
+    async def scenario():
+        async with devices(nodes=1, gpus=1) as world:
+            await world.client.create(
+                RESOURCE_CLAIMS, {"metadata": {"name": "mine"}, "spec": spec_of(exactly())}, "default"
+            )
+            uses = {"resourceClaims": [{"name": "gpu", "resourceClaimName": "mine"}], "nodeName": "n-0"}
+            await world.pod("p", spec=uses)
+            await asyncio.sleep(30)
+            assert (await world.get("p"))["status"]["phase"] == "Pending"
+            result = {"request": "gpu", "driver": DRIVER, "pool": "n-0", "device": "gpu-0"}
+            patch = {"status": {"allocation": {"devices": {"results": [result]}}}}
+            await world.client.patch(RESOURCE_CLAIMS, "mine", patch, "default", subresource="status")
+            await world.phase("p", "Running")
+            assert [user["name"] for user in (await claims(world))["mine"]["status"]["reservedFor"]] == ["p"]
 
     run_virtual(scenario())

@@ -18,6 +18,7 @@ from atoll.base.names import HOST_PORTS
 from atoll.client.port import STRATEGIC_PATCH, DeleteOptions
 from atoll.cluster.nodes.process import resize
 from atoll.cluster.nodes.process.cgroups import group_name, pod_limits
+from atoll.cluster.nodes.process.claims import check_claims
 from atoll.cluster.nodes.process.devices import REFUSED
 from atoll.cluster.nodes.process.environment import ConfigError
 from atoll.cluster.nodes.process.lifecycle import ContainerLifecycle
@@ -63,6 +64,7 @@ class PodWorker:
         self._sent: Object = {}
         self._report_failures = 0
         self._next_refresh = 0.0
+        self._claims_ready = False
         self._volumes_ready = False
         self._retry_at = 0.0
 
@@ -194,6 +196,13 @@ class PodWorker:
         if self._facts.started_at is None:
             began = (self.pod.get("status") or {}).get("startTime")
             self._facts.started_at = parse_rfc3339(began) if began else self.context.clock.wall()
+        try:
+            if not self._claims_ready:
+                await check_claims(self.context.client, self.pod)
+                self._claims_ready = True
+        except AtollError as error:
+            self._event("Warning", "FailedPrepareDynamicResources", f"Failed to prepare dynamic resources: {error}")
+            return False
         try:
             if not self._volumes_ready:
                 self.folder.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from atoll.base.errors import AlreadyExists, AtollError, NotFound
 from atoll.base.names import SAVED_SECONDS
 from atoll.client.port import Client
 from atoll.cluster.nodes.simulated import fast
+from atoll.cluster.nodes.simulated.claims import ClaimGate
 from atoll.cluster.nodes.simulated.functions import Addresses, Devices, NodeFunctions, PodFunctions
 from atoll.cluster.nodes.simulated.leases import LeaseKeeper
 from atoll.cluster.nodes.simulated.model import (
@@ -84,6 +85,7 @@ class SimulatedNodes:
         self._devices = devices
         self._jobs = informers.of(JOBS)
         pod_stages = fast.pod_stages(self._saved_seconds)
+        self._gate = ClaimGate(informers, self._play)
         self._addresses = Addresses(network.node_cidr, network.pod_cidr, self._node)
         self._leases = LeaseKeeper(client, clock)
         self._agenda = Agenda()
@@ -106,6 +108,7 @@ class SimulatedNodes:
     async def run(self) -> None:
         await self._nodes.synced.wait()
         await self._pods.synced.wait()
+        await self._gate.claims.synced.wait()
         if self._devices is not None:
             await self._devices.ready()
         try:
@@ -116,6 +119,7 @@ class SimulatedNodes:
                 group.create_task(self._others.run(), name="simulated-others")
                 if self._source is not None:
                     group.create_task(self._source.run(), name="simulated-stages")
+                self._gate.start()
                 self._nodes.add_handler(self._on_node)
                 self._pods.add_handler(self._on_pod)
                 await self._create_all()
@@ -247,6 +251,7 @@ class SimulatedNodes:
             if old is not None:
                 metadata = old["metadata"]
                 self._addresses.release(metadata.get("uid") or "")
+                self._gate.forget(old)
                 self.pod_player.forget((metadata.get("namespace"), metadata["name"]))
             return
         name = (new.get("spec") or {}).get("nodeName")
@@ -255,7 +260,8 @@ class SimulatedNodes:
 
     def _play(self, pod: Object) -> None:
         self._addresses.learn(pod)
-        self.pod_player.observe(pod)
+        if not pod["spec"].get("resourceClaims") or self._gate.admit(pod):
+            self.pod_player.observe(pod)
 
 
 def _node_of(pod: Object) -> tuple[str, ...]:
