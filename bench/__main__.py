@@ -28,6 +28,7 @@ ROWS = (
     "replicas",
     "fleet",
     "scheduling",
+    "devices",
     "openb",
     "queueing",
 )
