@@ -1,6 +1,6 @@
-"""scheduler_perf's DRA case (SteadyStateClusterResourceClaimTemplate, 500 nodes of 10 devices): pods a second that get a
-claim from a template, a device and a node, ten at a time, each deleted once it is bound; with no device in use before,
-and with half of them.
+"""scheduler_perf's DRA case (SteadyStateClusterResourceClaimTemplate, 500 nodes of 10 devices): pods a second that get
+a claim from a template, a device and a node, ten at a time, each deleted once it is bound; with no device in use
+before, and with half of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from atoll.base.chance import Chance
 from atoll.base.clock import SystemClock
 from atoll.client.port import Client, DeleteOptions
 from atoll.cluster.apiserver.expressions.selectors import CelSelectors
-from atoll.cluster.scheduler.scheduler import Scheduler
+from atoll.cluster.apiserver.ports import User
+from atoll.cluster.scheduler.scheduler import USER, Scheduler
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.workloads.common.context import Context
 from atoll.cluster.workloads.resourceclaims.controller import ResourceClaimController
@@ -104,9 +105,10 @@ async def _measured(taken: int) -> float:
     client = assembly.client()
     await _cluster(client, taken)
     informers = Informers(client)
+    scheduler = assembly.client(User(USER, ("system:authenticated",)), "kube-scheduler")
     context = Context(assembly.controller_client, informers, clock, chance)
     parts = [
-        Scheduler(assembly.controller_client("kube-scheduler"), informers, clock, chance, selectors=CelSelectors()),
+        Scheduler(scheduler, informers, clock, chance, selectors=CelSelectors()),
         ResourceClaimController(context),
     ]
     informers.start()
@@ -132,9 +134,9 @@ def run() -> list[Figure]:
                 f"{rate:,.0f}/s",
                 f"≥ {floor}/s",
                 rate >= floor,
-                f"{AT_ONCE} pods at a time for {SECONDS:.0f} s, each created, bound and deleted; claims from a template;"
-                " API in memory, scheduler and claim controller in one process, without garbage collection; the floor"
-                " is upstream's published one (SteadyStateClusterResourceClaimTemplate)",
+                f"{AT_ONCE} pods at a time for {SECONDS:.0f} s, each created, bound and deleted; claims from a"
+                " template; API in memory, scheduler and claim controller in one process, without garbage"
+                " collection; the floor is upstream's published one (SteadyStateClusterResourceClaimTemplate)",
                 rate / floor,
             )
         )

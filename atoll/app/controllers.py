@@ -19,6 +19,7 @@ from atoll.base.addresses import load_balancer_addresses
 from atoll.base.errors import AlreadyExists
 from atoll.client.port import Client
 from atoll.cluster.apiserver.expressions.selectors import CelSelectors
+from atoll.cluster.apiserver.ports import User
 from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.gpus.manager import DeviceManager
 from atoll.cluster.metrics.server import MetricsServer, Scrape
@@ -34,6 +35,7 @@ from atoll.cluster.nodes.simulated.nodes import NetworkPlan, SimulatedNodes
 from atoll.cluster.nodes.simulated.overlay import RESOURCE as LEASES
 from atoll.cluster.nodes.simulated.overlay import LeaseOverlay
 from atoll.cluster.scheduler.gangs.book import GangBook
+from atoll.cluster.scheduler.scheduler import USER as SCHEDULER
 from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
@@ -226,7 +228,9 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
         profiles = read_profiles(Path(spec.scheduler_config), chance)
 
     async def schedule() -> None:
-        client = assembly.controller_client("kube-scheduler")
+        client = assembly.client(
+            User(SCHEDULER, ("system:authenticated",)), "kube-scheduler"
+        )  # its roles are that user's
         gangs, also = _gangs(informers, spec)
         await Scheduler(
             client,
