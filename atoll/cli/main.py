@@ -32,6 +32,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "join": ("atoll.cli.members", "join", "Let the hub manage an existing cluster"),
     "unjoin": ("atoll.cli.members", "unjoin", "Take a cluster out of the fleet"),
     "hub": ("atoll.cli.hub", "hub", "Run the hub on a real kube-apiserver"),
+    "capacity": ("atoll.cli.capacity", "capacity", "Run nodes' health and teams on a real cluster"),
     "plan": ("atoll.cli.planning", "plan", "Show what would happen, before anything changes"),
     "apply": ("atoll.cli.planning", "apply", "Carry out a plan made with plan --out"),
     "get": ("atoll.cli.inspect", "get", "One table of a kind over all clusters"),
