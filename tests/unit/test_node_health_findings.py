@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from atoll.capacity.health.dcgm import parse_page
+from atoll.capacity.health.dcgm import DcgmReadings, parse_page
 from atoll.capacity.health.findings import gpu_findings
 from atoll.capacity.health.host import host_findings, of_kernel_line
 from atoll.capacity.health.model import Finding, GpuReading, NodeReading, worst
@@ -16,6 +16,7 @@ from atoll.capacity.health.remedy import left_over
 from atoll.capacity.health.settings import HealthSettings, allowed
 from atoll.capacity.health.xid import CATALOGUE
 from atoll.capacity.settings import SettingsError, parse
+from atoll.client.port import RawResponse
 
 SETTINGS = HealthSettings()
 PAGE = """
@@ -159,3 +160,51 @@ def test_settings_say_what_is_wrong_with_them() -> None:
     with pytest.raises(SettingsError, match="not YAML"):
         parse("a: [", HealthSettings)
     assert [allowed(share, 75) for share in ("10%", 3, "0.1%")] == [7, 3, 1]
+
+
+class Answers:
+    """A client of whom pages are asked; and the pods of a node."""
+
+    def __init__(self, pages: dict[str, list[str]], pods: list[Any]) -> None:
+        self.asked: list[str] = []
+        self._pages, self._pods = pages, pods
+
+    async def raw(self, method: str, path: str, **more: Any) -> RawResponse:
+        self.asked.append(path)
+        found = self._pages.get(path)
+        return RawResponse(404) if not found else RawResponse(200, {}, found.pop(0).encode())
+
+    def by_index(self, name: str, value: str) -> list[Any]:
+        return self._pods
+
+
+def links(count: int) -> str:
+    name = "DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL"
+    return f'{name}{{gpu="0",UUID="GPU-a",Hostname="n0"}} {count}\n'
+
+
+def test_the_exporters_pod_is_asked_through_the_api_server_and_counters_are_told_apart() -> None:
+    exporter = {
+        "metadata": {"name": "dcgm-1", "namespace": "gpu", "labels": {"app": "nvidia-dcgm-exporter"}},
+        "status": {"phase": "Running"},
+    }
+    path = "/api/v1/namespaces/gpu/pods/dcgm-1:9400/proxy/metrics"
+    answers = Answers({path: [links(500), links(650), links(20)]}, [exporter])
+    readings = DcgmReadings(answers, answers)  # type: ignore[arg-type]
+
+    async def errors() -> list[int]:
+        found = [await readings.read(node(1, simulated=False)) for _ in range(3)]
+        return [it.gpus[0].nvlink_errors for it in found if it is not None]
+
+    assert asyncio.run(errors()) == [0, 150, 20], "what was there before is not new; a smaller count began anew"
+    assert asyncio.run(readings.read(node(1, simulated=False))) is None, "404 is no reading"
+    assert set(answers.asked) == {path}
+
+
+def test_a_process_node_is_asked_itself_and_a_node_without_exporter_is_not_read() -> None:
+    own = "/api/v1/nodes/n0/proxy/metrics/dcgm"
+    answers = Answers({own: [links(1)]}, [])
+    readings = DcgmReadings(answers, answers)  # type: ignore[arg-type]
+    process = node(1, simulated=False, labels={"atoll.dev/process": "true"})
+    assert asyncio.run(readings.read(process)) is not None
+    assert asyncio.run(readings.read(node(1, simulated=False))) is None and answers.asked == [own]

@@ -1,7 +1,8 @@
 """GPU readings from NVIDIA's dcgm-exporter, which runs on each GPU node (docs.nvidia.com/datacenter/dcgm).
 
-Its page is fetched through the API server's pod proxy, so no network of the nodes is needed, and parsed by
-`parse_page` (pure). What it can't say stays unknown; a page without GPUs, or none at all, is no reading.
+Its page is fetched through the API server's proxy of the exporter's pod, or of an Atoll process node, whose kubelet
+serves the same at /metrics/dcgm; so no network of the nodes is needed. `parse_page` is pure. What a page can't say
+stays unknown; one without GPUs, or none at all, is no reading.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from atoll.base.errors import AtollError
+from atoll.base.names import PROCESS_LABEL
 from atoll.capacity.health.model import GpuReading, NodeReading, Object
 from atoll.client.port import Client
 from atoll.objects.meta import labels
@@ -88,11 +90,9 @@ class DcgmReadings:
 
     async def read(self, node: Object) -> NodeReading | None:
         name = node["metadata"]["name"]
-        pod = self._exporter(name)
-        if pod is None:
+        path = self._path(node)
+        if not path:
             return None
-        metadata = pod["metadata"]
-        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{PORT}/proxy/metrics"
         try:
             answer = await self._client.raw("GET", path)
         except AtollError:
@@ -113,6 +113,15 @@ class DcgmReadings:
             yield GpuReading(
                 gpu.index, gpu.uuid, gpu.xid, gpu.celsius, gpu.uncorrected, new, gpu.remap_pending, gpu.remap_failed
             )
+
+    def _path(self, node: Object) -> str:
+        """Where the page is; "" where there is none."""
+        name = node["metadata"]["name"]
+        pod = self._exporter(name)
+        if pod is not None:
+            metadata = pod["metadata"]
+            return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{PORT}/proxy/metrics"
+        return f"/api/v1/nodes/{name}/proxy/metrics/dcgm" if PROCESS_LABEL in labels(node) else ""
 
     def _exporter(self, node: str) -> Object | None:
         for pod in self._pods.by_index("node", node):
