@@ -49,6 +49,7 @@ class HealthWorld:
         self.informers = Informers(self.client)
         self.simulated = SimulatedNodes(self.client, self.informers, self.clock, self.chance, groups=groups)
         self.most_out = 0
+        self._out: set[str] = set()
         self.early: list[str] = []  # pods that were bound to a node before its preflight
         self._health: list[asyncio.Task[None]] = []
         self._own: Informers | None = None
@@ -96,7 +97,12 @@ class HealthWorld:
                 await informers.stop()
 
     def _count(self, old: Any, new: Any) -> None:
-        self.most_out = max(self.most_out, len(self.out()))
+        name = (new or old)["metadata"]["name"]
+        if new is not None and has_taint(new, names.UNHEALTHY_TAINT):
+            self._out.add(name)
+        else:
+            self._out.discard(name)
+        self.most_out = max(self.most_out, len(self._out))
 
     def _look(self, old: Any, new: Any) -> None:
         """The invariant: nothing lands on a node before preflight but what tolerates its taint."""

@@ -60,6 +60,7 @@ class AutoscaleController:
         self._pods = pods_by_node(parts.informers)
         self._pods.add_index(_INDEX, _unschedulable)
         self._idle_since: dict[str, float] = {}
+        self._leaving: frozenset[str] = frozenset()
         self._dry: dict[str, float] = {}  # pool → until when it is not asked
         self._told: dict[str, str] = {}
         self._machines: list[Machine] = []
@@ -86,9 +87,10 @@ class AutoscaleController:
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new or old or {}
         waits = bool(_unschedulable(pod)) or (old is not None and bool(_unschedulable(old)))
-        placed = (pod.get("spec") or {}).get("nodeName")
-        if waits or (placed and (old is None or new is None or old.get("status") != new.get("status"))):
+        if waits:
             self._again()
+        elif (pod.get("spec") or {}).get("nodeName") in self._leaving:
+            self.loop.queue.add_after(_ALL, _GATHER_SECONDS)  # others are seen when it looks again
 
     def _show(self) -> None:
         metrics = self._parts.metrics
@@ -132,6 +134,7 @@ class AutoscaleController:
         pods = {name: self._pods.by_index("node", name) for name in nodes}
         idle = {name for name, node in nodes.items() if is_idle(node, pods[name])}
         self._idle_since = {name: self._idle_since.get(name, now) for name in idle}
+        self._leaving = frozenset(name for name, node in nodes.items() if leaving_of(node) is not None)
         self._dry = {pool: until for pool, until in self._dry.items() if until > now}
         pending = self._pods.by_index(_INDEX, True)
         return View(settings, self._machines, nodes, pods, pending, now, self._idle_since, frozenset(self._dry))

@@ -17,11 +17,11 @@ from atoll.capacity import names
 from atoll.capacity.eviction import evict
 from atoll.capacity.health.drain import plan_drain
 from atoll.capacity.health.settings import HealthSettings
-from atoll.capacity.nodes import annotation, is_over, work_on
+from atoll.capacity.nodes import annotation, is_leaving, is_over, taints, work_on
 from atoll.capacity.parts import Parts, pods_by_node
 from atoll.capacity.settings import Live
 from atoll.capacity.teams.admission import team_of
-from atoll.capacity.teams.plan import Object, change, foreign, owner_of, plan_teams
+from atoll.capacity.teams.plan import Allotment, Object, change, foreign, owner_of, plan_teams
 from atoll.capacity.teams.settings import CONFIG_MAP, KEY, TeamSettings
 from atoll.kinds.builtin import NAMESPACES, NODES
 from atoll.objects.meta import labels, namespace
@@ -65,11 +65,9 @@ class TeamController:
         self.loop.queue.add_after(_ALL, _GATHER_SECONDS)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
-        if old is not None and new is not None:
-            same = old.get("spec") == new.get("spec") and labels(old) == labels(new)
-            if same and ("deletionTimestamp" in old["metadata"]) == ("deletionTimestamp" in new["metadata"]):
-                return
-        self._again()
+        """Health and preflight change nodes often: that is no matter of teams."""
+        if old is None or new is None or _matters(old) != _matters(new):
+            self._again()
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """Of interest: what leaves, or lands on, a team's node without being let."""
@@ -98,19 +96,28 @@ class TeamController:
         config = self._settings.informer.get(CONFIG_MAP, names.SYSTEM_NAMESPACE)
         if config is None:
             return None
-        found = plan_teams(self._nodes, settings, self._work())
-        changed = []
-        for name, team in sorted(found.teams.items()):
-            node = self._nodes.get(name)
-            patch = change(node, team, now) if node is not None else None
-            if node is not None and patch is not None:
-                changed.append((node, team, patch))
+        found, changed = self._planned(settings, {}, now)
+        if changed:  # only then it matters where work is
+            found, changed = self._planned(settings, self._work(), now)
         slots = asyncio.Semaphore(_WRITES)
         results = await asyncio.gather(*(self._change(*item, slots) for item in changed))
         self._tell(config, found.short)
         if not all(results):
             return _GATHER_SECONDS
         return await self._clear(settings, now) if settings.evict_foreign else None
+
+    def _planned(
+        self, settings: TeamSettings, work: dict[str, Counter[str]], now: float
+    ) -> tuple[Allotment, list[tuple[Object, str, Object]]]:
+        """The allotment, and (node, team, patch) of each node that differs."""
+        found = plan_teams(self._nodes, settings, work)
+        changed = []
+        for name, team in sorted(found.teams.items()):
+            node = self._nodes.get(name)
+            patch = change(node, team, now) if node is not None else None
+            if node is not None and patch is not None:
+                changed.append((node, team, patch))
+        return found, changed
 
     def _work(self) -> dict[str, Counter[str]]:
         """Node → team → pods."""
@@ -167,3 +174,9 @@ class TeamController:
             if plan.again_seconds is not None:
                 waits.append(plan.again_seconds)
         return min(waits, default=None)
+
+
+def _matters(node: Object) -> object:
+    """What an allotment depends on."""
+    own = {key: value for key, value in labels(node).items() if key not in (names.PREFLIGHT, names.TEST_DUE)}
+    return own, [taint for taint in taints(node) if taint["key"] == names.TEAM], is_leaving(node)
