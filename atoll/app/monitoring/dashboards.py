@@ -88,7 +88,60 @@ SCHEDULING = Dashboard(
         Panel("Pods displaced", "ops", (("rate(scheduler_preemption_victims_sum{§}[5m])", "{{cluster}}"),)),
     ),
 )  # fmt: skip
-DASHBOARDS = (API, SCHEDULING)
+QUEUES = Dashboard(
+    "atoll-queues",
+    "Atoll / Queues",
+    (
+        Panel(
+            "Workloads that wait", "short",
+            (("sum by (cluster_queue, status) (kueue_pending_workloads{§})", "{{cluster_queue}} {{status}}"),),
+        ),
+        Panel(
+            "Workloads that run", "short",
+            (("sum by (cluster_queue) (kueue_admitted_active_workloads{§})", "{{cluster_queue}}"),),
+        ),
+        Panel("Wait until admission", "s", _quantiles("kueue_admission_wait_time_seconds", "cluster_queue")),
+        Panel(
+            "Admitted", "ops",
+            (("sum by (cluster_queue) (rate(kueue_admitted_workloads_total{§}[5m]))", "{{cluster_queue}}"),),
+        ),
+        Panel(
+            "Evicted", "ops",
+            (("sum by (cluster_queue, reason) (rate(kueue_evicted_workloads_total{§}[5m]))",
+              "{{cluster_queue}} {{reason}}"),),
+        ),
+        Panel(
+            "Used of the nominal quota", "percentunit",
+            (("sum by (cluster_queue, resource) (kueue_cluster_queue_resource_usage{§})"
+              " / sum by (cluster_queue, resource) (kueue_cluster_queue_nominal_quota{§})",
+              "{{cluster_queue}} {{resource}}"),),
+        ),
+    ),
+)  # fmt: skip
+GPUS = Dashboard(
+    "atoll-gpus",
+    "Atoll / GPU nodes",
+    (
+        Panel("Nodes", "short", (("sum by (state) (atoll_health_nodes{§})", "{{state}}"),)),
+        Panel(
+            "Taken out of service", "ops",
+            (("sum by (reason) (rate(atoll_health_taken_out_total{§}[1h]))", "{{reason}}"),),
+        ),
+        Panel("GPU utilisation", "percent", (("avg by (modelName) (DCGM_FI_DEV_GPU_UTIL{§})", "{{modelName}}"),)),
+        Panel(
+            "GPU memory in use", "percentunit",
+            (("sum by (modelName) (DCGM_FI_DEV_FB_USED{§})"
+              " / (sum by (modelName) (DCGM_FI_DEV_FB_USED{§}) + sum by (modelName) (DCGM_FI_DEV_FB_FREE{§}))",
+              "{{modelName}}"),),
+        ),
+        Panel("Hottest GPUs", "celsius", (("topk(10, DCGM_FI_DEV_GPU_TEMP{§})", "{{Hostname}} {{gpu}}"),)),
+        Panel("Power", "watt", (("sum by (modelName) (DCGM_FI_DEV_POWER_USAGE{§})", "{{modelName}}"),)),
+        Panel("XID errors", "short", (("DCGM_FI_DEV_XID_ERRORS{§} > 0", "{{Hostname}} {{gpu}}"),)),
+        Panel("Work lost to evictions", "s", (("increase(atoll_lost_work_seconds_total{§}[1h])", "{{cluster}}"),)),
+        Panel("Test coverage", "percentunit", (("atoll_gpu_test_coverage_ratio{§}", "{{cluster}}"),)),
+    ),
+)  # fmt: skip
+DASHBOARDS = (API, SCHEDULING, QUEUES, GPUS)
 
 
 def expressions(dashboard: Dashboard) -> list[str]:
