@@ -18,7 +18,7 @@ from atoll.cluster.apiserver.verbs.forms import VERSION, Form
 from atoll.cluster.apiserver.verbs.recasts import Recast, Recasts
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import Key
-from atoll.kinds.builtin import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS
+from atoll.kinds.builtin import EVENTS, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS
 
 Object = dict[str, Any]
 POLICY = "validatingadmissionpolicybindings.admissionregistration.k8s.io"
@@ -92,6 +92,20 @@ def a_status(draw: random.Random, kind: int, at: str) -> Object:
     return {"phase": "Succeeded", "podIPs": [{"$patch": "replace"}, {"ip": address}]}
 
 
+def an_event(draw: random.Random, about: Object, number: int, at: str) -> Object:
+    metadata = about["metadata"]
+    message = draw.choice(["Assigned {}", "Assigned {}", "Assigned {}", 'a "{}"', "ä {}", "", "x" * 1025])
+    reference = {"kind": "Pod", "apiVersion": "v1", "namespace": "default", "name": metadata["name"]}
+    if draw.random() < 0.9:
+        reference |= {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+    return {
+        "metadata": {"name": f"{metadata['name']}.{number:x}{draw.choice(['', '', '', '', '_'])}"},
+        "involvedObject": reference, "reason": "Scheduled", "message": message.format(metadata["name"]),
+        "source": {"component": "c"}, "type": "Normal", "count": draw.choice([1, 1, 1, 2]),
+        "firstTimestamp": draw.choice([at, at, at, "2026-13-01T00:00:00Z", None]), "lastTimestamp": at,
+    }  # fmt: skip
+
+
 async def lived(seed: int) -> list[tuple[str, bytes]]:
     """Pods made, bound and told of by the handful, in any order; what the store then holds, and what was refused."""
     draw, clock = random.Random(seed), ManualClock()
@@ -107,10 +121,11 @@ async def lived(seed: int) -> list[tuple[str, bytes]]:
             except ApiError as error:
                 told.append(("refused", str(error).encode()))
             else:
-                if made_now is not None and made_now["metadata"]["name"] not in [p["metadata"]["name"] for p in made]:
+                names = [item["metadata"]["name"] for item in made]
+                if made_now is not None and made_now["kind"] == "Pod" and made_now["metadata"]["name"] not in names:
                     made.append(made_now)
 
-    for _ in range(60):
+    for number in range(80):
         if draw.random() < 0.4:
             clock.advance(draw.choice([0.4, 1, 30]))
         action, client = draw.random(), clients[draw.random() < 0.1]
@@ -119,6 +134,9 @@ async def lived(seed: int) -> list[tuple[str, bytes]]:
             await step([client.create(PODS, pod(), "default") for _ in range(6)])
         elif action < 0.5:
             await step([bind(client, item, f"node-{draw.randint(0, 2)}") for item in made[-6:]])
+        elif action < 0.7:
+            at = rfc3339(clock.wall() - draw.choice([0, 0, 1]))
+            await step([client.create(EVENTS, an_event(draw, item, number, at), "default") for item in some])
         elif action < 0.95:
             at, kind = (
                 rfc3339(clock.wall() - draw.choice([0, 0, 0, 1, 40])),
@@ -128,7 +146,9 @@ async def lived(seed: int) -> list[tuple[str, bytes]]:
         else:
             name, labels = draw.choice(made)["metadata"]["name"], {"metadata": {"labels": {"n": "1"}}}
             await step([client.patch(PODS, name, labels, "default", content_type=MERGE_PATCH)])
-    return told + [(record.key.name, record.data) for record in assembly.store.scan("pods")]
+    return told + [
+        (record.key.name, record.data) for kind in ("pods", "events") for record in assembly.store.scan(kind)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -159,6 +179,26 @@ def test_a_second_of_its_kind_is_stamped(stamped: list[int]) -> None:
         await client.create(NAMESPACES, {"metadata": {"name": "another"}})  # admission reads namespaces
         await bind(client, await client.create(PODS, pod(), "default"), "node-1")
         assert len(stamped) == 6
+
+    asyncio.run(story())
+
+
+def test_events_of_a_kind_are_stamped(stamped: list[int]) -> None:
+    async def story() -> None:
+        assembly = await begun(ManualClock())
+        client, draw = assembly.client(), random.Random(1)
+        about = await client.create(PODS, pod(), "default")
+        event = an_event(draw, about, 1, "2026-01-01T00:00:00Z") | {"message": "it is so", "count": 1}
+        event |= {"firstTimestamp": event["lastTimestamp"]}
+        made = [
+            await client.create(EVENTS, {**event, "message": f"it is {n}", "metadata": {"name": f"e.{n}"}}, "default")
+            for n in range(5)
+        ]
+        assert len(stamped) == 3
+        assert [item["message"] for item in made] == [f"it is {n}" for n in range(5)]
+        assert len({item["metadata"]["uid"] for item in made}) == 5
+        with pytest.raises(ApiError, match="already exists"):
+            await client.create(EVENTS, {**event, "message": "it is 9", "metadata": {"name": "e.3"}}, "default")
 
     asyncio.run(story())
 

@@ -10,7 +10,7 @@ from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.verbs.recasts import Change, Recast
-from atoll.cluster.store.port import Encoded, Key, Record, StaleVersion, StorageFailed
+from atoll.cluster.store.port import ABSENT, Encoded, Key, Record, StaleVersion, StorageFailed
 
 LARGE_BYTES = 1_000_000
 _MOST_BYTES = 1_572_864 - 1024  # etcd's limit of a request, and what else is in one
@@ -57,7 +57,9 @@ async def put(api: Api, key: Key, expected: int, obj: Object | Encoded | None) -
 
 async def repeat(api: Api, change: Change, recast: Recast) -> Record | None:
     """A change whose equals were decided before. None: another writer came first. Raises ServerError."""
+    if change.version == ABSENT:
+        change.stamp(api.uids.uuid())
     try:
-        return await put(api, change.record.key, change.record.version, recast.fill(change.values))
+        return await put(api, change.key, change.version, recast.fill(change.values))
     except StaleVersion:
         return None

@@ -23,6 +23,7 @@ from atoll.cluster.apiserver.verbs.commit import repeat
 from atoll.cluster.apiserver.verbs.create import cast
 from atoll.cluster.apiserver.verbs.create import create as create_object
 from atoll.cluster.apiserver.verbs.get import ready_to_get
+from atoll.cluster.apiserver.verbs.recasts import Change
 from atoll.objects.meta import copy
 
 _REPEATED = ("pods", "status", STRATEGIC_PATCH)
@@ -50,6 +51,11 @@ async def create(
             record = await cast(api, context, served, namespace, mold, name, raw["metadata"])
             return Answer(served, record, created=True)
         watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource, context.user))
+    change = None if repeated else _event(api, context, served, namespace, raw)
+    if change is not None and change.recast is not None:
+        made = await repeat(api, change, change.recast)
+        if made is not None:
+            return Answer(served, made, created=True)
     virtual = api.hooks.virtual.get((served.resource.group, served.resource.plural))
     obj = accept(context, served, raw, repeated)
     if (served.resource.group, served.resource.plural) == ("", "bindings"):
@@ -64,7 +70,21 @@ async def create(
     await served.ready(record)
     if equal is not None and watched is not None:
         molds.learn(equal, watched, record, context)
+    if change is not None:
+        api.recasts.learn(context, change, record)
     return Answer(served, record, created=True)
+
+
+def _event(api: Api, context: Context, served: Served, namespace: str, raw: Any) -> Change | None:
+    """The create of a core/v1 Event as one that may be like others."""
+    if served.store_resource != "events" or served.from_storage is not None or raw.__class__ is not dict:
+        return None
+    metadata = raw.get("metadata")
+    name = metadata.get("name") if metadata.__class__ is dict else None
+    if name.__class__ is not str or not name or served.check_name(name):
+        return None
+    now = rfc3339(api.clock.wall())
+    return api.recasts.event(context, api.hooks.admission, served.key(namespace, name), raw, now)
 
 
 async def _admit_virtual(api: Api, context: Context, served: Served, namespace: str, obj: Object) -> None:
@@ -183,7 +203,7 @@ async def patch(
         return await scale.patch(api, context, served, namespace, name, request)
     strategy = subresources.strategy(served, subresource) if subresource else updating.main_strategy(served)
     outcome = await patching.patch(api, context, served, namespace, name, strategy, request)
-    if change is not None and outcome.before is change.record:
+    if change is not None and outcome.before is not None and outcome.before.version == change.version:
         api.recasts.learn(context, change, outcome.record)
     await served.ready(outcome.record)
     return Answer(served, outcome.record, created=outcome.created)

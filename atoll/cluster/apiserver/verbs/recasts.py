@@ -1,18 +1,18 @@
-"""Changes of pods that are equal but for names, times and addresses: decided once, then only stamped.
+"""Writes that are equal but for names, times and addresses: decided once, then only stamped.
 
-A pod that came from a mold (`molds`) is bound, and its status written, as its hundred siblings are. What becomes of
-such a pod depends on the form that it was made from, on the request, and on the values in the holes of both: names,
-uids, times, IPv4 addresses. None of these is looked into; they are copied, compared with each other, and put in order.
-So a change that is equal in its texts, and whose values are equal to each other and ordered in the same places, comes
-out the same but for the values. The second of its kind leaves a *recast*: a form of the result, and which value goes
-into which hole. The next ones fill it in, without parsing the pod.
+A pod that came from a mold (`molds`) is bound, its status written, and an Event told of it, as with its hundred
+siblings. What becomes of such a pod depends on the form that it was made from, on the request, and on the values in the
+holes of both: names, uids, times, IPv4 addresses. None of these is looked into; they are copied, compared with each
+other, and put in order. So a write that is equal in its texts, and whose values are equal to each other and ordered in
+the same places, comes out the same but for the values. The second of its kind leaves a *recast*: a form of the result,
+and which value goes into which hole. The next ones fill it in, without parsing the pod.
 
 Guarantees: the result is the one that the whole way gives (a recast is only made from it, and `tests/unit/test_recasts`
-compares the two). Status patches are remembered only where admission says on which resources it depends, and until one
-of these changes; a binding is admitted each time.
+compares the two). Status patches and Events are remembered only where admission says on which resources it depends, and
+until one of these changes; a binding is admitted each time.
 
 Refuses, i.e. leaves to the whole way: pods that were written in any other way meanwhile, patches of more than status,
-dry runs, large bodies, values that could be mistaken for other text of the pod, and times that are none.
+dry runs, large bodies, values that could be mistaken for other text of the object, and times that are none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from msgspec import Struct
@@ -29,17 +29,23 @@ from atoll.cluster.apiserver.ports import Admission, Object
 from atoll.cluster.apiserver.request import Context
 from atoll.cluster.apiserver.verbs.forms import VERSION, Form
 from atoll.cluster.apiserver.verbs.watched import Watched, caller
-from atoll.cluster.store.port import Encoded, Key, Record, Store
+from atoll.cluster.store.port import ABSENT, Encoded, Key, Record, Store
 
 _MOST = 1024
-_MOST_BYTES = 16 * 1024
+_MOST_BYTES = 32 * 1024
+_MOST_TRIES = 8
+_LONGEST_MESSAGE = 1024
+_FRESH = b"\0"  # in place of a uid that is still to be drawn
+_EVENTS_OWN = (("name",), ("name", "uid", "resourceVersion"), ("message", "firstTimestamp", "lastTimestamp"))
 _OCTET = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _TIME = rb"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\dZ"
 _VALUES = re.compile(rb'(?<=")(' + _TIME + rb"|" + _OCTET + rb"(?:\." + _OCTET + rb'){3})(?="[^:])')
+_STAMP = re.compile(_TIME.decode()).fullmatch
 _PLAIN = re.compile(r"[a-z0-9][-a-z0-9.]*").fullmatch  # of the names of nodes that are valid, most
+_UNESCAPED = re.compile(r"[ !#-\[\]-~]+").fullmatch  # what JSON writes as it is
 
 Equal = tuple[Any, ...]
-"""What makes two changes equal but for their values."""
+"""What makes two writes equal but for their values."""
 
 
 class Recast(Struct, frozen=True):
@@ -55,16 +61,21 @@ class Recast(Struct, frozen=True):
 
 
 class Change(Struct):
-    """A change of `record` as it was asked for; `texts` are what it brings beside its values."""
+    """A write as it was asked for, of the object with this key at this version."""
 
     equal: Equal
-    record: Record
-    form: Form
-    texts: tuple[bytes, ...]
+    key: Key
+    version: int
+    texts: tuple[bytes, ...]  # all that it comes from beside its values
     values: list[bytes]
     recast: Recast | None
     watched: Watched | None
     noted: int
+
+    def stamp(self, uid: str) -> None:
+        """Give a new object its uid."""
+        if self.values[-1] is _FRESH:
+            self.values[-1] = uid.encode()
 
 
 class Recasts:
@@ -72,7 +83,7 @@ class Recasts:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[Equal, Recast | Literal["asked", "never"]] = {}
+        self._known: dict[Equal, Recast | int] = {}  # or how often it could not be learnt
 
     def __len__(self) -> int:
         return sum(isinstance(item, Recast) for item in self._known.values())
@@ -80,8 +91,7 @@ class Recasts:
     def status_patch(self, context: Context, admission: Admission, key: Key, body: Any, now: str) -> Change | None:
         """A strategic merge patch of a pod's status. None where it can't be remembered, or is asked the first time."""
         record = self._store.newest(key)
-        form = None if record is None else record.origin
-        if record is None or not isinstance(form, Form) or body.__class__ is not dict or list(body) != ["status"]:
+        if record is None or record.origin is None or body.__class__ is not dict or list(body) != ["status"]:
             return None
         try:
             parts = _VALUES.split(orjson.dumps(body))
@@ -91,67 +101,117 @@ class Recasts:
         if not _are_times(values):
             return None
         values.append(now.encode())
-        return self._change(context, admission, record, form, texts, values, caller(context))
+        return self._of_pod(context, admission, record, texts, values, caller(context))
 
     def binding(self, context: Context, record: Record, node: str, metadata: Object, now: str) -> Change | None:
         """A binding, admitted and checked but for the pod itself. None as above."""
-        form = record.origin
         asked_uid, asked_version = metadata.get("uid"), metadata.get("resourceVersion")
-        if not isinstance(form, Form) or not _PLAIN(node) or asked_version or (asked_uid and asked_uid != record.uid):
+        if record.origin is None or not _PLAIN(node) or asked_version or (asked_uid and asked_uid != record.uid):
             return None
         text = orjson.dumps([metadata.get("annotations"), metadata.get("labels")])
-        return self._change(context, None, record, form, (text,), [node.encode(), now.encode()], ())
+        return self._of_pod(context, None, record, (text,), [node.encode(), now.encode()], ())
+
+    def _of_pod(
+        self,
+        context: Context,
+        admission: Admission | None,
+        record: Record,
+        texts: tuple[bytes, ...],
+        own: list[bytes],
+        asks: Equal,
+    ) -> Change | None:
+        form = record.origin
+        if not isinstance(form, Form):
+            return None
+        values = form.read(record.data)[:-1] + own
+        known = (form, asks, texts)
+        return self._change(context, admission, record.key, record.version, known, (*form.parts, *texts), values)
+
+    def event(self, context: Context, admission: Admission, key: Key, event: Any, now: str) -> Change | None:
+        """A new Event, as sent and with a valid name. None as above."""
+        taken = _taken(event)
+        if taken is None:
+            return None
+        text, values = taken
+        known = (key.namespace, text, caller(context))
+        return self._change(context, admission, key, ABSENT, known, (text,), [*values, now.encode(), _FRESH])
 
     def _change(
         self,
         context: Context,
         admission: Admission | None,
-        record: Record,
-        form: Form,
-        texts: tuple[bytes, ...],
-        own: list[bytes],
+        key: Key,
+        version: int,
         asks: Equal,
+        texts: tuple[bytes, ...],
+        values: list[bytes],
     ) -> Change | None:
         """`admission`: what is still to admit it."""
         if context.dry_run or context.large or sum(map(len, texts)) > _MOST_BYTES:
             return None
-        values = form.read(record.data)[:-1] + own
-        equal = (form, asks, texts, *_likeness(values))
+        equal = (key.resource, *asks, *_likeness(values))
         known = self._known.get(equal)
         if known is None:
-            self._keep(equal, "asked")
-            return None
-        if known == "never":
+            if len(self._known) >= _MOST:
+                del self._known[next(iter(self._known))]
+            self._known[equal] = 0
             return None
         recast, watched = None, None
         if isinstance(known, Recast):
             if known.watched.hold(self._store):
                 recast = known
             else:
-                self._known[equal] = "asked"
+                self._known[equal] = 0
+        elif known >= _MOST_TRIES:
+            return None
         if recast is None:
-            watched = self._watch(context, admission)
+            watched = self._watch(context, admission, key.resource)
             if watched is None:
                 return None
-        return Change(equal, record, form, texts, values, recast, watched, _notes(context))
+        return Change(equal, key, version, texts, values, recast, watched, _notes(context))
 
     def learn(self, context: Context, change: Change, record: Record) -> None:
-        """`record` is what the whole way made of the change, of no other state of the pod."""
-        if change.watched is None or _notes(context) != change.noted or self._known.get(change.equal) != "asked":
+        """`record` is what the whole way made of the change, of no other state of the object."""
+        tries = self._known.get(change.equal)
+        if change.watched is None or _notes(context) != change.noted or not isinstance(tries, int):
             return  # it told more than the answer, or another was faster: one form is enough
+        change.stamp(record.uid)
         made = _recast(change, record, (context.field_manager.encode(), context.user.name.encode()))
-        self._known[change.equal] = "never" if made is None else made
+        self._known[change.equal] = tries + 1 if made is None else made
 
-    def _watch(self, context: Context, admission: Admission | None) -> Watched | None:
+    def _watch(self, context: Context, admission: Admission | None, resource: str) -> Watched | None:
         if admission is None:
             return Watched.of(self._store, ())
-        depends = admission.repeats("pods", context.user)
+        depends = admission.repeats(resource, context.user)
         return None if depends is None else Watched.of(self._store, depends.resources)
 
-    def _keep(self, equal: Equal, what: Literal["asked"]) -> None:
-        if len(self._known) >= _MOST:
-            del self._known[next(iter(self._known))]
-        self._known[equal] = what
+
+def _taken(event: Any) -> tuple[bytes, list[bytes]] | None:
+    """What an Event is but for the texts that differ from one to the next, and these; None where it is no such Event.
+
+    Whom it is about, the message and the times: nobody looks into them, but for a message's length.
+    """
+    metadata, about = event["metadata"], event.get("involvedObject")
+    if about.__class__ is not dict or not metadata.keys() <= {"name", "namespace"}:
+        return None
+    rest = {**event, "metadata": {**metadata}, "involvedObject": {**about}}
+    values: list[bytes] = []
+    for part, names in zip((rest["metadata"], rest["involvedObject"], rest), _EVENTS_OWN, strict=True):
+        for name in names:
+            value = part.get(name)
+            if value is None:
+                continue
+            plain = value.__class__ is str and len(value) <= _LONGEST_MESSAGE and _UNESCAPED(value)
+            if not plain or (name.endswith("Timestamp") and not _STAMP(value)):
+                return None
+            part[name] = len(values)
+            values.append(value.encode())
+    if not _are_times(values):
+        return None
+    try:
+        return orjson.dumps(rest), values
+    except TypeError:
+        return None
 
 
 def _notes(context: Context) -> int:
@@ -186,6 +246,8 @@ def _recast(change: Change, record: Record, fixed: tuple[bytes, ...]) -> Recast 
     for place, value in enumerate(change.values):
         if value:
             first.setdefault(value, place)
+    if any(value in text for value in first for text in (*change.texts, *fixed)):
+        return None
     version = b'"resourceVersion":"%d"' % record.version
     before, found, after = record.data.partition(version)
     if not found or version in after:
@@ -194,8 +256,7 @@ def _recast(change: Change, record: Record, fixed: tuple[bytes, ...]) -> Recast 
     cut = re.compile(rb'(?<=")(' + b"|".join(map(re.escape, longest)) + rb')(?=["\\])').split
     head, tail = cut(before + b'"resourceVersion":"'), cut(b'"' + after)
     parts, known = [*head[::2], *tail[::2]], [*head[1::2], None, *tail[1::2]]
-    texts = (*parts, *change.form.parts, *change.texts, *fixed)
-    if any(value in text for value in first for text in texts):
+    if any(value in text for value in first for text in parts):
         return None
     takes = list(dict.fromkeys(first[value] for value in known if value is not None))
     holes = [VERSION if value is None else takes.index(first[value]) for value in known]
