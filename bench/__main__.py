@@ -26,6 +26,7 @@ ROWS = (
     "memory",
     "informers",
     "replicas",
+    "live",
     "fleet",
     "scheduling",
     "devices",

@@ -21,17 +21,17 @@ REAL_SECONDS, REAL_MEGABYTES = 50.0, 1_450
 REAL_FLAG = "ATOLL_BENCH_REAL_REPLICAS"
 
 
-async def deploy(access: Access) -> float:
-    """Seconds from creating the Deployment until all of it is Ready."""
+async def deploy(access: Access, nodes: int = NODE_COUNT, replicas: int = REPLICAS) -> float:
+    """Seconds from creating a Deployment, on so many nodes that are Ready, until all of it is Ready."""
     client = HttpClient(access, clock=SystemClock(), field_manager="bench")
     try:
-        while len(await _ready_nodes(client)) < NODE_COUNT:
+        while len(await _ready_nodes(client)) < nodes:
             await asyncio.sleep(0.5)
         page = await client.list(DEPLOYMENTS, "bench")
         started = time.perf_counter()
-        await client.create(DEPLOYMENTS, fleet.deployment("large", REPLICAS), "bench")
+        await client.create(DEPLOYMENTS, fleet.deployment("large", replicas), "bench")
         async for event in client.watch(DEPLOYMENTS, "bench", resource_version=page.resource_version):
-            if (event.object.get("status") or {}).get("readyReplicas") == REPLICAS:
+            if (event.object.get("status") or {}).get("readyReplicas") == replicas:
                 return time.perf_counter() - started
         raise RuntimeError("the watch ended")
     finally:
