@@ -25,6 +25,7 @@ from atoll.scheduling.status import Status
 PODS_UNIT = 1 << 20  # more than any node's pods: ranks by score first, then by pods
 NEVER = -(1 << 63)
 _FEW = 4  # rows: so few are cheaper one by one than as arrays
+_MANY = 32  # rows: for so many the ranks of all are as soon joined again
 
 
 class _Kept(NamedTuple):
@@ -112,15 +113,15 @@ class Evaluation:
             self._grow(len(nodes.present))
         if changed:
             self._update_static(_rows(changed))
-        rows = dict.fromkeys(placed) if len(placed) <= _FEW else None
-        if rows is not None:
+        rows = dict.fromkeys(placed) if len(placed) <= _MANY else None
+        if rows is not None and len(rows) <= _FEW:
             for row in rows:
                 self._update_one(row)
             for around in self.refusals.around:
                 around.sync()
         else:
             self._update(_rows(placed) if len(placed) < nodes.size else nodes.all_rows())
-        if changed or rows is None:
+        if changed or rows is None or len(self._moved) + len(rows) > _MANY:
             self._kept = None
         elif self._kept is not None:
             self._moved |= rows

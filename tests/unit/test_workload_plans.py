@@ -49,8 +49,8 @@ def test_replica_set_sizes() -> None:
 
 def test_replica_set_status() -> None:
     pods = [pod("a"), pod("b", ready=False), pod("c", labels={"app": "other"})]
-    status, again = replicaset.calculate_status(replica_set(3), pods, 1, None, NOW)
-    assert status == {
+    counts = replicaset.count(replica_set(3), pods, NOW)
+    assert replicaset.calculate_status(replica_set(3), counts, 1, None, NOW) == {
         "replicas": 3,
         "fullyLabeledReplicas": 2,
         "readyReplicas": 2,
@@ -58,13 +58,15 @@ def test_replica_set_status() -> None:
         "terminatingReplicas": 1,
         "observedGeneration": 3,
     }
-    assert again is None
+    assert counts.again is None
     slow = replica_set(3)
     slow["spec"]["minReadySeconds"] = 90
-    status, again = replicaset.calculate_status(slow, pods, None, ServerError("no room"), NOW)
-    assert (status["readyReplicas"], status.get("availableReplicas"), again) == (2, None, 30)
+    counts = replicaset.count(slow, pods, NOW)
+    status = replicaset.calculate_status(slow, counts, None, ServerError("no room"), NOW)
+    assert (status["readyReplicas"], status.get("availableReplicas"), counts.again) == (2, None, 30)
     failed = replica_set(4)
-    (condition,) = replicaset.calculate_status(failed, pods, 0, ServerError("no room"), NOW)[0]["conditions"]
+    counts = replicaset.count(failed, pods, NOW)
+    (condition,) = replicaset.calculate_status(failed, counts, 0, ServerError("no room"), NOW)["conditions"]
     assert (condition["reason"], condition["message"]) == ("FailedCreate", "no room")
 
 

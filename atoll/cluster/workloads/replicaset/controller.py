@@ -11,7 +11,18 @@ from atoll.cluster.workloads.common import batches, owners, pods
 from atoll.cluster.workloads.common.context import Context
 from atoll.cluster.workloads.common.expectations import Expectations
 from atoll.cluster.workloads.common.selectors import Matcher, compile_map, compile_selector
-from atoll.cluster.workloads.replicaset.plan import Scale, calculate_status, plan_scale, survey
+from atoll.cluster.workloads.replicaset.plan import (
+    Scale,
+    calculate_status,
+    count,
+    min_ready_seconds,
+    plan_growth,
+    plan_scale,
+    survey,
+    template_labels,
+    wanted,
+)
+from atoll.cluster.workloads.replicaset.tally import Tally
 from atoll.kinds.builtin import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS
 from atoll.kinds.resource import Resource
 from atoll.objects.meta import controller_of, is_deleting, key, labels
@@ -19,9 +30,11 @@ from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
 from atoll.runtime.informer import Key
 
-# A pass reads all pods of its owner, so an owner of many waits a little for more changes: 20 ms for 500 pods.
+# A pass reads all pods of its owner, so an owner of many waits a little for more changes: 20 ms for 500 pods. One whose
+# pods are tallied waits no longer than that: then a pass is a write of its status, and what follows from that.
 _PODS_PER_SECOND = 25_000
 _MOST_DELAY_SECONDS = 0.25
+_MOST_TALLIED_DELAY_SECONDS = 0.04
 _FEW_PODS = 64
 
 
@@ -56,6 +69,7 @@ class ReplicaSetController:
         self._owners.add_index("namespace", lambda obj: (obj["metadata"].get("namespace"),))
         self._expectations = Expectations()
         self._matchers: dict[str, tuple[Object, Matcher]] = {}
+        self._tallies: dict[str, Tally] = {}  # of owners of many, by their uids
         self.loop: Controller[Key] = Controller(
             flavour.name,
             self._reconcile,
@@ -73,11 +87,16 @@ class ReplicaSetController:
         assert obj is not None
         if new is None or (old is not None and old["metadata"]["uid"] != new["metadata"]["uid"]):
             self._expectations.forget(key(obj))
-            self._matchers.pop(obj["metadata"]["uid"], None)
+            for uid in {each["metadata"]["uid"] for each in (old, new) if each is not None}:
+                self._matchers.pop(uid, None)
+                self._tallies.pop(uid, None)
         self.loop.queue.add(key(obj))
 
     def _pod_changed(self, old: Object | None, new: Object | None, reference: Object) -> None:
         pod = new or old or {}
+        tally = self._tallies.get(reference["uid"])
+        if tally is not None:
+            tally.change(old, new)
         owner_key = (pod["metadata"].get("namespace"), reference["name"])
         if new is None or is_deleting(new):
             self._expectations.deletion_observed(owner_key, pod["metadata"]["uid"])
@@ -95,7 +114,8 @@ class ReplicaSetController:
         if count <= _FEW_PODS:
             self.loop.queue.add(owner_key)
         else:
-            self.loop.queue.add_after(owner_key, min(count / _PODS_PER_SECOND, _MOST_DELAY_SECONDS))
+            most = _MOST_TALLIED_DELAY_SECONDS if uid in self._tallies else _MOST_DELAY_SECONDS
+            self.loop.queue.add_after(owner_key, min(count / _PODS_PER_SECOND, most))
 
     def _wake_adopters(self, pod: Object) -> None:
         own = labels(pod)
@@ -121,21 +141,38 @@ class ReplicaSetController:
             return None
         may_act = self._expectations.satisfied(owner_key, self._clock.monotonic())
         matches = self._matcher(owner)
-        present, leaving = survey(owners.children(self._pods, owner), matches)
-        free = owners.orphans(self._pods, owner["metadata"].get("namespace"))
-        claim = owners.plan_claim(owner, matches, present, filter(pods.is_active, free))
-        active = await owners.apply_claim(self._client, owner, self._flavour.resource, claim, PODS)
-        error: AtollError | None = None
-        if may_act:
-            scale = plan_scale(owner, active, lambda: self._related(owner), self._clock.wall())
-            error = await self._apply(owner_key, owner, scale)
+        tally = self._tally(owner, matches)
+        if tally is not None and tally.active <= wanted(owner):
+            counts, leaving, scale = tally.counts, tally.leaving, plan_growth(owner, tally.active)
+        else:
+            present, leaving = survey(owners.children(self._pods, owner), matches)
+            free = owners.orphans(self._pods, owner["metadata"].get("namespace"))
+            claim = owners.plan_claim(owner, matches, present, filter(pods.is_active, free))
+            active = await owners.apply_claim(self._client, owner, self._flavour.resource, claim, PODS)
+            counts = count(owner, active, self._clock.wall())
+            scale = plan_scale(owner, active, lambda: self._related(owner), self._clock.wall()) if may_act else Scale()
+        error = await self._apply(owner_key, owner, scale) if may_act else None
         terminating = leaving if self._flavour.counts_terminating else None
-        status, again = calculate_status(owner, active, terminating, error, self._clock.wall())
+        status = calculate_status(owner, counts, terminating, error, self._clock.wall())
         if status != (owner.get("status") or {}):
             await self._client.update(self._flavour.resource, {**owner, "status": status}, subresource="status")
         if error is not None:
             raise error
-        return again
+        return counts.again
+
+    def _tally(self, owner: Object, matches: Matcher) -> Tally | None:
+        """What is known of its pods without looking at each; None where they are few, or some are to be claimed."""
+        uid = owner["metadata"]["uid"]
+        if min_ready_seconds(owner) or self._pods.index_size(owners.CONTROLLER_INDEX, uid) <= _FEW_PODS:
+            self._tallies.pop(uid, None)
+            return None
+        basis = owner["spec"].get("selector") or {}, template_labels(owner)
+        tally = self._tallies.get(uid)
+        if tally is None or tally.basis != basis:
+            tally = self._tallies[uid] = Tally(basis, matches, owners.children(self._pods, owner))
+        free = owners.orphans(self._pods, owner["metadata"].get("namespace"))
+        claims = tally.strangers or any(pods.is_active(pod) and matches(labels(pod)) for pod in free)
+        return None if claims else tally
 
     def _related(self, owner: Object) -> Iterable[Object]:
         """The pods of all replica sets of the same Deployment."""

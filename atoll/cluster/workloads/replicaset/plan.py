@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from atoll.base.clock import rfc3339
 from atoll.base.errors import AtollError
@@ -13,6 +14,16 @@ from atoll.objects.meta import Object, is_deleting, labels
 
 BURST_REPLICAS = 500
 _ENDED = ("Succeeded", "Failed")
+
+
+class Counts(NamedTuple):
+    """Of the active pods; `again`: in how many seconds a ready one may become available."""
+
+    active: int
+    fully: int
+    ready: int
+    available: int
+    again: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +36,18 @@ class Scale:
 
 def plan_scale(owner: Object, active: list[Object], related: Callable[[], Iterable[Object]], now: float) -> Scale:
     """`related` gives the pods of all replica sets of the same Deployment (asked only when pods must go)."""
-    if is_deleting(owner):
-        return Scale()
     difference = len(active) - wanted(owner)
-    if difference < 0:
-        return Scale(create=min(-difference, BURST_REPLICAS))
-    if difference == 0:
-        return Scale()
+    if difference <= 0 or is_deleting(owner):
+        return plan_growth(owner, len(active))
     count = min(difference, BURST_REPLICAS)
     ordered = pods.deletion_order(active, related(), now) if count < len(active) else active
     return Scale(delete=ordered[:count])
+
+
+def plan_growth(owner: Object, active: int) -> Scale:
+    """The same where there are not too many."""
+    missing = 0 if is_deleting(owner) else wanted(owner) - active
+    return Scale(create=max(0, min(missing, BURST_REPLICAS)))
 
 
 def survey(controlled: Iterable[Object], matches: Matcher) -> tuple[list[Object], int]:
@@ -57,21 +70,19 @@ def wanted(owner: Object) -> int:
     return 1 if replicas is None else int(replicas)
 
 
-def calculate_status(
-    owner: Object,
-    active: list[Object],
-    terminating: int | None,
-    error: AtollError | None,
-    now: float,
-) -> tuple[Object, float | None]:
-    """The status, and in how many seconds a ready pod may become available.
+def template_labels(owner: Object) -> Object:
+    found: Object = ((owner["spec"].get("template") or {}).get("metadata") or {}).get("labels") or {}
+    return found
 
-    `terminating` is None for a ReplicationController, whose status doesn't tell.
-    """
-    spec = owner["spec"]
-    template_labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
-    pairs = template_labels.items()
-    minimum = int(spec.get("minReadySeconds") or 0)
+
+def min_ready_seconds(owner: Object) -> int:
+    return int(owner["spec"].get("minReadySeconds") or 0)
+
+
+def count(owner: Object, active: list[Object], now: float) -> Counts:
+    """Look at each pod."""
+    pairs = template_labels(owner).items()
+    minimum = min_ready_seconds(owner)
     fully = ready = available = 0
     next_check: float | None = None
     for pod in active:
@@ -86,18 +97,29 @@ def calculate_status(
         else:
             ready += 1
             next_check = wait if next_check is None else min(next_check, wait)
+    return Counts(len(active), fully, ready, available, next_check)
+
+
+def calculate_status(
+    owner: Object, counts: Counts, terminating: int | None, error: AtollError | None, now: float
+) -> Object:
+    """`terminating` is None for a ReplicationController, whose status doesn't tell."""
     old = owner.get("status") or {}
-    status: Object = {"replicas": len(active)}
-    for name, count in (("fullyLabeledReplicas", fully), ("readyReplicas", ready), ("availableReplicas", available)):
-        if count:
-            status[name] = count
+    status: Object = {"replicas": counts.active}
+    for name, number in (
+        ("fullyLabeledReplicas", counts.fully),
+        ("readyReplicas", counts.ready),
+        ("availableReplicas", counts.available),
+    ):
+        if number:
+            status[name] = number
     if terminating is not None:
         status["terminatingReplicas"] = terminating
     status["observedGeneration"] = owner["metadata"].get("generation", 0)
-    failures = _failure_condition(old.get("conditions"), owner, len(active), error, now)
+    failures = _failure_condition(old.get("conditions"), owner, counts.active, error, now)
     if failures:
         status["conditions"] = failures
-    return status, next_check
+    return status
 
 
 def _failure_condition(
