@@ -283,11 +283,19 @@ async def _simulate(running: Running, spec: ClusterSpec, inventory: Inventory) -
 def _start_queueing(running: Running, spec: ClusterSpec) -> None:
     from atoll.app.queue_visibility import serve_visibility  # few clusters have it
     from atoll.app.queueing import make_queueing
+    from atoll.client.http import HttpClient
+    from atoll.client.kubeconfig import Kubeconfig
 
     assembly = running.assembly
     client_for, clock, chance = assembly.controller_client, assembly.clock, assembly.chance
     queueing = make_queueing(
-        client_for, running.informers, clock, chance, job_sets=spec.batch, metrics=assembly.metrics
+        client_for,
+        running.informers,
+        clock,
+        chance,
+        job_sets=spec.batch,
+        metrics=assembly.metrics,
+        connect=lambda text: HttpClient(Kubeconfig.parse(text, "the Secret's kubeconfig").access(), clock=clock),
     )
     observe_queues(assembly, queueing.runnables)
     serve_visibility(assembly.api, queueing.queues)

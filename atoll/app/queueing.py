@@ -20,8 +20,10 @@ from atoll.capacity.queueing.jobsets import JobSetQueueing, QueuedJobSets
 from atoll.capacity.queueing.keeping import Keepers
 from atoll.capacity.queueing.lifecycle import WorkloadController
 from atoll.capacity.queueing.metrics import QueueingMetrics
+from atoll.capacity.queueing.multikueue import MultiKueue
 from atoll.capacity.queueing.parts import Parts
 from atoll.capacity.queueing.pods import PodQueueing
+from atoll.capacity.queueing.provisioning import ProvisioningChecks
 from atoll.capacity.queueing.queues import QueueStatus
 from atoll.capacity.queueing.ungate import TopologyUngater
 from atoll.client.port import Client
@@ -89,8 +91,12 @@ def make_queueing(
     *,
     job_sets: bool = False,
     metrics: Metrics | None = None,
+    connect: Callable[[str], Client] | None = None,
 ) -> Queueing:
-    """They write as `client_for(NAME)`. `job_sets`: JobSets are served, and queued too. `metrics`: where they count."""
+    """They write as `client_for(NAME)`. `job_sets`: JobSets are served, and queued too. `metrics`: where they count.
+
+    `connect`: a client of the cluster that a kubeconfig's text names, for MultiKueue; without it nothing is dispatched.
+    """
     deployments, configurations = informers.of(DEPLOYMENTS), informers.of(CONFIGURATIONS)
     client = client_for(NAME)
 
@@ -106,9 +112,12 @@ def make_queueing(
         WorkloadController(parts, queues),
         Keepers(parts, queues),
         TopologyUngater(parts),
+        ProvisioningChecks(parts),
         JobQueueing(parts, queues.manages),
         PodQueueing(parts),
         QueueStatus(parts, queues),
     )
-    more = (JobSetQueueing(parts),) if job_sets else ()
+    more: list[Any] = [JobSetQueueing(parts)] if job_sets else []
+    if connect is not None:
+        more.append(MultiKueue(parts, connect))
     return Queueing(queues, (queues, *others, *more))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from atoll.base.names import CONVERSION_ANNOTATION, INERT_ANNOTATION
+from atoll.base.names import CONVERSION_ANNOTATION
 from atoll.kinds.resource import Resource
 
 GROUP: Final = "kueue.x-k8s.io"
@@ -37,6 +37,8 @@ MIN_PARALLELISM: Final = f"{GROUP}/job-min-parallelism"
 ADMISSION_GATE: Final = f"{GROUP}/admission"
 TOPOLOGY_GATE: Final = f"{GROUP}/topology"
 TOPOLOGY_LABEL: Final = f"{GROUP}/tas"  # of pods that are placed by topology
+MULTIKUEUE: Final = f"{GROUP}/multikueue"  # its checks' controller, and who manages jobs that run elsewhere
+PREBUILT_LABEL: Final = f"{GROUP}/prebuilt-workload-name"
 POD_SET_LABEL: Final = f"{GROUP}/podset"
 REQUIRED_TOPOLOGY: Final = f"{GROUP}/podset-required-topology"
 PREFERRED_TOPOLOGY: Final = f"{GROUP}/podset-preferred-topology"
@@ -47,20 +49,11 @@ WORKLOAD_ANNOTATION: Final = f"{GROUP}/workload"
 FINALIZER: Final = f"{GROUP}/resource-in-use"
 POD_FINALIZER: Final = f"{GROUP}/managed"
 
-# Served, so that users' manifests apply, but nothing acts upon them yet: writes say so.
-_INERT: Final = {
-    "multikueueclusters.kueue.x-k8s.io": "workloads are not dispatched to other clusters",
-    "multikueueconfigs.kueue.x-k8s.io": "workloads are not dispatched to other clusters",
-    "provisioningrequestconfigs.kueue.x-k8s.io": "no ProvisioningRequest is made",
-}
-
 
 def custom_resource_definitions() -> list[dict[str, Any]]:
     """What a cluster with queueing serves; the API server converts between the versions itself."""
     folder = importlib.resources.files("atoll.kinds") / "data" / "queueing"
     found = [orjson.loads(file.read_bytes()) for file in sorted(folder.iterdir(), key=lambda file: file.name)]
     for crd in found:
-        notes = {CONVERSION_ANNOTATION: "internal"}
-        why = _INERT.get(crd["metadata"]["name"])
-        crd["metadata"]["annotations"] = notes | ({INERT_ANNOTATION: why} if why else {})
+        crd["metadata"]["annotations"] = {CONVERSION_ANNOTATION: "internal"}
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ class QueueingWorld:
         self._informers: Informers | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, metrics: Metrics | None = None) -> None:
+    def start(self, metrics: Metrics | None = None, connect: Callable[[str], Any] | None = None) -> None:
         assembly = self.cluster.assembly
         self._informers = Informers(assembly.client())
         client_for, clock, chance = assembly.controller_client, assembly.clock, assembly.chance
-        self.queueing = make_queueing(client_for, self._informers, clock, chance, metrics=metrics)
+        self.queueing = make_queueing(client_for, self._informers, clock, chance, metrics=metrics, connect=connect)
         self._informers.start()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(item.run(), name=item.name) for item in self.queueing.runnables]

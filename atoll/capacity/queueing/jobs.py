@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from atoll.base.clock import parse_rfc3339
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import is_of_queued_job
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
+    adopted,
     made_workload,
     priority_of,
     set_workload,
@@ -26,7 +26,7 @@ from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos, restor
 from atoll.kinds import kueue
 from atoll.kinds.builtin import JOBS, PRIORITY_CLASSES
 from atoll.objects import meta
-from atoll.objects.meta import condition, controller_of, is_deleting, key
+from atoll.objects.meta import condition, controller_of, is_deleting, key, labels
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL
 from atoll.runtime.informer import Key
@@ -62,8 +62,11 @@ class JobQueueing:
             return None
         if not self._manages(job):
             return None
-        workload = self._workloads.get(workload_name("Job", "batch", job), name[0])
+        prebuilt = labels(job).get(kueue.PREBUILT_LABEL)
+        workload = self._workloads.get(prebuilt or workload_name("Job", "batch", job), name[0])
         done = _outcome(job)
+        if prebuilt and (workload is None or controller_of(workload) is None):
+            return await adopted(self._parts, job, workload)
         if workload is None:
             if done is None:
                 await self._make(job)
@@ -90,7 +93,7 @@ class JobQueueing:
             await self._stop(job, workload)
         elif status.is_true(workload, "Evicted") and status.is_true(workload, "QuotaReserved"):
             await self._release(job, workload)
-        elif not status.is_true(workload, "QuotaReserved"):
+        elif not status.is_true(workload, "QuotaReserved") and kueue.PREBUILT_LABEL not in labels(job):
             await self._renew(job, workload)
 
     def _now(self) -> float:
@@ -146,18 +149,14 @@ class JobQueueing:
 
     async def _release(self, job: Object, workload: Object) -> None:
         """Once nothing of it runs: the template is as it was, then the quota is free."""
-        if (job.get("status") or {}).get("active") or not _rests(job):
+        if not _is_elsewhere(job) and ((job.get("status") or {}).get("active") or not _rests(job)):
             return  # its next status comes back here
         original = workload["spec"]["podSets"][0]
         spec = _restored(job["spec"], original)
         if spec != job["spec"]:
             await self._parts.client.update(JOBS, {**job, "spec": spec})
             return
-        requeue = (workload["status"].get("requeueState") or {}).get("requeueAt")
-        at = parse_rfc3339(requeue) if requeue else None
-        if (condition(workload, "Evicted") or {}).get("reason") != "PodsReadyTimeout":
-            at = None
-        await self._write(workload, status.released(workload, self._now(), at))
+        await self._write(workload, status.released(workload, self._now(), status.requeue_at(workload)))
 
     async def _follow(self, job: Object, workload: Object) -> None:
         """PodsReady, and the pods that are done."""
@@ -194,6 +193,11 @@ def _outcome(job: Object) -> tuple[str, str] | None:
         if found is not None and found["status"] == "True":
             return reason, found.get("message") or text
     return None
+
+
+def _is_elsewhere(job: Object) -> bool:
+    """It runs on another cluster: here nothing of it does."""
+    return bool(job["spec"].get("managedBy") == kueue.MULTIKUEUE)
 
 
 def _rests(job: Object) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from atoll.base.clock import parse_rfc3339
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import Request
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
+    adopted,
     made_workload,
     priority_of,
     set_workload,
@@ -78,8 +78,11 @@ class JobSetQueueing:
         found = self._sets.by_key(name)
         if found is None or is_deleting(found) or not self._parts.on() or not labels(found).get(kueue.QUEUE_LABEL):
             return None
-        workload = self._workloads.get(workload_name(JOB_SETS.kind, JOB_SETS.group, found), name[0])
+        prebuilt = labels(found).get(kueue.PREBUILT_LABEL)
+        workload = self._workloads.get(prebuilt or workload_name(JOB_SETS.kind, JOB_SETS.group, found), name[0])
         done = outcome(found)
+        if prebuilt and (workload is None or controller_of(workload) is None):
+            return await adopted(self._parts, found, workload)
         if workload is None:
             if done is None:
                 await self._make(found)
@@ -129,7 +132,7 @@ class JobSetQueueing:
             await self._set(jobset, {**jobset["spec"], "suspend": True}, "Stopped", message)
         elif evicted and reserved:
             await self._release(jobset, workload)
-        elif not reserved:
+        elif not reserved and kueue.PREBUILT_LABEL not in labels(jobset):
             await self._renew(jobset, workload)
 
     async def _release(self, jobset: Object, workload: Object) -> None:
@@ -140,9 +143,7 @@ class JobSetQueueing:
         if spec != jobset["spec"]:
             await self._parts.client.update(JOB_SETS, {**jobset, "spec": spec})
             return
-        requeue = (workload["status"].get("requeueState") or {}).get("requeueAt")
-        timed_out = (condition(workload, "Evicted") or {}).get("reason") == "PodsReadyTimeout"
-        at = parse_rfc3339(requeue) if requeue and timed_out else None
+        at = status.requeue_at(workload)
         await self._write(workload, status.released(workload, self._parts.clock.wall(), at))
 
     async def _renew(self, jobset: Object, workload: Object) -> None:
@@ -209,6 +210,8 @@ def restored(spec: Object, workload: Object) -> Object:
 
 def rests(jobset: Object) -> bool:
     """Whether JobSet's controller has seen the suspension, and no Job of it is active."""
+    if jobset["spec"].get("managedBy") == kueue.MULTIKUEUE:  # it runs on another cluster
+        return True
     found = jobset.get("status") or {}
     active = any(item.get("active") for item in found.get("replicatedJobsStatus") or ())
     return not active and (condition(jobset, "Suspended") or {}).get("status") == "True"

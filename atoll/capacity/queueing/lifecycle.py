@@ -97,6 +97,10 @@ class WorkloadController:
             await self._deactivate(obj)
             return
         new = status.evicted(obj, reason, message, now)
+        pauses = [int(item.get("requeueAfterSeconds") or 0) for item in obj["status"].get("admissionChecks") or ()]
+        if reason == "AdmissionCheck" and any(pauses):
+            state = new["status"].get("requeueState") or {}
+            new["status"]["requeueState"] = {**state, "requeueAt": rfc3339(now + max(pauses))}
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
         self._parts.metrics.evicted(obj["status"]["admission"]["clusterQueue"], reason)
         self._parts.events.event(obj, NORMAL, f"EvictedDueTo{reason}", message)
@@ -112,11 +116,7 @@ class WorkloadController:
         assert workload.admission is not None
         wanted = checks_for(self._queues.state, workload.admission.queue, workload.admission)
         known = {item["name"]: item for item in obj["status"].get("admissionChecks") or ()}
-        stamp = rfc3339(now)
-        listed = [
-            known.get(name, {"name": name, "state": "Pending", "message": "", "lastTransitionTime": stamp})
-            for name in wanted
-        ]
+        listed = [known.get(name) or status.check_entry(name, now) for name in wanted]
         new = {**obj, "status": {**obj["status"], "admissionChecks": listed}} if wanted else obj
         if all(item["state"] == "Ready" for item in listed):
             new = status.admitted(new, now)

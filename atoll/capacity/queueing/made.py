@@ -15,6 +15,7 @@ from atoll.runtime.informer import Informer
 
 JOB_INDEX_LABEL: Final = "batch.kubernetes.io/job-completion-index"
 _MOST_NAME = 253
+_LOOK_SECONDS = 2.0
 
 
 def workload_name(kind: str, group: str, owner: Object) -> str:
@@ -92,3 +93,12 @@ async def made_workload(parts: Parts, workload: Object) -> None:
     """Create it; that it is there already is as good."""
     with suppress(AlreadyExists):
         await parts.client.create(kueue.WORKLOADS, workload)
+
+
+async def adopted(parts: Parts, job: Object, workload: Object | None) -> float | None:
+    """The Workload that the job names was made by somebody else, before it or yet to come: it becomes the job's."""
+    if workload is None:
+        return _LOOK_SECONDS
+    owned = {**workload["metadata"], "ownerReferences": [owner_reference(job)]}
+    await parts.client.update(kueue.WORKLOADS, {**workload, "metadata": owned})
+    return None

@@ -12,7 +12,6 @@ from contextlib import suppress
 
 import orjson
 
-from atoll.base.clock import parse_rfc3339
 from atoll.base.errors import NotFound
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, topology_request, workload_name
@@ -151,8 +150,7 @@ class PodQueueing:
 
         await asyncio.gather(*(delete(pod) for pod in leaving))
         if not running and status.is_true(workload, "QuotaReserved"):
-            requeue = (workload["status"].get("requeueState") or {}).get("requeueAt")
-            at = parse_rfc3339(requeue) if requeue else None
+            at = status.requeue_at(workload)
             await self._write(workload, status.released(workload, self._parts.clock.wall(), at))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any
 
-from atoll.base.clock import rfc3339
+from atoll.base.clock import parse_rfc3339, rfc3339
 from atoll.capacity.queueing.flavors import shown
 from atoll.capacity.queueing.model import Admission, FlavorResource, Key, Object, PodSetAssignment, Workload
 from atoll.capacity.queueing.preemption import FAIR, IN_QUEUE, WHILE_BORROWING
@@ -68,7 +68,8 @@ def reserved(obj: Object, admission: Admission, checks: tuple[str, ...], now: fl
     status = {**obj["status"], "admission": admission_json(admission)}
     status.pop("resourceRequests", None)
     if checks:
-        status["admissionChecks"] = [_check(name, now) for name in checks]
+        tried = {item["name"]: item.get("retryCount") for item in status.get("admissionChecks") or ()}
+        status["admissionChecks"] = [check_entry(name, now, tried.get(name)) for name in checks]
     else:
         status.pop("admissionChecks", None)
     obj = {**obj, "status": status}
@@ -83,8 +84,10 @@ def _message(obj: Object, kind: str) -> str:
     return next(str(item.get("message", "")) for item in obj["status"]["conditions"] if item["type"] == kind)
 
 
-def _check(name: str, now: float) -> Object:
-    return {"name": name, "state": "Pending", "message": "", "lastTransitionTime": rfc3339(now)}
+def check_entry(name: str, now: float, retries: int | None = None) -> Object:
+    """A check that has not said anything yet. `retries`: how often it said Retry before."""
+    entry: Object = {"name": name, "state": "Pending", "message": "", "lastTransitionTime": rfc3339(now)}
+    return {**entry, "retryCount": retries} if retries else entry
 
 
 def admission_json(admission: Admission) -> Object:
@@ -144,9 +147,26 @@ def released(obj: Object, now: float, requeue_at: float | None = None) -> Object
     reason = evicted_by.get("reason") or "Pending"
     obj = with_condition(obj, "Requeued", active and requeue_at is None, reason, message, now)
     status = dict(obj["status"])
-    for name in ("admission", "admissionChecks", "reclaimablePods"):
+    tried = [_again(item, now) for item in status.get("admissionChecks") or ()]
+    for name in ("admission", "admissionChecks", "reclaimablePods", "clusterName", "nominatedClusterNames"):
         status.pop(name, None)
+    if any(item.get("retryCount") for item in tried):
+        status["admissionChecks"] = tried
     return {**obj, "status": status}
+
+
+def _again(check: Object, now: float) -> Object:
+    """A check's entry once the workload is queued anew: how often it was tried is kept."""
+    retries = int(check.get("retryCount") or 0) + (check["state"] == "Retry")
+    entry = check_entry(check["name"], now, retries)
+    return {**entry, "message": f"Reset to Pending after eviction. Previously: {check['state']}"}
+
+
+def requeue_at(obj: Object) -> float | None:
+    """When an evicted Workload is queued again; None: at once. Only time-outs and checks' retries make it wait."""
+    reason = next((it.get("reason") for it in obj["status"].get("conditions") or () if it["type"] == "Evicted"), "")
+    text = (obj["status"].get("requeueState") or {}).get("requeueAt")
+    return parse_rfc3339(text) if text and reason in ("PodsReadyTimeout", "AdmissionCheck") else None
 
 
 def pending(obj: Object, message: str, requests: Iterable[tuple[str, Mapping[str, int]]], now: float) -> Object:
