@@ -225,7 +225,8 @@ def _with_pods_ready(workload: Object, job: Object, now: float) -> Object:
     found = job.get("status") or {}
     assigned = ((workload["status"].get("admission") or {}).get("podSetAssignments") or [{}])[0]
     wanted = int(assigned.get("count") or job["spec"].get("parallelism", 1))
-    if int(found.get("ready") or 0) + int(found.get("succeeded") or 0) >= wanted:
+    uncounted = len((found.get("uncountedTerminatedPods") or {}).get("succeeded") or ())
+    if int(found.get("ready") or 0) + int(found.get("succeeded") or 0) + uncounted >= wanted:
         text = "All pods were ready or succeeded since the workload admission"
         return status.with_condition(workload, "PodsReady", True, "Started", text, now)
     was = condition(workload, "PodsReady") or {}

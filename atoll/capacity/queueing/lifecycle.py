@@ -51,6 +51,7 @@ class WorkloadController:
 
     def _setup_changed(self, old: Object | None, new: Object | None) -> None:
         if (old or {}).get("spec") != (new or {}).get("spec"):
+            self._told.clear()  # they may wait for something else now
             for obj in self._workloads:
                 self.loop.queue.add(key(obj))
 
@@ -224,5 +225,10 @@ class WorkloadController:
         if reason:
             return reason
         name = state.queue_of(workload)
-        found = state.lines[name].parked.get(class_of(workload)) if name in state.lines else None
+        if name not in state.lines:
+            return ""
+        line = state.lines[name]
+        found = line.parked.get(class_of(workload))
+        if found is None and line.parked and state.setup.queues[name].strict:
+            return f"ClusterQueue {name} is StrictFIFO: those before it wait"
         return found.message if found is not None else ""
