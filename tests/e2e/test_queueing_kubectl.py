@@ -48,6 +48,13 @@ def test_a_team_borrows_and_gives_back(teams: Shell) -> None:
     why = until(lambda: teams.atoll("queue", "why", "explore", "--context", "atoll-teams").stdout, "a reason")
     assert "insufficient unused quota for cpu in flavor standard, 4 more needed" in why
     assert "4 more cpu of standard: the end of default/job-serve-" in why
+    listed = teams.kubectl(
+        "get", "--raw", "/apis/visibility.kueue.x-k8s.io/v1beta2/clusterqueues/research/pendingworkloads"
+    )
+    assert [item["localQueueName"] for item in json.loads(listed.stdout)["items"]] == ["research"]
+    nobody = teams.atoll("queue", "why", "explor", "--context", "atoll-teams", check=False)
+    assert nobody.returncode != 0 and "there is no workload of 'explor'" in nobody.stderr
+    assert 'kueue_admitted_workloads_total{cluster_queue="production"} 1' in teams.kubectl("get", "--raw", "/metrics").stdout
     teams.kubectl("delete", "job", "serve")
     until(lambda: admitted(teams) == ["explore"], "the borrower to be back")
     teams.kubectl("delete", "job", "explore")

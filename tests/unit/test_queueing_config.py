@@ -1,0 +1,50 @@
+"""Kueue's own configuration: what is read of it, and what is said of a mistake in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from atoll.capacity.queueing.config import ConfigError, Options, parse
+
+OF_TEAM_A = "manageJobsWithoutQueueName: true\nmanagedJobsNamespaceSelector: {matchLabels: {team: a}}"
+HEAD = "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "not YAML"),
+        ("kind: Configuration", "must be a Configuration of config.kueue.x-k8s.io"),
+        (HEAD + "fairSharing: yes please", "fairSharing: must be a mapping"),
+        (HEAD + "fairSharing: {preemptionStrategies: [Nicest]}", "fairSharing.preemptionStrategies: one of"),
+        (HEAD + "waitForPodsReady: {enable: true, timeout: soon}", "waitForPodsReady.timeout"),
+        (HEAD + "waitForPodsReady: {enable: true, requeuingStrategy: {timestamp: Never}}",
+         "waitForPodsReady.requeuingStrategy.timestamp: 'Never' is not Eviction or Creation"),
+        (HEAD + "manageJobsWithoutQueueName: no one", "manageJobsWithoutQueueName: 'no one' is not true or false"),
+        (HEAD + "managedJobsNamespaceSelector: [a]", "managedJobsNamespaceSelector: must be a label selector"),
+        (HEAD + "managedJobsNamespaceSelector: {matchExpressions: [{key: a, operator: Near}]}",
+         "managedJobsNamespaceSelector:"),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_its_key(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match="^[^\n]*" + said.replace("[", r"\[")):
+        parse(text)
+
+
+def test_nothing_said_is_the_default() -> None:
+    assert parse(HEAD) == Options()
+
+
+@pytest.mark.parametrize(
+    ("text", "namespace", "labels", "managed"),
+    [
+        ("", "default", {}, False),
+        ("manageJobsWithoutQueueName: true", "default", {}, True),
+        ("manageJobsWithoutQueueName: true", "kube-system", {}, False),
+        ("manageJobsWithoutQueueName: true", "kueue-system", {}, False),
+        (OF_TEAM_A, "default", {}, False),
+        (OF_TEAM_A, "x", {"team": "a"}, True),
+    ],
+)  # fmt: skip
+def test_whose_jobs_wait_without_a_queue(text: str, namespace: str, labels: dict[str, str], managed: bool) -> None:
+    assert parse(HEAD + text).unnamed.selects(namespace, labels) is managed
