@@ -43,11 +43,22 @@ class WorkloadController:
         await self.loop.run()
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None:
-            if not status.is_true(new, "Finished"):
-                self.loop.queue.add(key(new))
-        elif old is not None:
-            self._told.pop(key(old), None)
+        if new is None or status.is_true(new, "Finished") or self._runs(new):
+            self._told.pop(key(new or old or {}), None)
+        else:
+            self.loop.queue.add(key(new))
+
+    def _runs(self, obj: Object) -> bool:
+        """Whether it is admitted, and neither time nor a check nor a stopped queue may take that back."""
+        said, spec = obj.get("status") or {}, obj["spec"]
+        if said.get("admissionChecks") or "maximumExecutionTimeSeconds" in spec or spec.get("active") is False:
+            return False
+        if self._queues.options.pods_ready.enabled or not status.is_true(obj, "Admitted"):
+            return False
+        setup = self._queues.state.setup
+        queue = setup.queues.get((said.get("admission") or {}).get("clusterQueue", ""))
+        local = setup.local_queues.get((obj["metadata"]["namespace"], spec.get("queueName") or ""))
+        return queue is not None and local is not None and queue.stop == local.stop == "None"
 
     def _setup_changed(self, old: Object | None, new: Object | None) -> None:
         if (old or {}).get("spec") != (new or {}).get("spec"):
