@@ -54,7 +54,10 @@ def test_a_team_borrows_and_gives_back(teams: Shell) -> None:
     assert [item["localQueueName"] for item in json.loads(listed.stdout)["items"]] == ["research"]
     nobody = teams.atoll("queue", "why", "explor", "--context", "atoll-teams", check=False)
     assert nobody.returncode != 0 and "there is no workload of 'explor'" in nobody.stderr
-    assert 'kueue_admitted_workloads_total{cluster_queue="production"} 1' in teams.kubectl("get", "--raw", "/metrics").stdout
+    assert (
+        'kueue_admitted_workloads_total{cluster_queue="production"} 1'
+        in teams.kubectl("get", "--raw", "/metrics").stdout
+    )
     teams.kubectl("delete", "job", "serve")
     until(lambda: admitted(teams) == ["explore"], "the borrower to be back")
     teams.kubectl("delete", "job", "explore")
