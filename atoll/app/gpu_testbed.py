@@ -34,8 +34,10 @@ class Testbed:
     config: KindConfig
     machine: tuple[Gpu, ...]
     dra: Mode = "partitions"
-    queueing: bool = False
     process: bool = False  # workers run processes
+    queueing: bool = False
+    batch: bool = False
+    health: bool = False
 
     @property
     def real(self) -> bool:
@@ -45,7 +47,8 @@ class Testbed:
     def record(self) -> dict[str, str]:
         """The ConfigMap's data."""
         counts = [f"{name}:{len(list(found))}" for name, found in groupby(gpu.type.name for gpu in self.machine)]
-        options = {"dra": self.dra, "queueing": self.queueing, "process": self.process, "real": self.real}
+        parts = {"queueing": self.queueing, "batch": self.batch, "health": self.health}
+        options = {"dra": self.dra, "process": self.process, "real": self.real, **parts}
         return {"cluster.yaml": self.config.text, "machine": ",".join(counts), "options": json.dumps(options)}
 
 
@@ -92,6 +95,8 @@ def plan_testbed(wanted: Testbed) -> ClusterSpec:
         service_cidr=config.service_subnet,
         port=config.api_port,
         queueing=wanted.queueing,
+        batch=wanted.batch,
+        health=wanted.health,
     )
 
 

@@ -84,4 +84,5 @@ class ExporterPages:
             return None
         name = node["metadata"]["name"]
         found = self._inventory.survey(name)
-        return metrics_text(name, found, self._inventory.pods_on(name), self._clock.wall())
+        pods, claimed = self._inventory.pods_on(name), self._inventory.claimed_devices(name, found)
+        return metrics_text(name, found, pods, self._clock.wall(), claimed)

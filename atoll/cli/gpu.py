@@ -54,10 +54,12 @@ gpu.add_command(top)
               help="What ResourceSlices offer: nothing, GPUs, or MIG partitions too.")  # fmt: skip
 @click.option("--process", is_flag=True, help="Workers run containers as processes, also with simulated GPUs.")
 @click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
+@click.option("--batch", is_flag=True, help="Serve JobSet, LeaderWorkerSet, PodGroup and Volcano's kinds; place gangs.")
+@click.option("--health", is_flag=True, help="Test nodes before work lands on them; drain and mend those with faults.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Write the kubeconfig here instead of merging it.")
 def up(
     name: str | None, config_template: str | None, config_values: str | None, image: str | None, gpus: str | None,
-    gpu_type: str, dra: Any, process: bool, queueing: bool, kubeconfig: Path | None,
+    gpu_type: str, dra: Any, process: bool, kubeconfig: Path | None, **more: bool,
 ) -> None:  # fmt: skip
     """Start a cluster whose workers have GPUs, by nvkind's or kind's configuration files.
 
@@ -76,7 +78,7 @@ def up(
     machine, why = _machine(gpus, gpu_type)
     config = _config((config_template, config_values), {"name": name, "image": image}, len(machine))
     found = name or config.name or "gpu"
-    wanted = Testbed(found, config, machine, dra, queueing, process)
+    wanted = Testbed(found, config, machine, dra, process, **more)
     for warning in wanted.config.warnings:
         click.echo(f"warning: {warning}", err=True)
     if image:

@@ -9,6 +9,7 @@ import pytest
 
 from atoll.cluster.gpus.advertise import advertise
 from atoll.cluster.gpus.allotment import status_of
+from atoll.cluster.gpus.claims import claimed_devices, device_of
 from atoll.cluster.gpus.dcgm import METRICS, metrics_text
 from atoll.cluster.gpus.mig import plan_layout
 from atoll.cluster.gpus.model import annotation, parse_gpus, parse_machine
@@ -102,6 +103,35 @@ def test_instances_and_time_slices_are_told_apart():
     assert [(labels["pod"], labels["vgpu"]) for labels in found] == [("a", "0"), ("b", "1")]
     whole = readings(survey(), shared, NOW)[2]
     assert whole.utilization == 100.0, "two that are busy share one device"
+
+
+def test_what_claims_have_is_busy_too():
+    spec = {
+        "resourceClaims": [
+            {"name": "g", "resourceClaimTemplateName": "t"},
+            {"name": "w", "resourceClaimName": "whole"},
+        ],
+        "containers": [{"name": "c", "resources": {"claims": [{"name": "g"}, {"name": "w", "request": "r"}]}}],
+    }
+    status = {"phase": "Running", "resourceClaimStatuses": [{"name": "g", "resourceClaimName": "made"}]}
+    metadata = {"name": "p", "namespace": "d", "uid": "u"}
+
+    def claim(name, *devices):
+        results = [{"request": "r", "driver": "gpu.nvidia.com", "pool": "n", "device": it} for it in devices]
+        allocation = {"allocation": {"devices": {"results": results}}}
+        return {"metadata": {"name": name, "namespace": "d"}, "status": allocation}
+
+    claims = [claim("made", "gpu-0-mig-1g10gb-19-2"), claim("whole", "gpu-2"), claim("others", "gpu-1")]
+    pods = [{"metadata": metadata, "spec": spec, "status": status}]
+    text = metrics_text("n", survey(), pods, NOW, claimed_devices(GPUS, "n", pods, claims))
+    rows = device_rows(text)
+    assert [(row.gpu, row.profile, row.pods) for row in rows] == [
+        (0, "1g.10gb", ["d/p"]),
+        (1, "", []),
+        (2, "", ["d/p"]),
+    ]
+    assert claimed_devices(GPUS, "n", pods, []) == {}
+    assert device_of(GPUS, "gpu-9") is None and device_of(GPUS, "nic-0") is None
 
 
 def test_top_puts_a_node_together():

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from atoll.cluster.gpus.claims import ClaimedDevices
 from atoll.cluster.gpus.readings import Holder, Reading, readings
 from atoll.cluster.gpus.survey import Survey
 from atoll.cluster.gpus.types import driver
@@ -107,9 +108,11 @@ METRICS: tuple[tuple[str, str, str, Value], ...] = (
 _OF_LOST = "DCGM_FI_DEV_XID_ERRORS"
 
 
-def metrics_text(node: str, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float) -> str:
+def metrics_text(
+    node: str, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float, claimed: ClaimedDevices | None = None
+) -> str:
     """What the exporter on a node answers to GET /metrics."""
-    return exposition(node, readings(found, pods, wall))
+    return exposition(node, readings(found, pods, wall, claimed))
 
 
 def exposition(node: str, measured: Iterable[Reading]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from atoll.cluster.gpus.claims import ClaimedDevices, claimed_devices
 from atoll.cluster.gpus.settings import NAMESPACE, Settings, read_settings
 from atoll.cluster.gpus.survey import Survey, claimed_gpus, has_gpus, pools_of, survey
 from atoll.kinds.builtin import CONFIGMAPS, NODES, PODS, RESOURCE_CLAIMS
@@ -59,6 +60,11 @@ class Inventory:
         """Indices of the node's GPUs that ResourceClaims have."""
         claims = self.claims.by_index("gpu-pool", name)
         return claimed_gpus(found.gpus, claims, name) if claims else frozenset()
+
+    def claimed_devices(self, name: str, found: Survey) -> ClaimedDevices:
+        """What the node's pods have by ResourceClaims."""
+        claims = self.claims.by_index("gpu-pool", name)
+        return claimed_devices(found.gpus, name, self.pods_on(name), claims) if claims else {}
 
     def gpu_nodes(self) -> Iterator[Object]:
         return (node for node in self.nodes if has_gpus(node))

@@ -15,15 +15,24 @@ from atoll.base.clock import Clock
 from atoll.base.errors import AtollError
 from atoll.client.port import Client
 from atoll.cluster.gpus.advertise import REPLICA_SEPARATOR
+from atoll.cluster.gpus.allotment import VISIBLE_DEVICES
 from atoll.cluster.gpus.dcgm import exposition
 from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.gpus.manager import DeviceManager
-from atoll.cluster.gpus.port import Access, DevicePort
+from atoll.cluster.gpus.model import Gpu
+from atoll.cluster.gpus.port import Access, DevicePort, visible
 from atoll.kinds.builtin import NODES
 from atoll.objects.gpu_faults import ANNOTATION, format_faults
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
+
+
+def _joined(first: Access, second: Access) -> Access:
+    uuids = [access.env[VISIBLE_DEVICES] for access in (first, second) if access.env]
+    return Access(visible(uuids) if uuids else {}, tuple(dict.fromkeys((*first.files, *second.files))))
+
+
 _LOOK_SECONDS = 5.0
 
 
@@ -44,20 +53,31 @@ class GpuNodeDevices:
         return self._manager.give(pod)
 
     def access(self, pod: Mapping[str, Any], container: str) -> Access:
+        uid = pod["metadata"]["uid"]
         resources = self._manager.give(pod).get(container, ())
         ids = [item["resourceID"] for resource in resources for item in resource["resources"]]
-        if not ids:
-            return Access()
         uuids = list(dict.fromkeys(item.partition(REPLICA_SEPARATOR)[0] for item in ids))
         shared = any(REPLICA_SEPARATOR in item for item in ids)
-        return self._port.allocate(pod["metadata"]["uid"], uuids, shared=shared)
+        own = self._port.allocate(uid, uuids, shared=shared) if ids else Access()
+        return _joined(own, self._claimed(uid, container))
+
+    def _claimed(self, uid: str, container: str) -> Access:
+        """By ResourceClaims, which several pods may share. A partition that is made for its claim is a name only."""
+        found = self._inventory.survey(self._name)
+        devices = self._inventory.claimed_devices(self._name, found).get(uid, {}).get(container, ())
+        if not devices:
+            return Access()
+        whole = [device.uuid for device in devices if isinstance(device, Gpu)]
+        files = self._port.allocate(uid, whole, shared=True).files if whole else ()
+        return Access(visible([device.uuid for device in devices]), files)
 
     def release(self, uid: str) -> None:
         self._port.release(uid)
 
     def metrics(self) -> str:
         found = self._inventory.survey(self._name)
-        measured = self._port.readings(found, self._inventory.pods_on(self._name), self._clock.wall())
+        pods, claimed = self._inventory.pods_on(self._name), self._inventory.claimed_devices(self._name, found)
+        measured = self._port.readings(found, pods, self._clock.wall(), claimed)
         return exposition(self._name, measured)
 
     async def watch(self, client: Client) -> None:

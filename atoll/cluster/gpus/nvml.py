@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from atoll.cluster.gpus.claims import ClaimedDevices
 from atoll.cluster.gpus.model import Gpu, real_type
 from atoll.cluster.gpus.port import Access, Holdings, NoSuchDevice, visible
 from atoll.cluster.gpus.readings import Holder, Reading, holders_by_device
@@ -74,8 +75,10 @@ class NvmlDevices:
     def release(self, holder: str) -> None:
         self._holdings.release(holder)
 
-    def readings(self, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float) -> Sequence[Reading]:
-        holders = holders_by_device(pods, wall)
+    def readings(
+        self, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float, claimed: ClaimedDevices | None = None
+    ) -> Sequence[Reading]:
+        holders = holders_by_device(pods, wall, claimed)
         return [self._reading(gpu, holders.get(gpu.uuid, [])) for gpu in self._gpus]
 
     def close(self) -> None:

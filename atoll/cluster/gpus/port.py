@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from atoll.base.errors import AtollError
 from atoll.cluster.gpus.allotment import VISIBLE_DEVICES
+from atoll.cluster.gpus.claims import ClaimedDevices
 from atoll.cluster.gpus.model import Gpu
 from atoll.cluster.gpus.readings import Reading
 from atoll.cluster.gpus.survey import Survey
@@ -50,7 +51,9 @@ class DevicePort(Protocol):
     def release(self, holder: str) -> None:
         """Whatever the holder has is free; nothing happens where it has nothing."""
 
-    def readings(self, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float) -> Sequence[Reading]:
+    def readings(
+        self, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float, claimed: ClaimedDevices | None = None
+    ) -> Sequence[Reading]:
         """What they measure now."""
 
     def close(self) -> None:

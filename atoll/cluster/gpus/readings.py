@@ -20,6 +20,7 @@ from typing import Any
 from atoll.base import quantity
 from atoll.base.names import LABEL_PREFIX
 from atoll.cluster.gpus.allotment import recorded
+from atoll.cluster.gpus.claims import ClaimedDevices
 from atoll.cluster.gpus.faults import last_xid
 from atoll.cluster.gpus.model import Gpu, MigDevice
 from atoll.cluster.gpus.survey import Survey
@@ -71,12 +72,22 @@ class Reading:
         return self.instance.uuid if self.instance is not None else self.gpu.uuid
 
 
-def readings(found: Survey, pods: Iterable[Mapping[str, Any]], wall: float) -> list[Reading]:
-    """By GPU and instance. `wall`: seconds since the epoch."""
-    holders = holders_by_device(pods, wall)
+def readings(
+    found: Survey, pods: Iterable[Mapping[str, Any]], wall: float, claimed: ClaimedDevices | None = None
+) -> list[Reading]:
+    """By GPU and instance. `wall`: seconds since the epoch. `claimed`: what pods have by ResourceClaims."""
+    claimed = claimed or {}
+    holders = holders_by_device(pods, wall, claimed)
+    made = {
+        device.uuid: device
+        for containers in claimed.values()
+        for devices in containers.values()
+        for device in devices
+        if isinstance(device, MigDevice) and device.gpu.index not in found.layout
+    }
     out: list[Reading] = []
     for gpu in found.gpus:
-        instances = found.layout.get(gpu.index, ())
+        instances = found.layout.get(gpu.index) or tuple(item for item in made.values() if item.gpu == gpu)
         own = [holders.get(device.uuid, ()) for device in instances] if instances else [holders.get(gpu.uuid, ())]
         weights = [device.profile.compute_slices / gpu.type.compute_slices for device in instances] or [1.0]
         busy = [min(100.0, sum(it.utilization for it in found_here)) for found_here in own]
@@ -119,7 +130,9 @@ def _reading(
     )
 
 
-def holders_by_device(pods: Iterable[Mapping[str, Any]], wall: float) -> dict[str, list[Holder]]:
+def holders_by_device(
+    pods: Iterable[Mapping[str, Any]], wall: float, claimed: ClaimedDevices | None = None
+) -> dict[str, list[Holder]]:
     """UUID → who has it."""
     out: dict[str, list[Holder]] = {}
     for pod in pods:
@@ -127,8 +140,11 @@ def holders_by_device(pods: Iterable[Mapping[str, Any]], wall: float) -> dict[st
         if phase in ("Succeeded", "Failed"):
             continue
         metadata = pod["metadata"]
-        for container, resources in recorded(pod).items():
-            for item in [item for ids in resources.values() for item in ids]:
+        had = {name: [item for ids in found.values() for item in ids] for name, found in recorded(pod).items()}
+        for container, devices in (claimed or {}).get(metadata["uid"], {}).items():
+            had.setdefault(container, []).extend(device.uuid for device in devices)
+        for container, items in had.items():
+            for item in items:
                 uuid, _, replica = item.partition("::")
                 used = _use(metadata, item, wall) if phase == "Running" else (0.0, 0.0, 0)
                 names = (metadata["namespace"], metadata["name"], container)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from atoll.cluster.gpus.claims import ClaimedDevices
 from atoll.cluster.gpus.model import Gpu
 from atoll.cluster.gpus.port import Access, Holdings, NoSuchDevice, visible
 from atoll.cluster.gpus.readings import Reading, readings
@@ -44,8 +45,10 @@ class SimulatedDevices:
     def release(self, holder: str) -> None:
         self._holdings.release(holder)
 
-    def readings(self, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float) -> Sequence[Reading]:
-        return readings(found, pods, wall)
+    def readings(
+        self, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float, claimed: ClaimedDevices | None = None
+    ) -> Sequence[Reading]:
+        return readings(found, pods, wall, claimed)
 
     def close(self) -> None:
         return None
