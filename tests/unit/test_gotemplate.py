@@ -26,6 +26,7 @@ def render(text, data=DATA):
 
 
 CASES = [
+    ('{{ mulf 2 "1.5" 2 }} {{ divf 9 2 3 }} {{ add1f "1.5" }}', "6 1.5 2.5"),
     ("plain", "plain"),
     ("{{ .name }}", "web"),
     ("a {{- .name -}} b", "awebb"),

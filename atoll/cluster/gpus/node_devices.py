@@ -26,13 +26,6 @@ from atoll.objects.gpu_faults import ANNOTATION, format_faults
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
-
-
-def _joined(first: Access, second: Access) -> Access:
-    uuids = [access.env[VISIBLE_DEVICES] for access in (first, second) if access.env]
-    return Access(visible(uuids) if uuids else {}, tuple(dict.fromkeys((*first.files, *second.files))))
-
-
 _LOOK_SECONDS = 5.0
 
 
@@ -101,3 +94,8 @@ class GpuNodeDevices:
             await client.patch(NODES, self._name, {"metadata": {"annotations": {ANNOTATION: wanted}}})
         except AtollError as error:
             log.info("faults of %s: %s", self._name, error)
+
+
+def _joined(first: Access, second: Access) -> Access:
+    uuids = [access.env[VISIBLE_DEVICES] for access in (first, second) if access.env]
+    return Access(visible(uuids) if uuids else {}, tuple(dict.fromkeys((*first.files, *second.files))))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import textwrap
 import zlib
@@ -267,6 +268,13 @@ def _quotient(first: Any, second: Any) -> int:
     return whole if (to_int(first) < 0) == (divisor < 0) else -whole
 
 
+def _ratio(first: Any, *others: Any) -> float:
+    divisor = math.prod(to_float(item) for item in others)
+    if divisor == 0:
+        raise FunctionError("runtime error: decimal division by 0")
+    return to_float(first) / divisor
+
+
 def _product(values: Iterable[Any]) -> int:
     total = 1
     for item in values:
@@ -294,6 +302,9 @@ NUMBERS: Mapping[str, Callable[..., Any]] = {
     "mod": lambda first, second: to_int(first) - _quotient(first, second) * to_int(second),
     "mul": lambda *values: _product(values),
     "addf": lambda *values: sum(to_float(item) for item in values),
+    "add1f": lambda value: to_float(value) + 1,
+    "mulf": lambda *values: math.prod(to_float(item) for item in values),
+    "divf": _ratio,
     "subf": lambda first, *others: to_float(first) - sum(to_float(item) for item in others),
     "max": lambda *values: max(to_int(item) for item in values),
     "biggest": lambda *values: max(to_int(item) for item in values),
