@@ -102,3 +102,29 @@ def test_a_volcano_job(gangs: Shell) -> None:
     until(lambda: gangs.get("vcjob", "vc")["status"]["state"]["phase"] == "Completed", "it to complete")
     assert gangs.get("queues.scheduling.volcano.sh", "default")["status"]["state"] == "Open"
     gangs.kubectl("delete", "vcjob", "vc", "--timeout=60s", timeout=70)
+
+
+def test_kubernetes_own_groups_where_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    shell = Shell(environment(tmp_path), "atoll-own")
+    shell.atoll("cluster", "create", "own", "--nodes", "0", "--simulated", "1", "--workload-api", timeout=120)
+    try:
+        policy = {"gang": {"minCount": 2}}
+        kinds = {"apiVersion": "scheduling.k8s.io/v1alpha2", "metadata": {"name": "g"}}
+        template = {"name": "workers", "schedulingPolicy": policy}
+        shell.kubectl("apply", "-f", "-", stdin=json.dumps(
+            {**kinds, "kind": "Workload", "spec": {"podGroupTemplates": [template]}}))  # fmt: skip
+        shell.kubectl(
+            "apply", "-f", "-", stdin=json.dumps({**kinds, "kind": "PodGroup", "spec": {"schedulingPolicy": policy}})
+        )
+        for number in range(2):
+            spec = {"schedulingGroup": {"podGroupName": "g"}, "containers": [{"name": "c", "image": "i"}]}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"p{number}"}, "spec": spec}
+            shell.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+        shell.kubectl("wait", "--for=condition=PodGroupScheduled", "podgroup/g", "--timeout=30s")
+        explained = shell.kubectl(
+            "explain", "podgroup.spec.schedulingPolicy.gang", "--api-version", kinds["apiVersion"]
+        )
+        assert "minCount" in explained.stdout
+    finally:
+        shell.atoll("cluster", "delete", "own")

@@ -117,6 +117,15 @@ def test_pods_are_made_once_the_group_is_let_in() -> None:
     assert [it["metadata"]["name"] for it in plan_job(obj, [], let_in, NOW).create] == ["j-w-0", "j-w-1"]
 
 
+def test_plugins_that_are_not_made_are_named_once() -> None:
+    obj = job(plugins={"ssh": [], "svc": []})
+    told = plan_job(obj, [], None, NOW)
+    assert [(reason, message.split(" are")[0]) for _, reason, message in told.events] == [
+        ("PluginNotMade", "plugins ssh")
+    ]
+    assert plan_job({**obj, "status": told.status}, [], None, NOW).events == []
+
+
 def test_states() -> None:
     obj, group = job(), {"status": {"phase": "Running"}}
     for phases, state in (

@@ -14,6 +14,8 @@ from atoll.cluster.apiserver.health import Health
 from atoll.cluster.apiserver.openapi import CustomSchema
 from atoll.cluster.apiserver.ports import User
 from atoll.cluster.apiserver.protobuf import openapi_v2_protobuf
+from atoll.cluster.apiserver.served import Served
+from atoll.kinds.catalog import catalog
 from atoll.wire.messages import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
@@ -33,6 +35,12 @@ class Aggregated(Protocol):
 
     @property
     def told(self) -> Mapping[tuple[str, str], Told]: ...
+
+
+def _is_extra(served: Served) -> bool:
+    """A built-in kind that is off by default."""
+    resource = served.resource
+    return catalog().resource(resource.group, resource.version, resource.plural) is None
 
 
 class NonResource:
@@ -75,7 +83,9 @@ class NonResource:
             for served in custom
         ]
         told = [] if aggregated is None else aggregated.told.values()
-        shown = [served.entry for served in registry if served.custom is not None or served.virtual]
+        shown = [
+            served.entry for served in registry if served.custom is not None or served.virtual or _is_extra(served)
+        ]
         self._documents.set_custom(custom_groups(shown), schemas, told)
 
     def _root(self) -> HttpResponse:

@@ -106,12 +106,24 @@ def _running(job: Object, phase: str, current: list[Object], group: Object | Non
     if action is not None and action.action in (*_KILLS, *_SOME):
         _act(action, current, plan, now)
         return
+    if not model.phase_of(job):
+        plan.events += _not_made(job)
     plan.objects = construct.objects_of(job)
     queued = ((group or {}).get("status") or {}).get("phase") or "Pending"
     if group is not None and queued != "Pending":  # its queue has let it in
         plan.create = _missing(job, current)
     plan.delete = _surplus(job, current)
     _move_on(job, phase, plan, now)
+
+
+def _not_made(job: Object) -> list[tuple[str, str, str]]:
+    """Told once, when the Job is first seen."""
+    names = sorted(set(job["spec"].get("plugins") or {}) - set(construct.PLUGINS))
+    if not names:
+        return []
+    return [
+        (WARNING, "PluginNotMade", f"plugins {', '.join(names)} are not made here: pods start without what they bring")
+    ]
 
 
 def _act(wanted: Wanted, current: list[Object], plan: Plan, now: float) -> None:
