@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from scheduling_world import world
 
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.cluster.workloads.devicetaints.controller import DeviceTaintEviction
 from atoll.cluster.workloads.resourceclaims.controller import ResourceClaimController
 from atoll.kinds.builtin import (
     DEVICE_CLASSES,
@@ -41,10 +42,14 @@ def exactly(name="gpu", **fields):
     return {"name": name, "exactly": {"deviceClassName": "gpu", **fields}}
 
 
+def controllers(context):
+    return [ResourceClaimController(context), DeviceTaintEviction(context)]
+
+
 @asynccontextmanager
 async def devices(nodes=2, gpus=2, extended=None):
     group = SimulatedGroup(nodes, "n", cpu="8")
-    async with world(group, more=lambda context: [ResourceClaimController(context)]) as found:
+    async with world(group, more=controllers) as found:
         spec = {"selectors": [{"cel": {"expression": f"device.driver == '{DRIVER}'"}}]}
         if extended:
             spec["extendedResourceName"] = extended
@@ -226,5 +231,46 @@ def test_a_pod_that_names_its_node_starts_only_with_its_claims():
             await world.client.patch(RESOURCE_CLAIMS, "mine", patch, "default", subresource="status")
             await world.phase("p", "Running")
             assert [user["name"] for user in (await claims(world))["mine"]["status"]["reservedFor"]] == ["p"]
+
+    run_virtual(scenario())
+
+
+def test_a_device_that_falls_ill_drives_its_users_away():
+    """The one that tolerates it for a minute stays a minute; the next pod gets another device."""
+
+    async def scenario():
+        async with devices(nodes=1, gpus=2) as world:
+            patient = [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]
+            await template(world, spec_of(exactly()))
+            await template(world, spec_of(exactly(tolerations=patient)), "patient")
+            await world.pod("leaves", spec=with_template())
+            await world.phase("leaves", "Running")
+            await world.pod("stays", spec=with_template("patient"))
+            await world.phase("stays", "Running")
+            found = await world.client.get(RESOURCE_SLICES, "n-0-gpus")
+            sick = {"key": "xid", "value": "79", "effect": "NoExecute"}
+            listed = [{**item, "taints": [sick]} for item in found["spec"]["devices"]]
+            await world.client.update(RESOURCE_SLICES, {**found, "spec": {**found["spec"], "devices": listed}})
+            tainted = world.clock.monotonic()
+
+            async def names():
+                return {item["metadata"]["name"] for item in (await world.client.list(PODS, "default")).items}
+
+            async def one_left():
+                return await names() == {"stays"}
+
+            async def none_left():
+                return not await names()
+
+            await world.until(one_left)
+            assert world.clock.monotonic() - tainted < 5
+            await world.until(none_left)
+            assert 59 <= world.clock.monotonic() - tainted < 65  # the time of a taint has whole seconds
+            (event,) = [
+                item for item in await world.events("DeviceTaintManagerEviction") if "leaves" in item["message"]
+            ]
+            assert event["message"] == "Marking for deletion Pod default/leaves"
+            await world.pod("next", spec=with_template())
+            await world.why_not("next", "cannot allocate all claims")
 
     run_virtual(scenario())

@@ -11,6 +11,7 @@ from atoll.cluster.workloads.common.context import ClientFactory, Context, Optio
 from atoll.cluster.workloads.cronjob.controller import CronJobController
 from atoll.cluster.workloads.daemonset.controller import DaemonSetController
 from atoll.cluster.workloads.deployment.controller import DeploymentController
+from atoll.cluster.workloads.devicetaints.controller import DeviceTaintEviction
 from atoll.cluster.workloads.disruption.controller import DisruptionController
 from atoll.cluster.workloads.endpoints.controller import EndpointsController, EndpointSliceController
 from atoll.cluster.workloads.endpoints.mirroring import EndpointSliceMirroringController
@@ -85,6 +86,7 @@ def full_controllers(
         ClassProtectionController(context),
         EphemeralClaims(context),
         ResourceClaimController(context),
+        DeviceTaintEviction(context),
         FinishedJobs(context),
         PodCollector(context),
     ]

@@ -1,0 +1,1 @@
+"""Pods leave devices whose NoExecute taints they do not tolerate."""
