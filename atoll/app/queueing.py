@@ -119,5 +119,5 @@ def make_queueing(
     )
     more: list[Any] = [JobSetQueueing(parts)] if job_sets else []
     if connect is not None:
-        more.append(MultiKueue(parts, connect))
+        more.append(MultiKueue(parts, connect, lambda: queues.options.multi))
     return Queueing(queues, (queues, *others, *more))

@@ -247,3 +247,40 @@ def test_a_worker_that_does_not_answer_keeps_its_job_until_it_is_given_up() -> N
             assert [await copies(workers["east"]), await copies(workers["west"])] == [0, 1]
 
     run_virtual(main())
+
+
+async def pods_made(world: QueueingWorld, seen: set[str]) -> None:
+    async for event in world.client.watch(PODS, resource_version="0"):
+        seen.add(event.object["metadata"]["uid"])
+
+
+@pytest.mark.parametrize("part", range(12))
+def test_a_manager_that_is_killed_takes_up_and_nothing_runs_twice(part: int) -> None:
+    """Its controllers are killed after a part of the way, at one turn of the loop, and started again."""
+    seen: set[str] = set()
+
+    async def main() -> None:
+        async with clusters({"east": 4, "west": 4}) as (manager, workers, clients):
+            watching = [asyncio.ensure_future(pods_made(world, seen)) for world in workers.values()]
+            loop: Any = asyncio.get_running_loop()
+            turns = 0
+
+            def turn() -> None:
+                nonlocal turns
+                turns += 1
+                if turns == 3 + 29 * part:
+                    manager.kill()
+                    loop.call_later(0.05, lambda: manager.start(connect=lambda text: clients[text]))
+
+            loop.on_turn = turn
+            await manager.apply(far("train", cpu=2, seconds=20))
+            await asyncio.sleep(90)
+            loop.on_turn = None
+            assert turns > 3 + 29 * part, "it was killed"
+            assert await manager.holding("Finished") == ["train"]
+            assert len(seen) == 1, "one pod, on one worker"
+            assert [await copies(world) for world in workers.values()] == [0, 0]
+            for task in watching:
+                task.cancel()
+
+    run_virtual(main())

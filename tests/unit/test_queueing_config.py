@@ -21,6 +21,8 @@ HEAD = "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\n"
         (HEAD + "waitForPodsReady: {enable: true, requeuingStrategy: {timestamp: Never}}",
          "waitForPodsReady.requeuingStrategy.timestamp: 'Never' is not Eviction or Creation"),
         (HEAD + "manageJobsWithoutQueueName: no one", "manageJobsWithoutQueueName: 'no one' is not true or false"),
+        (HEAD + "multiKueue: {origin: ''}", "multiKueue.origin: '' is no name"),
+        (HEAD + "multiKueue: {workerLostTimeout: long}", "multiKueue.workerLostTimeout"),
         (HEAD + "managedJobsNamespaceSelector: [a]", "managedJobsNamespaceSelector: must be a label selector"),
         (HEAD + "managedJobsNamespaceSelector: {matchExpressions: [{key: a, operator: Near}]}",
          "managedJobsNamespaceSelector:"),

@@ -1,8 +1,8 @@
 """Kueue's own configuration (config.kueue.x-k8s.io Configuration), as its ConfigMap holds it; the parts we act upon.
 
 Read from ConfigMap kueue-system/kueue-manager-config, key controller_manager_config.yaml: waitForPodsReady,
-fairSharing, admissionFairSharing, manageJobsWithoutQueueName with managedJobsNamespaceSelector. Everything else there
-is for Kueue's own process.
+fairSharing, admissionFairSharing, manageJobsWithoutQueueName with managedJobsNamespaceSelector, multiKueue's origin and
+workerLostTimeout. Everything else there is for Kueue's own process.
 """
 
 from __future__ import annotations
@@ -59,11 +59,20 @@ class Unnamed:
 
 
 @dataclass(frozen=True, slots=True)
+class MultiKueueOptions:
+    """multiKueue. `origin` marks what this manager makes on workers: managers that share one must differ in it."""
+
+    origin: str = "multikueue"
+    lost_seconds: float = 900.0  # how long a worker may be silent before its workloads are queued anew
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     pods_ready: PodsReady = field(default_factory=PodsReady)
     fair: FairSharing = field(default_factory=FairSharing)
     past: PastUsage = field(default_factory=PastUsage)
     unnamed: Unnamed = field(default_factory=Unnamed)
+    multi: MultiKueueOptions = field(default_factory=MultiKueueOptions)
 
 
 def parse(text: str) -> Options:
@@ -79,6 +88,7 @@ def parse(text: str) -> Options:
         _fair(_part(found, "fairSharing")),
         _past(_part(found, "admissionFairSharing")),
         _unnamed(found),
+        _multi(_part(found, "multiKueue")),
     )
 
 
@@ -87,6 +97,16 @@ def _part(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if not isinstance(part, dict):
         raise ConfigError(f"{key}: must be a mapping")
     return part
+
+
+def _multi(part: Mapping[str, Any]) -> MultiKueueOptions:
+    plain = MultiKueueOptions()
+    origin = part.get("origin", plain.origin)
+    if not isinstance(origin, str) or not origin:
+        raise ConfigError(f"multiKueue.origin: {origin!r} is no name")
+    if "workerLostTimeout" not in part:
+        return MultiKueueOptions(origin)
+    return MultiKueueOptions(origin, _seconds(part["workerLostTimeout"], "multiKueue.workerLostTimeout"))
 
 
 def _unnamed(found: Mapping[str, Any]) -> Unnamed:

@@ -6,7 +6,7 @@ copy by the label prebuilt-workload-name; the status comes back, and what was ma
 Jobs and JobSets with spec.managedBy kueue.x-k8s.io/multikueue are mirrored in full; others only hold their queue here.
 
 A worker that can't be reached is not one where things are gone: what is there stays until it answers, and only after
-`_LOST_SECONDS` its workloads are queued anew. Names follow from the local ones, so each step may be repeated.
+`workerLostTimeout` its workloads are queued anew. Names follow from the local ones, so each step may be repeated.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from atoll.base.errors import AlreadyExists, AtollError, NotFound
 from atoll.capacity.queueing import status
+from atoll.capacity.queueing.config import MultiKueueOptions
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.provisioning import Verdict, with_verdict
@@ -32,14 +33,12 @@ from atoll.runtime.informer import Key
 
 CONTROLLER: Final = kueue.MULTIKUEUE
 ORIGIN: Final = f"{kueue.MULTIKUEUE}-origin"
-_MINE: Final = "multikueue"
-_LOST_SECONDS = 900.0
 _LOOK_SECONDS = 5.0
 _KINDS: Final[Mapping[str, Resource]] = {JOBS.kind: JOBS, JOB_SETS.kind: JOB_SETS}
 _GIVEN_LABELS = ("controller-uid", "job-name")  # by the Job controller to its pods, also under its own prefix
 
 
-def copy_of(workload: Object) -> Object:
+def copy_of(workload: Object, origin: str) -> Object:
     """The Workload as workers get it."""
     metadata = workload["metadata"]
     return {
@@ -48,13 +47,13 @@ def copy_of(workload: Object) -> Object:
         "metadata": {
             "name": metadata["name"],
             "namespace": metadata["namespace"],
-            "labels": {**labels(workload), ORIGIN: _MINE},
+            "labels": {**labels(workload), ORIGIN: origin},
         },
         "spec": workload["spec"],
     }
 
 
-def job_for_worker(job: Object, workload: Object) -> Object:
+def job_for_worker(job: Object, workload: Object, origin: str) -> Object:
     """The job as the chosen worker gets it: as its user wrote it, bound to the Workload's copy."""
     metadata = job["metadata"]
     spec = {name: value for name, value in job["spec"].items() if name != "managedBy"}
@@ -72,7 +71,7 @@ def job_for_worker(job: Object, workload: Object) -> Object:
         "metadata": {
             "name": metadata["name"],
             "namespace": metadata["namespace"],
-            "labels": {**labels(job), ORIGIN: _MINE, kueue.PREBUILT_LABEL: workload["metadata"]["name"]},
+            "labels": {**labels(job), ORIGIN: origin, kueue.PREBUILT_LABEL: workload["metadata"]["name"]},
         },
         "spec": {**spec, "suspend": True},
     }
@@ -84,8 +83,11 @@ def job_for_worker(job: Object, workload: Object) -> Object:
 class MultiKueue:
     """Carries it out, worker by worker."""
 
-    def __init__(self, parts: Parts, connect: Callable[[str], Client]) -> None:
+    def __init__(
+        self, parts: Parts, connect: Callable[[str], Client], options: Callable[[], MultiKueueOptions]
+    ) -> None:
         """`connect`: a client of the cluster that a kubeconfig (its text) names; raises UserError."""
+        self._options = options
         self.name = "queueing-multikueue"
         self._parts = parts
         of = parts.informers.of
@@ -198,7 +200,7 @@ class MultiKueue:
         for worker in filter(None, map(self._workers.get, names)):
             if worker.workload(key(workload)) is None:
                 with suppress(AlreadyExists, NotFound):  # NotFound: it lacks the namespace
-                    await worker.client.create(kueue.WORKLOADS, copy_of(workload))
+                    await worker.client.create(kueue.WORKLOADS, copy_of(workload, self._options().origin))
         if names and not workload["status"].get("nominatedClusterNames"):
             new = {**workload, "status": {**workload["status"], "nominatedClusterNames": names[:10]}}
             await write_status(self._parts.client, kueue.WORKLOADS, workload, new)
@@ -241,7 +243,7 @@ class MultiKueue:
             remote = await worker.client.get(resource, metadata["name"], metadata["namespace"])
         except NotFound:
             with suppress(AlreadyExists):
-                await worker.client.create(resource, job_for_worker(job, workload))
+                await worker.client.create(resource, job_for_worker(job, workload, self._options().origin))
             return None
         managed = job["spec"].get("managedBy") == CONTROLLER and not job["spec"].get("suspend")
         if managed and remote.get("status") and remote["status"] != job.get("status"):
@@ -260,7 +262,7 @@ class MultiKueue:
         return found if found["metadata"]["uid"] == owner["uid"] else None
 
     async def _lost(self, workload: Object, entry: Object, chosen: str) -> float | None:
-        left = self._workers.lost_at(chosen) + _LOST_SECONDS - self._parts.clock.monotonic()
+        left = self._workers.lost_at(chosen) + self._options().lost_seconds - self._parts.clock.monotonic()
         if left > 0:
             return min(left, _LOOK_SECONDS)
         await self._retry(workload, entry, f'Worker "{chosen}" is lost')
@@ -276,7 +278,7 @@ class MultiKueue:
         again = None
         for worker_name, worker in self._workers.all():
             copy = worker.workload(name)
-            if worker_name == keep or copy is None or labels(copy).get(ORIGIN) != _MINE:
+            if worker_name == keep or copy is None or labels(copy).get(ORIGIN) != self._options().origin:
                 continue
             try:
                 await _take_away(worker.client, copy)
