@@ -31,6 +31,7 @@ ROWS = (
     "scheduling",
     "devices",
     "openb",
+    "scheduler_perf",
     "queueing",
 )
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"

@@ -20,14 +20,14 @@ def run() -> list[Figure]:
 
 
 def _figure(given: trace.Trace, name: str) -> Figure:
-    profile = replay.profile_for(given, name)
+    contest = replay.Contest(given, name)
     for seed in WARMING:
-        replay.run(given, profile, seed)
+        replay.run(contest, seed)
     seconds = []
     arrived = 0
     for seed in MEASURED:
         started = time.perf_counter()
-        arrived = replay.run(given, profile, seed).arrived
+        arrived = replay.run(contest, seed).arrived
         seconds.append(time.perf_counter() - started)
     middle = sorted(seconds)[len(seconds) // 2]
     return within(

@@ -69,7 +69,7 @@ def main() -> None:
     print("| pods | allocated at 100 % arrived | fragmented at 95 % arrived |", "|---|---|---|", sep="\n")
     for name, pods in lists.items():
         varied = trace.Trace(given.machines, pods)
-        fgd, ours = ([replay.run(varied, policy, seed) for seed in seeds] for policy in policies(varied))
+        fgd, ours = ([replay.run(contest, seed) for seed in seeds] for contest in contests(varied))
         cells = [
             f"{before:.2f} → {after:.2f} ({after - before:+.2f})"
             for before, after in (
@@ -80,8 +80,8 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def policies(varied: trace.Trace) -> list[replay.Profile]:
-    return [replay.profile_for(varied, name) for name in ("06-FGD", "07-Atoll")]
+def contests(varied: trace.Trace) -> list[replay.Contest]:
+    return [replay.Contest(varied, name) for name in ("06-FGD", "07-Atoll")]
 
 
 def mean(values: list[float]) -> float:

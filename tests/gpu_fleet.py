@@ -40,6 +40,7 @@ class Placing:
         self.nodes, self.gpus = nodes, gpus_of(nodes)
         self.kinds = list(dict.fromkeys(requests))
         self.shapes = [shape(request) for request in self.kinds]
+        self.lines = [nodes.line(item.template.requests) for item in self.shapes]
         self.board = Board(nodes, self.shapes, plugins)
 
     def place(self, request: Request):
@@ -51,5 +52,5 @@ class Placing:
             return None
         devices = self.board.devices(place, row)
         self.gpus.charge(row, request, devices)
-        self.nodes.charge(row, self.shapes[place].template.requests, (0, 0))
+        self.nodes.charge(row, self.lines[place])
         return row, list(devices)

@@ -54,11 +54,11 @@ def openb(nodes: Path, pods: Path, expected: Path | None, names: Sequence[str], 
     allocated: Means = {}
     fragmented: Means = {}
     for name in chosen:
-        profile = replay.profile_for(given, name)
+        contest = replay.Contest(given, name)
         results = []
         for seed in replay.SEEDS:
             progress.say(f"{name}: seed {seed}")
-            results.append(replay.run(given, profile, seed))
+            results.append(replay.run(contest, seed))
         allocated[name] = replay.mean((result.allocated for result in results), replay.PERCENTS)
         fragmented[name] = replay.mean((result.fragmented for result in results), replay.FRAGMENTATION_PERCENTS)
     progress.done()

@@ -339,26 +339,27 @@ class Snapshot:
 
     # arrays without pods
 
-    def charge(self, row: int, amounts: Mapping[str, int], nonzero: tuple[int, int], pods: int = 1) -> None:
-        """Count so many pods of these requests onto a node (negative: off it), in the arrays alone.
+    def line(self, amounts: Mapping[str, int], pods: int = 1) -> Ints:
+        """Requests, in the order of the arrays' lines, for `charge`."""
+        lines = {self.resource(name): value for name, value in amounts.items()}
+        found = np.zeros(len(self.columns), np.int64)
+        found[list(lines)] = list(lines.values())
+        found[0] = pods
+        return found
 
-        For those who keep no pod objects, and for trial moves, whose undo is the same with `-pods`.
+    def charge(self, row: int, line: Ints, nonzero: Ints | None = None) -> None:
+        """Count pods with these requests (`line`) onto a node, in the arrays alone; with `-line` off it.
+
+        For those who keep no pod objects. `nonzero` (CPU, memory) is what LeastAllocated counts, where that scores.
         """
-        requested, free = self.requested, self.free
-        for name, value in amounts.items():
-            line = self.columns.get(name)
-            if line is None:
-                line = self.resource(name)
-                requested, free = self.requested, self.free
-            requested[line, row] += pods * value
-            free[line, row] -= pods * value
-        requested[0, row] += pods
-        free[0, row] -= pods
-        if any(nonzero):
-            self.nonzero[:, row] += (pods * nonzero[0], pods * nonzero[1])
-            self.spare[:, row] -= (pods * nonzero[0], pods * nonzero[1])
+        self.requested[: len(line), row] += line
+        self.free[: len(line), row] -= line
+        if nonzero is not None:
+            self.nonzero[:, row] += nonzero
+            self.spare[:, row] -= nonzero
         self.generation[row] += 1
-        self.balance[row] = balance_of(requested[1:3, row].tolist(), self.allocatable[1:3, row].tolist())
+        used, have = self.requested.item, self.allocatable.item
+        self.balance[row] = balance_of((used(1, row), used(2, row)), (have(1, row), have(2, row)))
         self.placed.add(row)
 
 

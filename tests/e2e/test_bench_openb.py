@@ -42,7 +42,7 @@ def test_one_seed_agrees_with_the_published_results(traces: Path, pods: str) -> 
     peers = published.read(traces / "fgd_expected.json", pods)
     fgd = {}
     for name in replay.POLICIES:
-        result = replay.run(given, replay.profile_for(given, name), 42)
+        result = replay.run(replay.Contest(given, name), 42)
         assert tuple(result.allocated) == replay.PERCENTS
         for table, found in ((peers.allocated, result.allocated), (peers.fragmented, result.fragmented)):
             for percent, value in found.items():

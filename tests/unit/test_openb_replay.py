@@ -31,7 +31,7 @@ def test_what_has_arrived_counts_whether_it_fits_or_not() -> None:
     """100 GPUs, of which pods can have 80: the CPU of the rest is missing."""
     machines = [Machine(f"n{row}", 8_000 if row < 8 else 0, 100, 10, "T4") for row in range(10)]
     trace = Trace(tuple(machines), (ONE,) * 60)
-    result = replay.run(trace, replay.profile_for(trace, "05-BestFit"), 42)
+    result = replay.run(replay.Contest(trace, "05-BestFit"), 42)
     assert (result.arrived, result.placed) == (131, 64)
     assert result.allocated == {50: 50.0, 80: 64.0, 90: 64.0, 95: 64.0, 100: 64.0, 110: 64.0, 120: 64.0, 130: 64.0}
     assert result.fragmented == {95: 36.0}
@@ -41,7 +41,7 @@ def test_a_percent_is_the_mean_over_arrivals_that_round_to_it() -> None:
     """500 GPUs: 248 to 252 halves and ones that have arrived round to 50 percent."""
     machines = [Machine(f"n{row}", 10**9, 10**9, 50, "T4") for row in range(10)]
     trace = Trace(tuple(machines), (ONE,) * 10)
-    result = replay.run(trace, replay.profile_for(trace, "01-Random"), 42)
+    result = replay.run(replay.Contest(trace, "01-Random"), 42)
     assert result.allocated[50] == 100 * sum((248, 249, 250, 251, 252)) / 5 / 500
     assert result.allocated[130] == 100.0
 
@@ -49,9 +49,9 @@ def test_a_percent_is_the_mean_over_arrivals_that_round_to_it() -> None:
 def test_the_same_seed_gives_the_same_and_a_policy_can_be_used_again() -> None:
     trace = Trace(tuple(Machine(f"n{row}", 9_000, 9, 4, "T4") for row in range(20)), (ONE, HALF, PLAIN, HALF, HALF))
     for name in replay.POLICIES:
-        policy = replay.profile_for(trace, name)
-        first = [replay.run(trace, policy, seed) for seed in (42, 43)]
-        assert first == [replay.run(trace, replay.profile_for(trace, name), seed) for seed in (42, 43)]
+        contest = replay.Contest(trace, name)
+        first = [replay.run(contest, seed) for seed in (42, 43)]
+        assert first == [replay.run(replay.Contest(trace, name), seed) for seed in (42, 43)]
 
 
 def test_mean_over_the_seeds_that_came_to_a_percent() -> None:

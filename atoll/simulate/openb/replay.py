@@ -8,7 +8,7 @@ GPU that has arrived rounds to p.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,6 @@ FRAGMENTATION_PERCENTS = (95,)
 ARRIVALS = 1.3
 """How often the fleet's GPUs are asked for in all."""
 
-Profile = Callable[[Chance], Sequence[Plugin]]
-"""The plugins for a run, which draw from this chance."""
 _PODS_PER_NODE = 10_000  # more than there are: the procedure knows no such limit
 
 # by the names under which the results are published: the score plugin. Ours last
@@ -72,39 +70,45 @@ def arrivals(pods: Sequence[Request], capacity_milli: int, chance: Chance) -> li
     return found
 
 
-def profile_for(trace: Trace, name: str) -> Profile:
-    """For any number of runs on this trace, one after the other."""
-    score = POLICIES[name]
-    if score == RANDOM:
-        return lambda chance: gpu_profile(RANDOM, chance)
-    plugins = gpu_profile(score, Chance(0), trace.pods)  # what it learns of states of nodes serves all runs
-    return lambda _: plugins
+class Contest:
+    """A trace and one policy, for any number of runs, one after the other: what is learned of states serves all."""
+
+    def __init__(self, trace: Trace, name: str) -> None:
+        self.trace = trace
+        self.requests = list(dict.fromkeys(trace.pods))
+        self.shapes = [_shape(request) for request in self.requests]
+        places = {request: place for place, request in enumerate(self.requests)}
+        self.place = {id(pod): places[pod] for pod in trace.pods}  # to hash a request takes as long as to decide
+        self.mix = typical(trace.pods)
+        self._plugins = None if POLICIES[name] == RANDOM else gpu_profile(POLICIES[name], Chance(0), trace.pods)
+
+    def plugins(self, chance: Chance) -> tuple[Plugin, ...]:
+        """RandomScore draws from this chance."""
+        return gpu_profile(RANDOM, chance) if self._plugins is None else self._plugins
 
 
-def run(trace: Trace, profile: Profile, seed: int) -> Result:
-    """One policy, one seed."""
+def run(contest: Contest, seed: int) -> Result:
+    """One seed."""
     chance = Chance(seed, "openb")
+    trace, place_of = contest.trace, contest.place
     capacity = trace.gpus * WHOLE
     pods = arrivals(trace.pods, capacity, chance.stream("arrivals"))
     nodes = fleet(trace.machines, chance.stream("ties"))
     gpus = gpus_of(nodes)
-    kinds = {request: kind for kind, request in enumerate(dict.fromkeys(trace.pods))}
-    of = {id(pod): kinds[pod] for pod in trace.pods}  # to hash a request takes as long as to decide
-    shapes = [_shape(request) for request in kinds]
-    requests = [shape.template.requests for shape in shapes]
-    board = Board(nodes, shapes, profile(chance.stream("policy")))
-    fragments = _Fragments(Fragmentation(gpus, typical(trace.pods)), nodes.size)
+    lines = [nodes.line(shape.template.requests) for shape in contest.shapes]
+    board = Board(nodes, contest.shapes, contest.plugins(chance.stream("policy")))
+    fragments = _Fragments(Fragmentation(gpus, contest.mix), nodes.size)
     allocated: dict[int, list[int]] = {percent: [] for percent in PERCENTS}
     fragmented: dict[int, list[float]] = {percent: [] for percent in FRAGMENTATION_PERCENTS}
     arrived = used = placed = 0
     for pod in pods:
         arrived += pod.gpu_milli
-        kind = of[id(pod)]
+        place = place_of[id(pod)]
         board.sync()
-        row = board.best(kind)
+        row = board.best(place)
         if row is not None:
-            gpus.charge(row, pod, board.devices(kind, row))
-            nodes.charge(row, requests[kind], (0, 0))
+            gpus.charge(row, pod, board.devices(place, row))
+            nodes.charge(row, lines[place])
             placed += 1
             used += pod.gpu_milli
             fragments.changed.add(row)

@@ -17,11 +17,9 @@ from atoll.scheduling.devices.kinds import Kinds
 from atoll.scheduling.devices.model import WHOLE, Request
 from atoll.scheduling.devices.policies.port import Policy
 
-_DEVICES = 64  # more than any node has: ranks by score first, then by the lowest device
-_SAID, _JUDGED = (
-    20_000,
-    100_000,
-)  # states that are remembered (2 and 0.8 KB each); all are forgotten when there are more
+_BITS = 6
+_DEVICES = 1 << _BITS  # more than any node has: ranks by score first, then by the lowest device
+_SAID, _JUDGED = 50_000, 60_000  # states that are remembered, a kilobyte each; all are forgotten when there are more
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Trials:
     of_kind: NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class State:
     """What one judgement is about. `tables` are the policy's own, made by `tabulate` of `trials.left`.
 
@@ -73,7 +71,7 @@ class Potential(Policy):
         self._of_kind = np.array([self._demands.index[item] for item in plain], np.intp)
         self._trials: dict[bytes, tuple[Trials, tuple[Floats, ...]]] = {}
         self._judged: dict[tuple[bytes, int, int], Ints] = {}  # by devices in order of what is left, model and CPU
-        self._said: dict[tuple[bytes, int, int], tuple[Ints, Ints]] = {}  # scores and devices by kind
+        self._said: dict[tuple[bytes, int, int], Ints] = {}  # by kind the score, and the device in its last digit
 
     @abstractmethod
     def tabulate(self, left: Ints) -> tuple[Floats, ...]:
@@ -90,14 +88,16 @@ class Potential(Policy):
         return cpu_milli
 
     def scores(self, gpus: Gpus, row: int) -> Ints:
-        return self._say(gpus, row)[0]
+        said = self._say(gpus, row) + (_DEVICES - 1)
+        said >>= _BITS
+        return said
 
     def devices(self, gpus: Gpus, row: int, kind: int) -> list[int]:
         if self.kinds.requests[kind].shared:
-            return [-int(self._say(gpus, row)[1][kind]) % _DEVICES]
+            return [-int(self._say(gpus, row)[kind]) % _DEVICES]
         return super().devices(gpus, row, kind)
 
-    def _say(self, gpus: Gpus, row: int) -> tuple[Ints, Ints]:
+    def _say(self, gpus: Gpus, row: int) -> Ints:
         key = gpus.left[row].tobytes(), int(gpus.model[row]), self.alike(gpus.cpu(row))
         found = self._said.get(key)
         if found is None:
@@ -106,8 +106,8 @@ class Potential(Policy):
             found = self._said[key] = self._new(gpus.left[row], *key[1:])
         return found
 
-    def _new(self, devices: Ints, model: int, cpu: int) -> tuple[Ints, Ints]:
-        """By kind, in a new state: the score, and the score with the device in its last digit."""
+    def _new(self, devices: Ints, model: int, cpu: int) -> Ints:
+        """What is said of a new state."""
         order = devices.argsort(kind="stable")  # devices in another order are judged alike
         left = devices.take(order)
         key = left.tobytes()
@@ -119,8 +119,7 @@ class Potential(Policy):
             entry = self._trials[key] = made, self.tabulate(made.left)
         trials, tables = entry
         if not len(trials.starts):  # nobody fits
-            nothing = np.zeros(len(self.kinds), np.int64)
-            return nothing, nothing
+            return np.zeros(len(self.kinds), np.int64)
         judged = self._judged.get((key, model, cpu))
         if judged is None:
             if len(self._judged) >= _JUDGED:
@@ -128,8 +127,8 @@ class Potential(Policy):
             idle = int(left[left.searchsorted(0) :].sum())
             state = State(model, trials, tables, cpu - trials.cpu, idle - trials.gpu)
             judged = self._judged[key, model, cpu] = self.judge(state) * _DEVICES
-        best = np.maximum.reduceat(judged - order.take(trials.device), trials.starts).take(trials.of_kind)
-        return (best + (_DEVICES - 1)) // _DEVICES, best
+        best: Ints = np.maximum.reduceat(judged - order.take(trials.device), trials.starts)
+        return best.take(trials.of_kind)
 
 
 def _and_none(amounts: Ints) -> Ints:
@@ -140,7 +139,8 @@ def _and_none(amounts: Ints) -> Ints:
 
 def trials_of(left: Ints, demands: Kinds, of_kind: NDArray[np.intp]) -> Trials:
     """What may be tried on these devices: for a share one device of each amount left, else one set of devices."""
-    amounts, first_of = np.unique(left, return_index=True)
+    first_of = np.append(True, left[1:] != left[:-1]).nonzero()[0]
+    amounts = left[first_of]
     count, milli = demands.move_count, demands.move_milli
     shares = (count == 1) & (milli < WHOLE)
     move, amount = (shares[:, None] & (amounts >= milli[:, None])).nonzero()
