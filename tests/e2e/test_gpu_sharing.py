@@ -104,6 +104,45 @@ def test_a_gpu_in_use_is_not_partitioned_anew(shared: Shell) -> None:
     assert state() == "success"
 
 
+CLAIM = """
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: small}
+spec:
+  spec:
+    devices:
+      requests:
+      - name: r
+        exactly:
+          deviceClassName: mig.nvidia.com
+          selectors: [{cel: {expression: "device.attributes['gpu.nvidia.com'].profile == '1g.5gb'"}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: claims}
+spec:
+  resourceClaims: [{name: g, resourceClaimTemplateName: small}]
+  containers: [{name: c, image: i, resources: {claims: [{name: g}]}}]
+"""
+
+
+def test_a_gpu_of_which_a_claim_has_a_partition_is_not_given_whole(shared: Shell) -> None:
+    """The other worker's GPUs are shared in time: the claim can only be had on the first one, which is whole again."""
+    shared.kubectl("apply", "-f", "-", stdin=CLAIM)
+    until(lambda: shared.get("pod", "claims")["status"]["phase"] == "Running", "the pod with a claim")
+    (claim,) = shared.get("resourceclaims")["items"]
+    (result,) = claim["status"]["allocation"]["devices"]["results"]
+    assert re.fullmatch(r"gpu-\d-mig-1g5gb-19-\d", result["device"])
+    node = result["pool"]
+    offered = {"shared-worker": {"nvidia.com/gpu": "1"}, "shared-worker2": {"nvidia.com/gpu.shared": "4"}}
+    until(lambda: nvidia(shared, node) == offered[node], "the plugin to offer the rest")
+    found = json.loads(shared.atoll("gpu", "top", node, "--name", "shared", "--devices", "-o", "json").stdout)["items"]
+    (row,) = [row for row in found[0]["devices"] if row["profile"] == "1g.5gb"]
+    assert row["pods"] == ["default/claims"] and row["utilization"] > 0
+    shared.kubectl("delete", "pod", "claims", "--wait=true")
+    until(lambda: not shared.get("resourceclaims")["items"], "the claim to go")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
