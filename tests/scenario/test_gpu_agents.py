@@ -203,6 +203,30 @@ def test_what_a_claim_has_the_plugin_does_not_give_and_the_other_way_round() -> 
     play(main, TWO)
 
 
+def test_a_pod_whose_claim_has_what_the_plugin_gave_out_is_refused() -> None:
+    async def main(world: GpuWorld) -> None:
+        await world.pod("a", 2)
+        await world.phase("a", "Running")
+        request = {"name": "r", "exactly": {"deviceClassName": "gpu.nvidia.com"}}
+        claim = {"metadata": {"name": "c"}, "spec": {"devices": {"requests": [request]}}}
+        await world.client.create(RESOURCE_CLAIMS, claim, "default")
+        result = {"request": "r", "driver": "gpu.nvidia.com", "pool": "n", "device": "gpu-1"}
+        status = {"allocation": {"devices": {"results": [result]}}}
+        await world.client.patch(RESOURCE_CLAIMS, "c", {"status": status}, "default", subresource="status")
+        container = {"name": "c", "image": "i", "resources": {"claims": [{"name": "g"}]}}
+        spec = {
+            "nodeName": "n",
+            "containers": [container],
+            "resourceClaims": [{"name": "g", "resourceClaimName": "c"}],
+        }
+        await world.client.create(PODS, {"metadata": {"name": "b"}, "spec": spec}, "default")
+        refused = await world.phase("b", "Failed")
+        assert refused["status"]["reason"] == "UnexpectedAdmissionError"
+        assert "GPU 1, which the device plugin has given to default/a" in refused["status"]["message"]
+
+    play(main, TWO)
+
+
 def test_partitions_are_published_where_a_node_wants_them() -> None:
     async def main(world: GpuWorld) -> None:
         await world.annotate("n", DRA, "partitions")

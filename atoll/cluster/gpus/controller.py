@@ -80,7 +80,7 @@ class GpuNodeAgents:
             return
         if "annotations" in plan.metadata:
             return  # another layout: the node comes again, with its slices
-        held = holders(pods, found) if len(self._inventory.claims) else {}
+        held = holders(pods, found) if self._tells_held(found) else {}
         await self._publish(node, found, sorted(held))
         await self._tell_health(found, pods)
 
@@ -151,7 +151,12 @@ class GpuNodeAgents:
             return False
         node = self._inventory.nodes.get(name)
         pending = node is not None and (node["metadata"].get("labels") or {}).get(STATE_LABEL) == "pending"
-        return pending or bool(found.faults) or len(self._inventory.claims) > 0
+        return pending or bool(found.faults) or self._tells_held(found)
+
+    def _tells_held(self, found: Survey) -> bool:
+        """Whether slices say what the device plugin gave out: a write for each pod that starts, so only where it tells
+        something. Between a first claim and that word a node refuses (`manager.py`)."""
+        return found.mode == "partitions" or len(self._inventory.claims) > 0
 
     def _on_claim(self, old: Object | None, new: Object | None) -> None:
         if (

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from atoll.cluster.gpus.allotment import Allotment, allot, asks_for_devices, held, recorded, status_of
+from atoll.cluster.gpus.allotment import Allotment, NoDevices, allot, asks_for_devices, held, recorded, status_of
 from atoll.cluster.gpus.inventory import Inventory
+from atoll.cluster.gpus.model import Gpu
+from atoll.cluster.gpus.plan import holders
+from atoll.cluster.gpus.survey import Survey
 
 Object = dict[str, Any]
 
@@ -30,12 +33,15 @@ class DeviceManager:
 
         A node that declares no GPUs has no devices to tell apart: then nothing is given, and nothing refused.
         """
-        if not asks_for_devices(pod):
+        claims = bool(pod["spec"].get("resourceClaims"))
+        if not claims and not asks_for_devices(pod):
             return {}
         node = pod["spec"]["nodeName"]
         found = self._inventory.survey(node)
         if not found.gpus:
             return {}
+        if claims:
+            self._check_claims(pod, node, found)
         uid = pod["metadata"]["uid"]
         underway = self._still_underway(node)
         chosen = recorded(pod) or underway.get(uid)
@@ -49,6 +55,33 @@ class DeviceManager:
             chosen = allot(pod, units, taken, shared_at_most_one=found.config.fail_above_one)
             self._underway.setdefault(node, {})[uid] = chosen
         return {name: status_of(by_resource, found.advertised.units) for name, by_resource in chosen.items()}
+
+    def _check_claims(self, pod: Mapping[str, Any], node: str, found: Survey) -> None:
+        """A pod that is to start is refused a claim's GPU that another has from here. Raises NoDevices."""
+        if (pod.get("status") or {}).get("phase") == "Running":
+            return
+        claimed = self._inventory.claimed_devices(node, found).get(pod["metadata"]["uid"], {})
+        wanted = {
+            device.index if isinstance(device, Gpu) else device.gpu.index
+            for devices in claimed.values()
+            for device in devices
+        }
+        others = [
+            other for other in self._inventory.pods_on(node) if other["metadata"]["uid"] != pod["metadata"]["uid"]
+        ]
+        had = holders(others, found) | self._gpus_underway(node, found) if wanted else {}
+        both = sorted(wanted & set(had))
+        if both:
+            raise NoDevices(
+                f"a ResourceClaim has GPU {both[0]}, which the device plugin has given to {had[both[0]]}, "
+                "which is unexpected"
+            )
+
+    def _gpus_underway(self, node: str, found: Survey) -> dict[int, str]:
+        """GPUs of which something was given that no status tells yet."""
+        gpus = {unit.id: unit.gpu for unit in found.advertised.units}
+        given = [ids for item in self._still_underway(node).values() for by in item.values() for ids in by.values()]
+        return {gpus[item]: "a pod that is starting" for ids in given for item in ids if item in gpus}
 
     def _still_underway(self, node: str) -> Mapping[str, Allotment]:
         """Without those whose status has arrived, and pods that are gone."""
