@@ -122,6 +122,8 @@ def _layout(
     name = labels.get(mig.CONFIG_LABEL)
     if not name or not found.gpus:
         return None, "", ""
+    if not all(gpu.simulated for gpu in found.gpus):
+        return None, "failed", f"MIG configuration {name}: real GPUs are not partitioned from here; nvidia-smi mig does"
     try:
         wanted = mig.plan_layout(found.gpus, name, settings.mig)
     except UserError as error:
