@@ -82,7 +82,7 @@ class Watcher:
             self.twice.append(str(sorted(taken)))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 5, 9, 27])  # three of them once found a fault
 def test_no_device_is_given_twice_whatever_is_lost(seed: int) -> None:
     async def main() -> None:
         async with world(SimulatedGroup(NODES, "n", cpu="8")) as made:

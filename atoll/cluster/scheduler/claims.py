@@ -8,8 +8,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from atoll.base.backoff import Backoff
 from atoll.base.clock import Clock, parse_rfc3339, rfc3339
-from atoll.base.errors import AtollError, Conflict, NotFound
+from atoll.base.errors import AtollError, Conflict, NotFound, OutcomeUnknown
 from atoll.client.port import STRATEGIC_PATCH, Client, DeleteOptions
 from atoll.kinds.builtin import PODS, RESOURCE_CLAIMS
 from atoll.objects.meta import copy
@@ -29,6 +30,7 @@ from atoll.scheduling.pod import PodInfo
 Object = dict[str, Any]
 BINDING_TIMEOUT_SECONDS = 600.0
 _ATTEMPTS = 5
+_BACKOFF = Backoff(first_seconds=0.2, most_seconds=10.0)
 
 
 class ClaimNotBound(AtollError):
@@ -66,8 +68,9 @@ class ClaimBinder:
         for item in plan.claims:
             claim = item.claim
             if item.allocation is not None:
-                self._devices.release(plan_uid(claim, pod.uid))
                 self._devices.release(plan_uid(None, pod.uid))
+                if claim is not None:
+                    claim = await self._truth(claim)
             if claim is None:
                 continue
             if item.spec:
@@ -76,6 +79,25 @@ class ClaimBinder:
                 claim = await self._leave(pod, claim)
                 if item.allocation is not None and claim is not None and binding_conditions.missing(claim):
                     await self.deallocate(claim)  # its devices can't be made ready: others may
+
+    async def _truth(self, claim: Object) -> Object | None:
+        """The claim as it is, whatever became of our writes: until that is known its devices count as taken."""
+        metadata, failures = claim["metadata"], 0
+        while True:
+            try:
+                found = await self._client.get(RESOURCE_CLAIMS, metadata["name"], metadata["namespace"])
+                break
+            except NotFound:
+                self._devices.release(metadata["uid"])
+                return None
+            except AtollError:
+                await asyncio.sleep(_BACKOFF.delay(failures))
+                failures += 1
+        if allocation(found) is None or found["metadata"]["uid"] != metadata["uid"]:
+            self._devices.release(metadata["uid"])
+        else:
+            self._devices.written(metadata["uid"], int(found["metadata"]["resourceVersion"]))
+        return found
 
     async def deallocate(self, claim: Object) -> None:
         """Nobody uses it, and it is in the way: it may be had elsewhere."""
@@ -114,10 +136,12 @@ class ClaimBinder:
             try:
                 claim = await self._write(pod, claim, item.allocation)
                 break
-            except Conflict:
+            except (Conflict, OutcomeUnknown):
                 if attempt == _ATTEMPTS - 1:
                     raise
                 claim = await self._client.get(RESOURCE_CLAIMS, name, namespace)
+                if is_reserved_for(claim, pod.obj) and allocation(claim) is not None:
+                    break  # it was carried out, only the answer was lost
         if item.allocation is not None:
             self._devices.written(claim["metadata"]["uid"], int(claim["metadata"]["resourceVersion"]))
         if item.spec:

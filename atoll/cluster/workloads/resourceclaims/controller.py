@@ -111,10 +111,13 @@ class ResourceClaimController:
 
         made = []
         for entry in entries_to_make(pod, find):
+            if entry.told and await self._exists(namespace, entry.told):
+                continue  # whatever the cache says
             claim = await self._claim_for(pod, entry)
             made.append({"name": entry.name, "resourceClaimName": claim["metadata"]["name"]})
         if made:
-            patch = {"metadata": {"uid": meta.uid(pod)}, "status": {"resourceClaimStatuses": made}}
+            seen = {"uid": meta.uid(pod), "resourceVersion": pod["metadata"]["resourceVersion"]}
+            patch = {"metadata": seen, "status": {"resourceClaimStatuses": made}}  # never over what was told before
             await self._client.patch(
                 PODS, pod["metadata"]["name"], patch, namespace, content_type=STRATEGIC_PATCH, subresource="status"
             )
@@ -144,6 +147,13 @@ class ResourceClaimController:
             raise
         self._made[remembered] = created
         return created
+
+    async def _exists(self, namespace: str, name: str) -> bool:
+        try:
+            await self._client.get(RESOURCE_CLAIMS, name, namespace)
+        except NotFound:
+            return False
+        return True
 
     async def _still_there(self, made: Object) -> Object | None:
         """A claim that the cache does not have (yet, or any more)."""

@@ -33,10 +33,12 @@ FindClaim = Callable[[str], Object | None]  # by name, in the pod's namespace
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One of a pod's claims that has no ResourceClaim yet: which, and from which template."""
+    """One of a pod's claims that has no ResourceClaim yet: which, from which template, and what the pod says it has
+    (which the cache may only not have seen yet)."""
 
     name: str
     template: str
+    told: str = ""
 
 
 def entries_to_make(pod: Object, find: FindClaim) -> list[Entry]:
@@ -55,7 +57,7 @@ def entries_to_make(pod: Object, find: FindClaim) -> list[Entry]:
             continue
         claim = find(name)
         if claim is None or (owned and not _is_own(pod, claim)):
-            found.append(Entry(entry["name"], template))
+            found.append(Entry(entry["name"], template, name if claim is None else ""))
     return found
 
 
@@ -68,8 +70,12 @@ def _is_own(pod: Object, claim: Object) -> bool:
 
 
 def orphan(entry: Entry, own: Iterable[Object]) -> Object | None:
-    """A claim that was made for the entry without the pod being told of it. `own`: the claims that the pod owns."""
-    return next((claim for claim in own if meta.annotations(claim).get(POD_CLAIM_NAME) == entry.name), None)
+    """A claim that was made for the entry without the pod being told of it. `own`: the claims that the pod owns.
+
+    Of several (an answer was lost, and another one made) always the same.
+    """
+    found = [claim for claim in own if meta.annotations(claim).get(POD_CLAIM_NAME) == entry.name]
+    return min(found, key=lambda claim: (claim["metadata"].get("creationTimestamp"), meta.name(claim)), default=None)
 
 
 def new_claim(pod: Object, entry: Entry, template: Object) -> Object:
