@@ -62,6 +62,7 @@ class Pod:
     deleting: bool
     disruption: str  # the reason of its DisruptionTarget condition
     tolerations: tuple[Mapping[str, Any], ...]
+    group_size: int = 0  # of its Kueue pod group
 
     @property
     def gpus(self) -> int:
@@ -194,8 +195,13 @@ def pod_of(obj: Object, old: Pod | None = None) -> Pod:
         labels=labels, node=spec.get("nodeName") or "", phase=status.get("phase") or "Pending",
         ready=(condition(obj, "Ready") or {}).get("status") == "True", deleting="deletionTimestamp" in metadata,
         disruption=disrupted["reason"] if disrupted is not None and disrupted["status"] == "True" else "",
-        tolerations=tuple(spec.get("tolerations") or ()),
+        tolerations=tuple(spec.get("tolerations") or ()), group_size=_count(metadata),
     )  # fmt: skip
+
+
+def _count(metadata: Object) -> int:
+    text = (metadata.get("annotations") or {}).get(kueue.POD_GROUP_TOTAL, "")
+    return int(text) if text.isdigit() else 0
 
 
 def node_of(obj: Object) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,6 @@ class Bench:
     """A store without an API server: anything can be written into it."""
 
     def __init__(self, name: str) -> None:
-        import asyncio
-
         clock = LoopClock(asyncio.get_running_loop())
         self.store = ObservedStore(clock)
         self.ledger = Ledger(clock)
@@ -215,10 +214,167 @@ def test_a_change_that_was_not_seen_is_found_in_full() -> None:
     on_bench("devices", main)
 
 
+def member(name: str, node: str, job: str = "j", phase: str = "Running") -> Object:
+    made = pod(name, 1, node, phase)
+    made["metadata"]["ownerReferences"] = [{"kind": "Job", "name": job, "controller": True, "uid": "u"}]
+    return made
+
+
+def gang_job(pods: int, **notes: str) -> Object:
+    metadata = {"name": "j", "namespace": "default", "annotations": notes}
+    return {"metadata": metadata, "spec": {"parallelism": pods, "completions": pods}}
+
+
+def test_a_gang_that_stays_half_placed_is_found_after_its_time_out() -> None:
+    async def main() -> None:
+        bench = Bench("gangs")
+        bench.put("jobs.batch", gang_job(3, **{"atoll.dev/gang": "true"}))
+        bench.put("pods", member("a", "n"))
+        bench.put("pods", member("b", ""))
+        await asyncio.sleep(80)
+        bench.put("pods", member("c", ""))
+        assert bench.told == []  # it may still give its places back
+        await asyncio.sleep(20)
+        bench.put("pods", member("c", "") | {"status": {"phase": "Pending", "x": "y"}})
+        bench.invariant.full(100.0)
+        assert bench.told == ["job default/j: 1 of 3 pods have had places for 100 s"]
+
+    run_virtual(main())
+
+
+def test_a_gang_that_was_whole_may_lose_members_and_a_plain_job_is_none() -> None:
+    async def main() -> None:
+        for notes in ({"atoll.dev/gang": "true"}, {}):
+            bench = Bench("gangs")
+            bench.put("jobs.batch", gang_job(2, **notes))
+            bench.put("pods", member("a", "n"))
+            if notes:
+                bench.put("pods", member("b", "n"))
+                bench.remove("pods", "b")
+            await asyncio.sleep(200)
+            bench.invariant.full(200.0)
+            assert bench.told == []
+
+    run_virtual(main())
+
+
+def test_a_gang_that_gives_its_places_back_in_time_is_well() -> None:
+    async def main() -> None:
+        bench = Bench("gangs")
+        bench.put("jobs.batch", gang_job(2, **{"atoll.dev/gang": "true"}))
+        bench.put("pods", member("a", "n"))
+        await asyncio.sleep(60)
+        bench.remove("pods", "a")
+        await asyncio.sleep(60)
+        bench.put("pods", member("a", "n"))
+        await asyncio.sleep(60)
+        bench.invariant.full(180.0)
+        assert bench.told == []
+
+    run_virtual(main())
+
+
+def serving(name: str, ready: bool = True, disrupted: str = "", deleting: bool = False) -> Object:
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    if disrupted:
+        conditions.append({"type": "DisruptionTarget", "status": "True", "reason": disrupted})
+    made = pod(name, 1)
+    made["metadata"] |= {"labels": {"app": "s"}} | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {})
+    return made | {"status": {"phase": "Running", "conditions": conditions}}
+
+
+@pytest.mark.parametrize(("reason", "told"), [("EvictionByEvictionAPI", 1), ("PreemptionByScheduler", 0)])
+def test_an_eviction_beyond_its_budget_is_found(reason: str, told: int) -> None:
+    async def main() -> None:
+        bench = Bench("budgets")
+        spec = {"selector": {"matchLabels": {"app": "s"}}, "minAvailable": "60%"}
+        metadata = {"name": "b", "namespace": "default"}
+        for name in "abc":
+            bench.put("pods", serving(name))
+        bench.put("poddisruptionbudgets.policy", {"metadata": metadata, "spec": spec, "status": {"expectedPods": 3}})
+        await asyncio.sleep(60)
+        bench.put("pods", serving("a", disrupted=reason))
+        bench.put("pods", serving("a", disrupted=reason, deleting=True))
+        assert bench.told == []  # two of three are left, as the budget asks for
+        bench.remove("pods", "a")
+        await asyncio.sleep(60)
+        bench.put("pods", serving("b", disrupted=reason))
+        bench.put("pods", serving("b", disrupted=reason, deleting=True))
+        assert bench.told == ["pod b was evicted: 1 of 2 pods of budget b are left"][:told]
+
+    run_virtual(main())
+
+
+def test_a_pod_on_a_node_before_its_preflight_is_found_unless_it_tolerates_that() -> None:
+    def main(bench: Bench) -> None:
+        fresh = node()
+        fresh["spec"] = {"taints": [{"key": "atoll.dev/preflight", "value": "pending", "effect": "NoSchedule"}]}
+        bench.put("nodes", fresh)
+        tolerant = pod("t", 1)
+        tolerant["spec"]["tolerations"] = [{"operator": "Exists"}]
+        bench.put("pods", tolerant)
+        assert bench.told == []
+        bench.put("pods", pod("a", 1))
+        assert bench.told == ["pod a was bound to n, whose preflight is pending"]
+        bench.put("nodes", node())
+        bench.put("pods", pod("b", 1))
+        assert len(bench.told) == 1
+
+    on_bench("preflight", main)
+
+
+def allotted(name: str, team: str = "", label: str = "") -> Object:
+    made = node(name)
+    made["metadata"]["labels"] = {"pool": "p"} | ({"atoll.dev/team": label or team} if team else {})
+    taint = {"key": "atoll.dev/team", "value": team, "effect": "NoSchedule"}
+    made["spec"] = {"taints": [taint]} if team else {}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        ({"n": "a", "m": "a", "o": ""}, ""),
+        ({"n": "a", "m": "", "o": ""}, "team a has 1 of 2 nodes, and m belongs to nobody"),
+        ({"n": "a", "m": "a", "o": "a"}, "team a has 3 of 2 nodes"),
+        ({"n": "a", "m": "a", "o": "b"}, "node o belongs to b, which is no team"),
+        ({"n": "a"}, ""),  # there is no other
+    ],
+)
+def test_team_taints_are_equal_to_the_allotment_in_half_a_minute(nodes: dict[str, str], told: str) -> None:
+    async def main() -> None:
+        bench = Bench("teams")
+        text = "teams: [{name: a, selector: {pool: p}, amount: 2}]"
+        metadata = {"name": "atoll-teams", "namespace": "atoll-system"}
+        bench.put("configmaps", {"metadata": metadata, "data": {"teams.yaml": text}})
+        for name, team in nodes.items():
+            bench.put("nodes", allotted(name, team))
+        await asyncio.sleep(29)
+        bench.invariant.full(29.0)
+        assert bench.told == []
+        await asyncio.sleep(1)
+        bench.invariant.full(30.0)
+        assert bench.told == ([told] if told else [])
+
+    run_virtual(main())
+
+
+def test_a_label_that_is_not_the_taints_is_found() -> None:
+    async def main() -> None:
+        bench = Bench("teams")
+        text = "teams: [{name: a, selector: {pool: p}, amount: 0}, {name: b, selector: {pool: p}, amount: 1}]"
+        metadata = {"name": "atoll-teams", "namespace": "atoll-system"}
+        bench.put("configmaps", {"metadata": metadata, "data": {"teams.yaml": text}})
+        bench.put("nodes", allotted("n", "b", label="a"))
+        await asyncio.sleep(31)
+        bench.invariant.full(31.0)
+        assert bench.told[0] == "node n is tainted for b and labelled 'a'"
+
+    run_virtual(main())
+
+
 def test_the_digest_is_of_every_commit() -> None:
     async def digest(*names: str) -> str:
-        import asyncio
-
         clock = LoopClock(asyncio.get_running_loop())
         store, ledger = ObservedStore(clock), Ledger(clock)
         store.see = ledger.see
