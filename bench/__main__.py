@@ -33,6 +33,7 @@ ROWS = (
     "openb",
     "scheduler_perf",
     "queueing",
+    "simulate",
 )
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
