@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from atoll.base.errors import UserError
 from atoll.cli.output import Progress, output_option, structured, table
 
 if TYPE_CHECKING:
+    from atoll.simulate.compare import Task
+    from atoll.simulate.scenario.model import Scenario
     from atoll.simulate.summary import Estimate, Measure, RunResult
 
 _FILE = click.Path(path_type=Path)
@@ -36,51 +38,153 @@ def simulate() -> None:
 
 
 @simulate.command()
-@click.argument("file", type=_FILE, required=True)
+@click.argument("file", type=_FILE, required=False)
 @click.option("--seeds", default="1", show_default=True, metavar="SEEDS", help="A seed, 1..10, or 1,5,9.")
 @click.option("--compare", "names", default="", metavar="A,B", help="Only these of the file's policies.")
+@click.option("--report", type=_FILE, metavar="FILE.html", help="Write a report with plots: one file, no script.")
+@click.option("--parquet", type=_FILE, metavar="FILE", help="Write all events, gauges and measures as one table.")
+@click.option("--explore", type=click.IntRange(1, 1_000_000), metavar="N", help="Play N drawn scenarios.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Runs at once; as many as there are processors by default.")
 @output_option("json", "yaml")
-def run(file: Path, seeds: str, names: str, jobs: int | None, output: str | None) -> None:
+def run(
+    file: Path | None, seeds: str, names: str, report: Path | None, parquet: Path | None, explore: int | None,
+    jobs: int | None, output: str | None,
+) -> None:  # fmt: skip
     """Play a scenario: the real controllers against the real API core, in virtual time.
 
     Shown are the means over the seeds with their 95 % confidence intervals, and for each further policy how much it
     differs from the first one, seed by seed. A run that breaks an invariant ends there; the line that plays it again is
     printed, and the exit status is 1.
 
+    `atoll simulate snapshot --kubeconfig FILE` makes a scenario of a live cluster.
+
     \b
     Examples:
       atoll simulate night.yaml
-      atoll simulate night.yaml --seeds 1..10 --compare fifo,fair
+      atoll simulate night.yaml --seeds 1..10 --compare fifo,fair --report night.html
+      atoll simulate --explore 1000
     """
-    from atoll.simulate.compare import Task, run_all
+    from atoll.simulate.compare import Task
+
+    if (file is None) == (explore is None):
+        raise UserError("name a scenario file, or --explore N", hint="atoll simulate night.yaml")
+    if file is None:
+        first = parse_seeds(seeds)[0]
+        _play([Task(None, "", seed) for seed in range(first, first + (explore or 0))], None, jobs, output)
+        return
+    scenario = _load_all(file, names)
+    policies = [item.policy for item in scenario]
+    tasks = [Task(file, policy, seed) for policy in policies for seed in parse_seeds(seeds)]
+    results, broken = _run(tasks, scenario[0].seconds, jobs)
+    if not structured(_as_data(results), output):
+        _show_asked(scenario[0], len(tasks) // len(policies))
+        _show(results, policies)
+    if parquet is not None:
+        from atoll.simulate.table import write_results
+
+        _write(parquet, lambda path: write_results(path, results))
+    if report is not None:
+        from atoll.simulate.report.page import page
+
+        _write(report, lambda path: path.write_text(page(scenario[0], results, broken)))
+    _end(broken)
+
+
+@simulate.command()
+@click.option("--kubeconfig", type=_FILE, required=True, help="How to reach the cluster; reading is enough.")
+@click.option("--context", help="A context of the kubeconfig other than its current one.")
+@click.option("--duration", default="24h", show_default=True, help="How long the scenario is to be.")
+@click.option("--remaining", default="1h", show_default=True, help="How long Jobs that run now still take.")
+def snapshot(kubeconfig: Path, context: str | None, duration: str, remaining: str) -> None:
+    """Print a live cluster as a scenario: nodes, queues, budgets, unfinished work. Nothing is written there.
+
+    \b
+    Example:
+      atoll simulate snapshot --kubeconfig prod.yaml > prod-today.yaml
+    """
+    import asyncio
+
+    from atoll.base.clock import SystemClock
+    from atoll.client.http import HttpClient
+    from atoll.client.kubeconfig import load
+    from atoll.simulate.scenario.units import seconds_of
+    from atoll.simulate.snapshot import take
+
+    left = seconds_of(remaining)
+    if left is None or seconds_of(duration) is None:
+        raise UserError(f"{remaining if left is None else duration!r} is not a duration", hint="e.g. 90s, 15m, 1h30m")
+    access = load(kubeconfig).access(context)
+
+    async def read() -> str:
+        client = HttpClient(access, clock=SystemClock())
+        try:
+            return await take(client, kubeconfig.stem, duration=duration, remaining_seconds=left)
+        finally:
+            await client.close()
+
+    click.echo(asyncio.run(read()), nl=False)
+
+
+def _load_all(file: Path, names: str) -> list[Scenario]:
+    """The scenario of each policy that is asked for: a mistake in any is told before the first run."""
     from atoll.simulate.scenario.read import load
 
-    scenario = load(file)
-    policies = [name.strip() for name in names.split(",") if name.strip()] or [*scenario.policies] or [scenario.policy]
-    for policy in policies:
-        load(file, policy)  # a mistake in any is told before the first run
-    tasks = [Task(file, policy, seed) for policy in policies for seed in parse_seeds(seeds)]
+    first = load(file)
+    wanted = [name.strip() for name in names.split(",") if name.strip()] or [*first.policies] or [first.policy]
+    return [load(file, policy) for policy in wanted]
+
+
+def _play(tasks: list[Task], seconds: float | None, jobs: int | None, output: str | None) -> None:
+    """Explored scenarios: only what they break is of interest."""
+    results, broken = _run(tasks, seconds, jobs)
+    if not structured(_as_data(results), output):
+        commits, hours = sum(result.commits for result in results), sum(result.seconds for result in results) / 3600
+        click.echo(
+            f"{len(results):,} scenarios, {hours:,.0f} virtual hours, {commits:,} commits: "
+            f"{len(broken)} broke an invariant"
+        )
+    _end(broken)
+
+
+def _run(tasks: list[Task], seconds: float | None, jobs: int | None) -> tuple[list[RunResult], list[str]]:
+    """The results, and the lines that play broken runs again."""
+    from atoll.simulate.compare import run_all
+
     progress = Progress()
 
     def report(done: int, share: float, seconds: float) -> None:
         left = f", about {_clock(seconds / share - seconds)} left" if share > 0.02 else ""
         progress.say(f"{done} of {len(tasks)} runs done, {100 * share:.0f} %{left}")
 
-    results = run_all(tasks, scenario.seconds, min(jobs or os.cpu_count() or 1, len(tasks)), report)
+    results = run_all(tasks, seconds, min(jobs or os.cpu_count() or 1, len(tasks)), report)
     progress.done()
-    if not structured(_as_data(results), output):
-        click.echo(
-            f"{scenario.name}: {_clock(scenario.seconds)} of {sum(pool.nodes for pool in scenario.pools):,} nodes "
-            f"with {scenario.gpus:,} GPUs; {len(tasks) // len(policies)} seeds"
-        )
-        _show(results, policies)
-    broken = [(task, result) for task, result in zip(tasks, results, strict=True) if result.violations]
-    for task, result in broken:
-        first = result.violations[0]
-        click.echo(f"{task.line}   # {first.invariant} at {_clock(first.at)}: {first.what}", err=True)
+    broken = []
+    for task, result in zip(tasks, results, strict=True):
+        for first in result.violations[:1]:
+            broken.append(f"{task.line}   # {first.invariant} at {_clock(first.at)}: {first.what}")
+    return results, broken
+
+
+def _end(broken: list[str]) -> None:
+    for line in broken:
+        click.echo(line, err=True)
     if broken:
         raise SystemExit(1)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    try:
+        write(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", hint="name a file that can be written") from None
+    click.echo(f"written: {path}", err=True)
+
+
+def _show_asked(scenario: Scenario, seeds: int) -> None:
+    nodes = sum(pool.nodes for pool in scenario.pools)
+    click.echo(
+        f"{scenario.name}: {_clock(scenario.seconds)} of {nodes:,} nodes with {scenario.gpus:,} GPUs; {seeds} seeds"
+    )
 
 
 def parse_seeds(text: str) -> list[int]:

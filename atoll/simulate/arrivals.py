@@ -16,13 +16,14 @@ from atoll.base.errors import UserError
 from atoll.cluster.nodes.simulated.fast import HOLD_ANNOTATION
 from atoll.kinds import kueue
 from atoll.simulate.csvfile import Line, lines, unique
-from atoll.simulate.layout import GPU_LABEL
+from atoll.simulate.layout import GPU_LABEL, product
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL, JobStream, Scenario, TraceStream
 
 Object = dict[str, Any]
 CHECKPOINT_ANNOTATION = "atoll.dev/checkpoint-every"
 _TIMES = ("creation_time", "deletion_time", "scheduled_time")
 _COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", *_TIMES)
+_GANG_ANNOTATION = "atoll.dev/gang"
 _KEPT_SECONDS = 600  # an ended Job's objects stay so long
 _FAILURES = 1000  # machines fail as often as the scenario says: a Job never gives up
 
@@ -133,6 +134,7 @@ def job_object(arrival: Arrival) -> Object:
         requests[GPU] = limits[GPU] = str(arrival.gpus)
     labels = {TEAM_LABEL: arrival.team}
     notes = {HOLD_ANNOTATION: f"{arrival.run_seconds:.3f}"}
+    own = {_GANG_ANNOTATION: "true"} if arrival.gang else {}
     if arrival.checkpoint_seconds:
         notes[CHECKPOINT_ANNOTATION] = f"{arrival.checkpoint_seconds:g}"
     resources = {"requests": requests, **({"limits": limits} if limits else {})}
@@ -141,7 +143,9 @@ def job_object(arrival: Arrival) -> Object:
         "containers": [{"name": "main", "image": "simulated", "resources": resources}],
     }
     if arrival.gpu:
-        term = {"matchExpressions": [{"key": GPU_LABEL, "operator": "In", "values": list(arrival.gpu)}]}
+        term = {
+            "matchExpressions": [{"key": GPU_LABEL, "operator": "In", "values": [product(gpu) for gpu in arrival.gpu]}]
+        }
         required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
         spec["affinity"] = {"nodeAffinity": required}
     if arrival.priority_class:
@@ -154,7 +158,7 @@ def job_object(arrival: Arrival) -> Object:
             "name": arrival.name,
             "namespace": arrival.namespace,
             "labels": labels | queue,
-            "annotations": notes,
+            "annotations": notes | own,
         },
         "spec": {
             "parallelism": arrival.pods,

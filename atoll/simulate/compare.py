@@ -6,37 +6,42 @@ nothing but the scenario, the policy and the seed.
 
 from __future__ import annotations
 
-import concurrent.futures
 import gc
+import math
 import multiprocessing
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from pathlib import Path
-from typing import Any
 
-from atoll.base.errors import AtollError, UserError
+from atoll.base.errors import InternalError, UserError
 from atoll.runtime.virtual import run_virtual
+from atoll.simulate.explore import explored
 from atoll.simulate.scenario.model import Scenario
 from atoll.simulate.scenario.read import load
 from atoll.simulate.summary import RunResult, result_of
 from atoll.simulate.world import play
 
 _POLL_SECONDS = 0.5
-_shared: Any = None  # in a worker: virtual seconds done, by run
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One run: which scenario, policy and seed."""
+    """One run: which scenario (None: the one that the seed makes), policy and seed."""
 
-    path: Path
+    path: Path | None
     policy: str
     seed: int
 
     @property
     def line(self) -> str:
         """The command that plays it again."""
+        if self.path is None:
+            return f"atoll simulate --explore 1 --seeds {self.seed}"
         return f"atoll simulate {self.path} --seeds {self.seed} --compare '{self.policy}'"
 
 
@@ -54,45 +59,82 @@ def simulate(scenario: Scenario, seed: int, progress: Callable[[float], None] | 
     return result_of(scenario.policy, seed, outcome, time.process_time() - started)
 
 
-def run_all(tasks: Sequence[Task], seconds: float, at_once: int, report: Report) -> list[RunResult]:
-    """Each of `seconds` of virtual time, in the order of the tasks. Raises the first UserError."""
+def run_all(tasks: Sequence[Task], seconds: float | None, at_once: int, report: Report) -> list[RunResult]:
+    """Each of `seconds` of virtual time (None: they differ), in the order of the tasks. Raises the first UserError."""
+    whole = seconds or math.inf
+    done = [0.0] * len(tasks)
+    results: dict[int, RunResult] = {}
+    running: dict[Connection, _Worker] = {}
     context = multiprocessing.get_context("spawn")
-    done = context.Array("d", len(tasks), lock=False)
     started = time.monotonic()
-    with concurrent.futures.ProcessPoolExecutor(
-        at_once, mp_context=context, initializer=_share, initargs=(done,), max_tasks_per_child=1
-    ) as pool:
-        futures = [pool.submit(_work, task, slot) for slot, task in enumerate(tasks)]
-        waiting = set(futures)
+    todo = deque(enumerate(tasks))
+    try:
+        while todo or running:
+            while todo and len(running) < at_once:
+                worker = _Worker(context, *todo.popleft())
+                running[worker.answers] = worker
+            for answers in wait(list(running), _POLL_SECONDS):
+                assert isinstance(answers, Connection)
+                slot, news = running[answers].slot, running[answers].news()
+                if isinstance(news, float):
+                    done[slot] = news / whole
+                    continue
+                results[slot], done[slot] = news, 1.0
+                running.pop(answers).process.join()
+            report(len(results), sum(done) / len(tasks), time.monotonic() - started)
+    finally:
+        for worker in running.values():
+            worker.process.kill()
+            worker.process.join()
+    return [results[slot] for slot in range(len(tasks))]
+
+
+class _Worker:
+    """A process that plays one task, and the pipe on which it tells of it."""
+
+    def __init__(self, context: SpawnContext, slot: int, task: Task) -> None:
+        self.slot = slot
+        self.task = task
+        self.answers, own = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(task, own))
+        self.process.start()
+        own.close()
+
+    def news(self) -> float | RunResult:
+        """Virtual seconds that are done, or the result. Raises UserError, InternalError."""
         try:
-            while waiting:
-                finished, waiting = concurrent.futures.wait(waiting, _POLL_SECONDS, concurrent.futures.FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-                share = sum(1.0 if future.done() else done[slot] / seconds for slot, future in enumerate(futures))
-                report(len(tasks) - len(waiting), share / len(tasks), time.monotonic() - started)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        return [future.result() for future in futures]
+            news = self.answers.recv()
+        except EOFError:
+            self.process.join()
+            raise InternalError(f"{self.task.line}: its process ended ({self.process.exitcode})") from None
+        if isinstance(news, _Refused):
+            raise UserError(news.message, hint=news.hint)
+        if isinstance(news, float | RunResult):
+            return news
+        raise InternalError(f"{self.task.line}: {news}")
 
 
-def _share(done: Any) -> None:
-    global _shared
-    _shared = done
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A UserError on its way to the parent."""
+
+    message: str
+    hint: str | None
 
 
-def _work(task: Task, slot: int) -> RunResult:
+def _work(task: Task, answers: Connection) -> None:
+    told = -math.inf
+
     def progress(seconds: float) -> None:
-        _shared[slot] = seconds
+        nonlocal told
+        if time.monotonic() - told > _POLL_SECONDS:
+            told = time.monotonic()
+            answers.send(seconds)
 
     try:
-        return simulate(load(task.path, task.policy), task.seed, progress)
+        scenario = explored(task.seed) if task.path is None else load(task.path, task.policy)
+        answers.send(simulate(scenario, task.seed, progress))
     except UserError as error:
-        raise _portable(error) from None
-
-
-def _portable(error: AtollError) -> UserError:
-    """Exceptions cross processes by their arguments alone."""
-    hint = f"\n  next: {error.hint}" if error.hint else ""
-    return UserError(f"{error.message}{hint}")
+        answers.send(_Refused(error.message, error.hint))
+    except Exception:
+        answers.send(traceback.format_exc())

@@ -12,7 +12,7 @@ import numpy as np
 
 from atoll.base import quantity
 from atoll.simulate.arrivals import Arrival
-from atoll.simulate.layout import GPU_LABEL
+from atoll.simulate.layout import GPU_LABEL, product
 from atoll.simulate.ledger import Node
 from atoll.simulate.scenario.model import GPU
 
@@ -28,7 +28,7 @@ class Fragmentation:
         counts: dict[tuple[str, str, int, tuple[str, ...]], int] = {}
         for item in arrivals:
             if item.gpus:
-                kind = (item.cpu, item.memory, item.gpus, item.gpu)
+                kind = (item.cpu, item.memory, item.gpus, tuple(product(gpu) for gpu in item.gpu))
                 counts[kind] = counts.get(kind, 0) + item.pods
         common = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_TYPES]
         total = sum(count for _, count in common) or 1

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from atoll.app.fleetspec import NodeGroup
+from atoll.app.gpus import GpuFields, gpu_fields
+from atoll.base.errors import UserError
+from atoll.cluster.gpus.types import gpu_type
 from atoll.cluster.nodes.simulated.model import SimulatedGroup, node_object
 from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, Pool
 
@@ -24,7 +29,10 @@ class Place:
 
 
 def places(pools: Iterable[Pool]) -> Iterator[Place]:
-    """The nodes, pool by pool, in rack order: POOL-bB-rR-nN, as far as the pool has such levels."""
+    """The nodes, pool by pool, in rack order: POOL-bB-rR-nN, as far as the pool has such levels.
+
+    A pool may also say by its labels in which rack and block all of it stands.
+    """
     for pool in pools:
         for number in range(pool.nodes):
             block = f"{pool.name}-b{number // pool.block_nodes}" if pool.block_nodes else ""
@@ -32,6 +40,8 @@ def places(pools: Iterable[Pool]) -> Iterator[Place]:
             rack = f"{block or pool.name}-r{within // pool.rack_nodes}" if pool.rack_nodes else ""
             last = within % pool.rack_nodes if pool.rack_nodes else within
             name = pool.names[number] if pool.names else f"{rack or block or pool.name}-n{last}"
+            known = dict(pool.labels)
+            block, rack = block or known.get(BLOCK_LABEL, ""), rack or known.get(RACK_LABEL, "")
             yield Place(name, rack, block, pool)
 
 
@@ -46,6 +56,25 @@ def domains(stand: Iterable[Place]) -> Mapping[str, dict[str, list[str]]]:
     return found
 
 
+@lru_cache(maxsize=4096)
+def product(gpu: str) -> str:
+    """What nodes with such GPUs are labelled with."""
+    try:
+        return gpu_type(gpu).product.replace(" ", "-")
+    except UserError:
+        return gpu
+
+
+@lru_cache(maxsize=256)
+def _gpu_fields(pool: Pool) -> GpuFields:
+    if pool.declared:
+        return gpu_fields(NodeGroup(1, gpus=f"{pool.gpu}:{pool.gpus}"))
+    if not pool.gpus:
+        return GpuFields()
+    labels = {GPU_LABEL: product(pool.gpu), "nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(pool.gpus)}
+    return GpuFields({}, labels, {GPU: str(pool.gpus)})
+
+
 def node_of(place: Place, address: str, now: str) -> Object:
     """The Node as a kubelet with these GPUs would register it, marked as simulated."""
     pool = place.pool
@@ -54,12 +83,10 @@ def node_of(place: Place, address: str, now: str) -> Object:
         labels[RACK_LABEL] = place.rack
     if place.block:
         labels[BLOCK_LABEL] = place.block
-    resources: dict[str, str] = {}
-    if pool.gpus:
-        labels |= {GPU_LABEL: pool.gpu, "nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(pool.gpus)}
-        resources[GPU] = str(pool.gpus)
+    gpus = _gpu_fields(pool)
     group = SimulatedGroup(
-        count=1, cpu=pool.cpu, memory=pool.memory, pods=pool.pods, resources=resources, labels=labels,
+        count=1, cpu=pool.cpu, memory=pool.memory, pods=pool.pods, resources=gpus.resources,
+        labels={**gpus.labels, **labels}, annotations=gpus.annotations,
         taints=[dict(taint) for taint in pool.taints], zones=(pool.zone,) if pool.zone else (),
     )  # fmt: skip
     node = node_object(group, 0, address, now)

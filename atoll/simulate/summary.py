@@ -91,6 +91,7 @@ def measured(recorder: Recorder, rows: Sequence[Row], now: float) -> dict[str, f
         "recovery": _mean(healed) / _MINUTE,
         "unrecovered": float(len(hurt) - len(healed)),
         "finished": float(sum(job.finished is not None for job in jobs)),
+        "pods": float(sum(job.pods for job in jobs)),
         "unstarted": float(sum(job.started is None for job in jobs)),
     }
     by_team: dict[str, list[float]] = {}

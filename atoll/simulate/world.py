@@ -23,7 +23,7 @@ from atoll.base.errors import AlreadyExists, ApiError, AtollError, Conflict, Use
 from atoll.client.port import Client
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.nodes.simulated.model import AddressPool
-from atoll.kinds import kueue
+from atoll.kinds import batch, kueue
 from atoll.kinds.builtin import JOBS, NAMESPACES, NODES
 from atoll.runtime.virtual import LoopClock
 from atoll.simulate.arrivals import Arrival, job_object, plan_arrivals
@@ -89,7 +89,9 @@ class _Run:
         self._plan = plan
         self._clock = LoopClock(asyncio.get_running_loop())
         self._store = ObservedStore(self._clock)
-        options = ApiOptions(queueing=scenario.queueing)
+        options = ApiOptions(
+            queueing=scenario.queueing, batch=scenario.batch, teams=scenario.teams, health=scenario.health
+        )
         self._assembly = assemble(self._store, self._clock, Chance(seed, "cluster"), options)
         handler_of(self._assembly)  # the garbage collector's discovery is a raw request
         self._gate = Gate()
@@ -117,10 +119,18 @@ class _Run:
     async def started(self) -> AsyncIterator[None]:
         """The cluster runs, its nodes are Ready, what the scenario brings is there."""
         scenario = self._scenario
-        await bootstrap(self._assembly, kueue.custom_resource_definitions() if scenario.queueing else [])
+        kinds = kueue.custom_resource_definitions() if scenario.queueing else []
+        kinds += batch.custom_resource_definitions() if scenario.batch else []
+        await bootstrap(self._assembly, kinds)
         breaks = any(fault.target == "apiServer" for fault in self._plan.faults)
         assembly: Assembly = gated(self._assembly, self._gate) if breaks else self._assembly
-        spec = ClusterSpec(scenario.name, queueing=scenario.queueing)
+        spec = ClusterSpec(
+            scenario.name,
+            queueing=scenario.queueing,
+            batch=scenario.batch,
+            teams=scenario.teams,
+            health=scenario.health,
+        )
         async with running_cluster(assembly, spec) as running:
             client = assembly.client()
             await self._set_up(client, running)

@@ -45,6 +45,7 @@ def test_a_whole_scenario_is_read() -> None:
     node = node_of(stand[4], "10.0.0.1", "2023-11-14T22:13:20Z")
     assert node["metadata"]["labels"][RACK_LABEL] == "h-b1-r0"
     assert node["status"]["allocatable"]["nvidia.com/gpu"] == "8"
+    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-H100-80GB-HBM3"
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,11 @@ def test_a_whole_scenario_is_read() -> None:
     [
         (POOL + "  fautls: []\n", "s.yaml:7: spec.fautls: unknown key; known here: arrivals, duration, faults"),
         ("  fleet: {pools: [{name: h}]}\n", "s.yaml:6: spec.fleet.pools[0].nodes: missing"),
-        ("  fleet: {pools: [{name: h, nodes: 4, gpus: 8}]}\n", "gpu (the type) and gpus (how many a node has) go"),
+        ("  fleet: {pools: [{name: h, nodes: 4, gpus: 8}]}\n", "gpus (how many a node has) goes with gpu (a type)"),
+        ("  fleet: {pools: [{name: h, nodes: 4, gpu: H110, gpus: 8}]}\n", "pools[0].gpu: unknown GPU type 'H110'"),
         ("  fleet: {pools: [{name: h, nodes: 4, block: 3, rack: 2}]}\n", "3 nodes are not whole racks of 2"),
         (POOL + "  sample: often\n", "s.yaml:7: spec.sample: 'often' is not a duration such as 90s"),
-        (POOL + "  invariants: [luck]\n", "s.yaml:7: spec.invariants[0]: 'luck' is none of devices, quota"),
+        (POOL + "  invariants: [luck]\n", "s.yaml:7: spec.invariants[0]: 'luck' is none of devices, gangs, quota"),
         (POOL + "  arrivals: [{jobs: {name: a, every: 1h}}]\n", "s.yaml:7: spec.arrivals[0].jobs.run: missing"),
         (POOL + JOBS, "queue of a: 'q' is no LocalQueue of namespace default; there are: none"),
         (POOL + "  arrivals: [{jobs: {name: a, every: 1h, run: 1h, gpu: B200}}]\n", "no pool has GPUs of type 'B200'"),

@@ -25,6 +25,7 @@ class Pool:
     name: str
     nodes: int
     gpu: str = ""  # the type, e.g. H100; "" for nodes without
+    declared: bool = False  # the nodes declare simulated GPUs of that type; else only its name is known
     gpus: int = 0  # a node's
     cpu: str = "96"
     memory: str = "1Ti"
@@ -109,6 +110,9 @@ class Scenario:
     seconds: float
     pools: tuple[Pool, ...]
     queueing: bool
+    batch: bool  # the kinds of gangs are served
+    teams: bool  # nodes are allotted to teams
+    health: bool  # nodes are tested before they take work, watched and mended
     given: tuple[Given, ...]
     jobs: tuple[JobStream, ...]
     traces: tuple[TraceStream, ...]

@@ -22,18 +22,31 @@ import yaml
 
 from atoll.base.errors import UserError
 from atoll.base.yamlfile import Read, compose, plain
+from atoll.kinds import batch
 from atoll.simulate.invariants.registry import INVARIANTS
+from atoll.simulate.scenario.fleet import FleetReader
 from atoll.simulate.scenario.layers import child, laid_over, without
-from atoll.simulate.scenario.model import FaultRule, Given, JobStream, Pool, Scenario, TraceStream
+from atoll.simulate.scenario.model import (
+    BLOCK_LABEL,
+    RACK_LABEL,
+    FaultRule,
+    Given,
+    JobStream,
+    Pool,
+    Scenario,
+    TraceStream,
+)
 from atoll.simulate.scenario.objects import ObjectReader, check_queues, patched
 from atoll.simulate.scenario.spread import constant
-from atoll.simulate.scenario.units import UnitReader
 
 API_VERSION = "simulate.atoll.dev/v1alpha1"
 BASE_POLICY = "as written"
 _TARGETS = ("node", "rack", "block", "gpu", "network", "apiServer")
 _GPU_KINDS = ("xid", "ecc", "thermal", "nvlink", "lost")
-_MOST_NODES = 1_000_000
+_BATCH = frozenset(
+    resource.group
+    for resource in (batch.POD_GROUPS, batch.VOLCANO_POD_GROUPS, batch.JOB_SETS, batch.LEADER_WORKER_SETS)
+)
 
 
 def load(path: Path, policy: str | None = None) -> Scenario:
@@ -52,7 +65,7 @@ def parse(text: str, source: str, policy: str | None = None) -> Scenario:
     return _Reader(source).scenario(root, policy)
 
 
-class _Reader(UnitReader, ObjectReader):
+class _Reader(FleetReader, ObjectReader):
     """What is known where in a scenario file."""
 
     def scenario(self, root: yaml.Node, policy: str | None) -> Scenario:
@@ -111,15 +124,18 @@ class _Reader(UnitReader, ObjectReader):
         streams = spec.get("arrivals") or ()
         jobs = tuple(item for item, _ in streams if isinstance(item, JobStream))
         traces = tuple(item for item, _ in streams if isinstance(item, TraceStream))
+        groups = {item.obj["apiVersion"].split("/")[0] for item in given}
+        in_batch = any(item.gang for item in jobs) or not _BATCH.isdisjoint(groups)
         spaces = check_queues(given)
         for stream, at in streams:
             self._check_stream(stream, at, pools, spaces)
         self._check_faults(spec.get("faults") or (), pools)
         return Scenario(
             name=name, source=self._source, policy=policy, seconds=spec["duration"], pools=pools, queueing=queueing,
-            given=tuple(given), jobs=jobs, traces=traces, faults=tuple(item for item, _ in spec.get("faults") or ()),
-            invariants=tuple(spec.get("invariants") or INVARIANTS), sample_seconds=spec.get("sample", 300.0),
-            policies=names,
+            batch=in_batch, teams=spec.get("teams", False), health=spec.get("health", False), given=tuple(given),
+            jobs=jobs, traces=traces, faults=tuple(item for item, _ in spec.get("faults") or ()), policies=names,
+            invariants=tuple(spec.get("invariants") or INVARIANTS),
+            sample_seconds=spec.get("sample") or _sample(spec["duration"]),
         )  # fmt: skip
 
     def _check_stream(
@@ -144,10 +160,12 @@ class _Reader(UnitReader, ObjectReader):
                 raise self.fail(node, f"queue of {stream.name}", why)
 
     def _check_faults(self, rules: Any, pools: tuple[Pool, ...]) -> None:
+        racks = any(pool.rack_nodes or RACK_LABEL in dict(pool.labels) for pool in pools)
+        blocks = any(pool.block_nodes or BLOCK_LABEL in dict(pool.labels) for pool in pools)
         for rule, node in rules:
-            if rule.target == "rack" and not any(pool.rack_nodes for pool in pools):
+            if rule.target == "rack" and not racks:
                 raise self.fail(node, "rack", "no pool has racks: give one rack: NODES")
-            if rule.target == "block" and not any(pool.block_nodes for pool in pools):
+            if rule.target == "block" and not blocks:
                 raise self.fail(node, "block", "no pool has blocks: give one block: NODES")
             if rule.target == "gpu" and not any(pool.gpus for pool in pools):
                 raise self.fail(node, "gpu", "no pool has GPUs")
@@ -164,6 +182,8 @@ class _Reader(UnitReader, ObjectReader):
             "faults": lambda n, k: self.items(n, k, self.fault),
             "invariants": lambda n, k: self.items(n, k, lambda m, p: self.one_of(m, p, INVARIANTS)),
             "policies": lambda n, k: None,
+            "teams": self.flag,
+            "health": self.flag,
         }
         return self.mapping(node, key, known)
 
@@ -172,38 +192,6 @@ class _Reader(UnitReader, ObjectReader):
         if text not in known:
             raise self.fail(node, key, f"{text!r} is none of {', '.join(known)}")
         return text
-
-    def pools(self, node: yaml.Node, key: str) -> list[Pool]:
-        pools: list[Pool] = self.items(node, key, self.pool)
-        seen: set[str] = set()
-        for pool in pools:
-            if pool.name in seen:
-                raise self.fail(node, key, f"two pools are called {pool.name!r}")
-            seen.add(pool.name)
-        return pools
-
-    def pool(self, node: yaml.Node, key: str) -> Pool:
-        known: dict[str, Read] = {
-            "name": self.text, "nodes": lambda n, k: self.number(n, k, 1, _MOST_NODES), "gpu": self.text,
-            "gpus": lambda n, k: self.number(n, k, 0, 64), "cpu": self.amount, "memory": self.amount,
-            "pods": self.number, "block": self.number, "rack": self.number, "labels": self.labels, "zone": self.text,
-            "taints": lambda n, k: self.items(n, k, self.labels), "names": lambda n, k: self.items(n, k, self.text),
-        }  # fmt: skip
-        found = self.mapping(node, key, known)
-        names = tuple(found.pop("names", ()))
-        count = found.setdefault("nodes", len(names))
-        if "name" not in found or not count:
-            raise self.fail(node, f"{key}.{'nodes' if 'name' in found else 'name'}", "missing")
-        if names and len(names) != count:
-            raise self.fail(node, f"{key}.names", f"are {len(names)}, but the pool has {count} nodes")
-        if bool(found.get("gpu")) != bool(found.get("gpus")):
-            raise self.fail(node, key, "gpu (the type) and gpus (how many a node has) go together")
-        blocks, racks = found.pop("block", 0), found.pop("rack", 0)
-        if blocks and racks and blocks % racks:
-            raise self.fail(node, f"{key}.block", f"{blocks} nodes are not whole racks of {racks}")
-        labels = tuple(sorted(found.pop("labels", {}).items()))
-        taints = tuple(tuple(sorted(taint.items())) for taint in found.pop("taints", ()))
-        return Pool(**found, block_nodes=blocks, rack_nodes=racks, labels=labels, taints=taints, names=names)
 
     def timed(self, node: yaml.Node, key: str) -> list[Given]:
         """An object, `file:`, or `{at:, file: | object:}`."""
@@ -294,6 +282,11 @@ class _Reader(UnitReader, ObjectReader):
             gpu_kind=found.get("kind", "xid"), gpu_value=found.get("value", 79),
         )  # fmt: skip
         return rule, node
+
+
+def _sample(seconds: float) -> float:
+    """So often that a plot shows what happens, and no more often."""
+    return min(300.0, max(30.0, seconds / 200))
 
 
 def _document(key: str, value: yaml.Node) -> yaml.Node:
