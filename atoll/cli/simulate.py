@@ -115,14 +115,17 @@ def snapshot(kubeconfig: Path, context: str | None, duration: str, remaining: st
         raise UserError(f"{remaining if left is None else duration!r} is not a duration", hint="e.g. 90s, 15m, 1h30m")
     access = load(kubeconfig).access(context)
 
-    async def read() -> str:
+    async def read() -> tuple[str, list[str]]:
         client = HttpClient(access, clock=SystemClock())
         try:
             return await take(client, kubeconfig.stem, duration=duration, remaining_seconds=left)
         finally:
             await client.close()
 
-    click.echo(asyncio.run(read()), nl=False)
+    text, unread = asyncio.run(read())
+    for why in unread:
+        click.echo(f"left out: {why}", err=True)
+    click.echo(text, nl=False)
 
 
 def _load_all(file: Path, names: str) -> list[Scenario]:

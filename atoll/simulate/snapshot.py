@@ -35,19 +35,22 @@ _JOB_LABELS = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-async def take(client: Client, name: str, *, duration: str, remaining_seconds: float) -> str:
-    """The scenario's text. Raises ApiError where the nodes can't be read."""
+async def take(client: Client, name: str, *, duration: str, remaining_seconds: float) -> tuple[str, list[str]]:
+    """The scenario's text, and what could not be read for it. Raises ApiError where that is the nodes."""
     nodes = (await client.list(NODES)).items
-    queues = [item for resource in _QUEUES for item in await _listed(client, resource)]
-    work = [item for resource in _WORK for item in await _listed(client, resource)]
-    return scenario_text(name, nodes, queues, work, duration=duration, remaining_seconds=remaining_seconds)
+    unread: list[str] = []
+    queues = [item for resource in _QUEUES for item in await _listed(client, resource, unread)]
+    work = [item for resource in _WORK for item in await _listed(client, resource, unread)]
+    return scenario_text(name, nodes, queues, work, duration=duration, remaining_seconds=remaining_seconds), unread
 
 
-async def _listed(client: Client, resource: Resource) -> list[Object]:
-    """Of a kind that may not be served, or not be shown to this user."""
+async def _listed(client: Client, resource: Resource, unread: list[str]) -> list[Object]:
+    """Of a kind that may not be served; one that this user may not see is noted."""
     try:
         items = (await client.list(resource)).items
     except ApiError as error:
+        if error.code == 403:
+            unread.append(error.message)
         if error.code in (403, 404):
             return []
         raise
@@ -148,7 +151,7 @@ def _declared(obj: Object, remaining_seconds: float) -> Object:
     template = spec["template"]
     metadata = template.get("metadata") or {}
     kept = {key: value for key, value in (metadata.get("labels") or {}).items() if key not in _JOB_LABELS}
-    notes = {HOLD_ANNOTATION: f"{remaining_seconds:g}", **(metadata.get("annotations") or {})}
+    notes = {**(metadata.get("annotations") or {}), HOLD_ANNOTATION: f"{remaining_seconds:g}"}
     bare["metadata"]["labels"] = {
         key: value for key, value in (bare["metadata"].get("labels") or {}).items() if key not in _JOB_LABELS
     }
