@@ -12,7 +12,7 @@ import orjson
 
 from atoll.base.clock import Clock
 from atoll.cluster.nodes.simulated.leases import refreshed
-from atoll.cluster.store.port import Key, Record, Watcher
+from atoll.cluster.store.port import Key, Origin, Record, Watcher
 
 Object = dict[str, Any]
 RESOURCE = "leases.coordination.k8s.io"
@@ -21,7 +21,7 @@ RESOURCE = "leases.coordination.k8s.io"
 class FreshRecord:
     """A stored lease as readers are to see it now."""
 
-    __slots__ = ("data", "key", "labels", "node_name", "object", "uid", "version")
+    __slots__ = ("data", "key", "labels", "node_name", "object", "origin", "uid", "version")
 
     def __init__(self, stored: Record, obj: Object) -> None:
         self.object = obj
@@ -31,6 +31,7 @@ class FreshRecord:
         self.uid = stored.uid
         self.labels = stored.labels
         self.node_name = ""
+        self.origin: Origin | None = None
 
 
 class LeaseOverlay:
