@@ -9,13 +9,14 @@ from atoll.app.fleetspec import ClusterSpec
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.capacity.groups import foreign
-from atoll.capacity.groups.jobset.admission import JobSetChecks, JobSetDefaults
+from atoll.capacity.groups.checks import Checks
+from atoll.capacity.groups.jobset import admission as job_sets
 from atoll.capacity.groups.jobset.controller import JobSets as JobSetController
-from atoll.capacity.groups.leaderworkerset.admission import LeaderWorkerChecks
+from atoll.capacity.groups.leaderworkerset import admission as leader_worker_sets
 from atoll.capacity.groups.leaderworkerset.controller import LeaderWorkerSets
 from atoll.capacity.groups.leaderworkerset.pods import GroupPods
 from atoll.capacity.groups.podgroups.controller import PodGroups
-from atoll.capacity.groups.volcano.admission import VolcanoChecks, VolcanoDefaults
+from atoll.capacity.groups.volcano import admission as volcano_jobs
 from atoll.capacity.groups.volcano.controller import VolcanoJobs, VolcanoQueues
 from atoll.capacity.groups.workload.controller import WorkloadPodGroups
 from atoll.capacity.queueing.parts import Parts
@@ -81,8 +82,12 @@ def batch_admission(store: Store) -> tuple[tuple[Mutating, ...], tuple[Validatin
         return check
 
     job_set, volcano, lws = on(foreign.JOB_SET), on(foreign.VOLCANO), on(foreign.LEADER_WORKER_SET)
-    mutating = (JobSetDefaults(job_set), VolcanoDefaults(volcano), GroupPods(lws))
-    return mutating, (JobSetChecks(job_set), VolcanoChecks(volcano), LeaderWorkerChecks(lws))
+    mutating = (job_sets.JobSetDefaults(job_set), volcano_jobs.VolcanoDefaults(volcano), GroupPods(lws))
+    return mutating, (
+        Checks(batch.JOB_SETS, job_set, job_sets.problems_of, job_sets.changes_of),
+        Checks(batch.VOLCANO_JOBS, volcano, volcano_jobs.problems_of, volcano_jobs.changes_of),
+        Checks(batch.LEADER_WORKER_SETS, lws, leader_worker_sets.problems_of, leader_worker_sets.changes_of),
+    )
 
 
 def make_batch(

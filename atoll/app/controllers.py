@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +135,7 @@ async def running_cluster(
                 _start_batch(running, spec)
             if spec.queueing:
                 _start_queueing(running, spec)
-            if spec.health:
-                _start_health(running)
-            if spec.autoscale:
-                _start_autoscale(running)
-            if spec.teams:
-                _start_teams(running)
+            _start_capacity(running, spec)
             informers.start()
             check_informers(assembly.health, informers)
         check_controllers(assembly.health, tasks)
@@ -321,40 +317,29 @@ def _start_batch(running: Running, spec: ClusterSpec) -> None:
         running.tasks.start(controller.name, controller.run())
 
 
-def _start_health(running: Running) -> None:
-    from atoll.app.health import make_health  # few clusters have it
+def _start_capacity(running: Running, spec: ClusterSpec) -> None:
+    """Controllers of nodes' health, pools and teams, each imported only where it is asked for."""
+    makers: dict[str, Callable[..., list[Runnable]]] = {}
+    if spec.health:
+        from atoll.app.health import make_health
 
+        makers["node-health"] = make_health
+    if spec.autoscale:
+        from atoll.app.autoscale import make_autoscale
+
+        makers["autoscale"] = make_autoscale
+    if spec.teams:
+        from atoll.app.teams import make_teams
+
+        makers["teams"] = make_teams
+    for name, make in makers.items():
+        running.tasks.keep(name, partial(_run_capacity, running, make))
+
+
+async def _run_capacity(running: Running, make: Callable[..., list[Runnable]]) -> None:
     assembly = running.assembly
-
-    def controllers() -> list[Runnable]:
-        clock, chance = assembly.clock, assembly.chance
-        return make_health(assembly.controller_client, running.informers, clock, chance, assembly.metrics)
-
-    running.tasks.keep("node-health", lambda: manage(assembly, controllers))
-
-
-def _start_teams(running: Running) -> None:
-    from atoll.app.teams import make_teams
-
-    assembly = running.assembly
-
-    def controllers() -> list[Runnable]:
-        clock, chance = assembly.clock, assembly.chance
-        return make_teams(assembly.controller_client, running.informers, clock, chance, assembly.metrics)
-
-    running.tasks.keep("teams", lambda: manage(assembly, controllers))
-
-
-def _start_autoscale(running: Running) -> None:
-    from atoll.app.autoscale import make_autoscale
-
-    assembly = running.assembly
-
-    def controllers() -> list[Runnable]:
-        clock, chance = assembly.clock, assembly.chance
-        return make_autoscale(assembly.controller_client, running.informers, clock, chance, assembly.metrics)
-
-    running.tasks.keep("autoscale", lambda: manage(assembly, controllers))
+    parts = (running.informers, assembly.clock, assembly.chance, assembly.metrics)
+    await manage(assembly, lambda: make(assembly.controller_client, *parts))
 
 
 def _load_balancers(spec: ClusterSpec) -> tuple[list[str], bool]:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
-from atoll.base.errors import Invalid
+from atoll.capacity.groups.checks import Problem
 from atoll.capacity.groups.jobset.model import Object
 from atoll.capacity.queueing.admission import Request
 from atoll.objects.meta import copy
@@ -18,7 +18,6 @@ _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _RULE = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 _REASONS = ("BackoffLimitExceeded", "DeadlineExceeded", "FailedIndexes", "MaxFailedIndexesExceeded", "PodFailurePolicy")
 _FREE = ("nodeSelector", "tolerations", "schedulingGates")  # of a suspended JobSet's pods: queues put them in
-Problem = tuple[str, str]
 
 
 class JobSetDefaults:
@@ -58,30 +57,6 @@ def set_defaults(jobset: Object) -> None:
     for index, rule in enumerate((policy or {}).get("rules") or ()):
         if isinstance(rule, dict) and not rule.get("name"):
             rule["name"] = f"failurePolicyRule{index}"
-
-
-class JobSetChecks:
-    """Validating."""
-
-    resources = frozenset({"jobsets.jobset.x-k8s.io"})
-
-    def __init__(self, on: Callable[[], bool]) -> None:
-        self._on = on
-
-    def validate(self, request: Request) -> Awaitable[None] | None:
-        """Raises Invalid."""
-        obj = request.obj
-        if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE") or not self._on():
-            return None
-        problems = list(problems_of(obj) if request.old is None else changes_of(obj, request.old))
-        if problems:
-            causes = [{"reason": "FieldValueInvalid", "field": path, "message": why} for path, why in problems]
-            text = "; ".join(f"{path}: {why}" for path, why in problems)
-            raise Invalid(
-                f'JobSet.jobset.x-k8s.io "{request.name}" is invalid: {text}',
-                details={"name": request.name, "group": "jobset.x-k8s.io", "kind": "JobSet", "causes": causes},
-            )
-        return None
 
 
 def problems_of(jobset: Object) -> Iterator[Problem]:

@@ -3,40 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 
-from atoll.base.errors import Invalid
+from atoll.capacity.groups.checks import Problem
 from atoll.capacity.groups.leaderworkerset import model
 from atoll.capacity.groups.leaderworkerset.model import Object
-from atoll.capacity.queueing.admission import Request
 
-Problem = tuple[str, str]
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-
-
-class LeaderWorkerChecks:
-    """Validating."""
-
-    resources = frozenset({"leaderworkersets.leaderworkerset.x-k8s.io"})
-
-    def __init__(self, on: Callable[[], bool]) -> None:
-        self._on = on
-
-    def validate(self, request: Request) -> Awaitable[None] | None:
-        """Raises Invalid."""
-        obj = request.obj
-        if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE") or not self._on():
-            return None
-        problems = [*problems_of(obj), *(changes_of(obj, request.old) if request.old is not None else ())]
-        if problems:
-            causes = [{"reason": "FieldValueInvalid", "field": path, "message": why} for path, why in problems]
-            text = "; ".join(f"{path}: {why}" for path, why in problems)
-            raise Invalid(
-                f'LeaderWorkerSet.leaderworkerset.x-k8s.io "{request.name}" is invalid: {text}',
-                details={"name": request.name, "group": "leaderworkerset.x-k8s.io", "kind": "LeaderWorkerSet",
-                         "causes": causes},
-            )  # fmt: skip
-        return None
 
 
 def problems_of(lws: Object) -> Iterator[Problem]:
@@ -76,6 +49,8 @@ def _subgroup_problems(policy: Object, size: int) -> Iterator[Problem]:
 
 
 def changes_of(new: Object, old: Object) -> Iterator[Problem]:
+    """(field, why) of a change."""
+    yield from problems_of(new)
     before, after = (lws["spec"]["leaderWorkerTemplate"].get("subGroupPolicy") for lws in (old, new))
     if before != after:
         yield "spec.leaderWorkerTemplate.subGroupPolicy", "field is immutable"

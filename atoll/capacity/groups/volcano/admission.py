@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-from atoll.base.errors import Invalid
+from atoll.capacity.groups.checks import Problem
 from atoll.capacity.groups.volcano import model
 from atoll.capacity.groups.volcano.model import Object
 from atoll.capacity.queueing.admission import Request
@@ -14,7 +14,6 @@ _ACTIONS = (
     "AbortJob", "RestartJob", "RestartTask", "RestartPod", "RestartPartition", "TerminateJob", "CompleteJob",
     "ResumeJob", "SyncJob", "EnqueueJob",
 )  # fmt: skip
-Problem = tuple[str, str]
 
 
 class VolcanoDefaults:
@@ -49,30 +48,6 @@ def set_defaults(job: Object) -> None:
         spec["minAvailable"] = sum(int(task.get("minAvailable", 1)) for task in spec.get("tasks") or ())
 
 
-class VolcanoChecks:
-    """Validating."""
-
-    resources = frozenset({"jobs.batch.volcano.sh"})
-
-    def __init__(self, on: Callable[[], bool]) -> None:
-        self._on = on
-
-    def validate(self, request: Request) -> Awaitable[None] | None:
-        """Raises Invalid."""
-        obj = request.obj
-        if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE") or not self._on():
-            return None
-        problems = [*problems_of(obj), *(changes_of(obj, request.old) if request.old is not None else ())]
-        if problems:
-            causes = [{"reason": "FieldValueInvalid", "field": path, "message": why} for path, why in problems]
-            text = "; ".join(f"{path}: {why}" for path, why in problems)
-            raise Invalid(
-                f'Job.batch.volcano.sh "{request.name}" is invalid: {text}',
-                details={"name": request.name, "group": "batch.volcano.sh", "kind": "Job", "causes": causes},
-            )
-        return None
-
-
 def problems_of(job: Object) -> Iterator[Problem]:
     """(field, why)."""
     tasks = model.tasks(job)
@@ -95,6 +70,7 @@ def problems_of(job: Object) -> Iterator[Problem]:
 
 def changes_of(new: Object, old: Object) -> Iterator[Problem]:
     """What a Job runs is fixed, but for how many pods of it."""
+    yield from problems_of(new)
     if _fixed(new) != _fixed(old):
         yield "spec", "may change in minAvailable, and in replicas and minAvailable of tasks only"
 
