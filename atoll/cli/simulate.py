@@ -27,14 +27,20 @@ class _Simulate(click.Group):
     """`atoll simulate FILE …` runs; `atoll simulate snapshot …` is a command of its own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in self.commands:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
             args.insert(0, "run")
         return super().parse_args(ctx, args)
 
 
 @click.group(cls=_Simulate)
 def simulate() -> None:
-    """Live a fleet through in virtual time."""
+    """Live a fleet through in virtual time.
+
+    \b
+    Examples:
+      atoll simulate night.yaml --seeds 1..10 --report night.html
+      atoll simulate snapshot --context atoll-ci > now.yaml
+    """
 
 
 @simulate.command()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from scheduling_world import world
-from test_devices import DRIVER, exactly, gpu, slice_of, spec_of, template, with_template
+from test_device_claims import DRIVER, exactly, gpu, slice_of, spec_of, template, with_template
 from test_workload_faults import Shaky
 
 from atoll.base.chance import Chance
