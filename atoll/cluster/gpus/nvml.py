@@ -4,8 +4,8 @@ Without the package, a driver or a GPU there is no such port: `open_nvml` says w
 NVIDIA's libraries go by and the device files of its own GPUs and no others, so that the driver refuses the rest. MIG is
 not set up here: an instance that exists can't be given to a node.
 
-This has been run against a stand-in of NVML's functions; its run on hardware is `tests/contract/test_device_port.py` on a
-machine with a GPU, and has not been done yet.
+This has been run against a stand-in of NVML's functions; its run on hardware is `tests/contract/test_device_port.py` on
+a machine with a GPU, and has not been done yet.
 """
 
 from __future__ import annotations
