@@ -67,6 +67,9 @@ spec:
 def space(fleet: Shell) -> Iterator[str]:
     fleet.kubectl("create", "namespace", "accept")
     yield "accept"
+    # By their names: the fleet is shared, and what a namespace's cascade may take with it may be used up by others.
+    kinds = "deployment,statefulset,daemonset,job,pvc"
+    fleet.kubectl("delete", "-n", "accept", kinds, "--all", "--timeout=60s", timeout=90)
     fleet.kubectl("delete", "namespace", "accept", "--timeout=60s", timeout=90)
 
 
