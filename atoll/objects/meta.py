@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from atoll.base.clock import rfc3339
+
 Object = dict[str, Any]
 
 
@@ -72,6 +74,17 @@ def owner_reference(owner: Object, *, controller: bool = True, block: bool = Tru
 
 def is_deleting(obj: Object) -> bool:
     return "deletionTimestamp" in obj["metadata"]
+
+
+def disruption_target(reason: str, message: str, wall_seconds: float) -> Object:
+    """The condition that says why a pod is about to go (KEP-3329)."""
+    return {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": rfc3339(wall_seconds),
+    }
 
 
 def condition(obj: Object, kind: str) -> Object | None:

@@ -11,7 +11,7 @@ from atoll.client.port import MERGE_PATCH, STRATEGIC_PATCH, Client, DeleteOption
 from atoll.cluster.scheduler.cache import SchedulerCache
 from atoll.cluster.scheduler.claims import ClaimBinder
 from atoll.kinds.builtin import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
-from atoll.objects.meta import condition
+from atoll.objects.meta import condition, disruption_target
 from atoll.runtime.events import NORMAL, EventRecorder
 from atoll.scheduling.devices.annotations import INDEX, index_of
 from atoll.scheduling.dra.needs import DevicePlan
@@ -144,14 +144,11 @@ class Binder:
     async def preempt(self, pod: PodInfo, victim: PodInfo, node: str) -> None:
         """Mark a victim and delete it."""
         metadata = victim.obj["metadata"]
-        now = rfc3339(self._clock.wall())
-        mark = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": f"{self._name}: preempting to accommodate a higher priority pod",
-            "lastTransitionTime": now,
-        }
+        mark = disruption_target(
+            "PreemptionByScheduler",
+            f"{self._name}: preempting to accommodate a higher priority pod",
+            self._clock.wall(),
+        )
         try:
             if not victim.terminating:
                 await self._patch_status(
@@ -168,13 +165,7 @@ class Binder:
     async def release(self, pod: Object, message: str) -> None:
         """Delete a pod whose gang did not become whole in time; its controller makes another."""
         metadata = pod["metadata"]
-        mark = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": f"{self._name}: {message}",
-            "lastTransitionTime": rfc3339(self._clock.wall()),
-        }
+        mark = disruption_target("PreemptionByScheduler", f"{self._name}: {message}", self._clock.wall())
         await self._patch_status(metadata, {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": [mark]}})
         options = DeleteOptions(uid=metadata["uid"])
         await self._client.delete(PODS, metadata["name"], metadata["namespace"], options=options)

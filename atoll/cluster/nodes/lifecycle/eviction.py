@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from atoll.base.clock import Clock, rfc3339
+from atoll.base.clock import Clock
 from atoll.base.errors import NotFound
 from atoll.client.port import STRATEGIC_PATCH, Client
 from atoll.cluster.nodes.lifecycle.plan import min_toleration_seconds
 from atoll.kinds.builtin import NODES, PODS
-from atoll.objects.meta import condition, is_deleting
+from atoll.objects.meta import condition, disruption_target, is_deleting
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, EventRecorder
 from atoll.runtime.informer import Informers
@@ -98,13 +98,9 @@ class TaintEvictionController:
         metadata = pod["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         self._events.event(pod, NORMAL, "TaintManagerEviction", f"Marking for deletion Pod {namespace}/{name}")
-        mark = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": rfc3339(self._clock.wall()),
-        }
+        mark = disruption_target(
+            "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", self._clock.wall()
+        )
         old = condition(pod, "DisruptionTarget")
         try:
             if old is None or old.get("reason") != mark["reason"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from atoll.base.clock import rfc3339
 from atoll.base.errors import NotFound
 from atoll.client.port import STRATEGIC_PATCH, DeleteOptions, Object
 from atoll.cluster.workloads.common.context import Context
@@ -67,13 +66,9 @@ class DeviceTaintEviction:
         metadata = pod["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         self._events.event(pod, NORMAL, "DeviceTaintManagerEviction", f"Marking for deletion Pod {namespace}/{name}")
-        mark = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": _REASON,
-            "message": "Device Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": rfc3339(self._clock.wall()),
-        }
+        mark = meta.disruption_target(
+            _REASON, "Device Taint manager: deleting due to NoExecute taint", self._clock.wall()
+        )
         body = {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": [mark]}}
         try:
             await self._client.patch(PODS, name, body, namespace, content_type=STRATEGIC_PATCH, subresource="status")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from atoll.base.clock import Clock, rfc3339
+from atoll.base.clock import Clock
 from atoll.base.errors import AtollError, NotFound
 from atoll.client.port import DeleteOptions, Object
 from atoll.cluster.workloads.common import conditions
 from atoll.cluster.workloads.common import pods as health
 from atoll.cluster.workloads.common.context import Context
 from atoll.kinds.builtin import NODES, PODS
-from atoll.objects.meta import is_deleting
+from atoll.objects.meta import disruption_target, is_deleting
 from atoll.runtime.informer import Informer
 
 PERIOD_SECONDS = 20.0
@@ -107,13 +107,7 @@ class PodCollector:
     async def _mark(self, pod: Object, message: str, reason: str) -> None:
         """As Failed, with the condition that says why it was disrupted."""
         status = pod.get("status") or {}
-        made = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": rfc3339(self._clock.wall()),
-        }
+        made = disruption_target(reason, message, self._clock.wall())
         changed = {**status, "phase": "Failed", "conditions": conditions.with_condition(status.get("conditions"), made)}
         await self._client.update(PODS, {**pod, "status": changed}, subresource="status")
 
