@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from atoll.app.stored_settings import stored_config_maps
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.metrics import Metrics
-from atoll.capacity import names
 from atoll.capacity.health.controller import HealthController
 from atoll.capacity.health.dcgm import DcgmReadings
 from atoll.capacity.health.group_controller import GroupController
@@ -20,9 +19,8 @@ from atoll.capacity.preflight.admission import NewNodes
 from atoll.capacity.preflight.controller import PreflightController
 from atoll.capacity.settings import Live
 from atoll.client.port import Client
-from atoll.cluster.store.port import Key, Store
+from atoll.cluster.store.port import Store
 from atoll.cluster.workloads.common.context import Runnable
-from atoll.kinds.builtin import CONFIGMAPS
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 
@@ -32,11 +30,7 @@ NAME = "atoll-node-health"  # the controllers' identity and the source of their 
 def node_admission(store: Store, clock: Clock) -> NewNodes:
     """The plugin, which looks at the newest settings."""
 
-    def config_map(name: str) -> dict[str, Any] | None:
-        record = store.get(Key(CONFIGMAPS.group_resource, names.SYSTEM_NAMESPACE, name))
-        return None if record is None else record.object
-
-    return NewNodes(config_map, clock)
+    return NewNodes(stored_config_maps(store), clock)
 
 
 def make_health(

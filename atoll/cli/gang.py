@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from atoll.base.errors import UserError
+from atoll.cli.cluster_options import CONTEXT, KUBECONFIG
 from atoll.cli.output import output_option, structured, table
 
 if TYPE_CHECKING:
     from atoll.cluster.scheduler.gangs.observe import Row
-
-_KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the usual one.")
-_CONTEXT = click.option("--context", help="Of the kubeconfig; the current one by default.")
 
 
 @click.group()
@@ -47,8 +45,8 @@ def _rows(kubeconfig: Path | None, context: str | None, pods: bool) -> list[Row]
 
 @gang.command("list")
 @click.option("-n", "--namespace", help="All by default.")
-@_KUBECONFIG
-@_CONTEXT
+@KUBECONFIG
+@CONTEXT
 @output_option()
 def list_(namespace: str | None, kubeconfig: Path | None, context: str | None, output: str | None) -> None:
     """Gangs: what says so, how many members they need, have, and have on nodes.
@@ -74,8 +72,8 @@ def list_(namespace: str | None, kubeconfig: Path | None, context: str | None, o
 @gang.command()
 @click.argument("name", required=False)
 @click.option("-n", "--namespace", help="Of the gang; all by default.")
-@_KUBECONFIG
-@_CONTEXT
+@KUBECONFIG
+@CONTEXT
 @output_option("json", "yaml")
 def why(
     name: str | None, namespace: str | None, kubeconfig: Path | None, context: str | None, output: str | None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.base.errors import NotFound, UserError
+from atoll.base.errors import UserError
+from atoll.cli.cluster_options import CONTEXT, KUBECONFIG, settings_in, settings_map
 from atoll.cli.output import age, output_option, structured, table
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from atoll.capacity.preflight.settings import PreflightSettings
 
 Object = dict[str, Any]
-_KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the usual one.")
-_CONTEXT = click.option("--context", help="Of the kubeconfig; the current one by default.")
 
 
 @click.group()
@@ -32,38 +31,27 @@ def nodes() -> None:
 
 
 def _observed(kubeconfig: Path | None, context: str | None) -> tuple[list[Object], HealthSettings, PreflightSettings]:
-    from atoll.capacity import names
     from atoll.capacity.health.settings import CONFIG_MAP, KEY, HealthSettings
     from atoll.capacity.preflight.settings import KEY as TESTS_KEY
     from atoll.capacity.preflight.settings import PreflightSettings
-    from atoll.capacity.settings import SettingsError, read
     from atoll.cli.fleet import default_path
     from atoll.cli.session import Session, run
-    from atoll.kinds.builtin import CONFIGMAPS, NODES
+    from atoll.kinds.builtin import NODES
 
     async def work(session: Session) -> tuple[list[Object], HealthSettings, PreflightSettings]:
         client = session.client(kubeconfig or default_path(), context)
-        found: Object | None = None
-        try:
-            found = await client.get(CONFIGMAPS, CONFIG_MAP, names.SYSTEM_NAMESPACE)
-        except NotFound:
-            found = None
+        found = await settings_map(client, CONFIG_MAP)
         items = (await client.list(NODES)).items
-        try:
-            return items, read(found, KEY, HealthSettings), read(found, TESTS_KEY, PreflightSettings)
-        except SettingsError as error:
-            where = f"{names.SYSTEM_NAMESPACE}/{CONFIG_MAP}"
-            raise UserError(
-                f"the ConfigMap {where}: {error}", hint="until it is mended the last good one counts"
-            ) from None
+        settings = settings_in(found, CONFIG_MAP, KEY, HealthSettings)
+        return items, settings, settings_in(found, CONFIG_MAP, TESTS_KEY, PreflightSettings)
 
     return run(work)
 
 
 @nodes.command()
 @click.argument("name", required=False)
-@_KUBECONFIG
-@_CONTEXT
+@KUBECONFIG
+@CONTEXT
 @output_option()
 def health(name: str | None, kubeconfig: Path | None, context: str | None, output: str | None) -> None:
     """Nodes that are not simply healthy, or node NAME; how many are out of how many, and how much is tested.

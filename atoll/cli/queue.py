@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atoll.base.errors import ApiError, UserError
+from atoll.cli.cluster_options import CONTEXT, KUBECONFIG
 from atoll.cli.output import output_option, structured, table
 
 if TYPE_CHECKING:
     from atoll.capacity.queueing.state import State
-
-_KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the usual one.")
-_CONTEXT = click.option("--context", help="Of the kubeconfig; the current one by default.")
 
 
 @click.group()
@@ -49,8 +47,8 @@ def _observed(kubeconfig: Path | None, context: str | None) -> State:
 
 
 @queue.command("list")
-@_KUBECONFIG
-@_CONTEXT
+@KUBECONFIG
+@CONTEXT
 @output_option()
 def list_(kubeconfig: Path | None, context: str | None, output: str | None) -> None:
     """ClusterQueues: pending and running workloads, what is used of what.
@@ -97,8 +95,8 @@ def list_(kubeconfig: Path | None, context: str | None, output: str | None) -> N
 @queue.command()
 @click.argument("name", required=False)
 @click.option("-n", "--namespace", help="Of the workload; all by default.")
-@_KUBECONFIG
-@_CONTEXT
+@KUBECONFIG
+@CONTEXT
 @output_option()
 def why(
     name: str | None, namespace: str | None, kubeconfig: Path | None, context: str | None, output: str | None

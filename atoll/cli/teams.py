@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from atoll.base.errors import NotFound, UserError
+from atoll.cli.cluster_options import CONTEXT, KUBECONFIG, required_map, settings_in
 from atoll.cli.output import output_option, structured, table
 
 if TYPE_CHECKING:
     from atoll.capacity.teams.summary import Line
-
-_KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the usual one.")
-_CONTEXT = click.option("--context", help="Of the kubeconfig; the current one by default.")
 
 
 @click.group()
@@ -30,25 +27,16 @@ def teams() -> None:
 
 
 def _observed(kubeconfig: Path | None, context: str | None) -> list[Line]:
-    from atoll.capacity import names
-    from atoll.capacity.settings import SettingsError, read
     from atoll.capacity.teams.settings import CONFIG_MAP, KEY, TeamSettings
     from atoll.capacity.teams.summary import lines
     from atoll.cli.fleet import default_path
     from atoll.cli.session import Session, run
-    from atoll.kinds.builtin import CONFIGMAPS, NAMESPACES, NODES, PODS
-
-    where = f"{names.SYSTEM_NAMESPACE}/{CONFIG_MAP}"
+    from atoll.kinds.builtin import NAMESPACES, NODES, PODS
 
     async def work(session: Session) -> list[Line]:
         client = session.client(kubeconfig or default_path(), context)
-        try:
-            settings = read(await client.get(CONFIGMAPS, CONFIG_MAP, names.SYSTEM_NAMESPACE), KEY, TeamSettings)
-        except NotFound:
-            raise UserError(f"there is no ConfigMap {where}", hint="docs/teams.md has an example") from None
-        except SettingsError as error:
-            hint = "until it is mended the last good one counts"
-            raise UserError(f"the ConfigMap {where}: {error}", hint=hint) from None
+        found = await required_map(client, CONFIG_MAP, "docs/teams.md")
+        settings = settings_in(found, CONFIG_MAP, KEY, TeamSettings)
         spaces = {item["metadata"]["name"]: item for item in (await client.list(NAMESPACES)).items}
         return lines(settings, (await client.list(NODES)).items, (await client.list(PODS)).items, spaces)
 
@@ -56,8 +44,8 @@ def _observed(kubeconfig: Path | None, context: str | None) -> list[Line]:
 
 
 @teams.command("list")
-@_KUBECONFIG
-@_CONTEXT
+@KUBECONFIG
+@CONTEXT
 @output_option()
 def list_(kubeconfig: Path | None, context: str | None, output: str | None) -> None:
     """Teams: nodes they have of those they are to have, their pods, and the pods of others on their nodes.
