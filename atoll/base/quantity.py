@@ -9,7 +9,9 @@ import functools
 import re
 
 NANO = 1_000_000_000
-_PATTERN = re.compile(r"^([+-]?)(\d*)(?:\.(\d*))?(?:([eE][+-]?\d+)|([numkMGTPE]|[KMGTPE]i))?$")
+_MOST = ((1 << 63) - 1) * NANO  # what is more is taken for this, as upstream does
+_BEYOND = len(str(_MOST))
+_PATTERN = re.compile(r"^([+-]?)(\d*)(?:\.(\d*))?(?:([eE][+-]?\d{1,18})|([numkMGTPE]|[KMGTPE]i))?$")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
@@ -29,10 +31,11 @@ def _parse_text(text: str) -> int:
         digits <<= _BINARY[suffix]
     else:
         scale += _DECIMAL[suffix or ""]
+    scale = max(-1 - len(whole + fraction), min(scale, _BEYOND))  # an exponent may be any number: don't write it out
     if scale >= 0:
-        nano: int = digits * 10**scale
+        nano: int = min(_MOST, digits * 10**scale)
     else:  # finer than nano rounds up, away from zero
-        nano = -(-digits // 10**-scale)
+        nano = min(_MOST, -(-digits // 10**-scale))
     return -nano if sign == "-" else nano
 
 
