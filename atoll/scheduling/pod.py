@@ -279,7 +279,7 @@ class Templates:
                 spec.get("priority"), spec.get("preemptionPolicy"), spec.get("overhead"), spec.get("resources"),
                 [_container_key(item) for item in spec.get("containers") or ()],
                 [_container_key(item) for item in spec.get("initContainers") or ()],
-                share and [share.count, share.milli, sorted(share.models), share.wrong],
+                share and [share.count, share.milli, sorted(share.models), share.wrong, share.memory],
             ]
         )  # fmt: skip
         found = self._templates.get(key)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
+import numpy as np
 from gpu_fleet import FILTERS, Placing, gpus, scored
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.base.chance import Chance
 from atoll.scheduling.board import Board
+from atoll.scheduling.devices.annotations import COUNT, MEMORY, MILLI
 from atoll.scheduling.devices.fragmentation import Fragmentation
-from atoll.scheduling.devices.gpus import Gpus
+from atoll.scheduling.devices.gpus import Gpus, gpus_of
 from atoll.scheduling.devices.kinds import Kinds
 from atoll.scheduling.devices.model import Machine, Request
 from atoll.scheduling.devices.policies.descent import Descent
@@ -20,6 +23,9 @@ from atoll.scheduling.devices.typical import Mix, typical
 from atoll.scheduling.evaluation import Evaluation
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.plugins.gpu_scores import GPU_SCORES, RANDOM, gpu_score
+from atoll.scheduling.plugins.gpu_share import GpuShare
+from atoll.scheduling.plugins.profile import profiles_of
+from atoll.scheduling.shape import Shape
 from atoll.simulate.openb.replay import fleet, pod_object
 
 MODELS = ("A", "B")
@@ -235,3 +241,52 @@ def test_policies_say_what_their_definitions_say(
             if request.shared:
                 chosen = dict(states)[prospect.devices(there, row, kind)[0]]
                 assert plain_worth(cores - request.cpu_milli, chosen, model, mix, nodes) - worth >= max(gains) - 2e-3
+
+
+asked = st.fixed_dictionaries(
+    {}, optional={"milli": st.sampled_from([1, 200, 500, 1000]), "count": st.sampled_from([1, 2]),
+                  "memory": st.sampled_from(["1Gi", "3Gi", "5Gi", "8Gi"])},
+).filter(bool)  # fmt: skip
+SHARING = {
+    "apiVersion": "kubescheduler.config.k8s.io/v1",
+    "kind": "KubeSchedulerConfiguration",
+    "profiles": [
+        {
+            "schedulerName": "sharing",
+            "plugins": {
+                "filter": {"enabled": [{"name": "Open-Gpu-Share"}]},
+                "score": {"disabled": [{"name": "*"}], "enabled": [{"name": "FGDScore"}]},
+            },
+        }
+    ],
+}
+words = {"milli": MILLI, "count": COUNT, "memory": MEMORY}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(asked, max_size=25), st.lists(st.sampled_from([None, "16Gi", "24Gi"]), min_size=1, max_size=3))
+def test_memory_and_milli_of_no_device_are_given_twice(wishes, memories):
+    """And the arrays say of each node what the reason for one node says."""
+    found = Planner(Chance(1), profiles=profiles_of(SHARING, Chance(1)))
+    for number, memory in enumerate(memories):
+        allocatable = {"cpu": "99", "memory": "64Gi", "pods": "99", COUNT: "2"} | ({MEMORY: memory} if memory else {})
+        found.state.set_node({"metadata": {"name": f"n{number}"}, "status": {"allocatable": allocatable}})
+    milli, memory = Counter(), Counter()
+    for number, wish in enumerate(wishes):
+        annotations = {words[word]: str(value) for word, value in wish.items()}
+        metadata = {"name": f"p{number}", "uid": f"p{number}", "namespace": "d", "annotations": annotations}
+        pod = found.pod({"metadata": metadata, "spec": {"schedulerName": "sharing", "containers": [{"name": "c"}]}})
+        gpus, share = gpus_of(found.nodes), pod.template.share
+        decision = found.decide(pod)
+        allowed = gpus.fitting(np.arange(len(memories)), share).sum(axis=1) >= share.count
+        filters = GpuShare().filter(Shape((pod.template,), pod.template), found.nodes)
+        assert [filters.why(node) is None for node in found.nodes.nodes[: len(memories)]] == allowed.tolist()
+        assert (decision.node is not None) == allowed.any()
+        if decision.node is not None:
+            found.assume(pod, decision.node)
+            assert len(set(pod.devices)) == share.count
+            each = int(gpus.each[found.nodes.rows[decision.node]])
+            for device in pod.devices:
+                milli[decision.node, device] += share.milli
+                memory[decision.node, device] += share.takes(each)
+                assert milli[decision.node, device] <= 1000 and memory[decision.node, device] <= each

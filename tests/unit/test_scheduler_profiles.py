@@ -7,7 +7,7 @@ import pytest
 from atoll.app.scheduler_config import read_profiles
 from atoll.base.chance import Chance
 from atoll.base.errors import UserError
-from atoll.scheduling.devices.annotations import COUNT, INDEX, MILLI, MODEL, devices_of, index_of, share_of
+from atoll.scheduling.devices.annotations import COUNT, INDEX, MEMORY, MILLI, MODEL, devices_of, index_of, share_of
 from atoll.scheduling.devices.model import Share
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.plugins.profile import profiles_of
@@ -29,10 +29,12 @@ def with_score(name, weight=None, **more):
     return {"schedulerName": "packer", "plugins": {**PACKED, "score": score}, **more}
 
 
-def planner(*profiles, nodes=2):
+def planner(*profiles, nodes=2, memory=None):
     found = Planner(Chance(1), profiles=profiles_of(document(*profiles), Chance(1)))
     for number in range(nodes):
         allocatable = {"cpu": "32", "memory": "64Gi", "pods": "99", COUNT: "2"}
+        if memory:
+            allocatable[MEMORY] = memory
         labels = {MODEL: ("A", "B")[number % 2]}
         found.state.set_node(
             {"metadata": {"name": f"n{number}", "labels": labels}, "status": {"allocatable": allocatable}}
@@ -41,7 +43,7 @@ def planner(*profiles, nodes=2):
 
 
 def pod(found: Planner, name, scheduler="packer", cpu="1", **annotations) -> PodInfo:
-    words = {"milli": MILLI, "count": COUNT, "model": MODEL}
+    words = {"milli": MILLI, "count": COUNT, "model": MODEL, "memory": MEMORY}
     metadata = {"name": name, "uid": name, "namespace": "d"}
     metadata["annotations"] = {words[word]: value for word, value in annotations.items()}
     spec = {"schedulerName": scheduler, "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}
@@ -66,6 +68,33 @@ def test_shares_fill_a_device_and_no_device_is_given_twice(score):
         "0/2 nodes are available: 2 Insufficient alibabacloud.com/gpu-milli."
     )
     assert isinstance(place(found, pod(found, "small", milli="200")), tuple)
+
+
+SHORT = "Insufficient alibabacloud.com/gpu-mem"
+
+
+@pytest.mark.parametrize("score", ["FGDScore", "ProspectScore", "RandomScore"])
+def test_memory_of_a_device_is_given_once(score):
+    """One node of two devices of 16 GiB."""
+    found = planner(with_score(score), nodes=1, memory="32Gi")
+    first = place(found, pod(found, "a", memory="10Gi"))
+    assert place(found, pod(found, "b", memory="6Gi")) == first  # the device with the least left
+    other = ("n0", (1 - first[1][0],))
+    assert place(found, pod(found, "c", milli="500")) == other  # and half of its memory
+    assert f"1 {SHORT}" in place(found, pod(found, "d", memory="9Gi"))
+    assert place(found, pod(found, "e", memory="8Gi", milli="100")) == other
+    assert f"1 {SHORT}" in place(found, pod(found, "f", milli="100"))
+    found.forgo(found.state.nodes["n0"].pods["b"])
+    assert place(found, pod(found, "g", milli="300")) == first
+    assert "Insufficient alibabacloud.com/gpu-milli" in place(found, pod(found, "whole", count="1"))
+    assert f"1 {SHORT}" in place(found, pod(found, "large", memory="17Gi"))
+
+
+def test_memory_needs_a_node_that_says_it():
+    found = planner(with_score("FGDScore"))
+    assert f"2 {SHORT}" in place(found, pod(found, "a", memory="1Gi"))
+    assert "'7' is no quantity of 1Mi or more, as 4Gi" in place(found, pod(found, "b", memory="7"))
+    assert place(planner(with_score("FGDScore"), memory="9223372036854775807"), pod(found, "c", memory="1Ti"))
 
 
 def test_whole_gpus_models_and_what_is_wrong():
@@ -179,6 +208,8 @@ def test_the_file_is_named(tmp_path):
 def test_what_a_pod_asks_for():
     assert share_of(None) is None and share_of({MODEL: "A"}) is None and share_of({MILLI: "0"}) is None
     assert share_of({MILLI: "250"}) == Share(1, 250)
+    assert share_of({MEMORY: "2Gi"}) == Share(1, 1, memory=2 << 30)
+    assert share_of({MEMORY: "1Mi", MILLI: "20", COUNT: "2"}) == Share(2, 20, memory=1 << 20)
     assert share_of({COUNT: "4", MODEL: "A | B"}) == Share(4, 1000, frozenset("AB"))
     for value in ("-1", "1001", "x", "٣", "1" * 40):
         assert share_of({MILLI: value}).wrong

@@ -10,8 +10,8 @@ that run are taken; both are looked at again, and all answers given up, when eit
 
 from __future__ import annotations
 
-from atoll.scheduling.arrays import Bools, Ints, grown, np
-from atoll.scheduling.devices.annotations import COUNT, MODEL
+from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
+from atoll.scheduling.devices.annotations import COUNT, MEMORY, MODEL
 from atoll.scheduling.devices.kinds import accepts
 from atoll.scheduling.devices.model import MOST_DEVICES, WHOLE, Request, Share
 from atoll.scheduling.devices.typical import Mix, typical
@@ -24,6 +24,7 @@ NO_DEVICE = -1
 """In `Gpus.left`: the node has fewer devices than the array has columns."""
 _KEY = "gpus"
 _BITS = 62  # of a sort
+_MOST_MEMORY = 1 << 50
 _FEW = 16  # pods or devices: below that no doubling is looked at
 
 
@@ -50,9 +51,23 @@ def sort_of(asked: Share | Request) -> int:
     return 1 if asked.count == 1 and asked.milli < WHOLE else 1 << min(asked.count, _BITS)
 
 
+def memory_left(node: NodeState, count: int) -> tuple[int, list[int]]:
+    """(bytes of each device, what is left of each); a node that does not say its GPUs' memory has none."""
+    each = min(node.allocatable.get(MEMORY, 0), _MOST_MEMORY) // count if count else 0
+    left = [each] * count
+    for pod in node.pods.values() if each else ():
+        share = pod.template.share
+        if share is not None:
+            for device in pod.devices:
+                if device < count:
+                    left[device] -= share.takes(each)
+    return each, [max(0, amount) for amount in left]
+
+
 class Gpus(Column):
     """By row: `left` on each device, `count` of devices, `idle` milli in all, `model` as a place in `models`.
 
+    `each`: bytes of one device, `memory`: what is left of each; both 0 on nodes that do not say their GPUs' memory.
     `sorts`: which sorts of GPU pods are there (`sort_of`).
     """
 
@@ -60,6 +75,8 @@ class Gpus(Column):
         self._nodes = nodes
         self.models: list[str] = []
         self.left: Ints = np.full((0, 1), NO_DEVICE, np.int64)
+        self.memory: Ints = np.zeros((0, 1), np.int64)
+        self.each: Ints = np.zeros(0, np.int64)
         self.count: Ints = np.zeros(0, np.int64)
         self.idle: Ints = np.zeros(0, np.int64)
         self.model: Ints = np.zeros(0, np.int64)
@@ -75,10 +92,20 @@ class Gpus(Column):
         key: bytes = self.left[row].tobytes()
         return key
 
+    def fitting(self, rows: Rows, share: Share) -> Bools:
+        """Row × device: is as much left as the share takes?"""
+        found: Bools = self.left[rows] >= share.milli
+        each = self.each[rows]
+        if share.memory or each.any():
+            found &= self.memory[rows] >= np.reshape(share.takes(each), (-1, 1))
+        return found
+
     # staying up to date
 
     def grow(self, rows: int) -> None:
         self.left = np.ascontiguousarray(grown(self.left.T, rows, NO_DEVICE).T)
+        self.memory = np.ascontiguousarray(grown(self.memory.T, rows, 0).T)
+        self.each = grown(self.each, rows, 0)
         self.count, self.idle = grown(self.count, rows, 0), grown(self.idle, rows, 0)
         self.model, self.sorts = grown(self.model, rows, 0), grown(self.sorts, rows, 0)
         self._tenants = grown(self._tenants, rows, 0)
@@ -92,7 +119,8 @@ class Gpus(Column):
         )
         self.count[row], self._tenants[row] = count, pods
         if count > self.left.shape[1]:
-            self.left = grown(self.left, count, NO_DEVICE)
+            self.left, self.memory = grown(self.left, count, NO_DEVICE), grown(self.memory, count, 0)
+        self.each[row], self.memory[row] = 0, 0
         left = [WHOLE] * count + [NO_DEVICE] * (self.left.shape[1] - count)
         sorts = 0
         if node is not None and count:
@@ -103,6 +131,7 @@ class Gpus(Column):
             for pod in node.pods.values():
                 if pod.template.share is not None:
                     sorts |= sort_of(pod.template.share)
+            self.each[row], self.memory[row, :count] = memory_left(node, count)
         self.left[row], self.sorts[row] = left, sorts
         self.idle[row] = sum(amount for amount in left if amount > 0)
         if any(_drifted(now, before) for now, before in zip(self._total, self._expected, strict=True)):

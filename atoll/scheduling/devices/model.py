@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 WHOLE = 1000
 """The milli of one whole GPU."""
@@ -12,13 +13,21 @@ MOST_DEVICES = 63
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`count` devices with `milli` free on each. `wrong`: why a pod's wish can't be read; it then fits nowhere."""
+    """`count` devices with `milli` free on each. `wrong`: why a pod's wish can't be read; it then fits nowhere.
+
+    `memory`: bytes of each device; 0: as much of it as `milli` is of the whole.
+    """
 
     count: int
     milli: int
     models: frozenset[str] = frozenset()
     """The GPU models that will do; empty: any."""
     wrong: str = ""
+    memory: int = 0
+
+    def takes(self, each: Any) -> Any:
+        """Bytes of a device that has `each`; of numbers, or of an array of them."""
+        return self.memory or each * self.milli // WHOLE
 
 
 @dataclass(frozen=True, slots=True)

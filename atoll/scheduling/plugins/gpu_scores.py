@@ -21,7 +21,7 @@ from atoll.scheduling.devices.policies.packing import Packing
 from atoll.scheduling.devices.policies.port import Policy
 from atoll.scheduling.devices.policies.prospect import COVERED_PERCENT, Prospect
 from atoll.scheduling.devices.typical import Mix, typical
-from atoll.scheduling.plugins.gpu_share import GpuShare
+from atoll.scheduling.plugins.gpu_share import GpuShare, ShareDevices
 from atoll.scheduling.plugins.port import MAX, Around, Devices, Many, Plugin, Score
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import Snapshot
@@ -71,10 +71,11 @@ class PolicyScore(Plugin):
         return _Score(*self._policy(shape, gpus), gpus)
 
     def devices(self, shape: Shape, nodes: Snapshot) -> Devices | None:
-        if shape.template.share is None:
+        share = shape.template.share
+        if share is None:
             return None
         gpus = gpus_of(nodes)
-        return _Devices(*self._policy(shape, gpus), gpus)
+        return _Devices(*self._policy(shape, gpus), share, gpus)
 
     def many(self, shapes: Sequence[Shape], nodes: Snapshot) -> Many | None:
         gpus = gpus_of(nodes)
@@ -110,13 +111,19 @@ class _Score(Score):
 
 
 class _Devices(Devices):
-    def __init__(self, policy: Policy, kind: int, gpus: Gpus) -> None:
+    """The policy's choice, which knows nothing of memory: where that is short there, the filter's own."""
+
+    def __init__(self, policy: Policy, kind: int, share: Share, gpus: Gpus) -> None:
         self._policy = policy
         self._kind = kind
+        self._share = share
         self._gpus = gpus
 
     def of(self, row: int) -> tuple[int, ...]:
-        return tuple(self._policy.devices(self._gpus, row, self._kind))
+        found = tuple(self._policy.devices(self._gpus, row, self._kind))
+        if self._gpus.each[row] and not self._gpus.fitting(np.array([row]), self._share)[0, list(found)].all():
+            return ShareDevices(self._share, self._gpus).of(row)
+        return found
 
 
 class _Many(Many):
@@ -180,5 +187,5 @@ class _DrawnDevice(Devices):
         self._gpus = gpus
 
     def of(self, row: int) -> tuple[int, ...]:
-        fitting = (self._gpus.left[row] >= self._share.milli).nonzero()[0].tolist()
+        fitting = self._gpus.fitting(np.array([row]), self._share)[0].nonzero()[0].tolist()
         return (self._chance.choice(fitting),)
