@@ -15,12 +15,11 @@ from atoll.app.api_health import check_controllers, check_informers
 from atoll.app.assembly import Assembly
 from atoll.app.fleetspec import ClusterSpec
 from atoll.app.gpus import ExporterPages, gpu_fields, run_gpu_agents
+from atoll.app.scheduling import make_scheduler
 from atoll.app.tasks import Tasks
 from atoll.base.addresses import load_balancer_addresses
 from atoll.base.errors import AlreadyExists
 from atoll.client.port import Client
-from atoll.cluster.apiserver.expressions.selectors import CelSelectors
-from atoll.cluster.apiserver.ports import User
 from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.gpus.manager import DeviceManager
 from atoll.cluster.metrics.server import MetricsServer, Scrape
@@ -35,9 +34,6 @@ from atoll.cluster.nodes.simulated.nodes import USER as SIMULATED_USER
 from atoll.cluster.nodes.simulated.nodes import NetworkPlan, SimulatedNodes
 from atoll.cluster.nodes.simulated.overlay import RESOURCE as LEASES
 from atoll.cluster.nodes.simulated.overlay import LeaseOverlay
-from atoll.cluster.scheduler.gangs.book import GangBook
-from atoll.cluster.scheduler.scheduler import USER as SCHEDULER
-from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.workloads.accounts.controller import TokenMaker
 from atoll.cluster.workloads.all import Options, full_controllers, hub_controllers
 from atoll.cluster.workloads.certificates.controller import Signer
@@ -224,22 +220,7 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
         profiles = read_profiles(Path(spec.scheduler_config), chance)
 
     async def schedule() -> None:
-        client = assembly.client(
-            User(SCHEDULER, ("system:authenticated",)), "kube-scheduler"
-        )  # its roles are that user's
-        gangs, also = _gangs(informers, spec)
-        await Scheduler(
-            client,
-            informers,
-            clock,
-            chance,
-            metrics=assembly.metrics,
-            plugins=plugins,
-            selectors=CelSelectors(),
-            gangs=gangs,
-            also=also,
-            profiles=profiles,
-        ).run()
+        await make_scheduler(assembly, informers, spec, plugins=plugins, profiles=profiles).run()
 
     tasks.keep("controller-manager", lambda: manage(assembly, controllers))
     tasks.keep("scheduler", schedule)
@@ -296,15 +277,6 @@ def _start_queueing(running: Running, spec: ClusterSpec) -> None:
     observe_queues(assembly, queueing.runnables)
     serve_visibility(assembly.api, queueing.queues)
     queueing.start(running.tasks)
-
-
-def _gangs(informers: Informers, spec: ClusterSpec) -> tuple[GangBook | None, Callable[[str], bool]]:
-    """What the scheduler knows of pods that belong together, and whose pods it places beside its own."""
-    if not (spec.batch or spec.queueing or spec.workload_api):
-        return None, lambda name: False
-    from atoll.app.batch import gang_book, other_schedulers  # few clusters have it
-
-    return gang_book(informers, spec), other_schedulers(informers, spec)
 
 
 def _start_batch(running: Running, spec: ClusterSpec) -> None:

@@ -33,11 +33,12 @@ def _rows(kubeconfig: Path | None, context: str | None, pods: bool) -> list[Row]
     from atoll.base.clock import SystemClock
     from atoll.cli.fleet import default_path
     from atoll.cli.session import Session, run
+    from atoll.cluster.apiserver.expressions.selectors import CelSelectors
     from atoll.cluster.scheduler.gangs.observe import observed
 
     async def work(session: Session) -> list[Row]:
         client = session.client(kubeconfig or default_path(), context)
-        async with observed(client, SystemClock(), Chance(0), every_gang) as seen:
+        async with observed(client, SystemClock(), Chance(0), every_gang, CelSelectors()) as seen:
             return [*seen.gangs(), *(seen.pods() if pods else ())]
 
     return run(work)

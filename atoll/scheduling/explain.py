@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from atoll.objects.resource_claims import pod_claims
 from atoll.scheduling import status
+from atoll.scheduling.dra.model import AllocationError
 from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
 from atoll.scheduling.gang_preemption import GangOf, GangPreemption, plan_gang_preemption
 from atoll.scheduling.matching import untolerated
@@ -25,7 +27,10 @@ _NAMED = 3  # pods or gangs that are named before "and … more"
 
 
 def why_pod(planner: Planner, pod: PodInfo, budgets: Sequence[Object] = ()) -> str:
-    decision = planner.decide(pod)
+    try:
+        decision = planner.decide(pod)
+    except AllocationError as error:
+        return error.message
     if decision.failure is None:
         return f"fits on {decision.node}"
     failure = decision.failure
@@ -114,12 +119,25 @@ def why_gang(planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Ob
 
 def gang_reason(planner: Planner, gang: Gang, found: Shortage, preemption: GangPreemption | None) -> str:
     """Of a gang that does not fit, and what preemption could do for it: what it lacks, and the cheapest change."""
-    return f"{_gang_lack(gang, found)}; {_gang_change(planner, gang, found, preemption)}"
+    wrong = "" if found.most else _wrong_claim(planner, gang)
+    return wrong or f"{_gang_lack(gang, found)}; {_gang_change(planner, gang, found, preemption)}"
+
+
+def _wrong_claim(planner: Planner, gang: Gang) -> str:
+    """What is wrong with a claim or class of the gang's, which no room mends."""
+    for pod in {pod.template: pod for pod in gang.pods if _has_claims(pod)}.values():
+        try:
+            if (evaluation := planner.evaluation(pod)) is not None:
+                evaluation.statuses()
+        except AllocationError as error:
+            return error.message
+    return ""
 
 
 def _gang_lack(gang: Gang, found: Shortage) -> str:
     each = {shown(pod.template.requests) or "nothing" for pod in gang.pods}
     what = f" of {each.pop()}" if len(each) == 1 else ""
+    what += " with devices for their claims" if any(map(_has_claims, gang.pods)) else ""
     where = f" in one {_level(found.level)}" if found.level else ""
     lack = f"needs room for {found.wanted} pods{what}{where}"
     if not found.level:
@@ -150,6 +168,8 @@ def _gang_change(planner: Planner, gang: Gang, found: Shortage, preemption: Gang
 def _more_nodes(planner: Planner, gang: Gang) -> str:
     """Of a gang of one shape that may go anywhere: how many more nodes, like the largest one when empty, hold it."""
     pod = gang.pods[0]
+    if _has_claims(pod):
+        return ""  # what devices another node would have is not known
     if gang.required or any(item.template is not pod.template for item in gang.pods):
         return ""
     takes = max((_takes(pod.template, node) for node in planner.state.nodes.values()), default=0)
@@ -164,6 +184,10 @@ def _takes(template: Template, node: NodeState) -> int:
     if not template.matches_node(node.name, node.labels):
         return 0
     return min(node.allocatable.get(name, 0) // value for name, value in wants.items() if value)
+
+
+def _has_claims(pod: PodInfo) -> bool:
+    return bool(pod_claims(pod.obj))
 
 
 # words

@@ -11,15 +11,15 @@ from typing import Any
 import yaml
 
 from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
-from atoll.app.batch import gang_book, make_batch, other_schedulers
+from atoll.app.batch import make_batch
 from atoll.app.fleetspec import ClusterSpec
 from atoll.app.queueing import make_queueing
+from atoll.app.scheduling import make_scheduler
 from atoll.app.serving import handler_of
 from atoll.base.chance import Chance
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import SimulatedNodes
 from atoll.cluster.nodes.simulated.overlay import RESOURCE, LeaseOverlay
-from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.workloads.all import full_controllers
 from atoll.kinds import batch, kueue
@@ -57,18 +57,10 @@ class BatchWorld:
     def start(self) -> None:
         assembly = self.assembly
         informers = self._informers = Informers(assembly.client())
-        scheduler = Scheduler(
-            assembly.controller_client("kube-scheduler"),
-            informers,
-            assembly.clock,
-            assembly.chance,
-            metrics=assembly.metrics,
-            gangs=gang_book(informers, self.spec),
-            also=other_schedulers(informers, self.spec),
-        )
-        controllers = make_batch(assembly.controller_client, informers, assembly.clock, assembly.chance, self.spec)
+        clock, chance = assembly.clock, assembly.chance
+        scheduler = make_scheduler(assembly, informers, self.spec)
+        controllers = make_batch(assembly.controller_client, informers, clock, chance, self.spec)
         if self.spec.queueing:
-            clock, chance = assembly.clock, assembly.chance
             controllers += make_queueing(assembly.controller_client, informers, clock, chance, job_sets=True).runnables
         informers.start()
         loop = asyncio.get_running_loop()

@@ -9,7 +9,9 @@ from typing import Any
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.app.autoscale import make_autoscale
+from atoll.app.fleetspec import ClusterSpec
 from atoll.app.health import make_health
+from atoll.app.scheduling import make_scheduler
 from atoll.app.teams import make_teams
 from atoll.base.chance import Chance
 from atoll.base.errors import AlreadyExists
@@ -20,7 +22,6 @@ from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.nodes.simulated.nodes import SimulatedNodes
 from atoll.cluster.nodes.simulated.overlay import RESOURCE, LeaseOverlay
-from atoll.cluster.scheduler.scheduler import Scheduler
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.workloads.all import full_controllers
 from atoll.kinds.builtin import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS
@@ -61,7 +62,7 @@ class HealthWorld:
         controller = self.assembly.controller_client("node-controller")
         events = EventRecorder(controller, "node-controller", clock, self.chance)
         parts: list[Any] = [
-            Scheduler(self.client, informers, clock, self.chance),
+            make_scheduler(self.assembly, informers, ClusterSpec("w")),
             self.simulated,
             NodeLifecycleController(controller, informers, clock, events),
             TaintEvictionController(controller, informers, clock, events),

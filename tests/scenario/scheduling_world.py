@@ -6,14 +6,13 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
+from atoll.app.fleetspec import ClusterSpec
+from atoll.app.scheduling import make_scheduler
 from atoll.base.chance import Chance
-from atoll.cluster.apiserver.expressions.selectors import CelSelectors
-from atoll.cluster.apiserver.ports import User
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
 from atoll.cluster.nodes.simulated.nodes import SimulatedNodes
 from atoll.cluster.nodes.simulated.overlay import RESOURCE, LeaseOverlay
-from atoll.cluster.scheduler.scheduler import USER, Scheduler
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.workloads.common.context import Context
 from atoll.kinds.builtin import EVENTS, NODES, PODS, SERVICE_ACCOUNTS
@@ -81,12 +80,11 @@ async def world(*groups, more=lambda context: [], profiles=None):
     await bootstrap(assembly)
     client = assembly.client()
     informers = Informers(client)
-    scheduler = assembly.client(User(USER, ("system:authenticated",)), "kube-scheduler")
     nodes = SimulatedNodes(client, informers, clock, chance, groups=groups)
     controller = assembly.controller_client("node-controller")
     events = EventRecorder(controller, "node-controller", clock, chance)
     parts = [
-        Scheduler(scheduler, informers, clock, chance, selectors=CelSelectors(), profiles=profiles),
+        make_scheduler(assembly, informers, ClusterSpec("w"), profiles=profiles),
         nodes,
         NodeLifecycleController(controller, informers, clock, events),
         TaintEvictionController(controller, informers, clock, events),

@@ -14,6 +14,7 @@ from scheduling_world import world
 from atoll.app.batch import every_gang
 from atoll.base.chance import Chance
 from atoll.base.errors import Invalid, NotFound
+from atoll.cluster.apiserver.expressions.selectors import CelSelectors
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.scheduler.gangs.observe import observed
 from atoll.kinds import batch
@@ -374,7 +375,7 @@ def test_what_atoll_gang_shows_of_any_cluster() -> None:
         async with world(SimulatedGroup(1, "n", cpu="2")) as plain:  # serves none of these kinds
             await plain.pod("big", cpu="4")
             await plain.why_not("big")
-            async with observed(plain.client, plain.clock, Chance(1), every_gang) as seen:
+            async with observed(plain.client, plain.clock, Chance(1), every_gang, CelSelectors()) as seen:
                 assert seen.gangs() == []
                 (row,) = seen.pods()
             assert (row.name, row.dialect) == ("big", "")
@@ -389,7 +390,7 @@ def test_what_atoll_gang_shows_of_gangs() -> None:
         await world.until(lambda: running(world, "a-", 16))
         await world.apply(pod_group("b", 2), member("b", 0), pod_group("c", 1), member("nowhere", 0))
         await asyncio.sleep(3)
-        async with observed(world.client, world.clock, Chance(1), every_gang) as seen:
+        async with observed(world.client, world.clock, Chance(1), every_gang, CelSelectors()) as seen:
             rows = {row.name: row for row in seen.gangs()}
         assert (rows["a"].least, rows["a"].members, rows["a"].placed, rows["a"].why) == (16, 16, 16, "")
         assert rows["b"].why == "1 of at least 2 members are there; 1 more would let it be tried"

@@ -16,6 +16,7 @@ from atoll.cluster.scheduler.gangs.attempt import members_of, not_free, too_few,
 from atoll.cluster.scheduler.gangs.book import GangBook
 from atoll.cluster.scheduler.spreading import DefaultSelectors
 from atoll.runtime.informer import Informers
+from atoll.scheduling.dra.model import Selectors
 from atoll.scheduling.explain import why_gang, why_pod
 from atoll.scheduling.groups.model import Group, GroupKey, Missing
 from atoll.scheduling.groups.placing import Members, is_whole, lacking, short, to_place
@@ -95,15 +96,17 @@ class Observation:
 
 @asynccontextmanager
 async def observed(
-    client: Client, clock: Clock, chance: Chance, book_of: Callable[[Informers], GangBook]
+    client: Client, clock: Clock, chance: Chance, book_of: Callable[[Informers], GangBook], devices: Selectors
 ) -> AsyncIterator[Observation]:
     """Lists what a scheduler looks at. Kinds that the cluster does not serve are as if there were none.
+
+    `devices` is CEL over devices.
 
     Raises Unreachable where something can't be listed in time.
     """
     informers = Informers(client)
     book, selectors = book_of(informers), DefaultSelectors(informers)
-    planner = Planner(chance.stream("observe"), selectors)
+    planner = Planner(chance.stream("observe"), selectors, selectors=devices)
     cache = SchedulerCache(informers, planner, clock, lambda name: True, lambda: None)
     informers.start()
     try:

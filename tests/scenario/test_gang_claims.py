@@ -1,0 +1,111 @@
+"""Gangs whose pods have ResourceClaims: all of them get devices, or none does and nothing stays allocated."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from batch_world import BatchWorld, batch_world, member, pod_group
+from test_device_claims import exactly, given, gpu, slice_of, spec_of
+
+from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.kinds.builtin import DEVICE_CLASSES, PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS, RESOURCE_SLICES
+from atoll.objects.resource_claims import allocation, users
+from atoll.runtime.virtual import run_virtual
+
+TWO = SimulatedGroup(2, "n", cpu="8")
+OURS = [{"cel": {"expression": "device.driver == 'gpu.nvidia.com' && device.allowMultipleAllocations != true"}}]
+CLAIM = {"resourceClaims": [{"name": "g", "resourceClaimTemplateName": "one"}]}
+
+
+def play(main: Any) -> None:
+    """Two nodes of two GPUs each."""
+
+    async def whole() -> None:
+        async with batch_world(TWO) as world:
+            await world.client.create(DEVICE_CLASSES, {"metadata": {"name": "gpu"}, "spec": {"selectors": OURS}})
+            for node in ("n-0", "n-1"):
+                await world.client.create(RESOURCE_SLICES, slice_of(node, [gpu("gpu-0"), gpu("gpu-1")]))
+            template = {"metadata": {"name": "one"}, "spec": {"spec": spec_of(exactly())}}
+            await world.client.create(RESOURCE_CLAIM_TEMPLATES, template, "default")
+            await main(world)
+
+    run_virtual(whole())
+
+
+async def allocated(world: BatchWorld) -> dict[str, tuple[str, str]]:
+    """Claim → its device."""
+    page = await world.client.list(RESOURCE_CLAIMS, "default")
+    return {item["metadata"]["name"]: given(item)[0] for item in page.items if allocation(item) is not None}
+
+
+async def trainers(world: BatchWorld, count: int) -> None:
+    await world.apply(pod_group("train", count), *(member("train", number, **CLAIM) for number in range(count)))
+
+
+def test_a_gang_gets_all_its_devices_or_none() -> None:
+    async def main(world: BatchWorld) -> None:
+        holder = member("x", 0, **CLAIM)
+        holder["metadata"] = {"name": "holder"}
+        await world.apply(holder)
+        await world.until(lambda: world.running("holder"))
+        await trainers(world, 4)
+        await world.until(lambda: world.why("train-0"))
+        for _ in range(100):
+            assert len(await allocated(world)) == 1
+            assert await world.nodes_of("train-") == {}
+            await asyncio.sleep(0.5)
+        assert await world.why("train-0") == (
+            "gang default/train: needs room for 4 pods of 1 cpu with devices for their claims; there is room for 3;"
+            " a minimum of 3 members would do"
+        )
+        await world.client.delete(PODS, "holder", "default")
+
+        async def all_of_them() -> bool:
+            return len(await world.running("train-")) == 4
+
+        await world.until(all_of_them)
+        devices = await allocated(world)
+        assert sorted(devices.values()) == [(node, f"gpu-{n}") for node in ("n-0", "n-1") for n in (0, 1)]
+        page = await world.client.list(RESOURCE_CLAIMS, "default")
+        assert sorted(user["name"] for item in page.items for user in users(item)) == [f"train-{n}" for n in range(4)]
+
+    play(main)
+
+
+@pytest.mark.parametrize("turns", [1, 3, 7, 15, 40, 90])
+def test_a_scheduler_that_is_killed_leaves_no_gang_with_half_its_devices(turns: int) -> None:
+    """Killed at turns of the event loop while the gang is bound; the next one completes it, each device given once."""
+
+    async def main(world: BatchWorld) -> None:
+        await trainers(world, 4)
+        for _ in range(8):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await world.stop()
+            devices = list((await allocated(world)).values())
+            assert len(devices) == len(set(devices))
+            world.start()
+
+        async def all_of_them() -> bool:
+            return len(await world.running("train-")) == 4
+
+        await world.until(all_of_them)
+        assert len(set((await allocated(world)).values())) == 4
+
+    play(main)
+
+
+def test_the_words_for_a_gang_whose_selector_is_wrong() -> None:
+    async def main(world: BatchWorld) -> None:
+        wrong = exactly(selectors=[{"cel": {"expression": "device.attributes['x'].y == 'z'"}}])
+        template = {"metadata": {"name": "wrong"}, "spec": {"spec": spec_of(wrong)}}
+        await world.client.create(RESOURCE_CLAIM_TEMPLATES, template, "default")
+        claim = {"resourceClaims": [{"name": "g", "resourceClaimTemplateName": "wrong"}]}
+        await world.apply(pod_group("bad", 2), *(member("bad", number, **claim) for number in range(2)))
+        await world.until(lambda: world.why("bad-0"))
+        assert "CEL runtime error: no such key: y" in await world.why("bad-0")
+        assert await allocated(world) == {}
+
+    play(main)
