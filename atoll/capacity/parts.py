@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from atoll.base.clock import Clock
 from atoll.base.metrics import Metrics
 from atoll.client.port import Client
 from atoll.kinds.builtin import PODS
+from atoll.objects.meta import node_names
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informer, Informers
 
@@ -27,10 +27,5 @@ class Parts:
 def pods_by_node(informers: Informers) -> Informer:
     """The informer of pods, with an index "node"."""
     pods = informers.of(PODS)
-    pods.add_index("node", _node_of)
+    pods.add_index("node", node_names)
     return pods
-
-
-def _node_of(pod: dict[str, Any]) -> tuple[str, ...]:
-    name = (pod.get("spec") or {}).get("nodeName")
-    return (name,) if name else ()

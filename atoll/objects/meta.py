@@ -72,6 +72,12 @@ def owner_reference(owner: Object, *, controller: bool = True, block: bool = Tru
     return reference
 
 
+def node_names(pod: Object) -> tuple[str, ...]:
+    """The node that a pod is on, if any, as an informer's index wants it."""
+    name = (pod.get("spec") or {}).get("nodeName")
+    return (name,) if name else ()
+
+
 def is_deleting(obj: Object) -> bool:
     return "deletionTimestamp" in obj["metadata"]
 

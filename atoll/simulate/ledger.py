@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from atoll.base import quantity
 from atoll.base.clock import Clock
@@ -46,8 +47,7 @@ class ObservedStore(MemoryStore):
         return done
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(Struct, frozen=True):
     """A pod as far as simulations care. Requests in nano-units, by resource."""
 
     key: tuple[str, str]
@@ -78,8 +78,7 @@ class Pod:
         return self.phase == "Running" and not self.deleting
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A node as far as simulations care. Amounts in nano-units."""
 
     name: str

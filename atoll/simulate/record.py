@@ -58,6 +58,7 @@ class Recorder(Listener):
         self.preemptions = 0
         self._ledger = ledger
         self._fragmentation = fragmentation
+        self._hurt: dict[tuple[str, str], list[Wound]] = {}  # Job → the faults that stopped it, until it is whole again
         self._dead: dict[str, int] = {}
         self._on: dict[str, dict[str, Pod]] = {}  # node → pods that hold something there, by uid
         self._allocated = self._working = self._pending = 0
@@ -158,7 +159,8 @@ class Recorder(Listener):
         wound = Wound(fault, now, set())
         for node in fault.nodes if fault.target in _MACHINES else ():
             if self._dead.get(node, 0) == 0:
-                wound.jobs |= self._stop_all(node, now)
+                for key in self._stop_all(node, now):
+                    self._wound(wound, key)
             self._dead[node] = self._dead.get(node, 0) + 1
         self.wounds.append(wound)
 
@@ -166,7 +168,12 @@ class Recorder(Listener):
         """A pod that a fault of a GPU stops."""
         for wound in self.wounds:
             if wound.fault is fault and pod.job:
-                wound.jobs.add((pod.key[0], pod.job))
+                self._wound(wound, (pod.key[0], pod.job))
+
+    def _wound(self, wound: Wound, key: tuple[str, str]) -> None:
+        if key not in wound.jobs:
+            wound.jobs.add(key)
+            self._hurt.setdefault(key, []).append(wound)
 
     def mended(self, fault: Fault, now: float) -> None:
         """A fault ends."""
@@ -198,15 +205,14 @@ class Recorder(Listener):
 
     def _heal(self, key: tuple[str, str], now: float) -> None:
         job = self.work.jobs.get(key)
-        if job is None or not job.whole:
+        if key not in self._hurt or job is None or not job.whole:
             return
-        for wound in self.wounds:
-            if key in wound.jobs:
-                wound.jobs.discard(key)
-                if not wound.jobs and wound.recovered is None:
-                    wound.recovered = now
-                    took = now - wound.began
-                    self.rows.append(Row(now, "recovered", wound.fault.name, "", 0.0, took, _told(wound.fault)))
+        for wound in self._hurt.pop(key):
+            wound.jobs.discard(key)
+            if not wound.jobs and wound.recovered is None:
+                wound.recovered = now
+                took = now - wound.began
+                self.rows.append(Row(now, "recovered", wound.fault.name, "", 0.0, took, _told(wound.fault)))
 
     # -- gauges
 

@@ -42,6 +42,10 @@ class PodRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pods.add_handler(self._changed)
 
+    def stop(self) -> None:
+        """No node starts or ends anything from now on."""
+        self._pods.remove_handler(self._changed)
+
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
             return

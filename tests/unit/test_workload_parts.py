@@ -4,11 +4,18 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from atoll.base.clock import rfc3339
-from atoll.base.errors import ServerError
+from atoll.base.errors import AtollError, ServerError
 from atoll.client.port import Object, RawResponse
 from atoll.cluster.workloads.common import batches, conditions, history, owners, pods
-from atoll.cluster.workloads.common.discovery import collectable, deletable_in_namespaces, served_resources
+from atoll.cluster.workloads.common.discovery import (
+    Discovery,
+    collectable,
+    deletable_in_namespaces,
+    served_resources,
+)
 from atoll.cluster.workloads.common.expectations import TIMEOUT_SECONDS, Expectations
 from atoll.cluster.workloads.common.hashing import fnv1a, template_hash
 from atoll.cluster.workloads.common.selectors import compile_map, compile_selector
@@ -183,6 +190,23 @@ def test_legacy_discovery() -> None:
     assert named == ["v1/pods", "v1/nodes", "x.io/v1/bs", "x.io/v2/as"]
     emptied = [item.group_resource for item in deletable_in_namespaces(served)]
     assert emptied == ["pods", "events", "bs.x.io", "as.x.io"]
+
+
+def test_discovery_reads_again_only_what_has_changed() -> None:
+    server = OldServer()
+    discovery = Discovery(server)  # type: ignore[arg-type]
+    first = asyncio.run(discovery.served())
+    assert asyncio.run(discovery.served()) is first
+    server.documents = {**server.documents, "/apis/x.io/v2": b"{"}
+    with pytest.raises(AtollError):
+        asyncio.run(discovery.served())
+    grown = OldServer.documents["/apis/x.io/v2"].replace(b'"as"', b'"cs"').replace(b'"A"', b'"C"')
+    server.documents["/apis/x.io/v2"] = grown
+    second = asyncio.run(discovery.served())
+    assert [item.resource.plural for item in second] == ["pods", "nodes", "events", "as", "bs", "cs"]
+    assert asyncio.run(discovery.served()) is second
+    server.documents["/apis"] = b'{"kind":"APIGroupList","groups":[]}'
+    assert [item.resource.plural for item in asyncio.run(discovery.served())] == ["pods", "nodes", "events"]
 
 
 def test_a_revisions_data_is_spelled_as_go_does():

@@ -12,6 +12,7 @@ from atoll.cluster.gpus.claims import ClaimedDevices, claimed_devices
 from atoll.cluster.gpus.settings import NAMESPACE, Settings, read_settings
 from atoll.cluster.gpus.survey import Survey, claimed_gpus, has_gpus, pools_of, survey
 from atoll.kinds.builtin import CONFIGMAPS, NODES, PODS, RESOURCE_CLAIMS
+from atoll.objects.meta import node_names
 from atoll.runtime.informer import Informers
 
 Object = dict[str, Any]
@@ -23,7 +24,7 @@ class Inventory:
     def __init__(self, informers: Informers) -> None:
         self.nodes = informers.of(NODES)
         self.pods = informers.of(PODS)
-        self.pods.add_index("node", _node_of)
+        self.pods.add_index("node", node_names)
         self.claims = informers.of(RESOURCE_CLAIMS)
         self.claims.add_index("gpu-pool", pools_of)
         self.config_maps = informers.of(CONFIGMAPS, namespace=NAMESPACE)
@@ -72,8 +73,3 @@ class Inventory:
     def _changed(self, old: Object | None, new: Object | None) -> None:
         self._settings = None
         self._surveys.clear()
-
-
-def _node_of(pod: Object) -> tuple[str, ...]:
-    name = (pod.get("spec") or {}).get("nodeName")
-    return (name,) if name else ()

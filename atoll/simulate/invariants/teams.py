@@ -31,6 +31,7 @@ class Teams(Invariant):
         self._ledger = ledger
         self._tell = tell
         self._teams: dict[str, tuple[dict[str, str], int]] = {}
+        self._tainted: dict[str, Node] = {}  # nodes that belong to somebody
         self._due = math.inf  # when taints have to be equal
 
     def on_object(self, resource: str, old: Object | None, new: Object | None, now: float) -> None:
@@ -40,6 +41,10 @@ class Teams(Invariant):
             self._due = now + _SECONDS
 
     def on_node(self, old: Node | None, new: Node | None, now: float) -> None:
+        if new is not None and _team(new):
+            self._tainted[new.name] = new
+        elif old is not None:
+            self._tainted.pop(old.name, None)
         if now >= self._due:
             self._look(now)
         if old is None or new is None or (old.labels, old.taints) != (new.labels, new.taints):
@@ -52,12 +57,9 @@ class Teams(Invariant):
     def _look(self, now: float) -> None:
         self._due = math.inf
         have = dict.fromkeys(self._teams, 0)
-        free: list[Node] = []
-        for node in self._ledger.nodes.values():
-            team = next((str(taint.get("value", "")) for taint in node.taints if taint.get("key") == _TEAM), "")
-            if not team:
-                free.append(node)
-            elif team not in self._teams:
+        for node in self._tainted.values():
+            team = _team(node)
+            if team not in self._teams:
                 self._tell(f"node {node.name} belongs to {team}, which is no team", now)
             elif node.labels.get(_TEAM) != team:
                 self._tell(f"node {node.name} is tainted for {team} and labelled {node.labels.get(_TEAM)!r}", now)
@@ -66,10 +68,19 @@ class Teams(Invariant):
             else:
                 have[team] += 1
         for team, (selector, amount) in self._teams.items():
-            idle = next((node.name for node in free if _selected(node, selector)), "")
-            if have[team] > amount or (have[team] < amount and idle):
-                could = f", and {idle} belongs to nobody" if have[team] < amount else ""
+            idle = self._idle(selector) if have[team] < amount else ""
+            if have[team] > amount or idle:
+                could = f", and {idle} belongs to nobody" if idle else ""
                 self._tell(f"team {team} has {have[team]} of {amount} nodes{could}", now)
+
+    def _idle(self, selector: dict[str, str]) -> str:
+        """A node that the selector names and that belongs to nobody; "" where there is none."""
+        nodes = self._ledger.nodes.values()
+        return next((node.name for node in nodes if node.name not in self._tainted and _selected(node, selector)), "")
+
+
+def _team(node: Node) -> str:
+    return next((str(taint.get("value", "")) for taint in node.taints if taint.get("key") == _TEAM), "")
 
 
 def _selected(node: Node, selector: dict[str, str]) -> bool:

@@ -18,7 +18,7 @@ from atoll.client.port import MERGE_PATCH, STRATEGIC_PATCH, Client
 from atoll.cluster.nodes.lifecycle import plan
 from atoll.cluster.nodes.simulated.model import RENEWED_ON_READ
 from atoll.kinds.builtin import LEASES, NODES, PODS
-from atoll.objects.meta import condition
+from atoll.objects.meta import condition, node_names
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING, EventRecorder
 from atoll.runtime.informer import Informers
@@ -62,7 +62,7 @@ class NodeLifecycleController:
         self._nodes = informers.of(NODES)
         self._leases = informers.of(LEASES, namespace="kube-node-lease")
         self._pods = informers.of(PODS)
-        self._pods.add_index("node", _node_of)
+        self._pods.add_index("node", node_names)
         self._heard: dict[str, float] = {}
         self._statuses: dict[str, Any] = {}
         self._ready: dict[str, str | None] = {}
@@ -128,7 +128,7 @@ class NodeLifecycleController:
         again = self._silence(node)
         if again <= 0:
             node = await self._mark_silent(node)
-            again = self._options.grace_seconds
+            again = math.inf  # the heartbeat that ends the silence is a change of the node
         ready = plan.ready_status(node)
         was = self._ready.get(name)
         self._ready[name] = ready
@@ -218,11 +218,6 @@ class NodeLifecycleController:
             self._events.event(pod, WARNING, "NodeNotReady", "Node is not ready")
 
         await asyncio.gather(*(mark(pod) for pod in self._pods.by_index("node", name)))
-
-
-def _node_of(pod: Object) -> tuple[str, ...]:
-    name = (pod.get("spec") or {}).get("nodeName")
-    return (name,) if name else ()
 
 
 def _renewed_on_read(lease: Object) -> bool:

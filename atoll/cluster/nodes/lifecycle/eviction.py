@@ -12,7 +12,7 @@ from atoll.base.errors import NotFound
 from atoll.client.port import STRATEGIC_PATCH, Client
 from atoll.cluster.nodes.lifecycle.plan import min_toleration_seconds
 from atoll.kinds.builtin import NODES, PODS
-from atoll.objects.meta import condition, disruption_target, is_deleting
+from atoll.objects.meta import condition, disruption_target, is_deleting, node_names
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, EventRecorder
 from atoll.runtime.informer import Informers
@@ -34,7 +34,7 @@ class TaintEvictionController:
         self._events = events
         self._nodes = informers.of(NODES)
         self._pods = informers.of(PODS)
-        self._pods.add_index("node", _node_of)
+        self._pods.add_index("node", node_names)
         self._due: dict[Key, tuple[str, float]] = {}  # pod -> (uid, since when its node is tainted)
         self._controller: Controller[Key] = Controller(
             "taint-eviction", self.reconcile, workers=8, wait_for=(self._nodes, self._pods)
@@ -115,8 +115,3 @@ class TaintEvictionController:
 
 def _no_execute(node: Object) -> list[Object]:
     return [taint for taint in (node.get("spec") or {}).get("taints") or () if taint.get("effect") == "NoExecute"]
-
-
-def _node_of(pod: Object) -> tuple[str, ...]:
-    name = (pod.get("spec") or {}).get("nodeName")
-    return (name,) if name else ()

@@ -38,7 +38,7 @@ from atoll.cluster.nodes.stages.model import Stage
 from atoll.cluster.nodes.stages.player import Agenda, Impersonate, StagePlayer, Surroundings
 from atoll.kinds.builtin import JOBS, NODES, PODS
 from atoll.objects import meta
-from atoll.objects.meta import controller_of, namespace
+from atoll.objects.meta import controller_of, namespace, node_names
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 
@@ -81,7 +81,7 @@ class SimulatedNodes:
         self._groups = list(groups)
         self._nodes = informers.of(NODES)
         self._pods = informers.of(PODS)
-        self._pods.add_index("node", _node_of)
+        self._pods.add_index("node", node_names)
         self._devices = devices
         self._jobs = informers.of(JOBS)
         pod_stages = fast.pod_stages(self._saved_seconds)
@@ -262,8 +262,3 @@ class SimulatedNodes:
         self._addresses.learn(pod)
         if not pod["spec"].get("resourceClaims") or self._gate.admit(pod):
             self.pod_player.observe(pod)
-
-
-def _node_of(pod: Object) -> tuple[str, ...]:
-    name = (pod.get("spec") or {}).get("nodeName")
-    return (name,) if name else ()

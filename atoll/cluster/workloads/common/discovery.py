@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import orjson
 
@@ -25,27 +26,45 @@ class Served:
 
 async def served_resources(client: Client) -> list[Served]:
     """All top-level resources in all versions. Raises an AtollError where discovery fails."""
-    found: list[Served] = []
-    for root in ("/api", "/apis"):
-        body = await _get(client, root)
-        if body.get("kind") == "APIGroupDiscoveryList":
-            for group in body.get("items") or ():
-                found += _from_aggregated(group)
-        else:
-            for group_version, preferred in _legacy_versions(root, body):
-                found += _from_legacy(await _get(client, f"{root}/{group_version}"), preferred)
-    return _prefer_once(found)
+    return await Discovery(client).served()
 
 
-async def _get(client: Client, path: str) -> Object:
-    answer = await client.raw("GET", path, headers={"accept": _AGGREGATED})
-    if answer.status != 200:
-        raise ServerError(f"discovery of {path} answered {answer.status}", code=answer.status)
-    try:
-        body: Object = orjson.loads(answer.body)
-    except orjson.JSONDecodeError as error:
-        raise AtollError(f"discovery of {path} gave no JSON: {error}") from None
-    return body
+class Discovery:
+    """For those who ask again and again: what the server answers in the same bytes is not read again."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._read: dict[str, tuple[bytes, Object]] = {}  # path → (answer, parsed)
+        self._found: list[Served] | None = None  # None: something has changed since
+
+    async def served(self) -> list[Served]:
+        """As `served_resources`; the very same list while nothing changes."""
+        parts: list[Iterator[Served]] = []  # read only where something has changed
+        for root in ("/api", "/apis"):
+            body = await self._get(root)
+            if body.get("kind") == "APIGroupDiscoveryList":
+                parts += (_from_aggregated(group) for group in body.get("items") or ())
+            else:
+                for group_version, preferred in _legacy_versions(root, body):
+                    parts.append(_from_legacy(await self._get(f"{root}/{group_version}"), preferred))
+        if self._found is None:
+            self._found = _prefer_once(list(chain.from_iterable(parts)))
+        return self._found
+
+    async def _get(self, path: str) -> Object:
+        answer = await self._client.raw("GET", path, headers={"accept": _AGGREGATED})
+        if answer.status != 200:
+            raise ServerError(f"discovery of {path} answered {answer.status}", code=answer.status)
+        known = self._read.get(path)
+        if known is not None and known[0] == answer.body:
+            return known[1]
+        try:
+            body: Object = orjson.loads(answer.body)
+        except orjson.JSONDecodeError as error:
+            raise AtollError(f"discovery of {path} gave no JSON: {error}") from None
+        self._read[path] = (answer.body, body)
+        self._found = None
+        return body
 
 
 def _legacy_versions(root: str, body: Object) -> Iterator[tuple[str, bool]]:

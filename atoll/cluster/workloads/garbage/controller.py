@@ -16,7 +16,7 @@ from itertools import repeat
 from atoll.base.errors import AtollError, Conflict, NotFound
 from atoll.client.port import MERGE_PATCH, DeleteOptions
 from atoll.cluster.workloads.common.context import Context
-from atoll.cluster.workloads.common.discovery import collectable, served_resources
+from atoll.cluster.workloads.common.discovery import Discovery, Served, collectable
 from atoll.cluster.workloads.garbage.graph import FOREGROUND, ORPHAN, Graph, Node, Work, judge
 from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS
 from atoll.kinds.resource import Resource
@@ -38,6 +38,8 @@ class GarbageCollector:
     def __init__(self, context: Context) -> None:
         self.name = NAME
         self._client = context.client(NAME)
+        self._discovery = Discovery(self._client)
+        self._served: list[Served] | None = None  # as last discovered and followed
         self._events = context.recorder("garbage-collector-controller")
         self._informers = context.informers
         self._graph = Graph()
@@ -84,10 +86,12 @@ class GarbageCollector:
 
     async def _discover(self) -> bool:
         try:
-            served = await served_resources(self._client)
+            served = await self._discovery.served()
         except AtollError as error:
             log.info("garbage collector: %s", error)
             return False
+        if served is self._served:
+            return True
         self._by_kind = {(item.resource.api_version, item.resource.kind): item.resource for item in served}
         wanted = {resource.group_resource: resource for resource in collectable(served)}
         present = {resource.group_resource for resource in self._followed}
@@ -101,6 +105,7 @@ class GarbageCollector:
             for obj in informer:
                 self._queue(self._graph.forget(obj["metadata"]["uid"]))
             await self._informers.drop(resource)
+        self._served = served
         return True
 
     # -- changes

@@ -1,8 +1,12 @@
-"""Pods that nothing will end: on nodes that are gone, deleted before they were placed, or ended and too many."""
+"""Pods that nothing will end: on nodes that are gone, deleted before they were placed, or ended and too many.
+
+A pass looks at what changes have shown to need it (nodes missed, pods on their way out), not at all pods.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from atoll.base.clock import Clock
 from atoll.base.errors import AtollError, NotFound
@@ -11,12 +15,14 @@ from atoll.cluster.workloads.common import conditions
 from atoll.cluster.workloads.common import pods as health
 from atoll.cluster.workloads.common.context import Context
 from atoll.kinds.builtin import NODES, PODS
-from atoll.objects.meta import disruption_target, is_deleting
+from atoll.objects.meta import disruption_target, is_deleting, node_names
 from atoll.runtime.informer import Informer
 
 PERIOD_SECONDS = 20.0
 QUARANTINE_SECONDS = 40.0
 _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+_NODE, _STATE = "node", "collector"  # indices of the pods
+_ENDED, _DELETED = "ended", "deleted"
 
 
 def plan_ended(pods: list[Object], threshold: int) -> list[Object]:
@@ -40,8 +46,12 @@ class PodCollector:
         self._threshold = context.options.terminated_pod_threshold
         self._pods: Informer = context.informers.of(PODS)
         self._nodes: Informer = context.informers.of(NODES)
+        self._absent: set[str] = set()  # nodes that pods name and the cache did not have when that was seen
         self._missing: dict[str, float] = {}
+        self._pods.add_index(_NODE, node_names)
+        self._pods.add_index(_STATE, _states)
         self._pods.add_handler(self._pod_changed)
+        self._nodes.add_handler(self._node_changed)
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -58,27 +68,43 @@ class PodCollector:
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """A pod that is deleted before it was placed needs no kubelet to end it."""
-        if new is not None and is_deleting(new) and not new["spec"].get("nodeName"):
-            self._wake.set()
+        if new is None:
+            return
+        node = new["spec"].get("nodeName")
+        if not node:
+            if is_deleting(new):
+                self._wake.set()
+        elif self._nodes.get(node) is None:
+            self._absent.add(node)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None and old is not None:
+            self._absent.add(old["metadata"]["name"])
 
     async def _pass(self) -> None:
-        pods = list(self._pods)
         now = self._clock.monotonic()
-        nodes = {pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")}
-        absent = {name for name in nodes if self._nodes.get(name) is None}
-        self._missing = {name: self._missing.get(name, now) for name in absent}
-        gone = {name for name, since in self._missing.items() if now - since >= QUARANTINE_SECONDS}
-        gone = {name for name in gone if await self._is_gone(name)}
-        for pod in plan_ended(pods, self._threshold):
+        self._absent = {
+            name for name in self._absent if self._nodes.get(name) is None and self._pods.index_size(_NODE, name)
+        }
+        self._missing = {name: self._missing.get(name, now) for name in sorted(self._absent)}
+        gone = [name for name, since in self._missing.items() if now - since >= QUARANTINE_SECONDS]
+        for pod in self._excess():
             await self._remove(pod)
-        for pod in pods:
+        for name in gone:
+            if await self._is_gone(name):
+                for pod in self._pods.by_index(_NODE, name):
+                    await self._remove(pod, "PodGC: node no longer exists", "DeletionByPodGC")
+        for pod in self._pods.by_index(_STATE, _DELETED):
             node = pod["spec"].get("nodeName")
-            if node in gone:
-                await self._remove(pod, "PodGC: node no longer exists", "DeletionByPodGC")
-            elif not node and is_deleting(pod):
+            if not node:
                 await self._remove(pod)
-            elif node and is_deleting(pod) and self._is_out_of_service(node):
+            elif self._is_out_of_service(node):
                 await self._remove(pod, "PodGC: node is out of service", "DeletionByPodGC")
+
+    def _excess(self) -> list[Object]:
+        if self._pods.index_size(_STATE, _ENDED) <= self._threshold:
+            return []
+        return plan_ended(self._pods.by_index(_STATE, _ENDED), self._threshold)
 
     async def _is_gone(self, name: str) -> bool:
         try:
@@ -110,6 +136,13 @@ class PodCollector:
         made = disruption_target(reason, message, self._clock.wall())
         changed = {**status, "phase": "Failed", "conditions": conditions.with_condition(status.get("conditions"), made)}
         await self._client.update(PODS, {**pod, "status": changed}, subresource="status")
+
+
+def _states(pod: Object) -> Iterator[str]:
+    if health.is_finished(pod):
+        yield _ENDED
+    if is_deleting(pod):
+        yield _DELETED
 
 
 def _is_ready(node: Object) -> bool:
