@@ -130,3 +130,11 @@ def test_good_ones_have_no_problems_and_queues_may_change_suspended_ones() -> No
     assert list(changes_of({**chosen, "spec": {**chosen["spec"], "suspend": False}}, obj))
     obj["spec"]["replicatedJobs"][0]["dependsOn"] = [{"name": "b", "status": "Ready"}]
     assert [path for path, _ in problems_of(obj)] == ["spec.replicatedJobs[0].dependsOn"]
+
+
+def test_a_huge_number_of_jobs_is_made_by_and_by() -> None:
+    obj = jobset("a", "b", replicas=1_000_000_000)
+    first = plan_jobset(obj, [], NOW).create
+    names = [job["metadata"]["name"] for job in plan_jobset(obj, first[1:], NOW).create]
+    assert (len(first), first[-1]["metadata"]["name"]) == (500, "s-a-499")
+    assert (len(names), names[:2], names[-1]) == (500, ["s-a-0", "s-a-500"], "s-a-998")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from atoll.capacity.groups.volcano import construct
-from atoll.capacity.groups.volcano.admission import set_defaults
+from atoll.capacity.groups.volcano.admission import problems_of, set_defaults
 from atoll.capacity.groups.volcano.plan import plan_job
 from atoll.capacity.groups.volcano.policies import wanted
 from atoll.capacity.groups.volcano.queues import Group, plan_cycle
@@ -115,6 +115,15 @@ def test_pods_are_made_once_the_group_is_let_in() -> None:
     waiting, let_in = {"status": {"phase": "Pending"}}, {"status": {"phase": "Inqueue"}}
     assert plan_job(obj, [], waiting, NOW).create == []
     assert [it["metadata"]["name"] for it in plan_job(obj, [], let_in, NOW).create] == ["j-w-0", "j-w-1"]
+
+
+def test_huge_numbers_of_pods() -> None:
+    obj = job(plugins={"svc": []})
+    obj["spec"]["tasks"][0]["replicas"] = 100_000
+    assert len(plan_job(obj, [], {"status": {"phase": "Inqueue"}}, NOW).create) == 500
+    assert list(problems_of(obj)) == []
+    obj["spec"]["tasks"][0]["replicas"] = 2_000_000_000
+    assert [field for field, _ in problems_of(obj)] == ["spec.tasks"]
 
 
 def test_plugins_that_are_not_made_are_named_once() -> None:

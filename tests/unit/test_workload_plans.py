@@ -17,6 +17,7 @@ from atoll.cluster.workloads.namespaces.plan import Remaining, conditions_after
 from atoll.cluster.workloads.quota.controller import total_usage
 from atoll.cluster.workloads.replicaset import plan as replicaset
 from atoll.cluster.workloads.statefulset import identity
+from atoll.cluster.workloads.statefulset.plan import Revisions, plan_stateful_set
 from atoll.cluster.workloads.volumes import matching
 
 NOW = 1_700_000_000.0
@@ -74,6 +75,15 @@ def stateful_set(**spec: Any) -> Object:
     metadata = {"name": "db", "namespace": "default", "uid": "s"}
     made = {"replicas": 2, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, **spec}
     return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": made}
+
+
+def test_a_huge_stateful_set_is_made_by_and_by() -> None:
+    owner = stateful_set(replicas=2_000_000_000, podManagementPolicy="Parallel")
+    revision = {"metadata": {"name": "r"}, "data": {"spec": {"template": {"spec": {"containers": []}}}}}
+    plan = plan_stateful_set(owner, [], Revisions(revision, revision), 0, lambda name: None, NOW)
+    assert len(plan.steps) == 500
+    assert len(plan_stateful_set({**owner, "spec": {**owner["spec"], "podManagementPolicy": "OrderedReady"}}, [],
+               Revisions(revision, revision), 0, lambda name: None, NOW).steps) == 1  # fmt: skip
 
 
 def test_stateful_identity() -> None:

@@ -9,6 +9,7 @@ does only that: the next one sees it written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from atoll.base.clock import parse_rfc3339
 from atoll.capacity.groups.jobset import construct, model, policies
@@ -16,6 +17,9 @@ from atoll.capacity.groups.jobset.model import Children, Object, Plan
 from atoll.capacity.groups.jobset.status import has_started, may_start, with_condition, with_counts
 from atoll.objects.meta import condition, is_deleting, labels
 from atoll.runtime.events import NORMAL
+
+MOST_PER_PASS = 500
+"""Jobs created at once; the next pass makes more."""
 
 
 def plan_jobset(jobset: Object, jobs: Sequence[Object], now: float) -> Plan:
@@ -66,7 +70,7 @@ def _create(jobset: Object, children: Children, plan: Plan, now: float) -> None:
             continue
         if ordered and has_started(plan.status, replicated):
             continue
-        plan.create += construct.missing_jobs(jobset, replicated, there)
+        plan.create += islice(construct.missing_jobs(jobset, replicated, there), MOST_PER_PASS - len(plan.create))
         if ordered:
             _say(plan, model.IN_PROGRESS, True, "InOrderStartupPolicyInProgress",
                  "in order startup policy is in progress", now)  # fmt: skip

@@ -16,6 +16,9 @@ _ACTIONS = (
 )  # fmt: skip
 
 
+_MOST_PODS = 100_000  # of one Job, as of an indexed one of Kubernetes: their names are listed in memory
+
+
 class VolcanoDefaults:
     """Mutating."""
 
@@ -65,6 +68,8 @@ def problems_of(job: Object) -> Iterator[Problem]:
     replicas = sum(int(task.get("replicas", 1)) for task in tasks)
     if model.least(job) > replicas:
         yield "spec.minAvailable", f"{model.least(job)} is more than the {replicas} pods of all tasks"
+    if replicas > _MOST_PODS:
+        yield "spec.tasks", f"{replicas} pods are more than the {_MOST_PODS} of one Job: make several"
     yield from _policy_problems(job["spec"].get("policies") or (), "spec")
 
 

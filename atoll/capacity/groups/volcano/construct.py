@@ -116,7 +116,8 @@ def _add_hosts(job: Object, pod: Object, hostname: str) -> None:
     pod.setdefault("hostname", hostname)
     pod.setdefault("subdomain", job["metadata"]["name"])
     config = f"{job['metadata']['name']}-svc"
-    names = [name for name in _hosts(job) if name.startswith("VC_")]
+    tasks = [_variable(model.task_name(task, place)) for place, task in enumerate(model.tasks(job))]
+    names = [f"VC_{task}_{what}" for task in tasks for what in ("HOSTS", "NUM")]
     _add_env(
         pod,
         [{"name": name, "valueFrom": {"configMapKeyRef": {"name": config, "key": name}}} for name in names],

@@ -17,6 +17,8 @@ from atoll.capacity.groups.volcano.policies import Wanted
 from atoll.objects.meta import is_deleting
 from atoll.runtime.events import NORMAL, WARNING
 
+MOST_PER_PASS = 500
+"""Pods created at once; the next pass makes more."""
 _DEFAULT_RETRIES = 3
 _KILLS = {
     "AbortJob": "Aborting",
@@ -152,6 +154,8 @@ def _missing(job: Object, current: list[Object]) -> list[Object]:
         for index in range(int(task.get("replicas", 1))):
             if construct.pod_name(job, name, index) not in there:
                 found.append(construct.new_pod(job, task, name, index))
+                if len(found) == MOST_PER_PASS:
+                    return found
     return found
 
 

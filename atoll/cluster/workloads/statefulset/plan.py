@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from atoll.cluster.workloads.common import pods as health
 from atoll.cluster.workloads.common.history import template_of
 from atoll.cluster.workloads.statefulset import identity
 from atoll.objects.meta import Object, is_deleting, labels
 
+MOST_PER_SYNC = 500
+"""Pods created in one pass: a set of millions is a number in a manifest, not a list in memory."""
 ClaimLookup = Callable[[str], Object | None]
 
 
@@ -101,7 +104,7 @@ class _Work:
     def settle(self) -> bool:
         """Make the pods that should be there; then end those that should not. True if nothing is left to wait for."""
         for number in self.wanted:
-            if self._replica_blocks(number) and self.ordered:
+            if (self._replica_blocks(number) and self.ordered) or len(self.steps) >= MOST_PER_SYNC:
                 return False
         first_unhealthy = self._first_unhealthy()
         for pod in self.condemned:
@@ -164,8 +167,7 @@ class _Work:
                 self.steps.append(UpdateClaim(fixed))
 
     def _first_unhealthy(self) -> Object | None:
-        replicas = [self.present.get(number) for number in self.wanted]
-        for pod in [*replicas, *reversed(self.condemned)]:
+        for pod in chain(map(self.present.get, self.wanted), reversed(self.condemned)):
             if not self.is_available(pod):
                 return pod
         return None
