@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 Shares = dict[str, int]
+_FEW = 64  # replicas: one by one is as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,14 @@ def webster(
 
     The shares do not contain what was given. Names without a positive weight get nothing.
     """
-    shares = dict.fromkeys(weights, 0)
     start = {name: (given or {}).get(name, 0) for name in weights}
     room = {name: replicas if most is None else most.get(name, replicas) for name in weights}
-    heap = []
-    for name, weight in weights.items():
-        if weight <= 0 or room[name] <= 0:
-            continue
-        floor = 0 if given or most else _certain(replicas, weight, sum(item for item in weights.values() if item > 0))
-        shares[name] = floor
-        heap.append((-Fraction(weight, 2 * (start[name] + floor) + 1), -weight, name))
+    shares = _certain(replicas, weights, start, room)
+    heap = [
+        (-Fraction(weight, 2 * (start[name] + shares[name]) + 1), -weight, name)
+        for name, weight in weights.items()
+        if weight > 0 and shares[name] < room[name]
+    ]
     heapq.heapify(heap)
     left = replicas - sum(shares.values())
     while left > 0 and heap:
@@ -57,9 +56,27 @@ def webster(
     return Division(shares, left, "no cluster has room for more" if left else "")
 
 
-def _certain(replicas: int, weight: int, total: int) -> int:
-    """A share that Webster's method gives in any case: far below the quota, which only saves steps."""
-    return max(0, replicas * weight // total - total)  # a seat's rank differs from its quota by less than the total
+def _certain(replicas: int, weights: Shares, start: Shares, room: Shares) -> Shares:
+    """The shares after some steps, all but a few: of all seats whose rank is above a bar that is found by halving.
+
+    The bar is total / place; there are as many seats above it as weight·place / total, rounded, of each.
+    """
+    total = sum(weight for weight in weights.values() if weight > 0)
+
+    def above(place: int) -> Shares:
+        return {
+            name: max(0, min(room[name], (weight * place + total) // (2 * total) - start[name])) if weight > 0 else 0
+            for name, weight in weights.items()
+        }
+
+    low, high = 0, (2 * (replicas + max(start.values(), default=0)) + 1) * total + 1
+    while replicas > _FEW and high - low > 1:
+        place = (low + high) // 2
+        if sum(above(place).values()) <= replicas:
+            low = place
+        else:
+            high = place
+    return above(low) if low else dict.fromkeys(weights, 0)
 
 
 def grow(replicas: int, standing: Mapping[str, int], available: Mapping[str, int]) -> Division:

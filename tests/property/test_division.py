@@ -21,13 +21,32 @@ def test_webster_is_exact_and_equals_one_seat_at_a_time(replicas: int, weights: 
         assert found.shares == _seat_by_seat(replicas, weights)
 
 
-def _seat_by_seat(replicas: int, weights: dict[str, int]) -> dict[str, int]:
+@given(REPLICAS, WEIGHTS, ROOM, STANDING)
+def test_webster_with_bounds_equals_one_seat_at_a_time(
+    replicas: int, weights: dict[str, int], most: dict[str, int], given: dict[str, int]
+) -> None:
+    room = {name: most.get(name, replicas) for name in weights}
+    assert division.webster(replicas, weights, most, given).shares == _seat_by_seat(replicas, weights, room, given)
+
+
+def test_numbers_of_any_size() -> None:
+    shares = division.webster(2**31 - 1, {"a": 1, "b": 10**12, "c": 10**12, "d": 0}, most={"b": 7}).shares
+    assert shares == {"a": 0, "b": 7, "c": 2**31 - 8, "d": 0}
+
+
+def _seat_by_seat(
+    replicas: int, weights: dict[str, int], room: dict[str, int] | None = None, given: dict[str, int] | None = None
+) -> dict[str, int]:
     shares = dict.fromkeys(weights, 0)
+    start = {name: (given or {}).get(name, 0) for name in weights}
     for _ in range(replicas):
-        ahead = [name for name in sorted(weights) if weights[name]]
+        ahead = [name for name in sorted(weights) if weights[name] and (room is None or shares[name] < room[name])]
+        if not ahead:
+            break
         best = ahead[0]
         for name in ahead[1:]:
-            mine, its = weights[name] * (2 * shares[best] + 1), weights[best] * (2 * shares[name] + 1)
+            mine = weights[name] * (2 * (start[best] + shares[best]) + 1)
+            its = weights[best] * (2 * (start[name] + shares[name]) + 1)
             if (mine, weights[name]) > (its, weights[best]):
                 best = name
         shares[best] += 1
