@@ -32,7 +32,7 @@ from atoll.cluster.apiserver.access.tokens import AccountTokens, StaticTokens, T
 from atoll.cluster.apiserver.admission.chain import Mutating, Validating
 from atoll.cluster.apiserver.admission.default import default_chain
 from atoll.cluster.apiserver.api import Api, Hooks, NoWayOut
-from atoll.cluster.apiserver.builtins import builtin_registry
+from atoll.cluster.apiserver.builtins import builtin_registry, date_taint_rules
 from atoll.cluster.apiserver.extensions import install
 from atoll.cluster.apiserver.health import Health
 from atoll.cluster.apiserver.local import LocalClient
@@ -59,6 +59,7 @@ class ApiOptions(Struct, frozen=True):
     teams: bool = False  # pods get the tolerations of their teams
     health: bool = False  # nodes join closed until they have passed their tests
     workload_api: bool = False  # scheduling.k8s.io/v1alpha2 is served
+    device_previews: bool = False  # resource.k8s.io/v1beta1, v1beta2 and DeviceTaintRule are served
     hook_caller: HookCaller | None = None  # None: webhooks can't be reached (virtual time)
 
 
@@ -114,7 +115,9 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
         TokenChain(kinds, [tokens.issuer] if tokens is not None else []), clock, client_ca_pem=options.client_ca_pem
     )
     reviews = Reviews(authorizer, rbac, authenticator, tokens, store, clock)
-    registry = builtin_registry(_alpha_kinds(options))
+    registry = builtin_registry(_kinds_off_by_default(options))
+    if options.device_previews:
+        date_taint_rules(registry, clock)
     metrics = Metrics()
     mutating: tuple[Mutating, ...] = ()
     validating = options.validating
@@ -165,12 +168,15 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     )
 
 
-def _alpha_kinds(options: ApiOptions) -> Iterable[ApiResource]:
-    if not options.workload_api:
-        return ()
-    from atoll.kinds.workload import api_resources
+def _kinds_off_by_default(options: ApiOptions) -> Iterable[ApiResource]:
+    if options.workload_api:
+        from atoll.kinds.workload import api_resources
 
-    return api_resources()
+        yield from api_resources()
+    if options.device_previews:
+        from atoll.kinds.devices import api_resources as device_resources
+
+        yield from device_resources()
 
 
 def default_storage_class() -> Object:

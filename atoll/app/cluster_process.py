@@ -131,6 +131,7 @@ def api_options(spec: ClusterSpec, keys: ClusterKeys, hook_caller: HookCaller | 
         batch=spec.batch,
         health=spec.health,
         workload_api=spec.workload_api,
+        device_previews=spec.device_previews,
         teams=spec.teams,
     )
 

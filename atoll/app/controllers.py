@@ -194,7 +194,11 @@ def _start_member(running: Running, spec: ClusterSpec, root_ca: str, sign: Signe
     clock, chance = assembly.clock, assembly.chance
     addresses, shared = _load_balancers(spec)
     options = Options(
-        cluster_cidr=spec.pod_cidr, root_ca=root_ca, load_balancers=addresses, load_balancers_shared=shared
+        cluster_cidr=spec.pod_cidr,
+        root_ca=root_ca,
+        load_balancers=addresses,
+        load_balancers_shared=shared,
+        device_taint_rules=spec.device_previews,
     )
 
     def controllers() -> list[Runnable]:

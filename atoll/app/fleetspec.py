@@ -85,6 +85,7 @@ class ClusterSpec(Struct, frozen=True):
     api_only: bool = False
     queueing: bool = False  # Kueue's kinds, and what acts upon them
     workload_api: bool = False  # scheduling.k8s.io/v1alpha2, alpha upstream
+    device_previews: bool = False  # resource.k8s.io's betas and DeviceTaintRule, off by default upstream
     batch: bool = False  # JobSet, LeaderWorkerSet, Volcano's kinds and PodGroup, and what acts upon them
     teams: bool = False  # nodes are allotted to teams
     autoscale: bool = False  # nodes come and go by pools, with balloons

@@ -36,6 +36,7 @@ def make_scheduler(
         gangs=gangs,
         also=also,
         profiles=profiles,
+        taint_rules=spec.device_previews,
     )
 
 

@@ -67,6 +67,9 @@ def cluster() -> None:
 @click.option("--nodes", default=2, show_default=True, help="Process nodes.")
 @click.option("--simulated", default=0, show_default=True, help="Simulated nodes.")
 @click.option("--workload-api", is_flag=True, help="Serve scheduling.k8s.io/v1alpha2 (alpha in 1.36), and act upon it.")
+@click.option(
+    "--device-previews", is_flag=True, help="Serve resource.k8s.io's betas and DeviceTaintRule (off in 1.36)."
+)
 @click.option("--queueing", is_flag=True, help="Serve Kueue's kinds, and queue jobs and pods by them.")
 @click.option("--batch", is_flag=True, help="Serve JobSet, LeaderWorkerSet, PodGroup and Volcano's kinds; place gangs.")
 @click.option("--teams", is_flag=True, help="Allot nodes to teams, and let low priority borrow them.")
@@ -104,6 +107,7 @@ def create(
     nodes: int,
     simulated: int,
     workload_api: bool,
+    device_previews: bool,
     queueing: bool,
     batch: bool,
     teams: bool,
@@ -143,6 +147,7 @@ def create(
         port=port,
         api_only=api_only,
         workload_api=workload_api,
+        device_previews=device_previews,
         queueing=queueing,
         batch=batch,
         health=health,

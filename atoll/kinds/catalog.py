@@ -23,6 +23,10 @@ _STORAGE_VERSIONS = {
     "horizontalpodautoscalers.autoscaling": ("autoscaling", "v2"),
     "events": ("", "v1"),
     "events.events.k8s.io": ("", "v1"),  # one set of objects, shown in two groups
+    "deviceclasses.resource.k8s.io": ("resource.k8s.io", "v1"),
+    "resourceclaims.resource.k8s.io": ("resource.k8s.io", "v1"),
+    "resourceclaimtemplates.resource.k8s.io": ("resource.k8s.io", "v1"),
+    "resourceslices.resource.k8s.io": ("resource.k8s.io", "v1"),
 }
 
 

@@ -1,4 +1,5 @@
-"""Conversion between versions of built-in kinds that are served in several: HorizontalPodAutoscaler and Event.
+"""Conversion between versions of built-in kinds that are served in several: HorizontalPodAutoscaler, Event, and
+resource.k8s.io's where its betas are served.
 
 `convert(obj, api_version)` gives a new object (sharing unchanged parts); every other kind has one version by default.
 What autoscaling/v1 has no field for travels in annotations, as upstream's conversion keeps it.
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+
+from atoll.kinds import device_conversion, devices
 
 Object = dict[str, Any]
 _ALPHA = "autoscaling.alpha.kubernetes.io/"
@@ -35,6 +38,8 @@ def convert(obj: Object, api_version: str) -> Object:
     if kind == "Event":
         names = _EVENT_FIELDS if api_version == "events.k8s.io/v1" else _EVENT_FIELDS_BACK
         return {names.get(name, name): value for name, value in obj.items()} | {"apiVersion": api_version}
+    if api_version.startswith(f"{devices.GROUP}/"):
+        return device_conversion.convert(obj, api_version)
     return {**obj, "apiVersion": api_version}
 
 

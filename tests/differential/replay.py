@@ -56,7 +56,8 @@ def replay(name: str) -> dict[str, list[str]]:
 async def _replay(recording: dict[str, Any]) -> dict[str, list[str]]:
     clock = LoopClock(asyncio.get_running_loop(), 1_800_000_000.0)
     store = MemoryStore(clock)
-    options = ApiOptions(static_tokens={"admin": ADMIN}, signing_key=SIGNING_KEY)
+    previews = recording.get("previews", False)
+    options = ApiOptions(static_tokens={"admin": ADMIN}, signing_key=SIGNING_KEY, device_previews=previews)
     assembly = assemble(store, clock, Chance(1), options)
     await bootstrap(assembly)
     handler = handler_of(assembly, Streamer(assembly.api, ssl.create_default_context()))

@@ -14,7 +14,7 @@ from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
 from atoll.cluster.nodes.simulated.nodes import SimulatedNodes
 from atoll.cluster.nodes.simulated.overlay import RESOURCE, LeaseOverlay
 from atoll.cluster.store.memory import MemoryStore
-from atoll.cluster.workloads.common.context import Context
+from atoll.cluster.workloads.common.context import Context, Options
 from atoll.kinds.builtin import EVENTS, NODES, PODS, SERVICE_ACCOUNTS
 from atoll.objects.meta import condition
 from atoll.runtime.events import EventRecorder
@@ -73,10 +73,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(*groups, more=lambda context: [], profiles=None):
-    """A running world; all simulated nodes are Ready and free of taints. `more` makes controllers beside them."""
+async def world(*groups, more=lambda context: [], profiles=None, previews=False):
+    """A running world; all simulated nodes are Ready and free of taints. `more` makes controllers beside them.
+
+    `previews`: what of devices is off by default is served.
+    """
     clock, chance = LoopClock(asyncio.get_running_loop()), Chance(7)
-    assembly = assemble(MemoryStore(clock), clock, chance, ApiOptions())
+    assembly = assemble(MemoryStore(clock), clock, chance, ApiOptions(device_previews=previews))
     await bootstrap(assembly)
     client = assembly.client()
     informers = Informers(client)
@@ -84,11 +87,11 @@ async def world(*groups, more=lambda context: [], profiles=None):
     controller = assembly.controller_client("node-controller")
     events = EventRecorder(controller, "node-controller", clock, chance)
     parts = [
-        make_scheduler(assembly, informers, ClusterSpec("w"), profiles=profiles),
+        make_scheduler(assembly, informers, ClusterSpec("w", device_previews=previews), profiles=profiles),
         nodes,
         NodeLifecycleController(controller, informers, clock, events),
         TaintEvictionController(controller, informers, clock, events),
-        *more(Context(assembly.controller_client, informers, clock, chance)),
+        *more(Context(assembly.controller_client, informers, clock, chance, Options(device_taint_rules=previews))),
     ]
     assembly.api.overlay(RESOURCE, LeaseOverlay(clock))
     informers.start()

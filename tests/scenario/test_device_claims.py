@@ -47,9 +47,9 @@ def controllers(context):
 
 
 @asynccontextmanager
-async def devices(nodes=2, gpus=2, extended=None):
+async def devices(nodes=2, gpus=2, extended=None, previews=False):
     group = SimulatedGroup(nodes, "n", cpu="8")
-    async with world(group, more=controllers) as found:
+    async with world(group, more=controllers, previews=previews) as found:
         spec = {"selectors": [{"cel": {"expression": f"device.driver == '{DRIVER}'"}}]}
         if extended:
             spec["extendedResourceName"] = extended

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
+from atoll.base.clock import Clock
 from atoll.cluster.apiserver import names
-from atoll.cluster.apiserver.behaviour import behaviour_of, conversions
+from atoll.cluster.apiserver.behaviour import behaviour_of, conversions, device_taints
 from atoll.cluster.apiserver.ports import Behaviour
 from atoll.cluster.apiserver.served import Registry, Served
 from atoll.kinds.catalog import ApiResource, catalog, storage_version
+from atoll.kinds.devices import DEVICE_TAINT_RULES
 from atoll.kinds.resource import Resource
 
 _CRD = "CustomResourceDefinition"
@@ -26,6 +28,13 @@ _NOT_ACTED_UPON = {
 _DEPRECATED = {
     ("v1", "Endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     ("v1", "ComponentStatus"): "v1 ComponentStatus is deprecated in v1.19+",
+    **{
+        (f"resource.k8s.io/{version}", kind): (
+            f"resource.k8s.io/{version} {kind} is deprecated in v1.{since}+, unavailable in v1.{since + 3}+"
+        )
+        for version, since in (("v1beta1", 35), ("v1beta2", 36))
+        for kind in ("DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice")
+    },
 }
 
 
@@ -51,6 +60,14 @@ def builtin_registry(more: Iterable[ApiResource] = ()) -> Registry:
     for entry in (*catalog(), *more):
         registry.add(served_builtin(entry))
     return registry
+
+
+def date_taint_rules(registry: Registry, clock: Clock) -> None:
+    """DeviceTaintRule is the one built-in kind whose defaults need the time."""
+    served = registry.of(DEVICE_TAINT_RULES)
+    assert served is not None
+    make = served.make_behaviour
+    served.make_behaviour = lambda: device_taints.dated(make(), clock)
 
 
 def served_builtin(entry: ApiResource) -> Served:

@@ -19,6 +19,7 @@ from atoll.kinds.builtin import (
     RESOURCE_SLICES,
     STORAGE_CLASSES,
 )
+from atoll.kinds.devices import DEVICE_TAINT_RULES
 from atoll.objects.resource_claims import ClaimProblem, allocation, known_names, pod_claims
 from atoll.runtime.informer import Informer, Informers
 from atoll.scheduling.plan import Planner
@@ -43,7 +44,9 @@ class SchedulerCache:
         clock: Clock,
         is_ours: Callable[[str], bool],
         wake: Callable[[], None],
+        taint_rules: bool = False,
     ) -> None:
+        """`taint_rules`: whether DeviceTaintRules are looked at."""
         self.queue = SchedulingQueue()
         self._planner = planner
         self._clock = clock
@@ -63,6 +66,8 @@ class SchedulerCache:
             informers.of(RESOURCE_CLAIMS): self._resource_claim,
             self._pods: self._pod,
         }
+        if taint_rules:
+            self._others[informers.of(DEVICE_TAINT_RULES)] = self._taint_rule
         self.claim_changed: dict[object, Callable[[], None]] = {}  # who waits for claims to be bound
         self._device_waiters: dict[object, Callable[[], None]] = {}  # who waits for devices to be made ready
         self._held: dict[str, PodInfo] = {}  # pods whose ResourceClaims are not there yet
@@ -151,6 +156,10 @@ class SchedulerCache:
         self._planner.devices.set_slice(new, (new or old or {})["metadata"]["name"])
         if self._held or len(self.queue):
             self.helped()
+
+    def _taint_rule(self, old: Object | None, new: Object | None) -> None:
+        self._planner.devices.set_rule(new, (new or old or {})["metadata"]["name"])
+        self.helped()
 
     def _resource_claim(self, old: Object | None, new: Object | None) -> None:
         self._planner.devices.set_claim(new, old)

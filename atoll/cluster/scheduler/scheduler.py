@@ -67,11 +67,13 @@ class Scheduler:
         gangs: GangBook | None = None,
         also: Callable[[str], bool] = lambda name: False,
         profiles: Mapping[str, Sequence[Plugin]] | None = None,
+        taint_rules: bool = False,
     ) -> None:
         """`plugins` decide beside the default ones; `selectors` is CEL over devices; `gangs` knows which pods belong
         together (None: none do).
 
         `also`: other schedulerNames whose pods are placed. `profiles`: those whose pods other plugins decide for.
+        `taint_rules`: whether the cluster serves DeviceTaintRules.
         """
         self.name = name
         self._also = also
@@ -82,7 +84,7 @@ class Scheduler:
         )
         self._profiles = frozenset(profiles or ())
         self._wakeup = asyncio.Event()
-        self._cache = SchedulerCache(informers, self.planner, clock, self._is_ours, self._wakeup.set)
+        self._cache = SchedulerCache(informers, self.planner, clock, self._is_ours, self._wakeup.set, taint_rules)
         self._queue = self._cache.queue
         self._gangs = None if gangs is None else Gangs(gangs, self.planner, self._queue, clock)
         self._timers: dict[GroupKey, asyncio.TimerHandle] = {}

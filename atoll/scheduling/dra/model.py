@@ -18,6 +18,7 @@ Object = dict[str, Any]
 PoolId = tuple[str, str]  # driver, pool
 Attribute = tuple[str, Any]  # which of int, bool, string and version it is, and its value
 Counters = Mapping[str, Mapping[str, int]]  # counter set → counter → amount
+_EFFECTS = ("NoSchedule", "NoExecute")
 
 
 class AllocationError(AtollError):
@@ -68,6 +69,13 @@ class Device:
     def binding_conditions(self) -> list[str]:
         found: list[str] = self.source.get("bindingConditions") or []
         return found
+
+    def taint(self, more: Sequence[Object]) -> bool:
+        """Published taints and `more` that matter to allocation; whether that changes anything."""
+        taints = [item for item in (*(self.source.get("taints") or ()), *more) if item.get("effect") in _EFFECTS]
+        changed = taints != self.taints
+        self.taints = taints
+        return changed
 
     def attribute(self, name: str) -> Attribute | None:
         """By its fully qualified name; the driver's own may lack the domain."""
@@ -166,7 +174,7 @@ def _device(source: Object, owner: Slice) -> Device:
         consumes=[
             (item["counterSet"], _amounts(item.get("counters"))) for item in source.get("consumesCounters") or ()
         ],
-        taints=[item for item in source.get("taints") or () if item.get("effect") in ("NoSchedule", "NoExecute")],
+        taints=[item for item in source.get("taints") or () if item.get("effect") in _EFFECTS],
         shared=bool(source.get("allowMultipleAllocations")),
         places=NodeSelection.of(source) if owner.by_device else owner.places,
     )

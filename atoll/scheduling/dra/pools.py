@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from atoll.scheduling.dra.model import Device, Object, PoolId, Slice, parse_slice
+from atoll.scheduling.dra.taint_rules import may_select, taints_by
 
 
 @dataclass(slots=True, eq=False)
@@ -37,10 +38,26 @@ class Inventory:
         self._local: dict[str, dict[PoolId, int]] = {}  # node → pools with slices of its own, and how many
         self._wide: dict[PoolId, int] = {}  # pools with slices that may concern any node
         self._built: dict[PoolId, dict[tuple[str, ...], Pool | None]] = {}
+        self._rules: dict[str, Object] = {}  # DeviceTaintRules
+
+    def set_rule(self, rule: Object | None, name: str) -> list[str]:
+        """Take up a DeviceTaintRule (None: it is gone). The nodes that it concerns, "" for changes of several."""
+        both = [found for found in (self._rules.pop(name, None), rule) if found is not None]
+        if rule is not None:
+            self._rules[name] = rule
+        pools = [pool for pool in self._pools if any(may_select(each, pool) for each in both)]
+        changed = [made for pool in pools for made in self._pools[pool].values() if self._taint(made)]
+        return [self._told({self._scope(made)}) for made in changed]
+
+    def _taint(self, made: Slice) -> bool:
+        rules = [rule for rule in self._rules.values() if may_select(rule, made.pool)]
+        changed = [device.taint(taints_by(rules, device.id)) for device in made.devices]
+        return any(changed)
 
     def put(self, obj: Object) -> str:
         """Take up a slice. The one node that it concerns, "" where it may be several."""
         made = parse_slice(obj)
+        self._taint(made)
         before = self._slices.get(made.name)
         where = {self._drop(before)} if before is not None else set()
         self._slices[made.name] = made

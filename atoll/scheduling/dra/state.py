@@ -61,6 +61,11 @@ class Devices:
         if node:
             self._touch(node)
 
+    def set_rule(self, obj: Object | None, name: str) -> None:
+        """A DeviceTaintRule; None: it is gone."""
+        for node in filter(None, self.inventory.set_rule(obj, name)):
+            self._touch(node)
+
     def set_class(self, obj: Object | None, name: str) -> None:
         if obj is None:
             self.classes.pop(name, None)

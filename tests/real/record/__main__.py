@@ -20,6 +20,10 @@ from control_plane import ControlPlane, control_plane  # noqa: E402
 from exchange import decode_body, encode_body, resolve  # noqa: E402
 
 RECORDINGS = TESTS / "differential" / "recordings"
+PREVIEWS = (
+    "--runtime-config=resource.k8s.io/v1beta1=true,resource.k8s.io/v1beta2=true",
+    "--feature-gates=DRADeviceTaintRules=true",
+)
 
 
 def scenarios() -> list[Any]:
@@ -65,7 +69,20 @@ def main() -> None:
     chosen = [scenario for scenario in scenarios() if not wanted or scenario.name in wanted]
     RECORDINGS.mkdir(exist_ok=True)
     total = 0
-    with control_plane() as plane:
+    for arguments, some in grouped(chosen):
+        total += record_all(arguments, some)
+    print(f"{total} requests recorded")
+
+
+def grouped(chosen: list[Any]) -> list[tuple[tuple[str, ...], list[Any]]]:
+    """Scenarios by the API server's arguments."""
+    pairs = [((), [it for it in chosen if not it.previews]), (PREVIEWS, [it for it in chosen if it.previews])]
+    return [(arguments, some) for arguments, some in pairs if some]
+
+
+def record_all(arguments: tuple[str, ...], chosen: list[Any]) -> int:
+    total = 0
+    with control_plane(*arguments) as plane:
         for scenario in chosen:
             try:
                 recording = record(plane, scenario)
@@ -75,12 +92,13 @@ def main() -> None:
             lines = ",\n".join(
                 json.dumps(step, separators=(",", ":"), ensure_ascii=False) for step in recording["steps"]
             )
-            text = f'{{"scenario":{json.dumps(scenario.name)},"steps":[\n{lines}\n]}}\n'
+            head = {"scenario": scenario.name, **({"previews": True} if scenario.previews else {})}
+            text = f'{json.dumps(head, separators=(",", ":"))[:-1]},"steps":[\n{lines}\n]}}\n'
             (RECORDINGS / f"{scenario.name}.json").write_text(text)
             total += len(recording["steps"])
             codes = "".join("." if step["response"]["status"] < 300 else "x" for step in recording["steps"])
             print(f"{scenario.name:28} {len(recording['steps']):4} {codes}")
-    print(f"{total} requests recorded")
+    return total
 
 
 if __name__ == "__main__":

@@ -45,8 +45,10 @@ _GROUPS = {
 class Scenario:
     """Steps in one namespace named after the scenario, which is made first with its default service account."""
 
-    def __init__(self, name: str, *, namespace: bool = True) -> None:
+    def __init__(self, name: str, *, namespace: bool = True, previews: bool = False) -> None:
+        """`previews`: against a server with what 1.36 has of devices but leaves off by default."""
         self.name = name
+        self.previews = previews
         self.namespace = name
         self.steps: list[dict[str, Any]] = []
         if namespace:

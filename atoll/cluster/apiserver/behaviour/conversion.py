@@ -1,16 +1,20 @@
 """Conversions of built-in kinds that are served in another form than they are stored in.
 
 Events of events.k8s.io/v1 are stored as core/v1 Events; autoscaling/v1 autoscalers as autoscaling/v2 (what v1 can't
-say travels in an annotation, as upstream does). Each takes an object that it may change and returns the other form.
+say travels in an annotation, as upstream does); resource.k8s.io's betas as v1. Each takes an object that it may change
+and returns the other form.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from atoll.cluster.apiserver.behaviour.defaulting import Object
+from atoll.kinds import device_conversion, devices
+from atoll.kinds.catalog import storage_version
 from atoll.kinds.resource import Resource
 
 Convert = Callable[[Object], Object]
@@ -36,7 +40,14 @@ def conversions(resource: Resource) -> tuple[Convert, Convert] | None:
         return event_to_core, event_from_core
     if resource.group == "autoscaling" and resource.version == "v1" and resource.plural == "horizontalpodautoscalers":
         return autoscaler_to_v2, autoscaler_to_v1
+    if resource.group == devices.GROUP and storage_version(resource) != (resource.group, resource.version):
+        stored = f"{resource.group}/{storage_version(resource)[1]}"
+        return partial(_in_version, stored), partial(_in_version, resource.api_version)
     return None
+
+
+def _in_version(api_version: str, obj: Object) -> Object:
+    return device_conversion.convert(obj, api_version)
 
 
 def event_to_core(event: Object) -> Object:

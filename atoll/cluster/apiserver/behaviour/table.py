@@ -15,6 +15,7 @@ from atoll.cluster.apiserver.behaviour import (
     device_claims,
     device_slices,
     device_status,
+    device_taints,
     fields,
     flowcontrol,
     jobs,
@@ -337,6 +338,7 @@ _TABLE: dict[str, Callable[[Resource], Behaviour]] = {
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _with_status(status=strategy.status_and_no_metadata),
     "apiservices.apiregistration.k8s.io": _api_service,
     "deviceclasses.resource.k8s.io": _counted("spec"),
+    "devicetaintrules.resource.k8s.io": _with_status(status=strategy.status_and_no_metadata),
     "resourceclaims.resource.k8s.io": _with_status(generation=False, status=device_status.prepare_status),
     "resourceclaimtemplates.resource.k8s.io": _plain(),
     "resourceslices.resource.k8s.io": _resource_slice,
@@ -449,6 +451,7 @@ _CHECKS: dict[str, dict[str, Any]] = {
     ),
     "apiservices.apiregistration.k8s.io": _validate(registrations.api_service),
     "deviceclasses.resource.k8s.io": _validate(device_claims.device_class),
+    "devicetaintrules.resource.k8s.io": _validate(device_taints.rule, None, device_taints.rule_status),
     "resourceclaims.resource.k8s.io": _validate(
         device_claims.resource_claim, device_claims.resource_claim_update, device_status.resource_claim_status
     ),

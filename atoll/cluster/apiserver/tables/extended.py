@@ -13,6 +13,7 @@ from atoll.cluster.apiserver.tables.cells import (
     columns,
     duration,
     name,
+    since,
     some,
 )
 from atoll.cluster.apiserver.tables.core import load_balancer
@@ -207,6 +208,12 @@ def _resource_slice(obj: Object, now: float) -> Cells:
     return [name(obj), spec.get("nodeName") or "", spec.get("driver", ""), pool, age(obj, now)]
 
 
+def _taint_rule(obj: Object, now: float) -> Cells:
+    taint = (obj.get("spec") or {}).get("taint") or {}
+    added = since(taint["timeAdded"], now) if taint.get("timeAdded") else ""
+    return [name(obj), taint.get("key", ""), taint.get("value", ""), taint.get("effect", ""), added, age(obj, now)]
+
+
 def _api_service(obj: Object, now: float) -> Cells:
     spec = obj.get("spec") or {}
     service = spec.get("service")
@@ -303,6 +310,7 @@ PRINTERS = {
         columns("Name Type NominalConcurrencyShares Queues HandSize QueueLengthLimit Age"), _priority_level
     ),
     "deviceclasses.resource.k8s.io": Printer(columns("Name Age"), _plain),
+    "devicetaintrules.resource.k8s.io": Printer(columns("Name Key Value Effect TimeAdded Age"), _taint_rule),
     "resourceclaims.resource.k8s.io": Printer(
         columns("Name State Age"), lambda obj, now: [name(obj), _claim_state(obj), age(obj, now)]
     ),

@@ -247,7 +247,8 @@ _RETURNS_OBJECT = frozenset(
     {
         "pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "podtemplates",
         "resourcequotas", "namespaces", "resourceclaims.resource.k8s.io", "resourceclaimtemplates.resource.k8s.io",
-        "resourceslices.resource.k8s.io", "deviceclasses.resource.k8s.io", "storageclasses.storage.k8s.io",
+        "resourceslices.resource.k8s.io", "deviceclasses.resource.k8s.io", "devicetaintrules.resource.k8s.io",
+        "storageclasses.storage.k8s.io",
         "csidrivers.storage.k8s.io", "csinodes.storage.k8s.io", "volumeattachments.storage.k8s.io",
         "volumeattributesclasses.storage.k8s.io",
     }

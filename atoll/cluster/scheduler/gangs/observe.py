@@ -107,7 +107,7 @@ async def observed(
     informers = Informers(client)
     book, selectors = book_of(informers), DefaultSelectors(informers)
     planner = Planner(chance.stream("observe"), selectors, selectors=devices)
-    cache = SchedulerCache(informers, planner, clock, lambda name: True, lambda: None)
+    cache = SchedulerCache(informers, planner, clock, lambda name: True, lambda: None, taint_rules=True)
     informers.start()
     try:
         for informer in (*cache.informers(), *selectors.informers(), *book.informers()):

@@ -39,6 +39,7 @@ class Options:
     provision_volumes: bool = True
     load_balancers: Sequence[str] = ()  # addresses for Services of that type; none are given where there are none
     load_balancers_shared: bool = False  # one address for several Services
+    device_taint_rules: bool = False  # DeviceTaintRules are served
 
 
 @dataclass(frozen=True)
