@@ -214,6 +214,11 @@ class Evaluation:
     # deciding
 
     @property
+    def suited(self) -> Bools:
+        """The rows whose nodes do not refuse the pod themselves (labels, taints), whatever is on them."""
+        return self._static_open
+
+    @property
     def by_rank(self) -> bool:
         """Whether the ranks alone decide."""
         return not self.refusals.around and not any(self._varied)

@@ -135,14 +135,14 @@ def _plan(planner: Planner, gang: Gang) -> Placement | Shortage:
 def _in_parts(planner: Planner, gang: Gang) -> Placement | Shortage:
     """In the smallest domain of a level that the gang allows in which all parts fit."""
     shortage: Shortage | None = None
-    for level in _tried_levels(gang):
+    for level in tried_levels(gang):
         if not level or gang.within is not None:
             found = _one_after_the_other(planner, gang, gang.within)
             if isinstance(found, Placement):
                 return found
             shortage = found
             continue
-        groups = _groups(planner, gang.pods)
+        groups = by_shape(planner, gang.pods)
         if groups is None:
             return Shortage(level, len(gang.pods), 0)
         column = planner.nodes.label(level)
@@ -174,7 +174,7 @@ def _one_after_the_other(planner: Planner, gang: Gang, within: tuple[str, str] |
 
 def _place(planner: Planner, gang: Gang, count: int) -> Placement | Shortage:
     members = gang.pods[:count]
-    groups = _groups(planner, members)
+    groups = by_shape(planner, members)
     if groups is None:
         return Shortage(gang.required, count, 0)
     planner.nodes.follow()
@@ -187,7 +187,7 @@ def _place(planner: Planner, gang: Gang, count: int) -> Placement | Shortage:
 Groups = list[tuple[list[PodInfo], Evaluation]]
 
 
-def _groups(planner: Planner, members: Sequence[PodInfo]) -> Groups | None:
+def by_shape(planner: Planner, members: Sequence[PodInfo]) -> Groups | None:
     """Members by shape, in order of first appearance; None where a member's claims can't be resolved."""
     found: dict[int, tuple[list[PodInfo], Evaluation]] = {}
     last: tuple[PodInfo, Evaluation] | None = None
@@ -213,16 +213,16 @@ def _in_domains(
     """Try the levels that the gang allows, the narrowest first; in each the domain with the least room that will do."""
     nodes = planner.nodes
     rooms = [_room(evaluation) for _, evaluation in groups]
-    outside = _outside(planner, gang)
+    beyond = outside(planner, gang)
     shortage: Shortage | None = None
-    for level in _tried_levels(gang):
+    for level in tried_levels(gang):
         if level:
             column = nodes.label(level)
             ids, names = column.ids[: nodes.size], list(column.values)
         else:
             ids, names = np.zeros(nodes.size, np.int32), [""]
-        if outside is not None:
-            ids = np.where(outside, np.int32(-1), ids)
+        if beyond is not None:
+            ids = np.where(beyond, np.int32(-1), ids)
         fits = _members_by_domain(groups, rooms, ids, len(names))
         for domain in _candidates(fits, len(members)):
             rows = (ids == domain).nonzero()[0]
@@ -235,17 +235,21 @@ def _in_domains(
     return shortage
 
 
-def _outside(planner: Planner, gang: Gang) -> Bools | None:
-    """The rows beyond the domain that the gang is bound to."""
-    if gang.within is None:
-        return None
-    level, value = gang.within
-    column = planner.nodes.label(level)
-    outside: Bools = column.ids[: planner.nodes.size] != column.values.get(value, -2)
-    return outside
+def outside(planner: Planner, gang: Gang) -> Bools | None:
+    """The rows beyond the domain that the gang is bound to, and those that are kept for another gang."""
+    nodes, kept = planner.nodes, planner.reservation
+    beyond: Bools | None = None
+    if gang.within is not None:
+        level, value = gang.within
+        column = nodes.label(level)
+        beyond = column.ids[: nodes.size] != column.values.get(value, -2)
+    if kept is not None and kept.concerns(gang.priority, gang.name):
+        beyond = np.zeros(nodes.size, np.bool_) if beyond is None else beyond
+        beyond[kept.rows(nodes)] = True
+    return beyond
 
 
-def _tried_levels(gang: Gang) -> list[str]:
+def tried_levels(gang: Gang) -> list[str]:
     """From the preferred level to the required one, or to no level at all."""
     widest = gang.levels.index(gang.required) if gang.required else -1
     start = gang.levels.index(gang.preferred) if gang.preferred else widest
@@ -371,9 +375,9 @@ def fewest_domains(sums: Ints, wanted: int) -> list[tuple[int, int]]:
 
 def _one_by_one(planner: Planner, gang: Gang, groups: Groups, rows: Rows) -> dict[str, int] | None:
     """Members that look at each other: each on its best node, given those before it."""
-    outside = np.ones(planner.nodes.size, np.bool_)
-    outside[rows] = False
-    barred = outside.nonzero()[0].tolist()
+    others = np.ones(planner.nodes.size, np.bool_)
+    others[rows] = False
+    barred = others.nonzero()[0].tolist()
     found: dict[str, int] = {}
     with trial() as undos:
         for pods, _ in groups:

@@ -22,6 +22,7 @@ from atoll.scheduling.matching import LabelMatcher
 from atoll.scheduling.plugins.port import Plugin
 from atoll.scheduling.plugins.registry import default_plugins
 from atoll.scheduling.pod import HOSTNAME, ZONE, PodInfo, SpreadConstraint
+from atoll.scheduling.reservation import Reservation
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import ClusterState, NodeState
@@ -75,6 +76,7 @@ class Planner:
         self.nodes = Snapshot(self.state)
         self.plugins = default_plugins() if plugins is None else plugins
         self._profiles = profiles or {}
+        self.reservation: Reservation | None = None  # room that is kept for a gang
         self.volumes = Volumes()
         self.devices = Devices(self.state.touch, selectors)
         self._new_id = chance.stream("device-shares").uuid
@@ -233,13 +235,23 @@ class Planner:
 
     def _best(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> str | None:
         state, rows = self.state, self.nodes.rows
-        barred = [] if only is None else [row for name, row in rows.items() if name not in only]
+        barred = self._kept_rows(pod) if only is None else [row for name, row in rows.items() if name not in only]
         for name in state.nominated:
             if name in state.nodes and state.rivals(name, pod) and (only is None or name in only):  # noqa: SIM102
                 if self._fits(pod, evaluation, name) is not None:
                     barred.append(rows[name])
         row = evaluation.best(barred)
         return None if row is None else self.nodes.names[row]
+
+    def _kept_rows(self, pod: PodInfo) -> list[int]:
+        """Where the pod would take room that is kept for a gang. A pod that names its nodes (a DaemonSet's) may."""
+        kept = self.reservation
+        if kept is None or pod.template.only_nodes is not None or not kept.concerns(pod.priority):
+            return []
+        if pod.template.share is not None:
+            everywhere: list[int] = kept.rows(self.nodes).tolist()
+            return everywhere
+        return kept.barred(self.nodes, pod.template.requests)
 
     def _why(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> dict[str, Status]:
         state = self.state
@@ -249,6 +261,9 @@ class Planner:
                 why = self._fits(pod, evaluation, name)
                 if why is not None:
                     statuses[name] = why
+        for row in self._kept_rows(pod):
+            assert self.reservation is not None
+            statuses[self.nodes.names[row]] = self.reservation.status
         if only is not None:
             return {name: statuses.get(name, status.ABSENT) if name in only else status.ABSENT for name in state.nodes}
         return statuses

@@ -192,4 +192,5 @@ class SchedulingQueue:
 
 
 def _backoff(attempts: int) -> float:
-    return float(min(INITIAL_BACKOFF_SECONDS * 2 ** max(0, attempts - 1), MAX_BACKOFF_SECONDS))
+    doublings = min(max(0, attempts - 1), 10)  # more than reach the most
+    return min(INITIAL_BACKOFF_SECONDS * 2.0**doublings, MAX_BACKOFF_SECONDS)

@@ -48,6 +48,7 @@ USER = "system:kube-scheduler"
 _PARALLEL_WRITES = 128
 _BATCH = 32  # decisions between looks at the event loop
 _FLUSH_EVERY_SECONDS = 30.0
+_SOON_SECONDS = 0.01  # a timer may come a rounding error early: what it is for must have come the next time
 
 
 class Scheduler:
@@ -86,7 +87,7 @@ class Scheduler:
         self._wakeup = asyncio.Event()
         self._cache = SchedulerCache(informers, self.planner, clock, self._is_ours, self._wakeup.set, taint_rules)
         self._queue = self._cache.queue
-        self._gangs = None if gangs is None else Gangs(gangs, self.planner, self._queue, clock)
+        self._gangs = None if gangs is None else Gangs(gangs, self.planner, self._queue, clock, self._cache.helped)
         self._timers: dict[GroupKey, asyncio.TimerHandle] = {}
         self._metrics = None if metrics is None else SchedulerMetrics(metrics, name, self._queue)
         if self._metrics is not None and gangs is not None:
@@ -220,7 +221,7 @@ class Scheduler:
         if timer is not None:
             timer.cancel()
         if outcome.again is not None:
-            delay = max(0.0, outcome.again - self._clock.monotonic())
+            delay = max(_SOON_SECONDS, outcome.again - self._clock.monotonic())
             self._timers[outcome.key] = asyncio.get_running_loop().call_later(delay, self._cache.helped)
 
     def _fail(self, waiting: Waiting, error: AllocationError) -> None:

@@ -8,12 +8,13 @@ not whole within its time-out. A gang that was whole once is never broken up by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from atoll.base.clock import Clock, parse_rfc3339
 from atoll.cluster.scheduler.gangs.book import GangBook
+from atoll.cluster.scheduler.gangs.reserve import Reserving
 from atoll.cluster.scheduler.queue import SchedulingQueue, Waiting
 from atoll.objects.meta import condition, controller_of
 from atoll.scheduling.dra.model import AllocationError
@@ -41,6 +42,7 @@ class Outcome:
     reason: str = ""
     settled: float = 0.0
     again: float | None = None  # when the gang is to be looked at whatever happens
+    lacks_room: bool = False  # that others have, and may give back
     preemption: GangPreemption | None = None
     members: list[Waiting] = field(default_factory=list)  # by preemption's placement, in its order
     withdrawn: bool = False  # nominations are void
@@ -50,7 +52,11 @@ class Outcome:
 class Gangs:
     """Attempts at gangs, and what is remembered between them: since when one holds room, and which were whole."""
 
-    def __init__(self, book: GangBook, planner: Planner, queue: SchedulingQueue, clock: Clock) -> None:
+    def __init__(
+        self, book: GangBook, planner: Planner, queue: SchedulingQueue, clock: Clock, helped: Callable[[], None]
+    ) -> None:
+        """`helped` is called when others than a gang itself may find room."""
+        self._reserving = Reserving(planner, clock, helped)
         self.book = book
         self._planner = planner
         self._queue = queue
@@ -65,6 +71,12 @@ class Gangs:
         key = self.book.key(waiting.pod.obj)
         if key is None:
             return None
+        outcome = self._attempt(key, waiting, budgets)
+        if outcome is None or not outcome.lacks_room:
+            self._reserving.over(key)
+        return outcome
+
+    def _attempt(self, key: GroupKey, waiting: Waiting, budgets: Sequence[Object]) -> Outcome | None:
         pods = self.book.pods(key)
         group = self.book.group(key, pods)
         if group is None or (isinstance(group, Group) and not group.is_gang and not _asks(waiting.pod.obj)):
@@ -85,10 +97,11 @@ class Gangs:
         for other in taken:
             if other is not waiting:
                 self._queue.take(other)
+        gang = to_place(str(key), group, members, task_of, self.book.levels(), self._planner)
         missing = lacking(self._planner, group.resources) if not members.there else {}
         if missing:
-            return self._held(key, group, members, self._refuse(key, taken, not_free(missing)))
-        gang = to_place(str(key), group, members, task_of, self.book.levels(), self._planner)
+            outcome = self._waits_for_room(key, gang, self._refuse(key, taken, not_free(missing)))
+            return self._held(key, group, members, outcome)
         try:
             return self._decide(key, group, members, gang, taken, budgets)
         except AllocationError as error:  # of devices
@@ -105,6 +118,9 @@ class Gangs:
 
     def prune(self) -> None:
         """Forget gangs that have no pods any more."""
+        for key in self._reserving.waiting():
+            if not any(self._queue.get(pod["metadata"].get("uid") or "") for pod in self.book.pods(key)):
+                self._reserving.over(key)
         for memory in (self._unbound, self._promised, self._partial):
             for key in [key for key in memory if not self.book.pods(key)]:
                 del memory[key]
@@ -148,6 +164,8 @@ class Gangs:
             outcome.preemption = preemption
             outcome.reason += ", and is under way"
             outcome.members = [by_uid[pod.uid] for pod in gang.pods[: len(preemption.placement.nodes)]]
+        elif not preempting:
+            self._waits_for_room(key, gang, outcome)
         return self._held(key, group, members, outcome)
 
     def _placed(self, key: GroupKey, gang: Gang, found: Placement, by_uid: dict[str, Waiting]) -> Outcome:
@@ -184,6 +202,14 @@ class Gangs:
         nodes = [node for name in names if (node := state.nodes.get(name)) is not None]
         return sum(pod.terminating and pod.priority <= gang.priority for node in nodes for pod in node.pods.values())
 
+    def _waits_for_room(self, key: GroupKey, gang: Gang, outcome: Outcome) -> Outcome:
+        """Room may be kept for it."""
+        outcome.lacks_room = True
+        kept, outcome.again = self._reserving.lacks_room(key, gang)
+        if kept:
+            outcome.reason += f"; {kept}"
+        return outcome
+
     def _refuse(self, key: GroupKey, left: list[Waiting], reason: str) -> Outcome:
         return Outcome(key, left=left, reason=f"gang {key}: {reason}")
 
@@ -203,7 +229,7 @@ class Gangs:
         if ends[1] is not None and ends[1] <= now:
             del self._partial[key]
             outcome.released = [pod for pod in members.there if _may_release(pod)]
-        later = [end for end in ends if end is not None and end > now]
+        later = [end for end in (*ends, outcome.again) if end is not None and end > now]
         outcome.again = min(later) if later else None
         return outcome
 

@@ -14,10 +14,13 @@ from atoll.client.port import Client
 from atoll.cluster.scheduler.cache import SchedulerCache
 from atoll.cluster.scheduler.gangs.attempt import members_of, not_free, too_few, unknown
 from atoll.cluster.scheduler.gangs.book import GangBook
+from atoll.cluster.scheduler.gangs.reserve import kept_until, words
 from atoll.cluster.scheduler.spreading import DefaultSelectors
 from atoll.runtime.informer import Informers
 from atoll.scheduling.dra.model import Selectors
 from atoll.scheduling.explain import why_gang, why_pod
+from atoll.scheduling.gang import Gang
+from atoll.scheduling.gang_reservation import plan_reservation
 from atoll.scheduling.groups.model import Group, GroupKey, Missing
 from atoll.scheduling.groups.placing import Members, is_whole, lacking, short, to_place
 from atoll.scheduling.plan import Planner
@@ -41,10 +44,29 @@ class Row:
 class Observation:
     """`gangs` and `pods` decide on the snapshot as the scheduler would, and change nothing."""
 
-    def __init__(self, book: GangBook, planner: Planner, cache: SchedulerCache) -> None:
+    def __init__(self, book: GangBook, planner: Planner, cache: SchedulerCache, clock: Clock) -> None:
         self._book = book
         self._planner = planner
         self._cache = cache
+        self._keep_room(clock.wall())
+
+    def _keep_room(self, now: float) -> None:
+        """As the scheduler does, which says so in what it tells the gang's pods."""
+        self._kept: tuple[GroupKey, str] | None = None
+        for key in self._book.all_keys():
+            pods = self._book.pods(key)
+            group, members = self._book.group(key, pods), members_of(pods, self._planner, self._cache.queue)[0]
+            until = kept_until(members.waiting)
+            if isinstance(group, Group) and until > now:
+                found = plan_reservation(self._planner, self._gang(key, group, members))
+                if found is not None:
+                    self._planner.reservation = found
+                    pods_there = "1 pod" if found.leaving == 1 else f"{found.leaving} pods"
+                    self._kept = key, f"; {words(found, until)}: {pods_there} there must end"
+                return
+
+    def _gang(self, key: GroupKey, group: Group, members: Members) -> Gang:
+        return to_place(str(key), group, members, self._book.task_of(key), self._book.levels(), self._planner)
 
     def gangs(self) -> list[Row]:
         found = []
@@ -71,11 +93,12 @@ class Observation:
             return too_few(group, members, lack)
         if is_whole(group, members.there, task_of):
             return f"{len(members.waiting)} beyond its minimum wait: {self._why_pod(members)}"
+        kept = self._kept[1] if self._kept is not None and self._kept[0] == key else ""
         missing = {} if members.there else lacking(self._planner, group.resources)
         if missing:
-            return not_free(missing)
-        gang = to_place(str(key), group, members, task_of, self._book.levels(), self._planner)
-        return why_gang(self._planner, gang, self._book.gang_of, list(self._cache.budgets))
+            return f"{not_free(missing)}{kept}"
+        gang = self._gang(key, group, members)
+        return f"{why_gang(self._planner, gang, self._book.gang_of, list(self._cache.budgets))}{kept}"
 
     def _why_pod(self, members: Members) -> str:
         return why_pod(self._planner, members.waiting[0], list(self._cache.budgets))
@@ -120,6 +143,6 @@ async def observed(
                     hint="a gang can only be judged by who may list pods, nodes, and all kinds that pods depend on",
                 ) from None
         cache.start()
-        yield Observation(book, planner, cache)
+        yield Observation(book, planner, cache, clock)
     finally:
         await informers.stop()
