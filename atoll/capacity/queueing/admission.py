@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from atoll.base.errors import Invalid
+from atoll.capacity.queueing.asked import template_problems
 from atoll.capacity.queueing.flavors import amount_of
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.status import is_true
 from atoll.capacity.queueing.tree import find_cycle
 from atoll.kinds import kueue
+from atoll.kinds.batch import JOB_SETS, LEADER_WORKER_SETS
 from atoll.kinds.resource import Resource
 
 DEFAULT_QUEUE = "default"
@@ -95,6 +97,8 @@ class QueueChecks:
             *(f"{plural}.{kueue.GROUP}" for plural in ("clusterqueues", "cohorts", "workloads", "resourceflavors")),
             "pods",
             "jobs.batch",
+            JOB_SETS.group_resource,
+            LEADER_WORKER_SETS.group_resource,
         }
     )
 
@@ -128,11 +132,14 @@ class QueueChecks:
             return found + (self._cycle(obj) if plural == "cohorts" else [])
         if plural == "workloads":
             return workload_problems(obj, request.old, request.subresource)
+        if request.subresource:
+            return []
+        labelled = kueue.QUEUE_LABEL in ((obj.get("metadata") or {}).get("labels") or {})
         if plural == "pods":
-            return pod_problems(obj) if request.operation == "CREATE" else []
-        if plural == "jobs" and request.old is not None and not request.subresource:
-            return job_problems(obj, request.old)
-        return []
+            asked = template_problems(request.resource.kind, obj) if labelled else []
+            return pod_problems(obj) + asked if request.operation == "CREATE" else []
+        fixed = job_problems(obj, request.old) if plural == "jobs" and request.old is not None else []
+        return fixed + (template_problems(request.resource.kind, obj) if labelled else [])
 
     def _cycle(self, obj: Object) -> list[tuple[str, str]]:
         parents = {item["metadata"]["name"]: _parent(item) for item in self._objects(kueue.COHORTS)}

@@ -46,7 +46,7 @@ def fair_targets(wish: Wish, strategies: tuple[str, ...]) -> list[Target]:
         wish.node.remove_all(wish.usage)
     if fitting:
         put_back(wish, taken, True)
-    restore(taken)
+    restore(wish, taken)
     return taken if fitting else []
 
 
@@ -73,9 +73,9 @@ def _fits(wish: Wish) -> bool:
         wish.node.add_all(wish.usage)
 
 
-def _take(taken: list[Target], node: Node, other: Workload, reason: str) -> None:
-    node.remove_all(other.usage)
+def _take(wish: Wish, taken: list[Target], node: Node, other: Workload, reason: str) -> None:
     taken.append(Target(other, node, reason))
+    wish.take(taken[-1])
 
 
 def _by_strategy(
@@ -87,7 +87,7 @@ def _by_strategy(
     holds = _STRATEGIES[strategy]
     while (node := _largest(wish, candidates, dropped)) is not None:
         if node is wish.node:
-            _take(taken, node, candidates[node].pop(), IN_QUEUE)
+            _take(wish, taken, node, candidates[node].pop(), IN_QUEUE)
             if _fits(wish):
                 return True, {}
             continue
@@ -99,7 +99,7 @@ def _by_strategy(
             after = theirs.share()
             node.add_all(other.usage)
             if holds(wanting, before, after):
-                _take(taken, node, other, FAIR)
+                _take(wish, taken, node, other, FAIR)
                 if _fits(wish):
                     return True, {}
                 break  # shares have changed
@@ -115,7 +115,7 @@ def _second(wish: Wish, candidates: dict[Node, list[Workload]], taken: list[Targ
     while (node := _largest(wish, candidates, dropped)) is not None:
         mine, theirs = _below_meeting(wish.node, node)
         if _STRATEGIES[INITIAL](mine.share(), theirs.share(), 0.0):
-            _take(taken, node, candidates[node].pop(), FAIR)
+            _take(wish, taken, node, candidates[node].pop(), FAIR)
             if _fits(wish):
                 return True
         dropped.add(node)

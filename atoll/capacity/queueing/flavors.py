@@ -6,7 +6,7 @@ out, quota decides about the rest, and `flavorFungibility` when to stop looking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -25,6 +25,7 @@ from atoll.capacity.queueing.model import (
     usage_of,
 )  # fmt: skip
 from atoll.capacity.queueing.placing import fits_flavor
+from atoll.capacity.queueing.topology_fit import Unplaced
 from atoll.capacity.queueing.tree import Node, lowest_fit
 
 
@@ -55,6 +56,8 @@ class Assignment:
     needs_preemption: set[FlavorResource] = field(default_factory=set)
     why: list[str] = field(default_factory=list)
     lacks: dict[FlavorResource, int] = field(default_factory=dict)
+    beyond: set[FlavorResource] = field(default_factory=set)  # of these there could never be enough
+    unplaced: Unplaced | None = None  # there is quota, or would be after preemption, but no room in the topology
 
     @property
     def usage(self) -> Amounts:
@@ -79,30 +82,33 @@ def counts_of(shape: Shape) -> list[int]:
 
 
 def assign(
-    node: Node, shape: Shape, flavors: Mapping[str, Flavor], oracle: Oracle, *, fair: bool, counts: Sequence[int] = ()
-) -> Assignment:
-    """Of the whole workload; `counts`: of its pod sets, where fewer than asked for are tried."""
+    node: Node, shape: Shape, flavors: Mapping[str, Flavor], oracle: Oracle, *, fair: bool, counts: Sequence[int] = (),
+    barred: frozenset[str] = frozenset(),
+) -> Assignment:  # fmt: skip
+    """Of the whole workload; `counts`: of its pod sets, where fewer than asked for are tried; `barred`: flavours that
+    are passed over, since their topology has no room. Pod sets of one group get the same flavours."""
     queue = node.queue
     assert queue is not None
     total = Assignment()
     used: Amounts = {}
-    for pods, count in zip(shape.pod_sets, counts or counts_of(shape), strict=True):
-        requests = {name: amount * count for name, amount in pods.requests.items()}
-        if "pods" not in requests and queue.group_of("pods") is not None:
-            requests["pods"] = count
+    found: dict[str, PodSetAssignment] = {}
+    for group in _groups(shape, counts or counts_of(shape)):
+        requests = [_requests(queue, pods, count) for pods, count in group]
         chosen: dict[str, str] = {}
-        for resource in sorted(requests):
+        sums = requests[0] if len(requests) == 1 else _sum(requests)
+        for resource in sorted(sums):
             if resource in chosen:
                 continue
-            group = queue.group_of(resource)
-            if group is None:
-                if requests[resource] == 0:  # nothing is asked of what is not covered
+            covering = queue.group_of(resource)
+            if covering is None:
+                if sums[resource] == 0:  # nothing is asked of what is not covered
                     continue
                 total.mode = Mode.NO_FIT
                 total.why.append(f"resource {resource} unavailable in ClusterQueue")
                 return total
-            asked = {name: requests[name] for name in group.covered if name in requests}
-            choice = _Search(node, queue, flavors, oracle, fair, used, total).run(pods, group, asked)
+            asked = {name: sums[name] for name in covering.covered if name in sums}
+            search = _Search(node, queue, flavors, oracle, fair, used, total, barred)
+            choice = search.run([pods for pods, _ in group], covering, asked)
             if choice is None:
                 total.mode = Mode.NO_FIT
                 return total
@@ -113,9 +119,39 @@ def assign(
                 chosen[name] = choice.flavor
                 key = (choice.flavor, name)
                 used[key] = used.get(key, 0) + amount
-        usage = {name: amount for name, amount in requests.items() if name in chosen}
-        total.pod_sets.append(PodSetAssignment(pods.name, chosen, usage, count))
+        for (pods, count), own in zip(group, requests, strict=True):
+            usage = {name: amount for name, amount in own.items() if name in chosen}
+            flavor_of = chosen if len(usage) == len(chosen) else {name: chosen[name] for name in usage}
+            found[pods.name] = PodSetAssignment(pods.name, flavor_of, usage, count)
+    total.pod_sets = [found[pods.name] for pods in shape.pod_sets]
     return total
+
+
+def _sum(requests: list[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for own in requests:
+        for name, amount in own.items():
+            total[name] = total.get(name, 0) + amount
+    return total
+
+
+def _groups(shape: Shape, counts: Sequence[int]) -> Iterable[list[tuple[PodSet, int]]]:
+    """Pod sets that get their flavours together, with their counts: those of one pod set group, else each alone."""
+    if len(shape.pod_sets) == 1:
+        return [[(shape.pod_sets[0], counts[0])]]
+    groups: dict[str, list[tuple[PodSet, int]]] = {}
+    for pods, count in zip(shape.pod_sets, counts, strict=True):
+        name = f"group/{pods.topology.group}" if pods.topology and pods.topology.group else f"set/{pods.name}"
+        groups.setdefault(name, []).append((pods, count))
+    return groups.values()
+
+
+def _requests(queue: ClusterQueue, pods: PodSet, count: int) -> dict[str, int]:
+    """Of all pods together."""
+    requests = {name: amount * count for name, amount in pods.requests.items()}
+    if "pods" not in requests and queue.group_of("pods") is not None:
+        requests["pods"] = count
+    return requests
 
 
 class _Search:
@@ -123,7 +159,7 @@ class _Search:
 
     def __init__(
         self, node: Node, queue: ClusterQueue, flavors: Mapping[str, Flavor], oracle: Oracle, fair: bool,
-        used: Amounts, total: Assignment,
+        used: Amounts, total: Assignment, barred: frozenset[str],
     ) -> None:  # fmt: skip
         self._node = node
         self._queue = queue
@@ -131,20 +167,20 @@ class _Search:
         self._oracle = oracle
         self._used = used
         self._total = total
+        self._barred = barred
         policy = queue.preemption
         self._may_preempt_borrowing = policy.borrow_policy != NEVER or (fair and policy.reclaim != NEVER)
 
-    def run(self, pods: PodSet, group: ResourceGroup, asked: Mapping[str, int]) -> _Choice | None:
+    def run(self, pod_sets: list[PodSet], group: ResourceGroup, asked: Mapping[str, int]) -> _Choice | None:
         best: _Choice | None = None
         labels = {
             key for name in group.flavors for key in (self._flavors[name].labels if name in self._flavors else ())
         }
         failed: list[str] = []
         for name in group.flavors:
-            flavor = self._flavors.get(name)
-            why = f"flavor {name} not found" if flavor is None else fits_flavor(pods.template, flavor, labels)
-            if not why and flavor is not None and pods.topology is not None and not flavor.topology:
-                why = f"flavor {name} does not support TopologyAwareScheduling"
+            why = self._why_not(pod_sets[0], name, labels)
+            for pods in pod_sets[1:]:
+                why = why or self._why_not(pods, name, labels)
             if why:
                 failed.append(why)
                 continue
@@ -156,8 +192,20 @@ class _Search:
             if _stops(choice, self._queue.fungibility):
                 break
         if best is None or best.mode is not Mode.FIT:
-            self._total.why.append(f"couldn't assign flavors to pod set {pods.name}: {', '.join(failed)}")
+            names = ", ".join(pods.name for pods in pod_sets)
+            self._total.why.append(f"couldn't assign flavors to pod set {names}: {', '.join(failed)}")
         return best
+
+    def _why_not(self, pods: PodSet, name: str, labels: set[str]) -> str:
+        """Whatever quota there is."""
+        flavor = self._flavors.get(name)
+        if flavor is None:
+            return f"flavor {name} not found"
+        if name in self._barred:
+            return f"topology {flavor.topology} of flavor {name} has no room"
+        if pods.topology is not None and not flavor.topology:
+            return f"flavor {name} does not support TopologyAwareScheduling"
+        return fits_flavor(pods.template, flavor, labels)
 
     def _try(self, name: str, asked: Mapping[str, int], failed: list[str]) -> _Choice | None:
         choice = _Choice(Mode.FIT, 0, name, set())
@@ -183,6 +231,7 @@ class _Search:
                 f"maximum capacity ({shown(resource, most)})"
             )
             self._total.lacks[key] = wanted - most
+            self._total.beyond.add(key)
             return Mode.NO_FIT, 0
         level, reclaimable = lowest_fit(node, key, wanted)
         available = node.available(key)

@@ -11,13 +11,13 @@ from typing import Any
 
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import is_of_queued_job
+from atoll.capacity.queueing.asked import topology_request
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
     adopted,
     made_workload,
     priority_of,
     set_workload,
-    topology_request,
     workload_name,
 )
 from atoll.capacity.queueing.model import Object

@@ -10,13 +10,13 @@ from typing import Final
 
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import Request
+from atoll.capacity.queueing.asked import topology_request
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
     adopted,
     made_workload,
     priority_of,
     set_workload,
-    topology_request,
     workload_name,
 )
 from atoll.capacity.queueing.model import Object
@@ -166,7 +166,7 @@ def pod_sets(jobset: Object) -> list[Object]:
             pods = min(pods, int(completions))
         count = int(replicated.get("replicas", 1)) * pods
         entry = {"name": replicated["name"].lower(), "count": count, "template": job["template"]}
-        request = topology_request(job["template"], JOB_INDEX_LABEL)
+        request = topology_request(job["template"], JOB_INDEX_LABEL, slice_size=pods)
         if request:
             groups = {"subGroupIndexLabel": _JOB_INDEX, "subGroupCount": int(replicated.get("replicas", 1))}
             entry["topologyRequest"] = {**request, **groups}

@@ -42,24 +42,6 @@ def priority_of(owner: Object, template: Object, classes: Informer, pod_classes:
     return int(spec.get("priority") or 0), None
 
 
-def topology_request(template: Object, index_label: str) -> Object | None:
-    """What a pod template's annotations ask of a topology. `index_label`: the pods' label with their rank, or ""."""
-    notes = (template.get("metadata") or {}).get("annotations") or {}
-    found: Object = {}
-    for name, annotation in (("required", kueue.REQUIRED_TOPOLOGY), ("preferred", kueue.PREFERRED_TOPOLOGY)):
-        if notes.get(annotation):
-            found[name] = notes[annotation]
-    if notes.get(kueue.UNCONSTRAINED_TOPOLOGY) == "true":
-        found["unconstrained"] = True
-    if notes.get(kueue.SLICE_TOPOLOGY):
-        size = notes.get(kueue.SLICE_SIZE, "")
-        found["podSetSliceRequiredTopology"] = notes[kueue.SLICE_TOPOLOGY]
-        found["podSetSliceSize"] = int(size) if size.isdigit() and int(size) > 0 else 1
-    if found and index_label:
-        found["podIndexLabel"] = index_label
-    return found or None
-
-
 def set_workload(
     kind: str, group: str, owner: Object, pod_sets: list[Object], priority: tuple[int, Object | None]
 ) -> Object:

@@ -15,11 +15,21 @@ from atoll.capacity.queueing import preemption
 from atoll.capacity.queueing.fair import fair_targets
 from atoll.capacity.queueing.flavors import Assignment, Mode, Oracle, assign, counts_of
 from atoll.capacity.queueing.line import Parked, class_of
-from atoll.capacity.queueing.model import ANY, Admission, Amounts, FlavorResource, Key, Shape, Workload
+from atoll.capacity.queueing.model import (
+    ANY,
+    Admission,
+    Amounts,
+    FlavorResource,
+    Key,
+    PodSetAssignment,
+    Shape,
+    Workload,
+    usage_of,
+)  # fmt: skip
 from atoll.capacity.queueing.preemption import Target, Wish
 from atoll.capacity.queueing.shares import tournament
 from atoll.capacity.queueing.state import State
-from atoll.capacity.queueing.topology_fit import with_topology
+from atoll.capacity.queueing.topology_fit import Placed, Places, Unplaced, placed
 from atoll.capacity.queueing.tree import Node, lowest_fit
 
 
@@ -85,58 +95,111 @@ def _unready(workload: Workload) -> bool:
 
 
 def find(state: State, node: Node, workload: Workload) -> Entry:
-    """Flavours and victims for a workload as things stand; with fewer pods where it allows that and must."""
-    fair = state.setup.fair
-    searched: dict[tuple[frozenset[FlavorResource], tuple[tuple[FlavorResource, int], ...]], list[Target]] = {}
-
-    def search(wish: Wish) -> list[Target]:
-        asked = wish.keys, tuple(wish.usage.items())
-        if asked not in searched:  # of one resource the last search is the one that chose its flavour
-            searched[asked] = fair_targets(wish, fair.strategies) if fair.enabled else preemption.targets(wish)
-        return searched[asked]
-
-    def simulate(at: Node, key: FlavorResource, amount: int) -> tuple[Mode, int]:
-        found = search(Wish(workload, at, {key: amount}, frozenset((key,))))
-        if not found:
-            return Mode.NO_CANDIDATES, lowest_fit(at, key, amount)[0]
-        for target in found:
-            target.node.remove_all(target.workload.usage)
-        level = lowest_fit(at, key, amount)[0]
-        preemption.restore(found)
-        own = any(target.node is at for target in found)
-        return (Mode.PREEMPT if own else Mode.RECLAIM), level
-
-    def attempt(counts: list[int]) -> Entry:
-        assignment = assign(
-            node, workload.shape, state.setup.flavors, Oracle(simulate), fair=fair.enabled, counts=counts
-        )
-        targets: list[Target] = []
-        if Mode.NO_CANDIDATES < assignment.mode < Mode.FIT:
-            targets = search(Wish(workload, node, assignment.usage, frozenset(assignment.needs_preemption)))
-        gone = [target.workload for target in targets]
-        if (assignment.mode is Mode.FIT or targets) and not _place(state, workload, assignment, gone):
-            targets = []
-        return Entry(workload, node, assignment, targets, state.given.version)
-
-    entry = attempt(counts_of(workload.shape))
+    """Flavours, places and victims for a workload as things stand; with fewer pods where it allows that and must."""
+    search = _Finder(state, node, workload)
+    entry = search.settle(counts_of(workload.shape))
     if workload.shape.partial and not _useful(entry):
-        return _fewer(workload.shape, attempt) or entry
+        return _fewer(workload.shape, search.settle) or entry
     return entry
 
 
-def _place(state: State, workload: Workload, assignment: Assignment, gone: list[Workload]) -> bool:
-    """Give the pods their places, where their flavours have a topology. False: there is no room, so it does not fit."""
+class _Finder:
+    """One look at one workload. Searches for victims are remembered: of one resource, the last chose its flavour."""
+
+    def __init__(self, state: State, node: Node, workload: Workload) -> None:
+        self._state = state
+        self._node = node
+        self._workload = workload
+        self._searched: dict[tuple[frozenset[FlavorResource], tuple[tuple[FlavorResource, int], ...]], list[Target]]
+        self._searched = {}
+
+    def settle(self, counts: list[int]) -> Entry:
+        """Where a flavour's topology has no room, the next flavours are looked at before anybody is preempted."""
+        queue, barred = self._node.queue, frozenset[str]()
+        assert queue is not None
+        best = entry = self._attempt(counts, barred)
+        while entry.assignment.unplaced is not None and not (best.targets and queue.fungibility.stop_at_preempt):
+            more = entry.assignment.unplaced.flavors - barred
+            if not more:
+                break
+            barred |= more
+            entry = self._attempt(counts, barred)
+            if entry.assignment.mode is Mode.FIT or (entry.targets and not best.targets):
+                best = entry
+        return best
+
+    def _attempt(self, counts: list[int], barred: frozenset[str]) -> Entry:
+        setup = self._state.setup
+        flavors, fair = setup.flavors, setup.fair.enabled
+        assignment = assign(
+            self._node, self._workload.shape, flavors, Oracle(self._simulate), fair=fair, counts=counts, barred=barred
+        )
+        targets: list[Target] = []
+        places = places_of(self._state, self._workload, assignment) if assignment.mode > Mode.NO_CANDIDATES else None
+        if Mode.NO_CANDIDATES < assignment.mode < Mode.FIT:
+            keys = frozenset(assignment.needs_preemption)
+            targets = self._search(Wish(self._workload, self._node, assignment.usage, keys))
+        if places is not None and (targets or assignment.mode is Mode.FIT):
+            targets = self._placed(assignment, places, targets)
+        return Entry(self._workload, self._node, assignment, targets, self._state.given.version)
+
+    def _placed(self, assignment: Assignment, places: Places, targets: list[Target]) -> list[Target]:
+        """The victims that make room too. The assignment gets its places, or says why there are none."""
+        found = self._without(places, targets)
+        if isinstance(found, Unplaced):
+            assignment.unplaced = found
+            assignment.why.append(str(found.why))
+            targets = self._make_room(assignment, places, found) if found.why.count else []
+            assignment.mode = Mode.PREEMPT if targets else Mode.NO_FIT
+            found = self._without(places, targets)
+        if not isinstance(found, Unplaced):
+            assignment.pod_sets = found
+        return targets
+
+    def _make_room(self, assignment: Assignment, places: Places, unplaced: Unplaced) -> list[Target]:
+        """Whoever holds what the unplaced pod sets ask for may have to go (upstream: as if quota lacked)."""
+        lacking = [item for item in assignment.pod_sets if item.name in unplaced.names]
+        keys = frozenset(assignment.needs_preemption) | usage_of(tuple(lacking)).keys()
+        return self._victims(Wish(self._workload, self._node, assignment.usage, keys, places))
+
+    def _without(self, places: Places, targets: list[Target]) -> list[PodSetAssignment] | Unplaced:
+        for target in targets:
+            places.remove(target.workload)
+        found = places.find()
+        for target in targets:
+            places.add(target.workload)
+        return found
+
+    def _search(self, wish: Wish) -> list[Target]:
+        asked = wish.keys, tuple(wish.usage.items())
+        if asked not in self._searched:
+            self._searched[asked] = self._victims(wish)
+        return self._searched[asked]
+
+    def _victims(self, wish: Wish) -> list[Target]:
+        fair = self._state.setup.fair
+        return fair_targets(wish, fair.strategies) if fair.enabled else preemption.targets(wish)
+
+    def _simulate(self, at: Node, key: FlavorResource, amount: int) -> tuple[Mode, int]:
+        wish = Wish(self._workload, at, {key: amount}, frozenset((key,)))
+        found = self._search(wish)
+        if not found:
+            return Mode.NO_CANDIDATES, lowest_fit(at, key, amount)[0]
+        for target in found:
+            wish.take(target)
+        level = lowest_fit(at, key, amount)[0]
+        preemption.restore(wish, found)
+        own = any(target.node is at for target in found)
+        return (Mode.PREEMPT if own else Mode.RECLAIM), level
+
+
+def places_of(state: State, workload: Workload, assignment: Assignment) -> Places | None:
+    """None where no flavour has a topology."""
     setup = state.setup
     if not setup.topologies:
-        return True
-    shape, assigned = workload.shape.pod_sets, assignment.pod_sets
-    placed = with_topology(shape, assigned, setup.flavors, setup.topologies, state.rooms, state.given, gone)
-    if isinstance(placed, str):
-        assignment.mode = Mode.NO_FIT
-        assignment.why.append(placed)
-        return False
-    assignment.pod_sets = placed
-    return True
+        return None
+    pod_sets = workload.shape.pod_sets
+    return Places(state.given, pod_sets, assignment.pod_sets, setup.flavors, setup.topologies) or None
 
 
 def _useful(entry: Entry) -> bool:
@@ -170,6 +233,7 @@ class _Tree:
         self._done: set[str] = set()  # queues that have no further say in this plan
         self._victims: set[Key] = set()
         self._reserved: list[tuple[Node, Amounts]] = []
+        self._kept: list[Placed] = []  # the places of those for whom room is being made
 
     def run(self) -> None:
         while True:
@@ -187,6 +251,7 @@ class _Tree:
                 break
         for node, usage in self._reserved:
             node.remove_all(usage)
+        self._state.given.remove(self._kept)
 
     def _nominate(self, node: Node) -> Entry | None:
         """The first in line that could be admitted, by itself; those before it that can't are parked."""
@@ -232,14 +297,26 @@ class _Tree:
         if any(target.workload.key in self._victims for target in targets):
             self._wait(entry, "Workload has overlapping preemption targets with another workload")
             return
-        moved = entry.given != self._state.given.version and any(it.topology for it in entry.assignment.pod_sets)
-        if moved or not _fits_after(entry):
+        if not self._still_placed(entry) or not _fits_after(entry):
             self._plan.waiting[entry.workload.key] = "Workload no longer fits after processing another workload"
             return  # it is looked at again in the next cycle
         if targets:
             self._preempt(entry)
         else:
             self._admit(entry)
+
+    def _still_placed(self, entry: Entry) -> bool:
+        """Where others took places meanwhile, it gets others if there are."""
+        if entry.given == self._state.given.version or not any(it.topology for it in entry.assignment.pod_sets):
+            return True
+        places = places_of(self._state, entry.workload, entry.assignment)
+        if entry.targets or places is None:
+            return False
+        found = places.find()
+        if isinstance(found, Unplaced):
+            return False
+        entry.assignment.pod_sets = found
+        return True
 
     def _wait(self, entry: Entry, message: str) -> None:
         self._plan.waiting[entry.workload.key] = message
@@ -252,6 +329,9 @@ class _Tree:
                 self._plan.evict.append(Evict(target.workload, entry.workload, entry.node.name, target.reason))
         entry.node.add_all(entry.usage)
         self._reserved.append((entry.node, entry.usage))
+        places = placed(entry.workload.shape.pod_sets, entry.assignment.pod_sets)
+        self._state.given.add(places)
+        self._kept += places
         why = entry.assignment.message()
         self._wait(entry, f"{why}. Pending the preemption of {len(entry.targets)} workload(s)".removeprefix(". "))
 
@@ -274,12 +354,13 @@ def checks_for(state: State, queue: str, admission: Admission) -> tuple[str, ...
 
 def _fits_after(entry: Entry) -> bool:
     """Whether it (still) fits once its victims are gone."""
+    wish = Wish(entry.workload, entry.node, entry.usage, frozenset(entry.usage))
     for target in entry.targets:
-        target.node.remove_all(target.workload.usage)
+        wish.take(target)
     try:
-        return all(amount <= entry.node.available(key) for key, amount in entry.usage.items())
+        return preemption.fits(wish, True)
     finally:
-        preemption.restore(entry.targets)
+        preemption.restore(wish, entry.targets)
 
 
 def _to_reserve(node: Node, usage: Mapping[FlavorResource, int], borrowing: bool) -> Amounts:

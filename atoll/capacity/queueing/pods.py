@@ -14,7 +14,8 @@ import orjson
 
 from atoll.base.errors import NotFound
 from atoll.capacity.queueing import status
-from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, topology_request, workload_name
+from atoll.capacity.queueing.asked import topology_request
+from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, workload_name
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos

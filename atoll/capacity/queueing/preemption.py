@@ -1,7 +1,8 @@
 """Whom a workload may preempt, and the fewest of them (Kueue's classical preemption over hierarchical cohorts).
 
-Candidates are taken in order until the workload fits; then each but the last is put back if it fits all the same. All
-trial moves are undone before the answer is given.
+Candidates are taken in order until the workload fits, by quota and, where its pods are placed by topology, by room in
+one domain; then each is put back, the last one first, if it fits all the same. All trial moves are undone before the
+answer is given.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from atoll.capacity.queueing.model import ANY, LOWER, LOWER_OR_NEWER, NEVER, FlavorResource, PreemptionPolicy, Workload
+from atoll.capacity.queueing.topology_fit import Places, Unplaced
 from atoll.capacity.queueing.tree import Node
 
 IN_QUEUE = "InClusterQueue"
@@ -35,11 +37,27 @@ class Wish:
     node: Node
     usage: Mapping[FlavorResource, int]
     keys: frozenset[FlavorResource]
+    places: Places | None = None  # of its pods, where they need some
 
     @property
     def policy(self) -> PreemptionPolicy:
         assert self.node.queue is not None
         return self.node.queue.preemption
+
+    def take(self, target: Target) -> None:
+        """Try it without this victim."""
+        target.node.remove_all(target.workload.usage)
+        if self.places is not None:
+            self.places.remove(target.workload)
+
+    def give_back(self, target: Target) -> None:
+        target.node.add_all(target.workload.usage)
+        if self.places is not None:
+            self.places.add(target.workload)
+
+    def has_places(self) -> bool:
+        """Whether its pods would find places as things stand."""
+        return self.places is None or not isinstance(self.places.find(), Unplaced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +90,10 @@ def uses(other: Workload, keys: frozenset[FlavorResource]) -> bool:
 
 def fits(wish: Wish, borrowing: bool) -> bool:
     """Whether it fits as things stand; without `borrowing`: within its own quota."""
+    return has_quota(wish, borrowing) and wish.has_places()
+
+
+def has_quota(wish: Wish, borrowing: bool) -> bool:
     for key, amount in wish.usage.items():
         if not borrowing and wish.node.borrows(key, amount):
             return False
@@ -105,34 +127,53 @@ def _attempts(wish: Wish, advantaged: list[_Candidate], others: list[_Candidate]
 
 
 def _attempt(wish: Wish, ordered: list[_Candidate], borrowing: bool) -> list[Target]:
+    """Places are looked for after 1, 2, 4, … victims: who was taken too much is put back."""
     taken: list[Target] = []
+    look_at = 1
+    fitting = False
     for candidate in ordered:
         if not _still_counts(wish, candidate, borrowing):
             continue
         taken.append(candidate.target)
-        candidate.target.node.remove_all(candidate.target.workload.usage)
-        if fits(wish, borrowing):
-            put_back(wish, taken, borrowing)
-            restore(taken)
-            return taken
-    restore(taken)
+        wish.take(candidate.target)
+        if len(taken) < look_at or not has_quota(wish, borrowing):
+            continue
+        fitting = wish.has_places()
+        if fitting:
+            break
+        look_at = 2 * len(taken)
+    if fitting or (taken and fits(wish, borrowing)):
+        put_back(wish, taken, borrowing)
+        restore(wish, taken)
+        return taken
+    restore(wish, taken)
     return []
 
 
 def put_back(wish: Wish, taken: list[Target], borrowing: bool) -> None:
-    """Take those out of `taken` that are not needed after all; the last one is."""
-    for index in range(len(taken) - 2, -1, -1):
-        target = taken[index]
-        target.node.add_all(target.workload.usage)
+    """Take those out of `taken` that are not needed after all, the last one first; by halves, since most are alike."""
+
+    def spare(first: int, last: int) -> None:
+        group = taken[first:last]
+        for target in group:
+            wish.give_back(target)
         if fits(wish, borrowing):
-            del taken[index]
-        else:
-            target.node.remove_all(target.workload.usage)
+            del taken[first:last]
+            return
+        for target in group:
+            wish.take(target)
+        if last - first > 1:
+            middle = (first + last) // 2
+            spare(middle, last)
+            spare(first, middle)
+
+    if taken:
+        spare(0, len(taken))
 
 
-def restore(taken: Iterable[Target]) -> None:
+def restore(wish: Wish, taken: Iterable[Target]) -> None:
     for target in taken:
-        target.node.add_all(target.workload.usage)
+        wish.give_back(target)
 
 
 def _still_counts(wish: Wish, candidate: _Candidate, borrowing: bool) -> bool:

@@ -29,7 +29,7 @@ from atoll.capacity.queueing.model import (
     Shape,
     Workload,
 )
-from atoll.capacity.queueing.topology import TopologyAssignment, TopologyRequest
+from atoll.capacity.queueing.topology import TopologyAssignment, TopologyRequest, by_leaf
 from atoll.kinds.kueue_conversion import domains_of
 from atoll.objects.pod_resources import pod_requests
 
@@ -155,9 +155,12 @@ def _pod_set(item: Object) -> PodSet:
 def _topology_request(found: Object | None) -> TopologyRequest | None:
     if not found:
         return None
-    level = found.get("podSetSliceRequiredTopology") or ""
-    size = int(found.get("podSetSliceSize") or 1) if level else 1
-    return TopologyRequest(found.get("required") or "", found.get("preferred") or "", level, max(1, size))
+    layers = found.get("podsetSliceRequiredTopologyConstraints") or ()
+    slices = tuple((layer["topology"], int(layer["size"])) for layer in layers)
+    if not slices and found.get("podSetSliceRequiredTopology"):
+        slices = ((found["podSetSliceRequiredTopology"], max(1, int(found.get("podSetSliceSize") or 1))),)
+    group = found.get("podSetGroupName") or ""
+    return TopologyRequest(found.get("required") or "", found.get("preferred") or "", slices, group)
 
 
 def amount_in_units(resource: str, nano: int) -> int:
@@ -234,7 +237,8 @@ def topology_assignment(found: Object | None) -> TopologyAssignment | None:
     if not found:
         return None
     domains = domains_of(found)["domains"]
-    return TopologyAssignment(tuple(found["levels"]), tuple((tuple(it["values"]), it["count"]) for it in domains))
+    values = tuple((tuple(it["values"]), it["count"]) for it in domains)
+    return by_leaf(TopologyAssignment(tuple(found["levels"]), values))
 
 
 def _used(admission: Admission, status: Object) -> dict[FlavorResource, int]:

@@ -1,7 +1,7 @@
 """What nodes have room for, kept from watches of nodes and pods: read by topology-aware scheduling only.
 
-A node counts while it is Ready and schedulable. What pods of others use is taken off; pods that were placed by topology
-are not, since their workloads hold the leaves.
+A node is usable while it is Ready and schedulable. What pods of others use is taken off; pods that were placed by
+topology are not, since their workloads hold the leaves. Of nodes that did not change what was computed is kept.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Rooms:
         self._nodes, self._pods = of(NODES), of(PODS)
         self._changed = changed
         self._held: Held = {}
+        self._known: dict[str, tuple[Object, NodeRoom]] = {}
         self.dirty = True
         self._nodes.add_handler(self._node_changed)
         self._pods.add_handler(self._pod_changed)
@@ -40,7 +41,14 @@ class Rooms:
     def rooms(self) -> tuple[NodeRoom, ...]:
         """As it is now."""
         self.dirty = False
-        return _rooms(self._nodes, self._held)
+        known, self._known = self._known, {}
+        for node in self._nodes:
+            name = node["metadata"]["name"]
+            seen = known.get(name)
+            if seen is None or seen[0] is not node:
+                seen = node, _room(node, self._held.get(name, {}))
+            self._known[name] = seen
+        return tuple(room for _, room in self._known.values())
 
     def _tell(self) -> None:
         if not self.dirty:
@@ -52,7 +60,9 @@ class Rooms:
             self._tell()
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        if _hold(self._held, new or old or {}, gone=new is None):
+        pod = new or old or {}
+        if _hold(self._held, pod, gone=new is None):
+            self._known.pop(pod["spec"]["nodeName"], None)
             self._tell()
 
 
@@ -65,7 +75,7 @@ def rooms_of(nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[NodeRoom,
     held: Held = {}
     for pod in pods:
         _hold(held, pod, gone=False)
-    return _rooms(nodes, held)
+    return tuple(_room(node, held.get(node["metadata"]["name"], {})) for node in nodes)
 
 
 def _hold(held: Held, pod: Object, *, gone: bool) -> bool:
@@ -82,10 +92,6 @@ def _hold(held: Held, pod: Object, *, gone: bool) -> bool:
     return True
 
 
-def _rooms(nodes: Iterable[Object], held: Held) -> tuple[NodeRoom, ...]:
-    return tuple(_room(node, held.get(node["metadata"]["name"], {})) for node in nodes if _usable(node))
-
-
 def _room(node: Object, held: dict[str, dict[str, int]]) -> NodeRoom:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
     free = {resource: _units(resource, text) for resource, text in allocatable.items()}
@@ -93,7 +99,7 @@ def _room(node: Object, held: dict[str, dict[str, int]]) -> NodeRoom:
         for resource, amount in asked.items():
             free[resource] = free.get(resource, 0) - amount
     taints = tuple((node.get("spec") or {}).get("taints") or ())
-    return NodeRoom(node["metadata"]["name"], labels(node), taints, free)
+    return NodeRoom(node["metadata"]["name"], labels(node), taints, free, _usable(node))
 
 
 def _units(resource: str, text: str) -> int:

@@ -22,7 +22,7 @@ from atoll.capacity.queueing.model import (
 )  # fmt: skip
 from atoll.capacity.queueing.past import Consumption
 from atoll.capacity.queueing.topology import NodeRoom
-from atoll.capacity.queueing.topology_fit import Given
+from atoll.capacity.queueing.topology_fit import Given, placed_of
 from atoll.capacity.queueing.tree import Node, plant
 from atoll.objects.selectors import from_object
 
@@ -57,8 +57,7 @@ class State:
         self.changed: set[str] = set()  # roots of trees (by a queue's or cohort's name) to look at
         self.trees: dict[str, list[Node]] = {}  # the queues below each root
         self.by_local: dict[Key, dict[Key, Workload]] = {}  # those that are not over, by local queue
-        self.rooms: tuple[NodeRoom, ...] = ()  # the nodes, where pods are placed by topology
-        self.given = Given()
+        self.given = Given()  # of nodes, where pods are placed by topology
         self._matchers: dict[tuple[str, str], bool] = {}
         self._later: list[tuple[float, Key]] = []
 
@@ -74,7 +73,7 @@ class State:
         self.lines = {name: Line() for name in setup.queues}
         self._later.clear()
         self.by_local.clear()
-        self.given = Given()
+        self.given.clear()
         for workload in self.workloads.values():
             self._enter(workload)
         self.trees.clear()
@@ -130,7 +129,7 @@ class State:
             if node is not None:
                 node.workloads[workload.key] = workload
                 node.add_all(workload.usage)
-                self.given.add(workload)
+                self.given.add(placed_of(workload))
             return
         if not workload.pending or self.not_queued(workload):
             return
@@ -148,7 +147,10 @@ class State:
         if workload.admission is not None:
             if node is not None and node.workloads.pop(workload.key, None) is not None:
                 node.remove_all(workload.usage)
-                self.given.remove(workload)
+                places = placed_of(workload)
+                self.given.remove(places)
+                if places:
+                    self._look_again()
                 self.release(node)
             return
         name = self.queue_of(workload)
@@ -163,13 +165,16 @@ class State:
 
     def set_rooms(self, rooms: tuple[NodeRoom, ...]) -> None:
         """The nodes have changed: who waits for one may have a chance."""
-        if rooms != self.rooms:
-            self.rooms = rooms
-            self.given.version += 1
-            for root, nodes in self.trees.items():
-                self.changed.add(root)
-                for node in nodes:
-                    self.lines[node.name].parked.clear()
+        if rooms != self.given.nodes.rooms:
+            self.given.set_nodes(rooms)
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Trees may share nodes: whoever waits for room has a chance."""
+        for root, nodes in self.trees.items():
+            self.changed.add(root)
+            for node in nodes:
+                self.lines[node.name].parked.clear()
 
     def wake(self, now: float) -> None:
         """Line up those whose back-off is over."""
