@@ -24,6 +24,7 @@ from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.gpus.manager import DeviceManager
 from atoll.cluster.metrics.server import MetricsServer, Scrape
 from atoll.cluster.metrics.serving import serve_metrics
+from atoll.cluster.nodes.kernel.injected import InjectedKernelLogs
 from atoll.cluster.nodes.lifecycle.controller import NodeLifecycleController
 from atoll.cluster.nodes.lifecycle.eviction import NAME as TAINT_EVICTION
 from atoll.cluster.nodes.lifecycle.eviction import TaintEvictionController
@@ -239,9 +240,11 @@ def _node_controllers(assembly: Assembly, informers: Informers) -> list[Runnable
     """Nodes' health, and what follows from it."""
     clock, chance = assembly.clock, assembly.chance
     client, evictor = assembly.controller_client("node-controller"), assembly.controller_client(TAINT_EVICTION)
+    kubelet = assembly.controller_client(SIMULATED_USER)
     return [
         NodeLifecycleController(client, informers, clock, EventRecorder(client, "node-controller", clock, chance)),
         TaintEvictionController(evictor, informers, clock, EventRecorder(evictor, TAINT_EVICTION, clock, chance)),
+        InjectedKernelLogs(kubelet, informers, clock, EventRecorder(kubelet, "kernel-monitor", clock, chance)),
     ]
 
 

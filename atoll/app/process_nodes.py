@@ -19,6 +19,10 @@ from atoll.cluster.apiserver.ports import User
 from atoll.cluster.gpus.controller import NAME
 from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.network.controller import ClusterNetwork, NetworkConfig, process_node_cidr
+from atoll.cluster.nodes.kernel.journal import Journal
+from atoll.cluster.nodes.kernel.kmsg import Kmsg
+from atoll.cluster.nodes.kernel.port import FirstLog
+from atoll.cluster.nodes.process import machine
 from atoll.cluster.nodes.process.cgroups import find_hierarchy
 from atoll.cluster.nodes.process.doctor import diagnose
 from atoll.cluster.nodes.process.model import NodeConfig
@@ -86,6 +90,7 @@ async def start_process_nodes(
             chance=assembly.chance.stream(f"process-node/{name}"),
             tls=context,
             devices=devices,
+            kernel_log=FirstLog(Kmsg(assembly.clock, machine.boot_id()), Journal()),
         )
         tasks.start(name, node.run())
         if devices is not None and wanted.gpus:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from atoll.base.names import LABEL_PREFIX
+from atoll.objects import kernel_log
 
 SYSTEM_NAMESPACE: Final = "atoll-system"  # settings, tests and what else capacity itself runs
 
@@ -13,7 +14,7 @@ UNHEALTHY_TAINT: Final = f"{LABEL_PREFIX}unhealthy"  # on a node: it was taken o
 REPAIR: Final = f"{LABEL_PREFIX}repair"  # annotation of a node: what is being done about it, as JSON
 REPAIRS: Final = f"{LABEL_PREFIX}repairs"  # annotation of a node: what was done lately, as JSON
 REPAIRED: Final = f"{LABEL_PREFIX}repaired"  # annotation of a node: the number of the repair that somebody has done
-KERNEL_LOG: Final = f"{LABEL_PREFIX}kernel-log"  # annotation of a node: lines of its kernel's log that matter
+KERNEL_LOG: Final = kernel_log.ANNOTATION  # annotation of a node: lines of its kernel's log that matter
 
 PREFLIGHT: Final = f"{LABEL_PREFIX}preflight"  # taint of a node (pending), and label (pending, passed, failed)
 PREFLIGHT_SINCE: Final = f"{LABEL_PREFIX}preflight-since"  # annotation of a node: tests from then on count

@@ -1,4 +1,4 @@
-"""atoll nodes: which nodes are healthy, which are out and why, and what was tested when."""
+"""atoll nodes: which nodes are healthy, which are out and why, what was tested when; faults of simulated machines."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from atoll.cli.output import age, output_option, structured, table
 if TYPE_CHECKING:
     from atoll.capacity.health.settings import HealthSettings
     from atoll.capacity.preflight.settings import PreflightSettings
+    from atoll.client.port import Client
 
 Object = dict[str, Any]
 
 
 @click.group()
 def nodes() -> None:
-    """Look at nodes' health, of a cluster made with --health.
+    """Look at nodes' health, of a cluster made with --health, and let simulated machines fail.
 
     \b
     Examples:
       atoll nodes health --context atoll-gpus
       atoll nodes health gpu-1 --context atoll-gpus
+      atoll nodes fault gpu-1 --kernel-log 'nvme nvme0: controller is down; will reset' --context atoll-gpus
     """
 
 
@@ -119,3 +121,61 @@ def _summary(report: Object) -> str:
         within = age(coverage["within_seconds"])
         parts.append(f"{coverage['share']:.0%} of {coverage['nodes']} with GPUs tested within {within}")
     return ", ".join(parts)
+
+
+@nodes.command()
+@click.argument("name")
+@click.option("--kernel-log", "lines", multiple=True, metavar="LINE", help="What its kernel logs; may be repeated.")
+@click.option("--clear", is_flag=True, help="Take the lines away.")
+@KUBECONFIG
+@CONTEXT
+def fault(name: str, lines: tuple[str, ...], clear: bool, kubeconfig: Path | None, context: str | None) -> None:
+    """Let the simulated machine NAME fail: its kernel logs lines, by which it is judged as a real one is.
+
+    GPUs fail by `atoll gpu fault`.
+
+    \b
+    Examples:
+      atoll nodes fault gpu-1 --kernel-log 'EXT4-fs (sda1): Remounting filesystem read-only'
+      atoll nodes fault gpu-1 --kernel-log 'Buffer I/O error on dev nvme0n1' --kernel-log 'EDAC MC0: 1 UE on DIMM_A1'
+      atoll nodes fault gpu-1 --clear
+    """
+    from atoll.cli.fleet import default_path
+    from atoll.cli.session import Session, run
+
+    if bool(lines) == clear:
+        raise UserError("say what the kernel logs, or --clear", hint="--kernel-log LINE")
+
+    async def work(session: Session) -> str:
+        return await _write_lines(session.client(kubeconfig or default_path(), context), name, lines)
+
+    click.echo(run(work))
+
+
+async def _write_lines(client: Client, name: str, lines: tuple[str, ...]) -> str:
+    """Add lines to a node's kernel log, or (none given) take all away. Raises UserError."""
+    from atoll.base.errors import Conflict, NotFound
+    from atoll.capacity.nodes import is_simulated
+    from atoll.kinds.builtin import NODES
+    from atoll.objects.kernel_log import ANNOTATION, problem_of, shortened
+    from atoll.objects.meta import annotations as annotations_of
+
+    while True:
+        try:
+            node = await client.get(NODES, name)
+        except NotFound:
+            raise UserError(f"there is no node {name!r}", hint="kubectl get nodes lists them") from None
+        if not is_simulated(node):
+            raise UserError(f"node {name} is not simulated", hint="a real machine's kernel writes its own log")
+        before = (annotations_of(node).get(ANNOTATION) or "").splitlines()
+        after = [*before, *map(shortened, lines)] if lines else []
+        metadata = {
+            "resourceVersion": node["metadata"]["resourceVersion"],
+            "annotations": {ANNOTATION: "\n".join(after) or None},
+        }
+        try:
+            await client.patch(NODES, name, {"metadata": metadata})
+        except Conflict:
+            continue  # the node was written meanwhile
+        told = [problem.reason if (problem := problem_of(line)) else "a line that says nothing" for line in lines]
+        return f"node {name}: {', '.join(told) or 'no lines'}"

@@ -30,8 +30,25 @@ def health(shell: Shell) -> dict[str, Any]:
     return {item["name"]: item for item in found["items"]} | {"": found}
 
 
-def remedies(shell: Shell) -> list[str]:
-    node = shell.get("node", "gpu-1")
+def test_a_simulated_machines_kernel_log_is_judged(gpus: Shell) -> None:
+    until(lambda: gpus.get("namespace", "atoll-system"), "the namespace of settings")
+    for name in ("settings", "nodes"):
+        gpus.kubectl("apply", "-f", str(BAD / f"{name}.yaml"))
+    line = "EXT4-fs (sda1): Remounting filesystem read-only"
+    told = gpus.atoll("nodes", "fault", "gpu-2", "--kernel-log", line, "--context", "atoll-gpus").stdout
+    assert told == "node gpu-2: FilesystemIsReadOnly\n"
+    until(lambda: remedies(gpus, "gpu-2") == ["reboot"], "the reboot", 90)
+    events = gpus.kubectl("get", "events", "--field-selector", "involvedObject.name=gpu-2").stdout
+    assert all(reason in events for reason in ("FilesystemIsReadOnly", "TakenOut", "Returned"))
+    node = gpus.get("node", "gpu-2")
+    assert {item["type"]: item["status"] for item in node["status"]["conditions"]}["ReadonlyFilesystem"] == "False"
+    refused = gpus.atoll("nodes", "fault", "nobody", "--clear", "--context", "atoll-gpus", check=False)
+    assert "there is no node 'nobody'" in refused.stderr
+    gpus.kubectl("delete", "-f", str(BAD / "nodes.yaml"))
+
+
+def remedies(shell: Shell, name: str = "gpu-1") -> list[str]:
+    node = shell.get("node", name)
     past = json.loads(node["metadata"]["annotations"].get("atoll.dev/repairs", "[]"))
     return [] if node["spec"].get("taints") else [item["remedy"] for item in past]
 

@@ -1,5 +1,6 @@
 """Pods that really run: logs, exec, cp, port-forward, Services, names, probes; by kubectl."""
 
+import json
 import socket
 import ssl
 import subprocess
@@ -281,3 +282,20 @@ def test_a_changed_image_restarts_the_container(cluster):
     cluster.until(lambda: status_of(cluster, "changing").get("restartCount") == 1)
     cluster.ready("changing")
     assert status_of(cluster, "changing")["image"] == "alpine"
+
+
+def test_the_machines_kernel_log_is_read(cluster):
+    def conditions(node):
+        return {item["type"]: item for item in node["status"]["conditions"]}
+
+    def told():
+        nodes = cluster.get("nodes", "-l", "atoll.dev/process=true")["items"]
+        return all("KernelDeadlock" in conditions(node) for node in nodes) and nodes
+
+    checks = json.loads(cluster.atoll("doctor", "-o", "json"))
+    readable = next(item["result"] for item in checks if item["check"].strip() == "kernel log") == "ok"
+    for node in cluster.until(told):
+        found = conditions(node)
+        assert found["Ready"]["status"] == "True"
+        status, reason = found["KernelDeadlock"]["status"], found["KernelDeadlock"]["reason"]
+        assert (reason == "KernelLogUnreadable") != readable or status == "True"

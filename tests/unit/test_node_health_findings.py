@@ -111,7 +111,7 @@ def test_simulated_readings_are_a_function_of_the_annotation() -> None:
         ("NVRM: Xid (PCI:0000:05:00): 31, Ch 00000010, MMU Fault", "gpu", "XID31", "none"),
         ("INFO: task kworker/0:1:123 blocked for more than 120 seconds.", "kernel", "TaskHung", "none"),
         ("unregister_netdevice: waiting for eth0 to become free", "network", "UnregisterNetDevice", "reboot"),
-        ("EXT4-fs (sda1): Remounting filesystem read-only", "disk", "ReadonlyFilesystem", "reboot"),
+        ("EXT4-fs (sda1): Remounting filesystem read-only", "disk", "FilesystemIsReadOnly", "reboot"),
         ("Buffer I/O error on dev nvme0n1, logical block 7", "disk", "IOError", "replace"),
         ("nvme nvme0: controller is down; will reset: CSTS=0xffffffff", "disk", "NVMeDown", "reboot"),
     ],

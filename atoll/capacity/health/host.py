@@ -1,19 +1,18 @@
 """What is wrong with a node besides its GPUs, from what others wrote on the Node. Pure.
 
 Read are conditions of node-problem-detector (kubernetes/node-problem-detector config/, AKS's additions) and of the EKS
-node monitoring agent, lines of the kernel's log (the annotation atoll.dev/kernel-log, written by whoever follows it;
-patterns after node-problem-detector's kernel-monitor.json), cloud providers' notices of maintenance (AWS node
-termination handler, GKE, AKS), and failed tests. A condition that is Unknown says nothing.
+node monitoring agent, lines of the kernel's log (the annotation atoll.dev/kernel-log, written by Atoll's process nodes
+and whoever else follows it; their table is `atoll/objects/kernel_log.py`), cloud providers' notices of maintenance (AWS
+node termination handler, GKE, AKS), and failed tests. A condition that is Unknown says nothing.
 """
 
 from __future__ import annotations
-
-import re
 
 from atoll.capacity import names
 from atoll.capacity.health.model import Area, Finding, Object, Remedy
 from atoll.capacity.health.xid import CATALOGUE
 from atoll.capacity.nodes import annotation, taints
+from atoll.objects.kernel_log import problem_of
 from atoll.objects.meta import labels
 
 # (type, the status that means trouble) → (area, remedy)
@@ -38,23 +37,6 @@ _CONDITIONS: dict[tuple[str, str], tuple[Area, Remedy]] = {
     ("ContainerRuntimeReady", "False"): ("runtime", "reboot"),
 }
 
-_PATTERNS: tuple[tuple[str, Area, str, Remedy], ...] = (
-    (r"task \S+:\w+ blocked for more than \w+ seconds", "kernel", "TaskHung", "none"),
-    (r"unregister_netdevice: waiting for \w+ to become free", "network", "UnregisterNetDevice", "reboot"),
-    (r"BUG: unable to handle (kernel NULL pointer|page fault)", "kernel", "KernelOops", "reboot"),
-    (r"soft lockup - CPU#\d+ stuck for", "kernel", "SoftLockup", "reboot"),
-    (r"Remounting filesystem read-only", "disk", "ReadonlyFilesystem", "reboot"),
-    (r"EXT4-fs error|XFS \(\S+\): (Internal error|Corruption)", "disk", "FilesystemError", "reboot"),
-    (r"Buffer I/O error|blk_update_request: I/O error|critical medium error", "disk", "IOError", "replace"),
-    (r"nvme\S* .*(controller is down|Disabling device)", "disk", "NVMeDown", "reboot"),
-    (r"\bCE memory read error", "kernel", "CorrectedMemoryError", "none"),
-    (r"\bUE memory read error|Hardware Error\]: .*[Uu]ncorrected", "kernel", "MemoryError", "replace"),
-    (r"mlx\d_core \S+.*device's health compromised", "network", "NICHealth", "reboot"),
-    (r"NIC Link is Down|mlx\d_core .*Link down", "network", "LinkDown", "none"),
-)
-_KERNEL = tuple((re.compile(pattern), area, code, remedy) for pattern, area, code, remedy in _PATTERNS)
-_XID_LINE = re.compile(r"NVRM: Xid \([^)]*\): (\d+)\b")
-
 _MAINTENANCE_TAINTS = {
     "aws-node-termination-handler/scheduled-maintenance": "AWS: scheduled maintenance",
     "aws-node-termination-handler/spot-itn": "AWS: spot interruption",
@@ -72,15 +54,14 @@ def host_findings(node: Object) -> list[Finding]:
 
 def of_kernel_line(line: str) -> Finding | None:
     """What a line of the kernel's log says; None for one that says nothing of the kind."""
-    found = _XID_LINE.search(line)
-    if found:
-        row = CATALOGUE.get(int(found[1]))
-        remedy: Remedy = row.remedy if row is not None else "none"
-        return Finding("gpu", f"XID{found[1]}", line.strip(), remedy, row is not None and row.severity == "fatal")
-    for pattern, area, code, remedy in _KERNEL:
-        if pattern.search(line):
-            return Finding(area, code, line.strip(), remedy)
-    return None
+    problem = problem_of(line)
+    if problem is None:
+        return None
+    if not problem.is_xid:
+        return Finding(problem.area, problem.reason, line.strip(), problem.remedy)
+    row = CATALOGUE.get(int(problem.reason.removeprefix("XID")))
+    remedy: Remedy = row.remedy if row is not None else "none"
+    return Finding("gpu", problem.reason, line.strip(), remedy, row is not None and row.severity == "fatal")
 
 
 def _from_conditions(node: Object) -> list[Finding]:

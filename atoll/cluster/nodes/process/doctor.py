@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll.cluster.nodes.kernel.kmsg import DEVICE, open_device
+
 _TRY_SECONDS = 10
 
 
@@ -49,6 +51,7 @@ def diagnose() -> Diagnosis:
     findings.append(network)
     if network.ok:
         findings.append(_control_groups())
+    findings.append(_kernel_log())
     if not all(item.ok for item in findings[:2]):
         broken = next(item for item in findings if not item.ok)
         return Diagnosis("none", broken.detail, False, tuple(findings))
@@ -112,6 +115,15 @@ def _control_groups() -> Finding:
         return Finding("limits", False, "control groups can't be made: resource limits are not enforced", hint)
     version = "version 2" if hierarchy.unified else "version 1"
     return Finding("limits", True, f"resource limits are enforced by control groups, {version}")
+
+
+def _kernel_log() -> Finding:
+    try:
+        os.close(open_device())
+    except OSError as error:
+        hint = "run as root, or (with journald) as one of the group systemd-journal; else nodes' conditions say so"
+        return Finding("kernel log", False, f"{DEVICE} can't be opened: {error.strerror}", hint)
+    return Finding("kernel log", True, f"{DEVICE} is read for what is wrong with the machine")
 
 
 def _network() -> Finding:

@@ -32,11 +32,16 @@ def capacity(state_dir: Path, max_pods: int) -> dict[str, str]:
     }
 
 
+def boot_id() -> str:
+    """Names the running kernel: another one after each boot."""
+    return _line("/proc/sys/kernel/random/boot_id")
+
+
 def node_info(runtime: str) -> Object:
     """status.nodeInfo."""
     return {
         "architecture": architecture(),
-        "bootID": _line("/proc/sys/kernel/random/boot_id"),
+        "bootID": boot_id(),
         "containerRuntimeVersion": runtime,
         "kernelVersion": platform.release(),
         "kubeProxyVersion": KUBELET_VERSION,

@@ -17,6 +17,8 @@ from atoll.base.clock import Clock
 from atoll.base.errors import UserError
 from atoll.client.port import Client
 from atoll.cluster.network.bridge import ClusterBridge
+from atoll.cluster.nodes.kernel.monitor import KernelMonitor
+from atoll.cluster.nodes.kernel.port import KernelLog
 from atoll.cluster.nodes.process import machine
 from atoll.cluster.nodes.process.access import KubeletAccess
 from atoll.cluster.nodes.process.admission import Admission
@@ -42,7 +44,7 @@ class ProcessNode:
     """`await run()`; `ready` is set once the Node is registered and its pods are watched.
 
     `tls` is the serving context of the kubelet's port (client certificates of the cluster's CA): without it there is no
-    such port, hence no logs, exec or port-forward.
+    such port, hence no logs, exec or port-forward. `kernel_log`: the machine's, whose problems the Node then tells.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class ProcessNode:
         chance: Chance,
         tls: ssl.SSLContext | None = None,
         devices: NodeDevices | None = None,
+        kernel_log: KernelLog | None = None,
     ) -> None:
         self.name = name
+        self._kernel_log = kernel_log
         self.ready = asyncio.Event()
         self.workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -114,6 +118,8 @@ class ProcessNode:
                 self._group = group
                 group.create_task(registration.run(), name=f"{self.name}-lease")
                 group.create_task(self._services.run(), name=f"{self.name}-services")
+                if self._kernel_log is not None:
+                    group.create_task(self._monitor(self._kernel_log).run(), name=f"{self.name}-kernel-log")
                 await self._services.synced.wait()
                 self._pods.add_handler(self._changed)
                 group.create_task(self._pods.run(), name=f"{self.name}-pods")
@@ -122,6 +128,12 @@ class ProcessNode:
                 self.ready.set()
         finally:
             self._group = None
+
+    def _monitor(self, kernel_log: KernelLog) -> KernelMonitor:
+        context = self.context
+        kept = context.config.state_dir / "kernel-log.json"
+        boot = machine.boot_id()
+        return KernelMonitor(self.name, boot, kernel_log, kept, context.client, context.clock, context.recorder)
 
     def worker(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of a pod by name."""
