@@ -18,6 +18,7 @@ from atoll.base.names import HOST_PORTS
 from atoll.client.port import STRATEGIC_PATCH, DeleteOptions
 from atoll.cluster.nodes.process import resize
 from atoll.cluster.nodes.process.cgroups import group_name, pod_limits
+from atoll.cluster.nodes.process.checkpoints import CheckpointFile
 from atoll.cluster.nodes.process.claims import check_claims
 from atoll.cluster.nodes.process.devices import REFUSED
 from atoll.cluster.nodes.process.environment import ConfigError
@@ -60,6 +61,7 @@ class PodWorker:
         self._initialized = False
         self._finished = False
         self._resize = PodResize(self)
+        self._checkpoints = CheckpointFile(context)
         self._wake = asyncio.Event()
         self._sent: Object = {}
         self._report_failures = 0
@@ -138,8 +140,9 @@ class PodWorker:
         if not await self._report():
             due = min(due or 1.0, 1.0)
         refresh = await self._refresh()
-        deadline = self._deadline_left()
-        return min((item for item in (due, refresh, deadline) if item is not None), default=None)
+        saved = await self._checkpoints.look(self.pod, self.slots)
+        later = (due, refresh, saved, self._deadline_left())
+        return min((item for item in later if item is not None), default=None)
 
     def _done_before(self) -> bool:
         return (self.pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
