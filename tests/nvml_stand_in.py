@@ -94,6 +94,14 @@ class StandIn:
         self._reach(board)
         return 75_500
 
+    def nvmlDeviceGetTotalEnergyConsumption(self, board: Board) -> int:
+        self._reach(board)
+        return 1_234_567
+
+    def nvmlDeviceGetPcieReplayCounter(self, board: Board) -> int:
+        self._reach(board)
+        return 2
+
     def nvmlDeviceGetClockInfo(self, board: Board, kind: int) -> int:
         self._reach(board)
         return {self.NVML_CLOCK_SM: 1980, self.NVML_CLOCK_MEM: 3201}[kind]

@@ -11,9 +11,10 @@ from atoll.base.clock import Clock
 from atoll.base.errors import UserError
 from atoll.cluster.gpus.advertise import advertise
 from atoll.cluster.gpus.controller import NAME, GpuNodeAgents
-from atoll.cluster.gpus.dcgm import KUBELET_PATH, PORT, metrics_text
+from atoll.cluster.gpus.dcgm import KUBELET_PATH, PORT, exposition
 from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.gpus.manager import DeviceManager
+from atoll.cluster.gpus.meters import Meters
 from atoll.cluster.gpus.model import ANNOTATION, annotation, declare_real, parse_gpus, parse_machine
 from atoll.cluster.gpus.node_devices import GpuNodeDevices
 from atoll.cluster.gpus.nvml import open_nvml
@@ -75,14 +76,11 @@ class ExporterPages:
     """The DCGM exporters of simulated nodes: at their port 9400, and beside the kubelet's own metrics."""
 
     def __init__(self, inventory: Inventory, clock: Clock) -> None:
-        self._inventory = inventory
-        self._clock = clock
+        self._meters = Meters(inventory, clock)
 
     def page(self, node: Object, port: str, path: str) -> str | None:
         """Implements `api.NodePages`."""
         if not has_gpus(node) or (port, path) not in ((PORT, "/metrics"), ("", KUBELET_PATH), ("10250", KUBELET_PATH)):
             return None
         name = node["metadata"]["name"]
-        found = self._inventory.survey(name)
-        pods, claimed = self._inventory.pods_on(name), self._inventory.claimed_devices(name, found)
-        return metrics_text(name, found, pods, self._clock.wall(), claimed)
+        return exposition(name, self._meters.read(name))

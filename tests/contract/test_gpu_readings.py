@@ -13,7 +13,8 @@ from atoll.capacity.health.model import NodeReading, worst
 from atoll.capacity.health.readings import GpuReadings, SimulatedReadings
 from atoll.capacity.health.settings import HealthSettings
 from atoll.client.port import RawResponse
-from atoll.cluster.gpus.dcgm import metrics_text
+from atoll.cluster.gpus.dcgm import exposition
+from atoll.cluster.gpus.readings import readings
 from atoll.cluster.gpus.settings import Settings
 from atoll.cluster.gpus.survey import survey
 
@@ -46,7 +47,7 @@ class Exporter:
         self.node = node("")
 
     async def raw(self, method: str, path: str, **more: Any) -> RawResponse:
-        text = metrics_text("n0", survey(self.node, Settings()), [], 1_700_000_000.0)
+        text = exposition("n0", readings(survey(self.node, Settings()), [], 1_700_000_000.0))
         return RawResponse(200, {}, text.encode())
 
     def by_index(self, name: str, value: str) -> list[Any]:

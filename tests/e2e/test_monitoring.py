@@ -21,10 +21,17 @@ from conftest import BIN, ROOT, Shell, environment, until
 sys.path.insert(0, str(ROOT / "tests" / "real"))
 from prometheus import program
 
-from atoll.app.monitoring.dashboards import DASHBOARDS, expressions
+from atoll.app.monitoring.dashboards import DASHBOARDS, GPUS, expressions
 
 pytestmark = pytest.mark.skipif(program("prometheus") is None, reason="Prometheus was not fetched")
 CONTEXT = "atoll-watched"
+GPU_NODE = "watched-sim-0"
+TRAINER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: trainer}
+spec: {containers: [{name: c, image: registry.example/train:1, resources: {limits: {nvidia.com/gpu: 2}}}]}
+"""
 KNOWN_COMPLAINTS = ("authentication_attempts counter",)  # upstream's own names break these conventions
 _NAME = re.compile(r"\b(?:apiserver|etcd|scheduler|workqueue|process|kueue|atoll|DCGM)_[A-Za-z0-9_]+")
 _PARTS = re.compile(r"_(bucket|sum|count)$")
@@ -44,6 +51,9 @@ class Watching:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return json.load(answer)["data"]
 
+    def scraped(self, job: str) -> list[Any]:
+        return [it for it in self.targets() if it["health"] != "unknown" and it["labels"]["job"] == job]
+
     def targets(self) -> list[Any]:
         try:
             return list(self.ask("targets")["activeTargets"])
@@ -61,6 +71,9 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
     )
     process = None
     try:
+        shell.kubectl("annotate", "node", GPU_NODE, 'atoll.dev/gpus=[{"type": "h100", "count": 2}]')
+        until(lambda: "gpu.present" in shell.kubectl("get", "node", GPU_NODE, "-o", "yaml").stdout, "the agents")
+        shell.kubectl("apply", "-f", "-", stdin=TRAINER)
         shell.atoll("monitoring", str(home / "watch"), "--context", CONTEXT)
         config = home / "watch" / "prometheus.yml"
         quick = yaml.safe_load(config.read_text())
@@ -81,11 +94,42 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
 
 
 def test_it_scrapes_the_cluster(watching: Watching) -> None:
-    target = until(lambda: [t for t in watching.targets() if t["health"] != "unknown"], "a scrape")[0]
+    target = until(lambda: watching.scraped("atoll"), "a scrape")[0]
     assert (target["health"], target["lastError"]) == ("up", "")
     assert target["labels"] == {"cluster": CONTEXT, "instance": target["labels"]["instance"], "job": "atoll"}
     asked = f'apiserver_request_total{{cluster="{CONTEXT}",verb="GET"}}'
     assert until(lambda: watching.ask("query", query=asked)["result"], "a counter")
+
+
+def test_it_scrapes_the_gpu_nodes(watching: Watching) -> None:
+    (target,) = until(lambda: watching.scraped("dcgm"), "a scrape of the exporter")
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert target["labels"] == {"cluster": CONTEXT, "instance": GPU_NODE, "job": "dcgm"}
+    busy = until(lambda: watching.ask("query", query='DCGM_FI_DEV_GPU_UTIL{pod="trainer"} > 50')["result"], "its load")
+    assert {series["metric"]["Hostname"] for series in busy} == {GPU_NODE} and len(busy) == 2
+    asked = [it for it in expressions(GPUS) if "DCGM" in it and "XID" not in it and "REPLAY" not in it]
+    assert len(asked) > 8
+    for expression in asked:  # counters have rates once there are two scrapes
+        found = until(lambda e=expression: watching.ask("query", query=e)["result"], expression)  # type: ignore[misc]
+        assert all(float(series["value"][1]) >= 0 for series in found)
+    joules = watching.ask("query", query="max(irate(DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION[1m])) / 1000")["result"]
+    watts = watching.ask("query", query="max(DCGM_FI_DEV_POWER_USAGE)")["result"]
+    assert float(joules[0]["value"][1]) == pytest.approx(float(watts[0]["value"][1]), rel=0.3)
+
+
+def test_gpu_nodes_that_are_not_known_stay_as_they_were(watching: Watching, tmp_path: Path) -> None:
+    known = watching.folder / f"{CONTEXT}.gpu-nodes.json"
+    before = known.read_text()
+    assert GPU_NODE in before
+    config = yaml.safe_load(Path(watching.shell.env["KUBECONFIG"]).read_text())
+    for cluster in config["clusters"]:
+        cluster["cluster"]["server"] = "https://127.0.0.1:1"
+    (tmp_path / "away").write_text(yaml.safe_dump(config))
+    done = watching.shell.atoll(
+        "monitoring", str(watching.folder), "--context", CONTEXT, "--kubeconfig", str(tmp_path / "away"), check=False
+    )
+    assert f"warning: the GPU nodes of {CONTEXT} are not known" in done.stderr
+    assert known.read_text() == before
 
 
 def test_rules_load_and_evaluate_without_error(watching: Watching) -> None:

@@ -10,7 +10,8 @@ import pytest
 from atoll.cluster.gpus.advertise import advertise
 from atoll.cluster.gpus.allotment import status_of
 from atoll.cluster.gpus.claims import claimed_devices, device_of
-from atoll.cluster.gpus.dcgm import METRICS, metrics_text
+from atoll.cluster.gpus.dcgm import METRICS, exposition
+from atoll.cluster.gpus.meters import Meter
 from atoll.cluster.gpus.mig import plan_layout
 from atoll.cluster.gpus.model import annotation, parse_gpus, parse_machine
 from atoll.cluster.gpus.readings import MEMORY, UTILIZATION, readings
@@ -36,6 +37,10 @@ def pod(name: str, *ids: str, phase: str = "Running", **annotations: str) -> dic
     }
 
 
+def metrics_text(node, found, pods, wall, claimed=None) -> str:
+    return exposition(node, readings(found, pods, wall, claimed))
+
+
 def values(text: str, name: str) -> dict[str, float]:
     return {labels["gpu"]: value for found, labels, value in parse_exposition(text) if found == name}
 
@@ -53,6 +58,69 @@ def test_names_and_labels_are_the_exporters():
         m[0] for m in METRICS
     }
     assert len({name for name, *_ in METRICS}) == len(METRICS)
+
+
+# NVIDIA/dcgm-exporter, etc/default-counters.csv
+DEFAULT_COUNTERS = """
+SM_CLOCK MEM_CLOCK MEMORY_TEMP GPU_TEMP POWER_USAGE TOTAL_ENERGY_CONSUMPTION PCIE_TX_THROUGHPUT PCIE_RX_THROUGHPUT
+PCIE_REPLAY_COUNTER GPU_UTIL MEM_COPY_UTIL ENC_UTIL DEC_UTIL XID_ERRORS FB_FREE FB_USED NVLINK_BANDWIDTH_TOTAL
+VGPU_LICENSE_STATUS UNCORRECTABLE_REMAPPED_ROWS CORRECTABLE_REMAPPED_ROWS ROW_REMAP_FAILURE
+"""
+# dcp-metrics-included.csv
+PROFILING = ("GR_ENGINE_ACTIVE", "PIPE_TENSOR_ACTIVE", "DRAM_ACTIVE", "PCIE_TX_BYTES", "PCIE_RX_BYTES")
+
+
+def test_all_of_the_exporters_default_counters_are_there():
+    text = exposition("n", Meter().read(lambda wall: readings(survey(), [pod("p", GPUS[0].uuid)], wall), NOW))
+    named = {name for name, *_ in parse_exposition(text)}
+    assert {f"DCGM_FI_DEV_{name}" for name in DEFAULT_COUNTERS.split()} <= named
+    assert {f"DCGM_FI_PROF_{name}" for name in PROFILING} <= named
+
+
+def load_of(*pods):
+    return lambda wall: readings(survey(), list(pods), wall)
+
+
+def test_energy_is_the_integral_of_the_power_and_only_grows():
+    meter, mine = Meter(), load_of(pod("p", GPUS[0].uuid))
+    first = meter.read(mine, NOW)
+    assert [reading.totals.energy_millijoules for reading in first] == [0, 0, 0]
+    fine = sum(mine(NOW + second + 0.5)[0].power for second in range(600)) * 1000
+    last = 0
+    for after in (15, 30, 31, 31, 200, 600):
+        energy = meter.read(mine, NOW + after)[0].totals.energy_millijoules
+        assert energy >= last
+        last = energy
+    assert last == pytest.approx(fine, rel=0.005)
+    assert meter.read(mine, NOW - 50)[0].totals.energy_millijoules == last, "a clock that was set back"
+
+
+def test_what_comes_and_goes_between_two_looks_is_counted():
+    meter, idle = Meter(), load_of()
+    pair = load_of(pod("p", GPUS[0].uuid, GPUS[1].uuid))
+    meter.read(idle, NOW)
+    meter.turn(pair, NOW + 10)
+    meter.turn(idle, NOW + 110)
+    used = [reading.totals for reading in meter.read(idle, NOW + 120)]
+    watts = sum(pair(NOW + 10 + second)[0].power for second in range(100)) + 20 * idle(NOW)[0].power
+    assert used[0].energy_millijoules == pytest.approx(watts * 1000, rel=0.01)
+    assert used[0].pcie_received_kb > used[0].pcie_sent_kb > 1_000_000
+    assert used[0].nvlink_mb > 1000 * 100, "two GPUs of one pod talk"
+    assert used[2].pcie_sent_kb == used[2].nvlink_mb == 0
+    alone = Meter()
+    alone.read(load_of(pod("q", GPUS[0].uuid)), NOW)
+    assert alone.read(idle, NOW + 60)[0].totals.nvlink_mb == 0, "one GPU has nobody to talk to"
+
+
+def test_counters_of_the_whole_gpu_with_mig():
+    layout = {0: plan_layout(GPUS[:1], "all-balanced", {})[0]}
+    small = layout[0][0]
+    meter = Meter()
+    load = lambda wall: readings(survey(layout=layout), [pod("p", small.uuid)], wall)
+    meter.read(load, NOW)
+    found = [reading for reading in meter.read(load, NOW + 60) if reading.gpu.index == 0]
+    assert len(found) > 1 and len({reading.totals for reading in found}) == 1
+    assert found[0].totals.energy_millijoules == pytest.approx(found[0].power * 60_000, rel=0.1)
 
 
 def test_values_follow_from_pods_and_time_alone():

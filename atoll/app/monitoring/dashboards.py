@@ -41,6 +41,12 @@ def _quantiles(metric: str, by: str = "") -> tuple[tuple[str, str], ...]:
     )
 
 
+def _traffic(field: str, unit: int) -> str:
+    """Bytes per second; a shared GPU has a series for each of its holders."""
+    own = f"max by (cluster, Hostname, gpu, modelName) (rate(DCGM_FI_DEV_{field}{{§}}[5m]))"
+    return f"sum by (modelName) ({own}) * {unit}"
+
+
 API = Dashboard(
     "atoll-api",
     "Atoll / API servers",
@@ -136,6 +142,24 @@ GPUS = Dashboard(
         ),
         Panel("Hottest GPUs", "celsius", (("topk(10, DCGM_FI_DEV_GPU_TEMP{§})", "{{Hostname}} {{gpu}}"),)),
         Panel("Power", "watt", (("sum by (modelName) (DCGM_FI_DEV_POWER_USAGE{§})", "{{modelName}}"),)),
+        Panel(
+            "Energy of the last hour", "kwatth",
+            (("sum by (modelName) (max by (cluster, Hostname, gpu, modelName)"
+              " (increase(DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{§}[1h]))) / 3.6e9", "{{modelName}}"),),
+        ),
+        Panel("Clock", "rotmhz", (("avg by (modelName) (DCGM_FI_DEV_SM_CLOCK{§})", "{{modelName}}"),)),
+        Panel(
+            "Busy parts", "percentunit",
+            (("avg by (modelName) (DCGM_FI_PROF_PIPE_TENSOR_ACTIVE{§})", "{{modelName}} tensor cores"),
+             ("avg by (modelName) (DCGM_FI_PROF_DRAM_ACTIVE{§})", "{{modelName}} memory")),
+        ),
+        Panel(
+            "PCIe", "Bps",
+            ((_traffic("PCIE_RX_THROUGHPUT", 1000), "{{modelName}} received"),
+             (_traffic("PCIE_TX_THROUGHPUT", 1000), "{{modelName}} sent")),
+        ),
+        Panel("NVLink", "Bps", ((_traffic("NVLINK_BANDWIDTH_TOTAL", 1_000_000), "{{modelName}}"),)),
+        Panel("PCIe retries", "ops", (("rate(DCGM_FI_DEV_PCIE_REPLAY_COUNTER{§}[5m]) > 0", "{{Hostname}} {{gpu}}"),)),
         Panel("XID errors", "short", (("DCGM_FI_DEV_XID_ERRORS{§} > 0", "{{Hostname}} {{gpu}}"),)),
         Panel("Work lost to evictions", "s", (("increase(atoll_lost_work_seconds_total{§}[1h])", "{{cluster}}"),)),
         Panel("Test coverage", "percentunit", (("atoll_gpu_test_coverage_ratio{§}", "{{cluster}}"),)),

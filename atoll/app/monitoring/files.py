@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +15,16 @@ import yaml
 from atoll.app.monitoring.dashboards import DASHBOARDS, grafana
 from atoll.base.errors import UserError
 from atoll.client.kubeconfig import Access
+from atoll.cluster.gpus.dcgm import KUBELET_PATH
 
 _SECONDS = 15
 
 
-def write(folder: Path, clusters: Sequence[Access]) -> list[Path]:
+def write(folder: Path, clusters: Sequence[Access], gpu_nodes: Mapping[str, Sequence[str]]) -> list[Path]:
     """What was written. Credentials are readable by their owner only.
+
+    `gpu_nodes`: by context the nodes with GPUs, whose exporters are scraped through the API server. Of a context that
+    is not in it they are not known: the targets of an earlier run stay.
 
     Raises UserError: a cluster is entered by a program (exec) or password, or the folder can't be written.
     """
@@ -30,7 +34,12 @@ def write(folder: Path, clusters: Sequence[Access]) -> list[Path]:
         written = [_write(folder / "rules.yaml", rules())]
         scrapes = []
         for access in clusters:
-            scrapes.append(_scrape(folder, access, written))
+            scrape = _scrape(folder, access, written)
+            targets = folder / f"{_file_name(access.context)}.gpu-nodes.json"
+            if access.context in gpu_nodes or not targets.exists():
+                found = _gpu_targets(access, gpu_nodes.get(access.context, ()))
+                written.append(_write(targets, json.dumps(found, indent=1) + "\n"))
+            scrapes += [scrape, _gpu_scrape(scrape, targets.name)]
         config = {
             "global": {"scrape_interval": f"{_SECONDS}s", "evaluation_interval": f"{_SECONDS}s"},
             "rule_files": ["rules.yaml"],
@@ -82,9 +91,33 @@ def _scrape(folder: Path, access: Access, written: list[Path]) -> dict[str, Any]
     else:
         raise UserError(
             f"context {name!r} has neither a token nor a certificate, so Prometheus can't get in",
-            hint="make a service account that may get /metrics, and a context with its token: kubectl create token",
+            hint="docs/monitoring.md makes a service account for it; its token in a context: kubectl create token",
         )
     return entry | {"tls_config": tls}
+
+
+def _gpu_scrape(scrape: dict[str, Any], targets: str) -> dict[str, Any]:
+    """As the cluster's own metrics, of the nodes that a file names; Prometheus follows its changes."""
+    own = {key: value for key, value in scrape.items() if key not in ("metrics_path", "static_configs")}
+    return {**own, "job_name": f"{scrape['job_name']}-gpus", "file_sd_configs": [{"files": [targets]}]}
+
+
+def _gpu_targets(access: Access, nodes: Sequence[str]) -> list[dict[str, Any]]:
+    """Each node's DCGM exporter is a page of its kubelet's (`docs/gpu.md`)."""
+    parts = urlsplit(access.server)
+    path = f"{parts.path.rstrip('/')}/api/v1/nodes"
+    return [
+        {
+            "targets": [parts.netloc],
+            "labels": {
+                "job": "dcgm",
+                "cluster": access.context,
+                "instance": node,
+                "__metrics_path__": f"{path}/{node}/proxy{KUBELET_PATH}",
+            },
+        }
+        for node in sorted(nodes)
+    ]
 
 
 def _file_name(context: str) -> str:

@@ -1,19 +1,16 @@
 """Readings in the DCGM exporter's words: names, labels and help as NVIDIA/dcgm-exporter prints them. Pure.
 
-The metrics are those of its default-counters.csv and the ECC and NVLink counters that are commented out there, as far
-as a simulated GPU has a value for them. A device that a container has carries container, namespace and pod; one that is
-shared has a series for each, told apart by `vgpu` (the exporter's --kubernetes-virtual-gpus). With MIG a series is an
-instance's (GPU_I_PROFILE, GPU_I_ID), and the utilisation of the whole GPU is not given, as on hardware.
+The metrics are all of its default-counters.csv, the ECC and NVLink errors that are commented out there, and the
+profiling ones of its dcp-metrics-included.csv. A device that a container has carries container, namespace and pod; one
+that is shared has a series for each, told apart by `vgpu` (the exporter's --kubernetes-virtual-gpus). With MIG a series
+is an instance's (GPU_I_PROFILE, GPU_I_ID), and the utilisation of the whole GPU is not given, as on hardware.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
-from atoll.cluster.gpus.claims import ClaimedDevices
-from atoll.cluster.gpus.readings import Holder, Reading, readings
-from atoll.cluster.gpus.survey import Survey
+from atoll.cluster.gpus.readings import Activity, Holder, Reading, Totals
 from atoll.cluster.gpus.types import driver
 
 PORT = "9400"  # the exporter's own
@@ -30,8 +27,13 @@ def _linked(value: Value) -> Value:
     return lambda reading: value(reading) if reading.gpu.type.nvlink_links else None
 
 
-def _ratio(reading: Reading) -> float:
-    return round(reading.utilization / 100, 6)
+def _total(value: Callable[[Totals], int | None]) -> Value:
+    return lambda reading: None if reading.totals is None else value(reading.totals)
+
+
+def _profiled(value: Callable[[Activity], float]) -> Value:
+    """On hardware NVML knows none of these, and DCGM itself is not asked."""
+    return lambda reading: None if reading.activity is None else round(value(reading.activity), 6)
 
 
 # (name, type, help, value; None: not on this device)
@@ -41,13 +43,31 @@ METRICS: tuple[tuple[str, str, str, Value], ...] = (
     ("DCGM_FI_DEV_MEMORY_TEMP", "gauge", "Memory temperature (in C).", lambda it: it.memory_temperature),
     ("DCGM_FI_DEV_GPU_TEMP", "gauge", "GPU temperature (in C).", lambda it: it.temperature),
     ("DCGM_FI_DEV_POWER_USAGE", "gauge", "Power draw (in W).", lambda it: it.power),
-    ("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "counter", "Total number of PCIe retries.", lambda it: 0),
+    (
+        "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
+        "counter",
+        "Total energy consumption since boot (in mJ).",
+        _total(lambda it: it.energy_millijoules),
+    ),
+    (
+        "DCGM_FI_DEV_PCIE_TX_THROUGHPUT",
+        "counter",
+        "Total number of bytes transmitted through PCIe TX (in KB) via NVML.",
+        _total(lambda it: it.pcie_sent_kb),
+    ),
+    (
+        "DCGM_FI_DEV_PCIE_RX_THROUGHPUT",
+        "counter",
+        "Total number of bytes received through PCIe RX (in KB) via NVML.",
+        _total(lambda it: it.pcie_received_kb),
+    ),
+    ("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "counter", "Total number of PCIe retries.", lambda it: it.pcie_replays),
     ("DCGM_FI_DEV_GPU_UTIL", "gauge", "GPU utilization (in %).", _whole(lambda it: round(it.utilization))),
     (
         "DCGM_FI_DEV_MEM_COPY_UTIL",
         "gauge",
         "Memory utilization (in %).",
-        _whole(lambda it: round(it.utilization * 0.6)),
+        _whole(lambda it: round(it.memory_utilization)),
     ),
     ("DCGM_FI_DEV_ENC_UTIL", "gauge", "Encoder utilization (in %).", _whole(lambda it: 0)),
     ("DCGM_FI_DEV_DEC_UTIL", "gauge", "Decoder utilization (in %).", _whole(lambda it: 0)),
@@ -97,26 +117,51 @@ METRICS: tuple[tuple[str, str, str, Value], ...] = (
         "Total number of NVLink data CRC errors.",
         _linked(lambda it: it.nvlink_crc),
     ),
-    ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", "gauge", "Ratio of time the graphics engine is active.", _ratio),
+    (
+        "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL",
+        "counter",
+        "Total number of NVLink bandwidth counters for all lanes",
+        _linked(_total(lambda it: it.nvlink_mb)),
+    ),
+    ("DCGM_FI_DEV_VGPU_LICENSE_STATUS", "gauge", "vGPU License status", lambda it: 0),
+    (
+        "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+        "gauge",
+        "Ratio of time the graphics engine is active.",
+        lambda it: None if it.activity is None else round(it.utilization / 100, 6),
+    ),
+    (
+        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+        "gauge",
+        "Ratio of cycles the tensor (HMMA) pipe is active.",
+        _profiled(lambda it: it.tensor),
+    ),
     (
         "DCGM_FI_PROF_DRAM_ACTIVE",
         "gauge",
         "Ratio of cycles the device memory interface is active sending or receiving data.",
-        lambda it: round(_ratio(it) * 0.6, 6),
+        _profiled(lambda it: it.memory),
+    ),
+    (
+        "DCGM_FI_PROF_PCIE_TX_BYTES",
+        "gauge",
+        "The rate of data transmitted over the PCIe bus - including both protocol headers and data payloads - in bytes"
+        " per second.",
+        _profiled(lambda it: round(it.pcie_sent)),
+    ),
+    (
+        "DCGM_FI_PROF_PCIE_RX_BYTES",
+        "gauge",
+        "The rate of data received over the PCIe bus - including both protocol headers and data payloads - in bytes per"
+        " second.",
+        _profiled(lambda it: round(it.pcie_received)),
     ),
 )
 _OF_LOST = "DCGM_FI_DEV_XID_ERRORS"
 
 
-def metrics_text(
-    node: str, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float, claimed: ClaimedDevices | None = None
-) -> str:
-    """What the exporter on a node answers to GET /metrics."""
-    return exposition(node, readings(found, pods, wall, claimed))
-
-
 def exposition(node: str, measured: Iterable[Reading]) -> str:
-    """Prometheus' text format."""
+    """What the exporter on a node answers to GET /metrics: Prometheus' text format."""
     series = [(reading, labels) for reading in measured for labels in _labels(node, reading)]
     lines: list[str] = []
     for name, kind, text, value in METRICS:

@@ -19,7 +19,7 @@ from typing import Any
 from atoll.cluster.gpus.claims import ClaimedDevices
 from atoll.cluster.gpus.model import Gpu, real_type
 from atoll.cluster.gpus.port import Access, Holdings, NoSuchDevice, visible
-from atoll.cluster.gpus.readings import Holder, Reading, holders_by_device
+from atoll.cluster.gpus.readings import Holder, Reading, Totals, holders_by_device
 from atoll.cluster.gpus.survey import Survey
 from atoll.objects.gpu_faults import GpuFault
 
@@ -137,6 +137,7 @@ class NvmlDevices:
         nvml = self._nvml
         memory = self._asked(gpu, nvml.nvmlDeviceGetMemoryInfo)
         rates = self._asked(gpu, nvml.nvmlDeviceGetUtilizationRates)
+        energy = self._asked(gpu, nvml.nvmlDeviceGetTotalEnergyConsumption)  # since the driver was loaded, in mJ
         temperature = int(self._asked(gpu, nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU) or 0)
         return Reading(
             gpu=gpu,
@@ -154,6 +155,9 @@ class NvmlDevices:
             memory_clock=int(self._asked(gpu, nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM) or 0),
             ecc_uncorrected=self._ecc(gpu),
             nvlink_crc=0,
+            memory_utilization=float(rates.memory) if rates is not None else 0.0,
+            pcie_replays=int(self._asked(gpu, nvml.nvmlDeviceGetPcieReplayCounter) or 0),
+            totals=None if energy is None else Totals(int(energy)),
         )
 
 

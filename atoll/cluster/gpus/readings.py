@@ -24,6 +24,7 @@ from atoll.cluster.gpus.claims import ClaimedDevices
 from atoll.cluster.gpus.faults import last_xid
 from atoll.cluster.gpus.model import Gpu, MigDevice
 from atoll.cluster.gpus.survey import Survey
+from atoll.cluster.gpus.types import GpuType
 from atoll.objects.gpu_faults import GpuFault
 
 Object = dict[str, Any]
@@ -31,6 +32,8 @@ UTILIZATION = f"{LABEL_PREFIX}gpu-utilization"
 MEMORY = f"{LABEL_PREFIX}gpu-memory"
 _WAVE_SECONDS = 90.0
 _THROTTLED = 0.55  # of the clock, when it is too hot
+_TENSOR, _MEMORY, _NVLINK = 0.52, 0.6, 0.3  # of what there is, at full load
+_PCIE_SENT, _PCIE_RECEIVED = 0.4e9, 1.5e9  # bytes per second, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,28 @@ class Holder:
     utilization: float = 0.0  # percent
     memory_share: float = 0.0  # of the device's memory
     memory_mib: int = 0  # in its place, where the pod says so
+    peers: bool = False  # the pod has more GPUs here
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What is only known by profiling: ratios from 0 to 1, and bytes per second."""
+
+    tensor: float
+    memory: float
+    pcie_sent: float
+    pcie_received: float
+    nvlink: float  # both ways, over all links
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a whole GPU has used; None: not counted."""
+
+    energy_millijoules: int
+    pcie_sent_kb: int | None = None
+    pcie_received_kb: int | None = None
+    nvlink_mb: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +91,10 @@ class Reading:
     memory_clock: int
     ecc_uncorrected: int
     nvlink_crc: int
+    memory_utilization: float = 0.0  # percent of the time that it is read or written
+    pcie_replays: int = 0
+    activity: Activity | None = None
+    totals: Totals | None = None
 
     @property
     def uuid(self) -> str:
@@ -127,6 +156,20 @@ def _reading(
         memory_clock=kind.memory_clock_mhz,
         ecc_uncorrected=values["ecc"],
         nvlink_crc=values["nvlink"] if kind.nvlink_links else 0,
+        memory_utilization=round(load * _MEMORY, 1),
+        activity=_activity(kind, load / 100, any(it.peers for it in holders)),
+    )
+
+
+def _activity(kind: GpuType, busy: float, talks: bool) -> Activity:
+    """Of a training job: it computes mostly on the tensor cores, is fed by PCIe, and talks to its other GPUs."""
+    nvlink = _NVLINK * kind.nvlink_gb_per_second * 1e9 if talks else 0.0
+    return Activity(
+        tensor=_TENSOR * busy,
+        memory=_MEMORY * busy,
+        pcie_sent=_PCIE_SENT * busy,
+        pcie_received=_PCIE_RECEIVED * busy,
+        nvlink=nvlink * busy,
     )
 
 
@@ -143,12 +186,14 @@ def holders_by_device(
         had = {name: [item for ids in found.values() for item in ids] for name, found in recorded(pod).items()}
         for container, devices in (claimed or {}).get(metadata["uid"], {}).items():
             had.setdefault(container, []).extend(device.uuid for device in devices)
+        uuids = {item.partition("::")[0] for items in had.values() for item in items}
         for container, items in had.items():
             for item in items:
                 uuid, _, replica = item.partition("::")
                 used = _use(metadata, item, wall) if phase == "Running" else (0.0, 0.0, 0)
                 names = (metadata["namespace"], metadata["name"], container)
-                out.setdefault(uuid, []).append(Holder(*names, replica, phase == "Running", *used))
+                peers = phase == "Running" and len(uuids) > 1
+                out.setdefault(uuid, []).append(Holder(*names, replica, phase == "Running", *used, peers))
     return out
 
 

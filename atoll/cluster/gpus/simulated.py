@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from atoll.cluster.gpus.claims import ClaimedDevices
+from atoll.cluster.gpus.meters import Meter
 from atoll.cluster.gpus.model import Gpu
 from atoll.cluster.gpus.port import Access, Holdings, NoSuchDevice, visible
 from atoll.cluster.gpus.readings import Reading, readings
@@ -19,6 +20,7 @@ class SimulatedDevices:
     def __init__(self, survey: Callable[[], Survey]) -> None:
         self._survey = survey
         self._holdings = Holdings()
+        self._meter = Meter()
 
     def devices(self) -> Sequence[Gpu]:
         return self._survey().gpus
@@ -48,7 +50,8 @@ class SimulatedDevices:
     def readings(
         self, found: Survey, pods: Iterable[Mapping[str, Any]], wall: float, claimed: ClaimedDevices | None = None
     ) -> Sequence[Reading]:
-        return readings(found, pods, wall, claimed)
+        running = list(pods)
+        return self._meter.read(lambda at: readings(found, running, at, claimed), wall)
 
     def close(self) -> None:
         return None
