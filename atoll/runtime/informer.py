@@ -90,6 +90,10 @@ class Informer:
     def by_index(self, name: str, value: Hashable) -> list[Object]:
         return list(self._indices[name].get(value, {}).values())
 
+    def index_values(self, name: str) -> list[Hashable]:
+        """The values for which `by_index` gives any."""
+        return [value for value, found in self._indices[name].items() if found]
+
     def index_size(self, name: str, value: Hashable) -> int:
         """How many objects `by_index` would give."""
         return len(self._indices[name].get(value, ()))

@@ -231,6 +231,10 @@ class Evaluation:
                 found &= part.allowed()
         return found
 
+    def is_open(self, row: int) -> bool:
+        """Whether no plain filter refuses the node, as far as is known since the last `sync`."""
+        return bool(self._rank[row] != NEVER)
+
     def best(self, barred: Sequence[int] = ()) -> int | None:
         """The row of the best node other than those barred; None when there is none."""
         if not barred and self.by_rank:

@@ -79,15 +79,18 @@ def _units(planner: Planner, gang: Gang, gang_of: GangOf) -> list[Unit]:
     if not any(pod.priority < priority for node in nodes for pod in node.pods.values()):
         return []
     mine = {pod.uid for pod in gang.pods}
-    found: dict[str, Unit] = {}
+    found: dict[tuple[bool, str], Unit] = {}
     for node in nodes:
         for pod in node.pods.values():
             if pod.uid not in mine:
                 name = gang_of(pod)
                 if name == gang.name:
                     continue
-                key = name or f"{pod.template.namespace}/{pod.name}"
-                found.setdefault(f"{bool(name)} {key}", Unit(key, [])).pods.append((pod, node.name))
+                key = (bool(name), name or f"{pod.template.namespace}/{pod.name}")
+                unit = found.get(key)
+                if unit is None:
+                    unit = found[key] = Unit(key[1], [])
+                unit.pods.append((pod, node.name))
     return [unit for unit in found.values() if unit.priority < priority]
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from atoll.base.chance import Chance
 from atoll.base.errors import AtollError
 from atoll.scheduling import status
+from atoll.scheduling.arrays import np
 from atoll.scheduling.dra.model import Selectors
 from atoll.scheduling.dra.needs import DeviceNeeds, DevicePlan
 from atoll.scheduling.dra.state import Devices
@@ -110,8 +112,8 @@ class Planner:
         evaluation = self._evaluation(shape)
         name = self._nominated(pod, evaluation) or self._best(pod, evaluation, only)
         if name is None:
-            statuses = self._why(pod, evaluation, only)
-            return Decision(failure=Failure(len(state.nodes), statuses=statuses, devices=devices))
+            look = partial(self._why, pod, evaluation, only)
+            return Decision(failure=Failure(len(state.nodes), look=look, devices=devices))
         return self._chosen(name, shape)
 
     def evaluation(self, pod: PodInfo) -> Evaluation | None:
@@ -234,12 +236,9 @@ class Planner:
         return evaluation.refusals.why(with_pods(node, rivals))
 
     def _best(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> str | None:
-        state, rows = self.state, self.nodes.rows
+        rows = self.nodes.rows
         barred = self._kept_rows(pod) if only is None else [row for name, row in rows.items() if name not in only]
-        for name in state.nominated:
-            if name in state.nodes and state.rivals(name, pod) and (only is None or name in only):  # noqa: SIM102
-                if self._fits(pod, evaluation, name) is not None:
-                    barred.append(rows[name])
+        barred += self._promised(pod, evaluation, only)
         row = evaluation.best(barred)
         return None if row is None else self.nodes.names[row]
 
@@ -252,6 +251,32 @@ class Planner:
             everywhere: list[int] = kept.rows(self.nodes).tolist()
             return everywhere
         return kept.barred(self.nodes, pod.template.requests)
+
+    def _promised(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> list[int]:
+        """Rows where the pod would fit, were others not promised the room."""
+        state, rows = self.state, self.nodes.rows
+        open_: list[tuple[str, int, list[PodInfo]]] = []
+        for name in state.nominated:
+            row = rows.get(name)
+            if row is None or not evaluation.is_open(row) or (only is not None and name not in only):
+                continue
+            rivals = state.rivals(name, pod)
+            if rivals:
+                open_.append((name, row, rivals))
+        if not open_:
+            return []
+        room = evaluation.room(np.array([row for _, row, _ in open_], np.intp)).tolist()
+        alike = not evaluation.refusals.look_around
+        found = []
+        for (name, row, rivals), most in zip(open_, room, strict=True):
+            if alike and all(rival.template is pod.template for rival in rivals):  # so many more of them fit
+                there = state.nodes[name].pods
+                taken = most <= sum(rival.uid not in there for rival in rivals)
+            else:
+                taken = self._fits(pod, evaluation, name) is not None
+            if taken:
+                found.append(row)
+        return found
 
     def _why(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> dict[str, Status]:
         state = self.state
@@ -282,7 +307,7 @@ class Planner:
                 return self._chosen(name, shape)
             statuses[name] = why
         everyone = {other: statuses.get(other, status.ABSENT) for other in state.nodes}
-        return Decision(failure=Failure(len(state.nodes), statuses=everyone, devices=shape.devices))
+        return Decision(failure=Failure(len(state.nodes), look=lambda: everyone, devices=shape.devices))
 
 
 _EMPTY: frozenset[Any] = frozenset()

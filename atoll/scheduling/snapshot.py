@@ -207,7 +207,8 @@ class Snapshot:
         fresh: dict[str, NodeState] = {}
         if len(names) >= _MANY and not self._free:
             fresh = {name: state.nodes[name] for name in names if name in state.nodes and name not in self.rows}
-            self._write_many(list(fresh.values()))
+            if fresh:
+                self._write_many(list(fresh.values()))
         for name in names:
             node = state.nodes.get(name)
             if node is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -48,15 +48,29 @@ def fit_error(total: int, statuses: Iterable[Status], prefilter: str = "", postf
     return f"{message} {postfilter}" if postfilter else message
 
 
+Statuses = Mapping[str, Status]
+
+
 @dataclass(slots=True)
 class Failure:
-    """Why a pod fits nowhere: per node, or (prefilter) before any node was looked at."""
+    """Why a pod fits nowhere: per node, or (prefilter) before any node was looked at.
+
+    `look` gives the statuses; it is asked at most once, and before the state changes: for thousands of nodes they
+    cost a thousand times what it takes to see that none of them fits.
+    """
 
     total: int
     prefilter: str = ""
-    statuses: dict[str, Status] = field(default_factory=dict)
+    look: Callable[[], Statuses] = dict
     postfilter: str = ""
     devices: Any = None  # the pod's DeviceNeeds, as far as they were resolved
+    _looked: Statuses | None = None
+
+    @property
+    def statuses(self) -> Statuses:
+        if self._looked is None:
+            self._looked = self.look()
+        return self._looked
 
     @property
     def message(self) -> str:

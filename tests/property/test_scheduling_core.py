@@ -105,3 +105,19 @@ def test_local_plugins_equal_plain_evaluation(seed):
             if empty:
                 state.remove_node(empty[0])
                 del nodes[empty[0]], placed[empty[0]]
+
+
+def test_many_changed_nodes_are_no_reason_to_look_at_all_anew():
+    """Readers follow by the journals; only nodes that are new in bulk make them start over."""
+    draw = random.Random(1)
+    state = ClusterState(Chance(1))
+    snapshot = Snapshot(state)
+    for number in range(100):
+        state.set_node(a_node(draw, number))
+    snapshot.follow()
+    changed, placed = snapshot.changed.end, snapshot.placed.end
+    for number in range(100):
+        state.touch(f"n{number}")
+    snapshot.follow()
+    assert list(snapshot.changed.since(changed)) == list(range(100))
+    assert list(snapshot.placed.since(placed)) == list(range(100))

@@ -215,6 +215,26 @@ def test_a_single_pod_does_not_break_a_gang_either() -> None:
     play(main)
 
 
+def test_pods_that_come_together_share_the_room_of_a_gang_that_goes() -> None:
+    """Each of eight finds no room before the first victim is gone: one gang goes all the same, each victim once."""
+
+    async def main(world: BatchWorld) -> None:
+        await world.apply(priority("high", 100))
+        for name in ("a", "b"):
+            await world.apply(pod_group(name, 8), gang_job(name, 8, seconds=900))
+            await world.until(lambda name=name: running(world, f"{name}-", 8))
+        vips = [member("vip", number, cpu="1", priorityClassName="high") for number in range(8)]
+        for pod in vips:
+            del pod["metadata"]["labels"]
+        await world.apply(*vips)
+        await world.until(lambda: running(world, "vip-", 8))
+        assert sorted([len(await world.nodes_of("a-")), len(await world.nodes_of("b-"))]) == [0, 8]
+        assert "scheduler_preemption_victims_sum 8\n" in world.assembly.metrics.text()
+        assert len(await world.events("Preempted")) == 8
+
+    play(main)
+
+
 def test_preemption_that_leads_nowhere_gives_its_nodes_back() -> None:
     """The victim never goes (its node has no kubelet): the promise ends, and others get the room."""
 

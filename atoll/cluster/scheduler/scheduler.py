@@ -22,6 +22,7 @@ from atoll.cluster.scheduler.cache import SchedulerCache
 from atoll.cluster.scheduler.claims import ClaimBinder
 from atoll.cluster.scheduler.gangs.attempt import Gangs, Outcome
 from atoll.cluster.scheduler.gangs.book import GangBook
+from atoll.cluster.scheduler.leaving import Leaving
 from atoll.cluster.scheduler.metrics import SchedulerMetrics
 from atoll.cluster.scheduler.queue import Waiting
 from atoll.cluster.scheduler.spreading import DefaultSelectors
@@ -88,6 +89,7 @@ class Scheduler:
         self._cache = SchedulerCache(informers, self.planner, clock, self._is_ours, self._wakeup.set, taint_rules)
         self._queue = self._cache.queue
         self._gangs = None if gangs is None else Gangs(gangs, self.planner, self._queue, clock, self._cache.helped)
+        self._leaving = Leaving(self.planner)
         self._timers: dict[GroupKey, asyncio.TimerHandle] = {}
         self._metrics = None if metrics is None else SchedulerMetrics(metrics, name, self._queue)
         if self._metrics is not None and gangs is not None:
@@ -210,11 +212,18 @@ class Scheduler:
         self._evict(members[0], preemption)
 
     def _evict(self, pod: PodInfo, preemption: GangPreemption) -> None:
-        victims = [(victim, node) for unit in preemption.units for victim, node in unit.pods]
-        if self._metrics is not None:
+        victims = list(self._leaving.add(found for unit in preemption.units for found in unit.pods))
+        if self._metrics is not None and victims:
             self._metrics.preempted(len(victims))
         for victim, node in victims:
-            self._write(self._binder.preempt(pod, victim, node))
+            self._write(self._displace(pod, victim, node))
+
+    async def _displace(self, pod: PodInfo, victim: PodInfo, node: str) -> None:
+        try:
+            await self._binder.preempt(pod, victim, node)
+        except AtollError:
+            self._leaving.forget(victim, node)
+            raise
 
     def _look_again(self, outcome: Outcome) -> None:
         timer = self._timers.pop(outcome.key, None)
@@ -294,6 +303,11 @@ class Scheduler:
         nominated: str | None = None
         if failure.devices is not None:
             self._free(pod, failure.devices)
+        room = self._leaving.room_for(pod)
+        if room is not None:
+            self.planner.state.nominate(pod, room)
+            self._park(waiting, f"0/{failure.total} nodes are available: waits until preempted pods are gone", room)
+            return
         if failure.total:
             preemption = plan_preemption(self.planner, pod, failure, list(self._cache.budgets))
             failure.postfilter = preemption.message
@@ -308,10 +322,13 @@ class Scheduler:
             elif preemption.clear:
                 nominated = ""
                 self.planner.state.withdraw(pod.uid)
-        message = failure.message
+        self._park(waiting, failure.message, nominated)
+
+    def _park(self, waiting: Waiting, message: str, nominated: str | None) -> None:
+        """Until something changes; and say why."""
         self._queue.park(waiting, self._clock.monotonic())
-        self._events.event(pod.obj, WARNING, "FailedScheduling", shortened(message))
-        self._write(self._binder.tell(pod, "Unschedulable", message, nominated))
+        self._events.event(waiting.pod.obj, WARNING, "FailedScheduling", shortened(message))
+        self._write(self._binder.tell(waiting.pod, "Unschedulable", message, nominated))
 
     def _would_break_a_gang(self, victims: Victims) -> bool:
         return self._gangs is not None and any(self._gangs.book.gang_of(victim) for victim in victims.pods)
@@ -320,7 +337,7 @@ class Scheduler:
         """The cheapest work that can go, gangs as a whole, so that the pod fits."""
         assert self._gangs is not None
         alone = Gang(f"{pod.template.namespace}/{pod.name}", [pod])
-        return plan_gang_preemption(self.planner, alone, self._gangs.book.gang_of, list(self._cache.budgets))
+        return plan_gang_preemption(self.planner, alone, self._gangs.book.gangs(), list(self._cache.budgets))
 
     def _free(self, pod: PodInfo, needs: DeviceNeeds) -> None:
         """A claim that is idle where the pod can't go, or was left by an attempt of the pod's before."""

@@ -77,6 +77,9 @@ class Gangs:
         return outcome
 
     def _attempt(self, key: GroupKey, waiting: Waiting, budgets: Sequence[Object]) -> Outcome | None:
+        few = self.book.group(key, [waiting.pod.obj])
+        if isinstance(few, Group) and few.is_gang and self.book.size(key) < few.least and self._may_settle(waiting):
+            return self._settle(key, waiting)  # of thousands that come, none looks at those that have come
         pods = self.book.pods(key)
         group = self.book.group(key, pods)
         if group is None or (isinstance(group, Group) and not group.is_gang and not _asks(waiting.pod.obj)):
@@ -157,7 +160,7 @@ class Gangs:
         preempting = self._victims_leaving(gang)
         preemption = None
         if not preempting:
-            preemption = plan_gang_preemption(self._planner, gang, self.book.gang_of, budgets)
+            preemption = plan_gang_preemption(self._planner, gang, self.book.gangs(), budgets)
         reason = self._reason(gang, found, preemption, preempting)
         outcome = self._refuse(key, taken, reason)
         if preemption is not None:
