@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
 from health_world import HealthWorld, health_world
+from kills import killed_at_every_turn
 
 from atoll.capacity import names
 from atoll.capacity.autoscale.plan import has_work
@@ -17,7 +17,6 @@ from atoll.objects.meta import labels
 from atoll.runtime.virtual import run_virtual
 
 POOL = "name: h100, node: {cpu: 96, memory: 1Ti, gpus: 8}, pricePerHour: 98"
-SHARES, STEP = 2, 4
 
 
 def play(main: Any, *parts: str, seed: int = 1) -> None:
@@ -172,35 +171,60 @@ def test_a_pod_that_no_pool_can_serve_is_told_why() -> None:
     play(main)
 
 
-@pytest.mark.parametrize("share", range(SHARES))
-def test_killed_at_every_turn_no_work_is_lost_and_no_machine_is_left(share: int) -> None:
-    def once(kill_at: int | None) -> int:
-        turns = 0
+FAST = "simulated: {bootSeconds: 10, bootJitterSeconds: 2}"
 
-        async def main(world: HealthWorld) -> None:
-            nonlocal turns
-            loop: Any = asyncio.get_running_loop()
 
-            def turn() -> None:
-                nonlocal turns
-                turns += 1
-                if turns == kill_at:
-                    world.kill()
-                    loop.call_later(0.05, world.start)
+async def without_loss(world: HealthWorld, scenario: Any) -> None:
+    await asyncio.sleep(2)  # the default service account
+    lost = watch_removals(world)
+    await scenario()
+    assert lost == [], "a node went with work on it"
 
-            loop.on_turn = turn
-            fast = "simulated: {bootSeconds: 10, bootJitterSeconds: 2}"
-            await world.configure(autoscale=f"{{idleSeconds: 20, pools: [{{{POOL}, max: 3, {fast}}}]}}")
+
+def test_killed_at_every_turn_no_work_is_lost_and_no_machine_is_left() -> None:
+    async def scenario(world: HealthWorld) -> None:
+        async def whole() -> None:
+            await world.configure(autoscale=f"{{idleSeconds: 10, pools: [{{{POOL}, max: 3, {FAST}}}]}}")
             await world.pod("work", gpus=8)
             await world.until(lambda: running(world, "work"), 120)
             await world.client.delete(PODS, "work", "default")
             await count(world, 0, 200)
-            loop.on_turn = None
 
-        play(main)
-        return turns
+        await without_loss(world, whole)
 
-    total = once(None)
-    assert total > 100
-    for kill_at in range(1 + share, total, SHARES * STEP):
-        once(kill_at)
+    assert killed_at_every_turn(scenario, parts=("autoscale",)) > 80
+
+
+def test_killed_at_every_turn_a_balloon_gives_way_and_comes_back() -> None:
+    async def scenario(world: HealthWorld) -> None:
+        async def whole() -> None:
+            await world.configure(autoscale=f"{{idleSeconds: 10, pools: [{{{POOL}, max: 2, spare: 1, {FAST}}}]}}")
+            await warm(world, 1)
+            await world.pod("work", gpus=8)
+            await world.until(lambda: running(world, "work"), 30)
+            await warm(world, 1)
+            assert len(await nodes(world)) == 2
+
+        await without_loss(world, whole)
+
+    assert killed_at_every_turn(scenario, parts=("autoscale",)) > 80
+
+
+def test_killed_at_every_turn_a_broken_machine_is_replaced_once() -> None:
+    async def scenario(world: HealthWorld) -> None:
+        async def whole() -> None:
+            await world.configure(autoscale=f"pools: [{{{POOL}, max: 3, min: 1, {FAST}}}]", preflight="enabled: false")
+            await count(world, 1)
+            await asyncio.sleep(5)
+            (bad,) = [it["metadata"]["name"] for it in await nodes(world)]
+            await world.fault(bad, '[{"gpu": 0, "kind": "xid", "value": 54}]')
+
+            async def replaced() -> bool:
+                return bad not in {it["metadata"]["name"] for it in await nodes(world)}
+
+            await world.until(replaced, 300)
+            await count(world, 1, 60)
+
+        await without_loss(world, whole)
+
+    assert killed_at_every_turn(scenario, parts=("health", "autoscale")) > 50

@@ -8,17 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 from health_world import GPUS, HealthWorld, health_world
+from kills import killed_at_every_turn
 
 from atoll.base.clock import parse_rfc3339
 from atoll.capacity import names
 from atoll.capacity.health.groups import Group
+from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.kinds.builtin import JOBS, PODS
 from atoll.objects.meta import annotations
 from atoll.runtime.virtual import run_virtual
 
 XID79 = '[{"gpu": 0, "kind": "xid", "value": 79}]'
 XID48 = '[{"gpu": 0, "kind": "xid", "value": 48}]'
-SHARES, STEP = 2, 6
+SHARES = 2
+THREE = SimulatedGroup(3, "gpu", cpu="64", resources=GPUS.resources, labels=GPUS.labels)
 
 
 def mpi(size: int = 3, run: int = 3600, every: int = 600) -> Any:
@@ -112,36 +115,15 @@ def test_a_drain_waits_for_the_checkpoint_so_that_nearly_nothing_is_lost() -> No
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_killed_at_every_turn_no_more_than_an_interval_is_lost(share: int) -> None:
-    def once(kill_at: int | None) -> int:
-        turns = 0
+    async def scenario(world: HealthWorld) -> None:
+        await world.open(3)
+        await world.client.create(JOBS, mpi(size=2, run=12, every=4), "default")
+        first = await all_running(world, 2)
+        await asyncio.sleep(6)
+        await world.fault(first[0]["spec"]["nodeName"], XID79)
+        await completed(world)
+        group = await state(world)
+        assert group.restarts >= 1 and group.lost_seconds <= 4 * group.restarts
+        assert group.saved_seconds >= 4.0
 
-        async def main(world: HealthWorld) -> None:
-            nonlocal turns
-            loop: Any = asyncio.get_running_loop()
-
-            def turn() -> None:
-                nonlocal turns
-                turns += 1
-                if turns == kill_at:
-                    world.kill()
-                    loop.call_later(0.05, world.start)
-
-            loop.on_turn = turn
-            await world.client.create(JOBS, mpi(run=90, every=20), "default")
-            first = await all_running(world)
-            await asyncio.sleep(50)
-            await world.fault(first[0]["spec"]["nodeName"], XID79)
-            await asyncio.sleep(5)
-            loop.on_turn = None
-            await completed(world)
-            group = await state(world)
-            assert group.restarts >= 1 and group.lost_seconds <= 20 * group.restarts
-            assert group.saved_seconds >= 40.0
-
-        play(main)
-        return turns
-
-    total = once(None)
-    assert total > 100
-    for kill_at in range(1 + share, total, SHARES * STEP):
-        once(kill_at)
+    assert killed_at_every_turn(scenario, THREE, share=share, shares=SHARES) > 60

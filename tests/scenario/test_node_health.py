@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from health_world import GPUS, HealthWorld, gpu_healthy, health_world
+from kills import killed_at_every_turn
 
 from atoll.base.clock import parse_rfc3339
 from atoll.capacity import names
@@ -18,7 +19,7 @@ from atoll.runtime.virtual import run_virtual
 
 XID79 = '[{"gpu": 3, "kind": "xid", "value": 79}]'
 XID48 = '[{"gpu": 3, "kind": "xid", "value": 48}]'
-SHARES, STEP = 4, 12
+SHARES = 2
 
 
 def play(main: Any, *groups: SimulatedGroup, **more: Any) -> None:
@@ -182,42 +183,46 @@ def test_periodic_tests_reach_every_node_in_their_time() -> None:
     play(main)
 
 
+TWO = SimulatedGroup(2, "gpu", cpu="64", resources=GPUS.resources, labels=GPUS.labels)
+QUICK = "simulatedSeconds: {reset: 1, reboot: 2, replace: 2}"
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_killed_at_every_turn_a_bad_gpu_is_drained_mended_tested_and_returned(share: int) -> None:
+    async def scenario(world: HealthWorld) -> None:
+        await world.configure(health=QUICK)
+        await world.open(2)
+        await world.pod("work", "gpu-0")
+        await world.running("work")
+        await world.fault("gpu-0", XID48)
+        node = await world.returned("gpu-0")
+        assert gpu_healthy(node)[0] == "True" and "unschedulable" not in node["spec"]
+        assert world.most_out == 1 and not (await world.client.list(PODS, "default")).items
+
+    assert killed_at_every_turn(scenario, TWO, share=share, shares=SHARES) > 60
+
+
 @pytest.mark.parametrize("share", range(SHARES))
 def test_killed_at_every_turn_the_budget_holds_and_all_come_back(share: int) -> None:
-    """The controllers are killed before turn n of the loop, for many n, and started again a moment later."""
+    async def scenario(world: HealthWorld) -> None:
+        await world.configure(health=f"{{budget: 1, poolBudget: 1, {QUICK}}}")
+        await world.open(2)
+        await world.fault("gpu-0", XID79)
+        await world.fault("gpu-1", XID48)
+        for name in ("gpu-0", "gpu-1"):
+            await world.returned(name)
+        assert world.most_out == 1
 
-    def once(kill_at: int | None) -> int:
-        turns = 0
+    assert killed_at_every_turn(scenario, TWO, share=share, shares=SHARES) > 60
 
-        async def main() -> None:
-            nonlocal turns
-            async with health_world(start=False) as world:
-                loop: Any = asyncio.get_running_loop()
-                await world.configure(health="budget: 1\npoolBudget: 1")
 
-                def turn() -> None:
-                    nonlocal turns
-                    turns += 1
-                    if turns == kill_at:
-                        world.kill()
-                        loop.call_later(0.05, world.start)
+def test_killed_at_every_turn_a_remedy_that_does_not_help_is_followed_by_the_next() -> None:
+    async def scenario(world: HealthWorld) -> None:
+        await world.configure(health=QUICK)
+        await world.open(2)
+        line = "Buffer I/O error on dev sda"
+        await world.client.patch(NODES, "gpu-0", {"metadata": {"annotations": {names.KERNEL_LOG: line}}})
+        node = await world.returned("gpu-0")
+        assert '"remedy":"replace"' in annotations(node)[names.REPAIRS]
 
-                loop.on_turn = turn
-                world.start()
-                await world.open(4)
-                await world.pod("work", "gpu-0")
-                await world.running("work")
-                await world.fault("gpu-0", XID79)
-                await world.fault("gpu-1", XID48)
-                for name in ("gpu-0", "gpu-1"):
-                    await world.returned(name)
-                loop.on_turn = None
-                assert world.most_out == 1
-
-        run_virtual(main())
-        return turns
-
-    total = once(None)
-    assert total > 100
-    for kill_at in range(1 + share, total, SHARES * STEP):
-        once(kill_at)
+    assert killed_at_every_turn(scenario, TWO) > 20

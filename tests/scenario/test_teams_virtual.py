@@ -6,8 +6,8 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-import pytest
 from health_world import GPUS, HealthWorld, health_world
+from kills import killed_at_every_turn
 
 from atoll.capacity import names
 from atoll.capacity.teams.plan import owner_of
@@ -19,7 +19,6 @@ from atoll.objects.meta import labels
 from atoll.runtime.virtual import run_virtual
 
 NODES_OF = SimulatedGroup(6, "gpu", cpu="64", resources=GPUS.resources, labels={"pool": "h100"})
-SHARES, STEP = 2, 1
 
 
 def amounts(**teams: int) -> str:
@@ -174,33 +173,30 @@ def test_on_other_api_servers_a_policy_gives_the_tolerations() -> None:
     play(main, "none")
 
 
-@pytest.mark.parametrize("share", range(SHARES))
-def test_killed_at_every_turn_taints_are_equal_within_thirty_seconds(share: int) -> None:
-    def once(kill_at: int | None) -> int:
-        turns = 0
+def test_killed_at_every_turn_taints_are_equal_within_thirty_seconds() -> None:
+    async def scenario(world: HealthWorld) -> None:
+        await asyncio.sleep(2)
+        await world.configure(teams=amounts(red=3, blue=2))
+        await allotted(world, red=3, blue=2)
+        await world.configure(teams=amounts(red=1, blue=4, green=1))
+        await allotted(world, red=1, blue=4, green=1)
 
-        async def main(world: HealthWorld) -> None:
-            nonlocal turns
-            loop: Any = asyncio.get_running_loop()
+    assert killed_at_every_turn(scenario, NODES_OF, parts=("teams",)) > 20
 
-            def turn() -> None:
-                nonlocal turns
-                turns += 1
-                if turns == kill_at:
-                    world.kill()
-                    loop.call_later(0.05, world.start)
 
-            loop.on_turn = turn
-            await world.configure(teams=amounts(red=3, blue=2))
-            await allotted(world, red=3, blue=2)
-            await world.configure(teams=amounts(red=1, blue=4, green=1))
-            await allotted(world, red=1, blue=4, green=1)
-            loop.on_turn = None
+def test_killed_at_every_turn_others_work_leaves_a_teams_node() -> None:
+    async def scenario(world: HealthWorld) -> None:
+        await asyncio.sleep(2)
+        for number in range(6):
+            await work(world, f"other-{number}")
+        await asyncio.sleep(2)
+        await world.configure(teams=amounts(red=2))
+        await allotted(world, red=2)
 
-        play(main)
-        return turns
+        async def left() -> bool:
+            return len((await world.client.list(PODS, "default")).items) == 4
 
-    total = once(None)
-    assert total > 15
-    for kill_at in range(1 + share, total, SHARES * STEP):
-        once(kill_at)
+        await world.until(left, 30)
+        assert world.assembly.metrics.counter("atoll_team_evictions_total", "").of().value <= 2
+
+    assert killed_at_every_turn(scenario, NODES_OF, parts=("teams",)) > 10

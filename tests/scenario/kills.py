@@ -1,0 +1,51 @@
+"""A scenario of capacity's controllers, in which they are killed at every turn of the loop: once for each turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from health_world import HealthWorld, health_world
+
+from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.runtime.virtual import run_virtual
+
+Scenario = Callable[[HealthWorld], Awaitable[None]]
+
+
+def killed_at_every_turn(
+    scenario: Scenario, *groups: SimulatedGroup, share: int = 0, shares: int = 1, **more: Any
+) -> int:
+    """Killed before turn n, at whatever they await, and started again a moment later; for every n of this share.
+
+    Turns count from the controllers' first start. How many there are without a kill.
+    """
+
+    def once(kill_at: int | None) -> int:
+        turns = 0
+
+        async def main() -> None:
+            nonlocal turns
+            async with health_world(*groups, start=False, **more) as world:
+                loop: Any = asyncio.get_running_loop()
+
+                def turn() -> None:
+                    nonlocal turns
+                    turns += 1
+                    if turns == kill_at:
+                        world.kill()
+                        loop.call_later(0.05, world.start)
+
+                loop.on_turn = turn
+                world.start()
+                await scenario(world)
+                loop.on_turn = None
+
+        run_virtual(main())
+        return turns
+
+    total = once(None)
+    for kill_at in range(1 + share, total + 1, shares):
+        once(kill_at)
+    return total
