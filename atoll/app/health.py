@@ -11,12 +11,14 @@ from atoll.base.metrics import Metrics
 from atoll.capacity.health.controller import HealthController
 from atoll.capacity.health.dcgm import DcgmReadings
 from atoll.capacity.health.group_controller import GroupController
+from atoll.capacity.health.programmed import ProgramRemedies
 from atoll.capacity.health.readings import FirstReadings, SimulatedReadings
 from atoll.capacity.health.remedy import RemediesByNode, RequestedRemedies, SimulatedRemedies
 from atoll.capacity.health.settings import CONFIG_MAP, KEY, HealthSettings
 from atoll.capacity.parts import Parts, pods_by_node
 from atoll.capacity.preflight.admission import NewNodes
 from atoll.capacity.preflight.controller import PreflightController
+from atoll.capacity.program import MachineProgram
 from atoll.capacity.settings import Live
 from atoll.client.port import Client
 from atoll.cluster.store.port import Store
@@ -34,16 +36,23 @@ def node_admission(store: Store, clock: Clock) -> NewNodes:
 
 
 def make_health(
-    client_for: Callable[[str], Client], informers: Informers, clock: Clock, chance: Chance, metrics: Metrics
+    client_for: Callable[[str], Client],
+    informers: Informers,
+    clock: Clock,
+    chance: Chance,
+    metrics: Metrics,
+    program: MachineProgram | None = None,
 ) -> list[Runnable]:
-    """They write as `client_for(NAME)`. GPUs of simulated nodes are read from their Nodes, others' from DCGM."""
+    """They write as `client_for(NAME)`. GPUs of simulated nodes are read from their Nodes, others' from DCGM.
+
+    `program` mends machines that are not simulated; without one, remedies are ordered by an annotation.
+    """
     client = client_for(NAME)
     parts = Parts(client, informers, clock, EventRecorder(client, NAME, clock, chance), metrics)
     preflight = PreflightController(parts)
     settings = Live(informers, parts.events, CONFIG_MAP, KEY, HealthSettings)
     readings = FirstReadings(SimulatedReadings(), DcgmReadings(client, pods_by_node(informers)))
-    remedies = RemediesByNode(
-        SimulatedRemedies(client, clock, lambda: settings.value.simulated_seconds), RequestedRemedies()
-    )
+    simulated = SimulatedRemedies(client, clock, lambda: settings.value.simulated_seconds)
+    remedies = RemediesByNode(simulated, RequestedRemedies() if program is None else ProgramRemedies(program))
     health = HealthController(parts, settings, readings, remedies, preflight.applies)
     return [health, preflight, GroupController(parts)]

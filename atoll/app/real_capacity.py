@@ -1,4 +1,4 @@
-"""Nodes' health and teams on a real cluster: what `atoll capacity --kubeconfig FILE` runs.
+"""Nodes' health, teams and autoscaling on a real cluster: what `atoll capacity --kubeconfig FILE` runs.
 
 The same controllers as in a cluster of Atoll's own, over HTTP. Several may run for one cluster: a Lease says which one
 works. What admission does here by plugins is left to the cluster: kubelets register with the preflight taint (or the
@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from atoll.app.api_metrics import page
+from atoll.app.autoscale import make_autoscale
 from atoll.app.cluster_api import Listen
 from atoll.app.health import make_health
 from atoll.app.teams import make_teams
@@ -23,6 +24,7 @@ from atoll.base.chance import Chance
 from atoll.base.clock import SystemClock
 from atoll.base.errors import Forbidden, Unauthorized, Unreachable, UserError
 from atoll.base.metrics import Metrics
+from atoll.capacity.program import MachineProgram
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access
 from atoll.client.port import Client
@@ -34,14 +36,24 @@ from atoll.wire.messages import HttpRequest, HttpResponse
 from atoll.wire.server import serve
 
 LEASE = LeaseOptions(namespace="kube-system", name="atoll-capacity")
-MAKERS: dict[str, Callable[..., list[Any]]] = {"health": make_health, "teams": make_teams}
+MAKERS: dict[str, Callable[..., list[Any]]] = {
+    "health": make_health,
+    "teams": make_teams,
+    "autoscale": make_autoscale,
+}
+_ON_MACHINES = ("health", "autoscale")
 log = logging.getLogger("atoll.capacity")
 
 
 async def run_capacity(
-    access: Access, parts: Sequence[str], tell: Callable[[str], None], listen: Listen | None = None
+    access: Access,
+    parts: Sequence[str],
+    tell: Callable[[str], None],
+    listen: Listen | None = None,
+    program: MachineProgram | None = None,
 ) -> None:
-    """Until cancelled. `parts`: of MAKERS; `listen`: where /metrics and /healthz are served.
+    """Until cancelled. `parts`: of MAKERS; `listen`: where /metrics and /healthz are served; `program`: acts on
+    machines (docs/machines.md).
 
     Raises UserError where the cluster can't be reached or nodes may not be read.
     """
@@ -58,7 +70,9 @@ async def run_capacity(
             tell(f"leading as {identity}")
             informers = Informers(client)
             try:
-                made = [it for name in parts for it in MAKERS[name](_as(client), informers, clock, chance, metrics)]
+                given = (_as(client), informers, clock, chance, metrics)
+                more = {name: {"program": program} for name in _ON_MACHINES}
+                made = [it for name in parts for it in MAKERS[name](*given, **more.get(name, {}))]
                 informers.start()
                 async with asyncio.TaskGroup() as group:
                     for controller in made:

@@ -23,7 +23,7 @@ from atoll.kinds.builtin import NODES
 from atoll.objects.gpu_faults import ANNOTATION, GpuFault, format_faults, parse_faults
 from atoll.objects.meta import labels
 
-_ASK_AGAIN_SECONDS = 30.0
+ASK_AGAIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class RequestedRemedies:
     async def advance(self, node: Object, repair: Repair) -> Progress:
         booted = ((node.get("status") or {}).get("nodeInfo") or {}).get("bootID") or ""
         done = repaired_number(node) == repair.number or bool(repair.boot_id and booted and booted != repair.boot_id)
-        return Progress(done=done, again_seconds=None if done else _ASK_AGAIN_SECONDS)
+        return Progress(done=done, again_seconds=None if done else ASK_AGAIN_SECONDS)
 
 
 class SimulatedRemedies:
@@ -105,5 +105,5 @@ class RemediesByNode:
 
     async def advance(self, node: Object, repair: Repair) -> Progress:
         if repair.remedy == "replace" and names.MACHINE in labels(node):
-            return Progress(again_seconds=_ASK_AGAIN_SECONDS)
+            return Progress(again_seconds=ASK_AGAIN_SECONDS)
         return await (self._simulated if is_simulated(node) else self._real).advance(node, repair)
