@@ -290,6 +290,38 @@ def test_a_half_gang_that_can_t_become_whole_is_released() -> None:
     play(main)
 
 
+async def full_then_one_goes(world: BatchWorld) -> None:
+    """A gang on all nodes; one of its pods goes, and its replacement finds no room."""
+    await world.client.patch(NODES, "n-3", {"spec": {"unschedulable": True}})
+    lost = next(name for name, node in (await world.nodes_of("g-")).items() if node == "n-3")
+    await world.client.delete(PODS, lost, "default")
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_gang_that_was_whole_is_not_broken_up_by_a_new_scheduler(down: bool) -> None:
+    """Whether the pod goes while no scheduler runs, or just after one was started."""
+
+    async def main(world: BatchWorld) -> None:
+        await world.apply(pod_group("g", 4, scheduleTimeoutSeconds=20), gang_job("g", 4, cpu="4", seconds=600))
+        await world.until(lambda: running(world, "g-", 4))
+        await asyncio.sleep(2)
+        await world.stop()
+        if down:
+            await full_then_one_goes(world)
+            await asyncio.sleep(3)
+        world.start()
+        if not down:
+            await asyncio.sleep(3)
+            await full_then_one_goes(world)
+        await asyncio.sleep(80)
+        assert len(await world.nodes_of("g-")) == 3
+        assert await world.events("Released") == []
+        await world.client.patch(NODES, "n-3", {"spec": {"unschedulable": None}})
+        await world.until(lambda: running(world, "g-", 4), 120)
+
+    play(main)
+
+
 @pytest.mark.parametrize("share", range(SHARES))
 def test_the_scheduler_may_be_killed_at_any_await(share: int) -> None:
     """Two full-size gangs; killed after every few steps of the loop, they still run one after the other, each whole."""

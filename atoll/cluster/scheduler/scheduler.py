@@ -108,6 +108,8 @@ class Scheduler:
                 await informer.answered.wait()
             self._gangs.book.start(self._cache.helped)
         self._cache.start()
+        if self._gangs is not None:
+            self._gangs.start()
         flush_at = self._clock.monotonic() + _FLUSH_EVERY_SECONDS
         try:
             while True:

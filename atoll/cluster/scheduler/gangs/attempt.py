@@ -3,7 +3,8 @@ others are missing.
 
 Two things can still be held: room on nodes that preemption has made for the gang, and nodes of members whose fellows
 could not be bound (a node went, the scheduler was killed between two bindings). Both are given back when the gang is
-not whole within its time-out. A gang that was whole once is never broken up by this.
+not whole within its time-out. A gang that was whole once is never broken up by this: a scheduler knows those that it
+found whole when it was started, and that a member which is younger than the bindings of the others replaces one.
 """
 
 from __future__ import annotations
@@ -109,6 +110,16 @@ class Gangs:
             return self._decide(key, group, members, gang, taken, budgets)
         except AllocationError as error:  # of devices
             return self._held(key, group, members, self._refuse(key, taken, error.message))
+
+    def start(self) -> None:
+        """Learn from the caches which gangs are whole."""
+        for key in self.book.all_keys():
+            pods = self.book.pods(key)
+            group = self.book.group(key, pods)
+            if isinstance(group, Group):
+                members, _ = members_of(pods, self._planner, self._queue)
+                if is_whole(group, members.there, self.book.task_of(key)):
+                    self._whole.add(key)
 
     def bound(self, key: GroupKey, uid: str) -> None:
         """A member's binding is written; with the last one the gang is whole."""
@@ -244,7 +255,7 @@ class Gangs:
 
     def _is_partial(self, key: GroupKey, group: Group, members: Members) -> bool:
         """Whether a part of it runs, and never did the whole: known where we placed it ourselves; else only if its
-        members were all bound a moment ago."""
+        members were all bound a moment ago, while enough of those that wait were there."""
         if not members.there or key in self._whole:
             return False
         if key in self._partial:
@@ -252,8 +263,10 @@ class Gangs:
         alive = {item.uid for item in members.waiting}
         if self._unbound.get(key, set()) & alive:
             return True
-        wall = self._clock.wall()
-        return all(wall - _bound_at(pod) < group.timeout_seconds for pod in members.there)
+        wall, bound = self._clock.wall(), [_bound_at(pod) for pod in members.there]
+        fellows = sum(_created_at(item.obj) <= min(bound) for item in members.waiting)
+        enough = len(bound) + fellows >= group.least
+        return enough and all(wall - since < group.timeout_seconds for since in bound)
 
 
 def members_of(
@@ -306,6 +319,10 @@ def _asks(pod: Object) -> bool:
 def _bound_at(pod: Object) -> float:
     since = (condition(pod, "PodScheduled") or {}).get("lastTransitionTime")
     return parse_rfc3339(since) if since else 0.0
+
+
+def _created_at(pod: Object) -> float:
+    return parse_rfc3339(pod["metadata"]["creationTimestamp"])
 
 
 def _may_release(pod: Object) -> bool:
