@@ -32,6 +32,7 @@ ROWS = (
     "devices",
     "openb",
     "scheduler_perf",
+    "gangs",
     "queueing",
     "simulate",
 )
