@@ -267,8 +267,9 @@ async def _simulate(running: Running, spec: ClusterSpec, inventory: Inventory) -
 def _start_queueing(running: Running, spec: ClusterSpec) -> None:
     from atoll.app.queue_visibility import serve_visibility  # few clusters have it
     from atoll.app.queueing import make_queueing
+    from atoll.app.state import state_home
+    from atoll.capacity.queueing.worker_access import UPSTREAM_FOLDER, worker_access
     from atoll.client.http import HttpClient
-    from atoll.client.kubeconfig import Kubeconfig
 
     assembly = running.assembly
     client_for, clock, chance = assembly.controller_client, assembly.clock, assembly.chance
@@ -279,7 +280,8 @@ def _start_queueing(running: Running, spec: ClusterSpec) -> None:
         chance,
         job_sets=spec.batch,
         metrics=assembly.metrics,
-        connect=lambda text: HttpClient(Kubeconfig.parse(text, "the Secret's kubeconfig").access(), clock=clock),
+        connect=lambda text: HttpClient(worker_access(text), clock=clock),
+        kubeconfig_folders=(UPSTREAM_FOLDER, state_home() / "multikueue"),
     )
     observe_queues(assembly, queueing.runnables)
     serve_visibility(assembly.api, queueing.queues)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from atoll.app.tasks import Tasks
@@ -26,6 +27,7 @@ from atoll.capacity.queueing.pods import PodQueueing
 from atoll.capacity.queueing.provisioning import ProvisioningChecks
 from atoll.capacity.queueing.queues import QueueStatus
 from atoll.capacity.queueing.ungate import TopologyUngater
+from atoll.capacity.queueing.worker_access import kubeconfig_at
 from atoll.client.port import Client
 from atoll.cluster.store.port import Key, Store
 from atoll.kinds import kueue
@@ -80,7 +82,17 @@ def queue_admission(store: Store) -> tuple[tuple[QueuedJobs, QueuedJobSets], Que
         space = newest(NAMESPACES, "", namespace) or {}
         return unnamed_of(text).selects(namespace, (space.get("metadata") or {}).get("labels") or {})
 
-    return (QueuedJobs(on, has_default, unnamed), QueuedJobSets(on)), QueueChecks(objects, on)
+    def dispatched(namespace: str, queue: str) -> bool:
+        local = newest(kueue.LOCAL_QUEUES, namespace, queue) or {}
+        found = newest(kueue.CLUSTER_QUEUES, "", (local.get("spec") or {}).get("clusterQueue") or "") or {}
+        spec = found.get("spec") or {}
+        listed = (spec.get("admissionChecksStrategy") or {}).get("admissionChecks") or ()
+        names = [*(spec.get("admissionChecks") or ()), *(item["name"] for item in listed)]
+        checks = ((newest(kueue.ADMISSION_CHECKS, "", name) or {}).get("spec") or {} for name in names)
+        return any(check.get("controllerName") == kueue.MULTIKUEUE for check in checks)
+
+    plugins = (QueuedJobs(on, has_default, unnamed, dispatched), QueuedJobSets(on, dispatched))
+    return plugins, QueueChecks(objects, on)
 
 
 def make_queueing(
@@ -92,10 +104,12 @@ def make_queueing(
     job_sets: bool = False,
     metrics: Metrics | None = None,
     connect: Callable[[str], Client] | None = None,
+    kubeconfig_folders: Sequence[Path] = (),
 ) -> Queueing:
     """They write as `client_for(NAME)`. `job_sets`: JobSets are served, and queued too. `metrics`: where they count.
 
     `connect`: a client of the cluster that a kubeconfig's text names, for MultiKueue; without it nothing is dispatched.
+    `kubeconfig_folders`: where those that MultiKueueClusters name by path may lie.
     """
     deployments, configurations = informers.of(DEPLOYMENTS), informers.of(CONFIGURATIONS)
     client = client_for(NAME)
@@ -119,5 +133,6 @@ def make_queueing(
     )
     more: list[Any] = [JobSetQueueing(parts)] if job_sets else []
     if connect is not None:
-        more.append(MultiKueue(parts, connect, lambda: queues.options.multi))
+        read_file = functools.partial(kubeconfig_at, folders=kubeconfig_folders)
+        more.append(MultiKueue(parts, connect, read_file, lambda: queues.options.multi))
     return Queueing(queues, (queues, *others, *more))

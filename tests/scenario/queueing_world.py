@@ -32,6 +32,7 @@ class QueueingWorld:
         self.queueing: Queueing | None = None
         self._informers: Informers | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._ending: list[asyncio.Task[None]] = []
 
     def start(self, metrics: Metrics | None = None, connect: Callable[[str], Any] | None = None) -> None:
         assembly = self.cluster.assembly
@@ -43,15 +44,16 @@ class QueueingWorld:
         self._tasks = [loop.create_task(item.run(), name=item.name) for item in self.queueing.runnables]
 
     def kill(self) -> None:
-        """At once: whatever they were awaiting."""
+        """At once: whatever they were awaiting; their watches end with them."""
         for task in self._tasks:
             task.cancel()
+        if self._informers is not None:
+            self._ending.append(asyncio.get_running_loop().create_task(self._informers.stop()))
+            self._informers = None
 
     async def stop(self) -> None:
         self.kill()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._informers is not None:
-            await self._informers.stop()
+        await asyncio.gather(*self._tasks, *self._ending, return_exceptions=True)
 
     async def apply(self, *objects: Any) -> list[Any]:
         made = []

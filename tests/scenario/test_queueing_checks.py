@@ -1,43 +1,18 @@
-"""The admission checks that Kueue brings itself, in virtual time: capacity that is provisioned, clusters that work."""
+"""Kueue's check of capacity that is provisioned, in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
-from queueing_world import FLAVOR, QueueingWorld, job, queueing_world, setup
+from multikueue_world import check, condition
+from queueing_world import QueueingWorld, job, queueing_world
 
-from atoll.base.errors import NotFound, Unreachable
 from atoll.capacity.queueing.provisioning import PROVISIONING_REQUESTS
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS, JOBS, NAMESPACES, POD_TEMPLATES, PODS, SECRETS
+from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS, JOBS, POD_TEMPLATES
 from atoll.runtime.virtual import run_virtual
-
-API = f"{kueue.GROUP}/{kueue.VERSION}"
-CHECKED = {"admissionChecksStrategy": {"admissionChecks": [{"name": "check"}]}}
-
-
-def condition(obj: Any, kind: str) -> Any:
-    return next((it for it in (obj.get("status") or {}).get("conditions") or () if it["type"] == kind), {})
-
-
-async def check(world: QueueingWorld, controller: str, kind: str, resource: Any, spec: Any) -> None:
-    """An AdmissionCheck `check` with its configuration, for queue q of 4 cpus."""
-    parameters = {"apiGroup": kueue.GROUP, "kind": kind, "name": "config"}
-    body = {"controllerName": controller, "parameters": parameters}
-    await world.client.create(resource, {"apiVersion": API, "kind": kind, "metadata": {"name": "config"}, "spec": spec})
-    await world.apply(
-        {"apiVersion": API, "kind": "AdmissionCheck", "metadata": {"name": "check"}, "spec": body},
-        FLAVOR,
-        *setup("q", 4, **CHECKED),
-    )
-
-
-# -- provisioning
 
 
 async def provisioning(world: QueueingWorld, **spec: Any) -> None:
@@ -130,157 +105,3 @@ def test_what_is_not_managed_needs_no_request() -> None:
         assert await world.holding("Admitted") == ["train"] and await asked(world) == []
 
     play(main)
-
-
-# -- MultiKueue
-
-
-class Broken:
-    """A worker's client that does not answer while `down`."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.down = False
-
-    def __getattr__(self, name: str) -> Any:
-        if self.down:
-            raise Unreachable("the worker is down")
-        return getattr(self._client, name)
-
-
-@asynccontextmanager
-async def clusters(
-    quotas: dict[str, int],
-) -> AsyncIterator[tuple[QueueingWorld, dict[str, QueueingWorld], dict[str, Broken]]]:
-    """A manager, and workers each with that many cpus for LocalQueue q."""
-    async with queueing_world(1) as one, queueing_world(2) as two, queueing_world(3) as manager:
-        workers = dict(zip(quotas, (one, two), strict=True))
-        clients = {name: Broken(world.client) for name, world in workers.items()}
-        for name, world in workers.items():
-            await world.apply(FLAVOR, *setup("q", quotas[name]))
-        await manager.stop()
-        manager.start(connect=lambda text: clients[text])
-        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kueue-system"}}
-        await manager.client.create(NAMESPACES, space)
-        for name in workers:
-            data = {"kubeconfig": base64.b64encode(name.encode()).decode()}
-            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{name}-secret"}, "data": data}
-            await manager.client.create(SECRETS, secret, "kueue-system")
-            source = {"kubeConfig": {"location": f"{name}-secret", "locationType": "Secret"}}
-            cluster = {"apiVersion": API, "kind": "MultiKueueCluster", "metadata": {"name": name}}
-            await manager.client.create(kueue.MULTIKUEUE_CLUSTERS, {**cluster, "spec": {"clusterSource": source}})
-        config = {"clusters": list(workers)}
-        await check(manager, kueue.MULTIKUEUE, "MultiKueueConfig", kueue.MULTIKUEUE_CONFIGS, config)
-        await asyncio.sleep(5)
-        yield manager, workers, clients
-
-
-def far(name: str, **more: Any) -> Any:
-    made = job(name, "q", **more)
-    made["spec"]["managedBy"] = kueue.MULTIKUEUE
-    return made
-
-
-async def copies(world: QueueingWorld) -> int:
-    return len((await world.client.list(kueue.WORKLOADS)).items)
-
-
-@pytest.mark.parametrize("room", ["east", "west"])
-def test_the_worker_with_quota_runs_the_job_and_its_status_comes_back(room: str) -> None:
-    async def main() -> None:
-        async with clusters({"east": 4 * (room == "east"), "west": 4 * (room == "west")}) as (manager, workers, _):
-            active = condition(await manager.client.get(kueue.ADMISSION_CHECKS, "check"), "Active")
-            assert active["status"] == "True"
-            await manager.apply(far("train", cpu=2, seconds=20))
-            await asyncio.sleep(12)
-            (workload,) = (await manager.workloads()).values()
-            assert workload["status"]["clusterName"] == room
-            assert await manager.holding("Admitted") == ["train"]
-            other = next(world for name, world in workers.items() if name != room)
-            assert (await copies(workers[room]), await copies(other)) == (1, 0)
-            there = await workers[room].client.get(JOBS, "train", "default")
-            assert "managedBy" not in there["spec"] and there["spec"]["suspend"] is False
-            assert (await manager.client.list(PODS)).items == []
-            here = await manager.client.get(JOBS, "train", "default")
-            assert here["status"]["active"] == 1
-            await asyncio.sleep(40)
-            assert await manager.holding("Finished") == ["train"]
-            here = await manager.client.get(JOBS, "train", "default")
-            assert condition(here, "Complete")["status"] == "True"
-            assert await copies(workers[room]) == 0
-            with pytest.raises(NotFound):
-                await workers[room].client.get(JOBS, "train", "default")
-
-    run_virtual(main())
-
-
-def test_a_job_that_is_taken_back_leaves_nothing_on_the_workers() -> None:
-    async def main() -> None:
-        async with clusters({"east": 4, "west": 4}) as (manager, workers, _):
-            await manager.apply(far("train", cpu=2, seconds=600))
-            await asyncio.sleep(12)
-            workload = (await manager.workloads())["train"]
-            await manager.client.update(kueue.WORKLOADS, {**workload, "spec": {**workload["spec"], "active": False}})
-            await asyncio.sleep(15)
-            assert [await copies(world) for world in workers.values()] == [0, 0]
-            assert await manager.holding("QuotaReserved") == []
-            assert (await workers["east"].client.list(PODS)).items == []
-
-    run_virtual(main())
-
-
-def test_a_worker_that_does_not_answer_keeps_its_job_until_it_is_given_up() -> None:
-    async def main() -> None:
-        async with clusters({"east": 4, "west": 4}) as (manager, workers, clients):
-            await manager.apply(far("train", cpu=2, seconds=5000))
-            await asyncio.sleep(12)
-            assert (await manager.workloads())["train"]["status"]["clusterName"] == "east"
-            clients["east"].down = True
-            await asyncio.sleep(300)
-            cluster = await manager.client.get(kueue.MULTIKUEUE_CLUSTERS, "east")
-            assert condition(cluster, "Active")["reason"] == "ClientConnectionFailed"
-            assert (await manager.workloads())["train"]["status"]["clusterName"] == "east"
-            await asyncio.sleep(700)
-            assert (await manager.workloads())["train"]["status"]["clusterName"] == "west"
-            clients["east"].down = False
-            await asyncio.sleep(30)
-            assert [await copies(workers["east"]), await copies(workers["west"])] == [0, 1]
-
-    run_virtual(main())
-
-
-async def pods_made(world: QueueingWorld, seen: set[str]) -> None:
-    async for event in world.client.watch(PODS, resource_version="0"):
-        seen.add(event.object["metadata"]["uid"])
-
-
-@pytest.mark.parametrize("part", range(12))
-def test_a_manager_that_is_killed_takes_up_and_nothing_runs_twice(part: int) -> None:
-    """Its controllers are killed after a part of the way, at one turn of the loop, and started again."""
-    seen: set[str] = set()
-
-    async def main() -> None:
-        async with clusters({"east": 4, "west": 4}) as (manager, workers, clients):
-            watching = [asyncio.ensure_future(pods_made(world, seen)) for world in workers.values()]
-            loop: Any = asyncio.get_running_loop()
-            turns = 0
-
-            def turn() -> None:
-                nonlocal turns
-                turns += 1
-                if turns == 3 + 29 * part:
-                    manager.kill()
-                    loop.call_later(0.05, lambda: manager.start(connect=lambda text: clients[text]))
-
-            loop.on_turn = turn
-            await manager.apply(far("train", cpu=2, seconds=20))
-            await asyncio.sleep(90)
-            loop.on_turn = None
-            assert turns > 3 + 29 * part, "it was killed"
-            assert await manager.holding("Finished") == ["train"]
-            assert len(seen) == 1, "one pod, on one worker"
-            assert [await copies(world) for world in workers.values()] == [0, 0]
-            for task in watching:
-                task.cancel()
-
-    run_virtual(main())

@@ -23,6 +23,8 @@ HEAD = "apiVersion: config.kueue.x-k8s.io/v1beta2\nkind: Configuration\n"
         (HEAD + "manageJobsWithoutQueueName: no one", "manageJobsWithoutQueueName: 'no one' is not true or false"),
         (HEAD + "multiKueue: {origin: ''}", "multiKueue.origin: '' is no name"),
         (HEAD + "multiKueue: {workerLostTimeout: long}", "multiKueue.workerLostTimeout"),
+        (HEAD + "multiKueue: {dispatcherName: 1}", "multiKueue.dispatcherName: 1 is no name"),
+        (HEAD + "multiKueue: {gcInterval: often}", "multiKueue.gcInterval"),
         (HEAD + "managedJobsNamespaceSelector: [a]", "managedJobsNamespaceSelector: must be a label selector"),
         (HEAD + "managedJobsNamespaceSelector: {matchExpressions: [{key: a, operator: Near}]}",
          "managedJobsNamespaceSelector:"),

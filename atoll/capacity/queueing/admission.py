@@ -39,6 +39,8 @@ class Request(Protocol):
 class QueuedJobs:
     """Mutating: a Job that names a queue is created suspended, a Pod gated.
 
+    One whose queue dispatches to other clusters is managed by MultiKueue here.
+
     A Job that names none gets LocalQueue `default` where its namespace `has_default`; else it is suspended where jobs
     without a queue are managed there (`unnamed`).
     """
@@ -46,10 +48,15 @@ class QueuedJobs:
     resources = frozenset({"jobs.batch", "pods"})
 
     def __init__(
-        self, on: Callable[[], bool], has_default: Callable[[str], bool], unnamed: Callable[[str], bool]
+        self,
+        on: Callable[[], bool],
+        has_default: Callable[[str], bool],
+        unnamed: Callable[[str], bool],
+        dispatched: Callable[[str, str], bool],
     ) -> None:
-        """`has_default`, `unnamed` of a namespace's name."""
+        """`has_default`, `unnamed` of a namespace's name; `dispatched` of that and a LocalQueue's."""
         self._on = on
+        self._dispatched = dispatched
         self._has_default = has_default
         self._unnamed = unnamed
 
@@ -76,6 +83,14 @@ class QueuedJobs:
             named = True
         if named or (not is_of_queued_job(job) and self._unnamed(namespace)):
             job["spec"]["suspend"] = True
+        if named and self._dispatched(namespace, job["metadata"]["labels"][kueue.QUEUE_LABEL]):
+            let_manage(job, "kubernetes.io/job-controller")
+
+
+def let_manage(job: Object, usual: str) -> None:
+    """What MultiKueue runs elsewhere its own controller (`usual`) leaves alone here, unless its user says otherwise."""
+    if job["spec"].get("managedBy") in (None, usual):
+        job["spec"]["managedBy"] = kueue.MULTIKUEUE
 
 
 def is_of_queued_job(job: Object) -> bool:

@@ -1,8 +1,8 @@
 """Kueue's own configuration (config.kueue.x-k8s.io Configuration), as its ConfigMap holds it; the parts we act upon.
 
 Read from ConfigMap kueue-system/kueue-manager-config, key controller_manager_config.yaml: waitForPodsReady,
-fairSharing, admissionFairSharing, manageJobsWithoutQueueName with managedJobsNamespaceSelector, multiKueue's origin and
-workerLostTimeout. Everything else there is for Kueue's own process.
+fairSharing, admissionFairSharing, manageJobsWithoutQueueName with managedJobsNamespaceSelector, multiKueue's origin,
+workerLostTimeout, gcInterval and dispatcherName. Everything else there is for Kueue's own process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from atoll.capacity.queueing.dispatch import ALL_AT_ONCE
 from atoll.capacity.queueing.fair import FINAL, INITIAL
 from atoll.capacity.queueing.model import FairSharing, PastUsage
 from atoll.capacity.queueing.read import CREATION, EVICTION
@@ -64,6 +65,8 @@ class MultiKueueOptions:
 
     origin: str = "multikueue"
     lost_seconds: float = 900.0  # how long a worker may be silent before its workloads are queued anew
+    gc_seconds: float = 60.0  # how often workers are looked through for what nobody wants; 0: never
+    dispatcher: str = ALL_AT_ONCE  # one of Kueue's two, or the name of somebody's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,18 @@ def _part(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _multi(part: Mapping[str, Any]) -> MultiKueueOptions:
     plain = MultiKueueOptions()
-    origin = part.get("origin", plain.origin)
-    if not isinstance(origin, str) or not origin:
-        raise ConfigError(f"multiKueue.origin: {origin!r} is no name")
-    if "workerLostTimeout" not in part:
-        return MultiKueueOptions(origin)
-    return MultiKueueOptions(origin, _seconds(part["workerLostTimeout"], "multiKueue.workerLostTimeout"))
+    names = {"origin": part.get("origin", plain.origin), "dispatcherName": part.get("dispatcherName", ALL_AT_ONCE)}
+    for key, name in names.items():
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"multiKueue.{key}: {name!r} is no name")
+    durations = ("workerLostTimeout", "gcInterval")
+    seconds = {key: _seconds(part[key], f"multiKueue.{key}") for key in durations if key in part}
+    return MultiKueueOptions(
+        names["origin"],
+        seconds.get("workerLostTimeout", plain.lost_seconds),
+        seconds.get("gcInterval", plain.gc_seconds),
+        names["dispatcherName"],
+    )
 
 
 def _unnamed(found: Mapping[str, Any]) -> Unnamed:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from atoll.capacity.queueing import status
-from atoll.capacity.queueing.admission import Request
+from atoll.capacity.queueing.admission import Request, let_manage
 from atoll.capacity.queueing.asked import topology_request
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
@@ -39,15 +39,20 @@ class QueuedJobSets:
 
     resources = frozenset({JOB_SETS.group_resource})
 
-    def __init__(self, on: Callable[[], bool]) -> None:
+    def __init__(self, on: Callable[[], bool], dispatched: Callable[[str, str], bool]) -> None:
+        """`dispatched` of a namespace and a LocalQueue's name: its jobs run on other clusters."""
         self._on = on
+        self._dispatched = dispatched
 
     def mutate(self, request: Request) -> Awaitable[None] | None:
         obj = request.obj
         if request.operation != "CREATE" or request.subresource or obj is None or not self._on():
             return None
-        if ((obj.get("metadata") or {}).get("labels") or {}).get(kueue.QUEUE_LABEL):
+        queue = ((obj.get("metadata") or {}).get("labels") or {}).get(kueue.QUEUE_LABEL)
+        if queue:
             obj["spec"]["suspend"] = True
+            if self._dispatched(request.namespace, queue):
+                let_manage(obj, "jobset.sigs.k8s.io/jobset-controller")
         return None
 
 

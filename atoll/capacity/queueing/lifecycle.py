@@ -16,7 +16,7 @@ from atoll.capacity.queueing.plan import checks_for
 from atoll.kinds import kueue
 from atoll.objects.meta import condition, key
 from atoll.runtime.controller import Controller
-from atoll.runtime.events import NORMAL
+from atoll.runtime.events import NORMAL, WARNING
 from atoll.runtime.informer import Key
 
 # How long a workload waits before its status says why: most are admitted sooner. Those behind one of their class wait
@@ -88,7 +88,10 @@ class WorkloadController:
     def _why_evict(self, obj: Object, workload: Workload) -> tuple[str, str]:
         setup = self._queues.state.setup
         if not workload.active:
-            return "Deactivated", "The workload is deactivated"
+            because = condition(obj, status.TARGET)
+            if because is None:
+                return "Deactivated", "The workload is deactivated"
+            return f"DeactivatedDueTo{because['reason']}", f"The workload is deactivated due to {because['message']}"
         assert workload.admission is not None
         queue = setup.queues.get(workload.admission.queue)
         if queue is not None and queue.stop == "HoldAndDrain":
@@ -104,9 +107,10 @@ class WorkloadController:
         return "", ""
 
     async def _evict(self, obj: Object, reason: str, message: str, now: float) -> None:
-        rejected = any(it["state"] == "Rejected" for it in obj["status"].get("admissionChecks") or ())
+        rejected = [it for it in obj["status"].get("admissionChecks") or () if it["state"] == "Rejected"]
         if rejected and obj["spec"].get("active", True):
-            await self._deactivate(obj)
+            names, why = " ".join(it["name"] for it in rejected), "; ".join(it["message"] for it in rejected)
+            await self._deactivate(obj, "AdmissionCheck", f"Admission check(s): [{names}], were rejected: {why}")
             return
         new = status.evicted(obj, reason, message, now)
         pauses = [int(item.get("requeueAfterSeconds") or 0) for item in obj["status"].get("admissionChecks") or ()]
@@ -117,8 +121,11 @@ class WorkloadController:
         self._parts.metrics.evicted(obj["status"]["admission"]["clusterQueue"], reason)
         self._parts.events.event(obj, NORMAL, f"EvictedDueTo{reason}", message)
 
-    async def _deactivate(self, obj: Object) -> None:
-        """Its next pass evicts it; a person may activate it again."""
+    async def _deactivate(self, obj: Object, reason: str, message: str) -> None:
+        """First why, then that it is; its next pass evicts it. A person may activate it again."""
+        new = status.with_condition(obj, status.TARGET, True, reason, message, self._parts.clock.wall())
+        obj = await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
+        self._parts.events.event(obj, WARNING, reason, f"Deactivating the workload: {message}")
         await self._parts.client.update(kueue.WORKLOADS, {**obj, "spec": {**obj["spec"], "active": False}})
 
     # -- admission checks
@@ -155,7 +162,8 @@ class WorkloadController:
         left = float(parse_rfc3339(admitted["lastTransitionTime"]) + most - past - now)
         if left > 0:
             return left
-        await self._deactivate(obj)
+        text = "exceeding the maximum execution time"
+        await self._deactivate(obj, "MaximumExecutionTimeExceeded", text)
         return None
 
     async def _pods_ready(self, obj: Object, now: float) -> float | None:
@@ -179,7 +187,8 @@ class WorkloadController:
         """Back to the queue, later and later; after the limit it is deactivated."""
         count = int((obj["status"].get("requeueState") or {}).get("count") or 0) + 1
         if options.backoff_limit is not None and count > options.backoff_limit:
-            await self._deactivate(obj)
+            text = "exceeding the maximum number of re-queuing retries"
+            await self._deactivate(obj, "RequeuingLimitExceeded", text)
             return
         wait = min(options.backoff_base_seconds * 2.0 ** (count - 1), options.backoff_most_seconds)
         message = f"Exceeded the PodsReady timeout {obj['metadata'].get('namespace')}/{obj['metadata']['name']}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import suppress
+from typing import Final
 
 import orjson
 
 from atoll.base.errors import NotFound
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.asked import topology_request
-from atoll.capacity.queueing.made import made_workload, priority_of, set_workload, workload_name
+from atoll.capacity.queueing.made import adopted, made_workload, priority_of, set_workload, workload_name
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
@@ -26,10 +27,12 @@ from atoll.objects import meta
 from atoll.objects.meta import condition, is_deleting, labels, owner_reference
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
+from atoll.runtime.informer import Informer
 
 Unit = tuple[str, str, str]
 """(namespace, "pod" or "group", name)."""
 POD_INDEX_LABEL = f"{kueue.GROUP}/pod-group-pod-index"
+QUEUED: Final = "queued"  # an index of pods
 _OVER = ("Succeeded", "Failed")
 
 
@@ -41,7 +44,7 @@ class PodQueueing:
         self._parts = parts
         of = parts.informers.of
         self._pods = of(PODS)
-        self._pods.add_index("queued", lambda pod: [_unit(pod)] if _managed(pod) else [])
+        index_queued(self._pods)
         self._workloads, self._flavors = of(kueue.WORKLOADS), of(kueue.RESOURCE_FLAVORS)
         self._classes, self._pod_classes = of(kueue.WORKLOAD_PRIORITY_CLASSES), of(PRIORITY_CLASSES)
         waits = (self._pods, self._workloads, self._flavors, self._classes, self._pod_classes)
@@ -68,13 +71,16 @@ class PodQueueing:
                 return
 
     async def _reconcile(self, unit: Unit) -> float | None:
-        pods = self._pods.by_index("queued", unit)
+        pods = self._pods.by_index(QUEUED, unit)
         if not pods or not self._parts.on():
             return None
         pods.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-        name = unit[2] if unit[1] == "group" else workload_name("Pod", "", pods[0])
+        prebuilt = labels(pods[0]).get(kueue.PREBUILT_LABEL)
+        name = prebuilt or (unit[2] if unit[1] == "group" else workload_name("Pod", "", pods[0]))
         workload = self._workloads.get(name, unit[0])
         total = _total(pods)
+        if prebuilt and (workload is None or not workload["metadata"].get("ownerReferences")):
+            return await self._adopt(unit, pods, total, workload)
         if workload is None:
             await self._make(unit, name, pods, total)
             return None
@@ -93,7 +99,7 @@ class PodQueueing:
         await write_status(self._parts.client, kueue.WORKLOADS, old, new)
 
     async def _make(self, unit: Unit, name: str, pods: list[Object], total: int) -> None:
-        living = [pod for pod in pods if not is_deleting(pod) and not _is_over(pod)]
+        living = [pod for pod in pods if not is_deleting(pod) and not is_over(pod)]
         if len(living) < total:
             return
         if len(living) > total:
@@ -109,15 +115,25 @@ class PodQueueing:
         await made_workload(self._parts, workload)
         self._parts.events.event(first, NORMAL, "CreatedWorkload", f"Created Workload: {unit[0]}/{name}")
 
+    async def _adopt(self, unit: Unit, pods: list[Object], total: int, workload: Object | None) -> float | None:
+        """The Workload that the pods name was made by somebody else: it becomes theirs once all are there."""
+        if unit[1] == "pod" or workload is None:
+            return await adopted(self._parts, pods[0], workload)
+        if len(pods) >= total:
+            owners = [owner_reference(pod, controller=False, block=False) for pod in pods]
+            owned = {**workload["metadata"], "ownerReferences": owners}
+            await self._parts.client.update(kueue.WORKLOADS, {**workload, "metadata": owned})
+        return None
+
     async def _start(self, pods: list[Object], workload: Object, total: int) -> None:
         infos = pod_infos(workload, self._flavors)
         if infos is None:
             return
-        taken = sum(1 for pod in pods if not _gated(pod) and _phase(pod) != "Failed" and not is_deleting(pod))
-        waiting = [pod for pod in pods if _gated(pod) and not is_deleting(pod)][: max(0, total - taken)]
+        taken = sum(1 for pod in pods if not is_gated(pod) and _phase(pod) != "Failed" and not is_deleting(pod))
+        waiting = [pod for pod in pods if is_gated(pod) and not is_deleting(pod)][: max(0, total - taken)]
         group = len(infos) > 1 or bool(labels(pods[0]).get(kueue.POD_GROUP_LABEL))
         await asyncio.gather(
-            *(self._open(pod, infos.get(_role(pod) if group else "main", PodInfo())) for pod in waiting)
+            *(self._open(pod, infos.get(role_of(pod) if group else "main", PodInfo())) for pod in waiting)
         )
         ready = sum(1 for pod in pods if _is_ready(pod) or _phase(pod) == "Succeeded")
         if ready >= total and not status.is_true(workload, "PodsReady"):
@@ -138,7 +154,7 @@ class PodQueueing:
 
     async def _leave(self, pods: list[Object], workload: Object) -> None:
         """Those that run are deleted; once they are gone, the quota is free."""
-        running = [pod for pod in pods if not _gated(pod) and not _is_over(pod)]
+        running = [pod for pod in pods if not is_gated(pod) and not is_over(pod)]
         leaving = [pod for pod in running if not is_deleting(pod)]
         message = (condition(workload, "Evicted") or {}).get("message") or "Not admitted by cluster queue"
 
@@ -153,6 +169,11 @@ class PodQueueing:
         if not running and status.is_true(workload, "QuotaReserved"):
             at = status.requeue_at(workload)
             await self._write(workload, status.released(workload, self._parts.clock.wall(), at))
+
+
+def index_queued(pods: Informer) -> None:
+    """By unit, under QUEUED."""
+    pods.add_index(QUEUED, lambda pod: [_unit(pod)] if _managed(pod) else [])
 
 
 def _managed(pod: Object) -> bool:
@@ -170,7 +191,7 @@ def _total(pods: list[Object]) -> int:
     return next((int(text) for text in counts if text.isdigit()), 1)
 
 
-def _gated(pod: Object) -> bool:
+def is_gated(pod: Object) -> bool:
     return any(gate["name"] == kueue.ADMISSION_GATE for gate in pod["spec"].get("schedulingGates") or ())
 
 
@@ -178,7 +199,7 @@ def _phase(pod: Object) -> str:
     return str((pod.get("status") or {}).get("phase") or "")
 
 
-def _is_over(pod: Object) -> bool:
+def is_over(pod: Object) -> bool:
     return _phase(pod) in _OVER
 
 
@@ -193,7 +214,7 @@ def _outcome(pods: list[Object], total: int) -> tuple[str, str] | None:
         return "Succeeded", f"Pods succeeded: {succeeded}/{total}."
     final = any(meta.annotations(pod).get(kueue.RETRIABLE_IN_GROUP) == "false" for pod in pods)
     alone = not labels(pods[0]).get(kueue.POD_GROUP_LABEL)
-    if (alone or final) and all(_is_over(pod) for pod in pods):
+    if (alone or final) and all(is_over(pod) for pod in pods):
         return "Failed", f"Pods succeeded: {succeeded}/{total}."
     return None
 
@@ -205,8 +226,11 @@ def _essence(pod: Object) -> Object:
     return {name: spec[name] for name in kept if name in spec}
 
 
-def _role(pod: Object) -> str:
-    """The name of its pod set: a hash of what pods of one role have in common."""
+def role_of(pod: Object) -> str:
+    """The name of its pod set: a hash of what pods of one role have in common, unless the pod says it."""
+    said = meta.annotations(pod).get(kueue.ROLE_HASH)
+    if said:
+        return said
     essence = _essence(pod)
     requests = [(item["name"], item.get("resources")) for item in essence.get("containers") or ()]
     text = orjson.dumps(
@@ -218,7 +242,7 @@ def _role(pod: Object) -> str:
 def _pod_sets(pods: list[Object], group: bool) -> list[Object]:
     found: dict[str, Object] = {}
     for pod in pods:
-        name = _role(pod) if group else "main"
+        name = role_of(pod) if group else "main"
         known = found.get(name)
         if known is not None:
             known["count"] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from atoll.base.clock import parse_rfc3339, rfc3339
 from atoll.capacity.queueing.flavors import shown
@@ -14,6 +14,8 @@ from atoll.capacity.queueing.state import State
 from atoll.capacity.queueing.tree import Node
 from atoll.kinds.kueue_conversion import slices_of
 
+TARGET: Final = "DeactivationTarget"  # why a Workload is about to be deactivated
+_BY_CAUSE = "DeactivatedDueTo"
 _MOST_SHARE = 2**63 - 1
 _BECAUSE = {
     IN_QUEUE: "prioritization in the ClusterQueue",
@@ -115,12 +117,13 @@ def evicted(obj: Object, reason: str, message: str, now: float, *, preempted: st
     obj = with_condition(obj, "Evicted", True, reason, message, now)
     if preempted:
         obj = with_condition(obj, "Preempted", True, preempted, message, now)
-    status = obj["status"]
+    status = {**obj["status"], "conditions": [it for it in obj["status"]["conditions"] if it["type"] != TARGET]}
     stats = dict(status.get("schedulingStats") or {})
     counts = [dict(item) for item in stats.get("evictions") or ()]
-    same = next((it for it in counts if (it["reason"], it["underlyingCause"]) == (reason, "")), None)
+    counted = ("Deactivated", reason.removeprefix(_BY_CAUSE)) if reason.startswith(_BY_CAUSE) else (reason, "")
+    same = next((it for it in counts if (it["reason"], it["underlyingCause"]) == counted), None)
     if same is None:
-        counts.append({"reason": reason, "underlyingCause": "", "count": 1})
+        counts.append({"reason": counted[0], "underlyingCause": counted[1], "count": 1})
     else:
         same["count"] += 1
     return {**obj, "status": {**status, "schedulingStats": {**stats, "evictions": counts}}}
