@@ -56,7 +56,7 @@ def webster(
     return Division(shares, left, "no cluster has room for more" if left else "")
 
 
-def _certain(replicas: int, weights: Shares, start: Shares, room: Shares) -> Shares:
+def _certain(replicas: int, weights: Mapping[str, int], start: Shares, room: Shares) -> Shares:
     """The shares after some steps, all but a few: of all seats whose rank is above a bar that is found by halving.
 
     The bar is total / place; there are as many seats above it as weight·place / total, rounded, of each.
