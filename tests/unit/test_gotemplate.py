@@ -69,6 +69,11 @@ CASES = [
     ("{{ add 1 2 3 }} {{ sub 5 2 }} {{ mul 2 3 }} {{ div 7 2 }} {{ mod 7 2 }} {{ max 1 9 3 }} {{ add1 `4` }}", "6 3 6 3 1 9 5"),  # noqa: E501
     ("{{ ternary `y` `n` .yes }} {{ coalesce .empty `c` }} {{ empty .list }} {{ kindOf .map }}", "y c false map"),
     ("{{ regexMatch `^w` .name }} {{ regexReplaceAll `(w)e` .name `${1}E` }}", "true wEb"),
+    ("{{ regexReplaceAll `(?P<x>w)e` .name `$x-$$-${9}` }}", "w-$-b"),
+    ("{{ regexReplaceAllLiteral `e` .name `$1` }} {{ regexFindAll `.` .name 2 }}", "w$1b [w e]"),
+    ("{{ regexSplit `(,)` `a,b,c` -1 }} {{ regexSplit `,` `a,b,c` 2 }}", "[a b c] [a b,c]"),
+    ("{{ regexSplit `` `abc` -1 }}", "[a b c]"),
+    ("{{ regexMatch `^(a+)+$` (printf `%s!` (repeat 60 `a`)) }}", "false"),
     ("{{ until 3 }} {{ seq 2 4 }} {{ untilStep 0 6 2 }}", "[0 1 2] 2 3 4 [0 2 4]"),
     ("{{ snakecase `FirstName` }} {{ kebabcase `FirstName` }} {{ camelcase `first_name` }} {{ title `a b` }}", "first_name first-name FirstName A B"),  # noqa: E501
     ("{{ semverCompare `^1.2.0` `1.3.1` }} {{ semverCompare `>=2` `1.9.0` }} {{ sha256sum `a` | trunc 8 }}", "true false ca978112"),  # noqa: E501

@@ -21,6 +21,7 @@ import orjson
 from atoll.objects import goyaml
 from atoll.objects.gotemplate.builtins import FunctionError
 from atoll.objects.gotemplate.values import Number, is_nil, text_of, truth
+from atoll.objects.regexp import compile_pattern
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+[a-z]*")
 
@@ -220,17 +221,50 @@ def _fail(message: str) -> str:
     raise FunctionError(message)
 
 
-def _regex(pattern: str) -> re.Pattern[str]:
+def _regex(pattern: str) -> Any:
     try:
-        return re.compile(pattern.replace("(?P<", "(?P<").replace("\\z", "\\Z"))
-    except re.error as error:
+        return compile_pattern(pattern)
+    except ValueError as error:
         raise FunctionError(f"error parsing regexp: {error}") from error
 
 
-def _replacement(value: str) -> str:
-    """Go's $1 and ${name} as Python's."""
-    value = value.replace("\\", "\\\\")
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: f"\\g<{match[1] or match[2]}>", value).replace("$$", "$")
+def _expanded(template: str, match: Any) -> str:
+    """Go's $1 and ${name}; a group that is not there is empty."""
+
+    def group(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name is None:
+            return "$"
+        try:
+            return match.group(int(name) if name.isdigit() else name) or ""
+        except (IndexError, KeyError):
+            return ""
+
+    return re.sub(r"\$(?:\{(\w+)\}|(\w+)|\$)", group, template)
+
+
+def _replaced(pattern: str, value: str, new: Callable[[Any], str]) -> str:
+    parts, end = [], 0
+    for match in _regex(pattern).finditer(value):
+        parts += [value[end : match.start()], new(match)]
+        end = match.end()
+    return "".join([*parts, value[end:]])
+
+
+def _split_by(pattern: str, value: str, most: int) -> list[str]:
+    """As Go's Split: at most so many parts, all where `most` is negative; no split before the first character."""
+    if most == 0:
+        return []
+    parts: list[str] = []
+    end = 0
+    for match in _regex(pattern).finditer(value):
+        if most > 0 and len(parts) == most - 1:
+            break
+        if match.end() == 0 or match.start() == match.end() == len(value):
+            continue
+        parts.append(value[end : match.start()])
+        end = match.end()
+    return [*parts, value[end:]]
 
 
 def _found(pattern: str, value: str) -> str:
@@ -247,9 +281,9 @@ REGEXES: Mapping[str, Callable[..., Any]] = {
     "regexMatch": lambda pattern, value: _regex(pattern).search(value) is not None,
     "regexFind": _found,
     "regexFindAll": _find_all,
-    "regexReplaceAll": lambda pattern, value, new: _regex(pattern).sub(_replacement(new), value),
-    "regexReplaceAllLiteral": lambda pattern, value, new: _regex(pattern).sub(lambda _: new, value),
-    "regexSplit": lambda pattern, value, most: _regex(pattern).split(value, 0 if most < 0 else most - 1),
+    "regexReplaceAll": lambda pattern, value, new: _replaced(pattern, value, lambda match: _expanded(new, match)),
+    "regexReplaceAllLiteral": lambda pattern, value, new: _replaced(pattern, value, lambda _: new),
+    "regexSplit": _split_by,
     "regexQuoteMeta": lambda value: re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", value),
 }
 

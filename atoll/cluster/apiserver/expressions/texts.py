@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from atoll.cluster.apiserver.expressions import conversions, values
 from atoll.cluster.apiserver.expressions.errors import EvaluationError
 from atoll.cluster.apiserver.expressions.functions import Overload, of_result, overload, regex, traversal
+from atoll.objects.regexp import compile_pattern
 
 _VERBS = re.compile(r"%(?:\.(\d+))?(.)", re.DOTALL)
 _QUOTED = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
@@ -159,18 +159,11 @@ def shown(value: Any) -> str:
     return conversions.text_of(value)
 
 
-@functools.lru_cache(256)
 def _compiled(pattern: str) -> Any:
-    """By RE2, as cel-go: the time is linear in the text, whatever the pattern."""
-    import re2  # only where an expression asks for it
-
-    quiet = re2.Options()
-    quiet.log_errors = False
     try:
-        return re2.compile(pattern, quiet)
-    except re2.error as error:
-        text = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
-        raise EvaluationError(f"Illegal regex: error parsing regexp: {text}") from None
+        return compile_pattern(pattern)
+    except ValueError as error:
+        raise EvaluationError(f"Illegal regex: error parsing regexp: {error}") from None
 
 
 def is_pattern(text: str) -> bool:

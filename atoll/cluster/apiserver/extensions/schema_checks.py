@@ -9,11 +9,12 @@ from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.rule_checks import RuleCosts, check_rules
 from atoll.cluster.apiserver.extensions.sizes import occurrences
-from atoll.cluster.apiserver.extensions.structure import Json, go_pattern
+from atoll.cluster.apiserver.extensions.structure import Json
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value, not_allowed, not_supported, required
 from atoll.kinds import schemas
 from atoll.kinds.decode import DecodeError, decode
+from atoll.objects.regexp import compile_pattern
 
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _FORBIDDEN = {
@@ -155,7 +156,7 @@ def _keywords(schema: Json, path: str, causes: list[Cause]) -> None:
     pattern = schema.get("pattern")
     if pattern:
         try:
-            go_pattern(pattern)
+            compile_pattern(pattern)
         except ValueError as error:
             why = f"must be a valid regular expression, but isn't: {error}"
             causes.append(bad_value(f"{path}.pattern", pattern, why))

@@ -3,9 +3,8 @@ objects through without walking them here. The node that patches and apply walk 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from atoll.cluster.apiserver.extensions import formats
 from atoll.objects.meta import copy
@@ -13,12 +12,6 @@ from atoll.objects.meta import copy
 Json = dict[str, Any]
 _DEEP = (dict, list)
 _META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
-
-
-class Pattern(Protocol):
-    """A compiled regular expression of either engine."""
-
-    def search(self, string: str) -> Any: ...
 
 
 class Structure:
@@ -243,19 +236,3 @@ def _plain(raw: Json) -> Json:
     if raw.get("nullable"):
         return {"anyOf": [{"type": "null"}, result]}
     return result
-
-
-def go_pattern(pattern: str) -> Pattern:
-    """Go's RE2 syntax: by Python's engine, which is at hand, where it knows it. Raises ValueError."""
-    try:
-        return re.compile(pattern.replace(r"\z", r"\Z"))
-    except re.error as error:
-        import re2  # its import takes 8 ms, and few patterns need it: flags in the midst, \pN
-
-        quiet = re2.Options()
-        quiet.log_errors = False
-        try:
-            compiled: Pattern = re2.compile(pattern, quiet)
-        except re2.error:
-            raise ValueError(str(error)) from None
-        return compiled

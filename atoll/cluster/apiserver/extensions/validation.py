@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from atoll.cluster.apiserver.extensions import formats
-from atoll.cluster.apiserver.extensions.structure import Json, Structure, go_pattern
+from atoll.cluster.apiserver.extensions.structure import Json, Structure
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import (
     bad_value,
@@ -20,6 +20,7 @@ from atoll.cluster.apiserver.problems import (
     required,
     too_long,
 )
+from atoll.objects.regexp import compile_pattern
 
 MISSING: Any = object()
 """There is no old value."""
@@ -133,7 +134,7 @@ def _string(value: str, raw: Json, path: str, causes: list[Cause]) -> None:
         causes.append(too_long(path, most))
     if least is not None and len(value) < least:
         causes.append(_invalid(path, value, f"should be at least {least} chars long"))
-    if pattern and not go_pattern(pattern).search(value):
+    if pattern and not compile_pattern(pattern).search(value):
         causes.append(_invalid(path, value, f"should match '{pattern}'"))
     form = raw.get("format")
     check = formats.CHECKS.get(form) if form else None
