@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from atoll.base.errors import BadRequest, Invalid, TooLarge
 from atoll.objects.meta import copy
 
 _MOST_OPERATIONS = 10_000
+_MOST_COPIED = 3 << 20  # bytes of JSON: copies of copies double, and 40 of them would be a terabyte
 _MISSING: Any = object()
 
 
@@ -30,8 +33,16 @@ def apply_json_patch(document: Any, patch: Any) -> Any:
     if len(patch) > _MOST_OPERATIONS:
         raise TooLarge(f"The allowed maximum operations in a JSON patch is {_MOST_OPERATIONS}, got {len(patch)}")
     result = copy(document)
+    copied = 0
     for operation in patch:
         try:
+            if isinstance(operation, dict) and operation.get("op") == "copy":
+                copied += _size(result, operation)
+                if copied > _MOST_COPIED:
+                    raise PatchFault(
+                        "Unable to complete the copy, the accumulated size increase of copy is "
+                        f"{copied}, exceeding the limit {_MOST_COPIED}"
+                    )
             result = _one(result, operation)
         except PatchFault as fault:
             raise Invalid("the server rejected our request due to an error in our request", details={}) from fault
@@ -66,6 +77,15 @@ def _one(document: Any, operation: Any) -> Any:
     except PatchFault as fault:
         raise PatchFault(f"error in {'add' if kind == 'add' else 'remove'} for path: '{path}': {fault}") from None
     return document
+
+
+def _size(document: Any, operation: dict[str, Any]) -> int:
+    """Bytes of what a copy copies; 0 for one that is not well-formed, which is refused when it is carried out."""
+    source = operation.get("from")
+    if not isinstance(source, str):
+        return 0
+    value = _get(*_parent(document, source, "copy"))
+    return 0 if value is _MISSING else len(orjson.dumps(value))
 
 
 def _transfer(document: Any, operation: dict[str, Any], path: str, *, remove: bool) -> Any:

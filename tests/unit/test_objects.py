@@ -138,6 +138,18 @@ def test_patch_faults_have_upstreams_status():
         apply_json_patch({"a": 1}, [{"op": "test", "path": "/a", "value": 2}])
     with pytest.raises(BadRequest, match="cannot unmarshal object into Go value of type"):
         apply_json_patch({}, {"op": "add"})
+    doubling = [{"op": "copy", "from": "/a", "path": f"/a/{number}"} for number in range(60)]
+    with pytest.raises(Invalid) as refused:
+        apply_json_patch({"a": {"b": "x" * 100}}, doubling)
+    assert "exceeding the limit 3145728" in str(refused.value.__cause__)
+    assert (
+        len(
+            apply_json_patch({"a": {}, "b": 1}, [{"op": "copy", "from": "/b", "path": f"/a/{n}"} for n in range(99)])[
+                "a"
+            ]
+        )
+        == 99
+    )
     with pytest.raises(BadRequest, match="cannot unmarshal array into Go value of type map"):
         apply_merge_patch({}, [])
     with pytest.raises(BadRequest, match="invalid patch format of retainKeys"):
