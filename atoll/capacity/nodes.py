@@ -13,6 +13,8 @@ from atoll.objects.meta import condition, labels
 
 Object = dict[str, Any]
 GPU = "nvidia.com/gpu"
+MOST_GPUS = 4096
+"""Of one node, shared ones included: what says more is mistaken."""
 _KWOK = "kwok.x-k8s.io/node"
 _GPU_COUNT_LABEL = "nvidia.com/gpu.count"  # by NVIDIA's GPU feature discovery
 _LEAVING = (
@@ -66,13 +68,13 @@ def pool_of(node: Object) -> str:
 
 
 def gpu_count(node: Object) -> int:
-    """How many GPUs the machine has: as feature discovery found, else its capacity of whole ones."""
+    """How many GPUs the machine has: as feature discovery found, else its capacity of whole ones; at most MOST_GPUS."""
     text = labels(node).get(_GPU_COUNT_LABEL, "")
     if text.isdigit():
-        return int(text)
+        return min(int(text), MOST_GPUS)
     amount = ((node.get("status") or {}).get("capacity") or {}).get(GPU, 0)
     try:
-        return quantity.units(amount)
+        return min(quantity.units(amount), MOST_GPUS)
     except ValueError:
         return 0
 

@@ -16,13 +16,15 @@ Amounts = dict[str, int]
 
 CPU, MEMORY, STORAGE, PODS = "cpu", "memory", "ephemeral-storage", "pods"
 DEFAULT_NONZERO: Mapping[str, int] = {CPU: 100, MEMORY: 200 * 1024 * 1024}
+MOST = 1 << 55
+"""More of anything is taken for this: arrays hold 64 bits, and a score is a hundred times an amount."""
 _POD_LEVEL = (CPU, MEMORY)
 
 
 def amount(resource: str, value: str | int | float) -> int:
-    """Milli-units of CPU, whole units of anything else, rounded up. A malformed quantity counts as zero."""
+    """Milli-units of CPU, whole units of anything else, rounded up, 0 to MOST. A malformed quantity is zero."""
     try:
-        return quantity.milli(value) if resource == CPU else quantity.units(value)
+        return max(0, min(MOST, quantity.milli(value) if resource == CPU else quantity.units(value)))
     except ValueError:
         return 0
 
@@ -72,7 +74,7 @@ def pod_requests(spec: Object, missing: Mapping[str, int] | None = None) -> Amou
             total[name] = amount(name, value)
     if spec.get("overhead"):
         _add(total, amounts(spec["overhead"]))
-    return total
+    return {name: min(MOST, value) for name, value in total.items()}
 
 
 def shown(found: Mapping[str, int]) -> str:

@@ -18,10 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from atoll.scheduling.arrays import Bools, Floats, Ints, Rows, grown, np
-from atoll.scheduling.resources import CPU, MEMORY, PODS
+from atoll.scheduling.resources import CPU, MEMORY, MOST, PODS
 from atoll.scheduling.state import ClusterState, Journal, NodeState
 
-MOST = 1 << 55
 NO_VALUE = -1
 _FIRST_ROWS = 16
 _MANY = 64  # new nodes at once that are written line by line instead of node by node
@@ -262,7 +261,7 @@ class Snapshot:
         for name in sorted({name for node in nodes for name in (*node.allocatable, *node.requested)}):
             self.resource(name)
         for name, line in self.columns.items():
-            self.allocatable[line, first:last] = [min(node.allocatable.get(name, 0), MOST) for node in nodes]
+            self.allocatable[line, first:last] = [node.allocatable.get(name, 0) for node in nodes]
             self.requested[line, first:last] = [min(node.requested.get(name, 0), MOST) for node in nodes]
         self.requested[0, first:last] = [len(node.pods) for node in nodes]
         self.nonzero[0, first:last] = [min(node.nonzero_cpu, MOST) for node in nodes]

@@ -14,7 +14,7 @@ from itertools import islice
 from atoll.base.clock import parse_rfc3339
 from atoll.scheduling.arrays import Ids, Ints, Rows, grown, np
 from atoll.scheduling.pod import PodInfo, Template
-from atoll.scheduling.snapshot import MOST, Column, Snapshot
+from atoll.scheduling.snapshot import Column, Snapshot
 from atoll.scheduling.state import ClusterState, NodeState
 
 NOBODY = -1
@@ -105,7 +105,7 @@ class Tenants(Column):
         if known is not None and have == len(self._numbers):
             return known
         new = [
-            [item.priority, *(min(item.requests.get(name, 0), MOST) for name in resources)]
+            [item.priority, *(item.requests.get(name, 0) for name in resources)]
             for item in islice(self._numbers, have, None)
         ]
         lines = [*([] if known is None else known[:-1].tolist()), *new, [0] * (1 + len(resources))]

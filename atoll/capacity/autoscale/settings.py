@@ -15,7 +15,7 @@ from atoll.capacity.nodes import GPU
 CONFIG_MAP: Final = "atoll-autoscale"
 KEY: Final = "autoscale.yaml"
 _NAME = r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$"
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Positive = Annotated[float, Meta(gt=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 

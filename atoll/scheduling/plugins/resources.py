@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from atoll.scheduling.arrays import Bools, Ints, Rows, np
 from atoll.scheduling.plugins.port import MAX, UNLIMITED, Filter, Many, Plugin, Score
 from atoll.scheduling.pod import Template
-from atoll.scheduling.resources import PODS
+from atoll.scheduling.resources import MOST, PODS
 from atoll.scheduling.shape import Shape
-from atoll.scheduling.snapshot import MOST, Snapshot
+from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 
@@ -37,7 +37,7 @@ class _Filter(Filter):
         self._nodes = nodes
         self._delegated = shape.devices.delegated  # where a node has none of these, devices stand for them
         self.amounts = None if self._delegated else {PODS: 1, **dict(self._wanted)}
-        pairs = [(nodes.resource(name), min(want, MOST)) for name, want in self._wanted]
+        pairs = [(nodes.resource(name), want) for name, want in self._wanted]
         self._lines = [(0, 1), *pairs]  # a pod is one of the node's pods
         self._least: Ints | None = None
 
@@ -101,7 +101,7 @@ class _Many(Many):
         self._want[0] = 1
         for place, lines in enumerate(asked):
             for line, want in lines.items():
-                self._want[line, place] = min(want, MOST)
+                self._want[line, place] = want
         self._nonzero = np.array([(item.nonzero_cpu, item.nonzero_memory) for item in templates], np.int64).T
 
     def allowed(self, row: int) -> Bools:
