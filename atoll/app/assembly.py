@@ -134,7 +134,8 @@ def assemble(store: Store, clock: Clock, chance: Chance, options: ApiOptions) ->
     if options.teams:
         from atoll.app.teams import team_admission
 
-        mutating = (*mutating, team_admission(store))
+        teams = team_admission(store)
+        mutating, validating = (*mutating, teams), (*validating, teams)
     if options.health:
         from atoll.app.health import node_admission
 

@@ -41,7 +41,7 @@ def capacity(
       atoll capacity --kubeconfig prod.yaml --health
       atoll capacity --kubeconfig prod.yaml --health --teams --listen 0.0.0.0:9090
       atoll capacity --kubeconfig prod.yaml --health --autoscale --machines './machines --site berlin'
-      atoll teams policy | kubectl --kubeconfig prod.yaml apply -f -
+      atoll teams policy --kubeconfig prod.yaml | kubectl --kubeconfig prod.yaml apply -f -
     """
     import logging
 

@@ -22,7 +22,7 @@ def teams() -> None:
     \b
     Examples:
       atoll teams list --context atoll-gpus
-      atoll teams policy | kubectl apply -f -
+      atoll teams policy --context atoll-gpus | kubectl apply -f -
     """
 
 
@@ -75,16 +75,27 @@ def list_(kubeconfig: Path | None, context: str | None, output: str | None) -> N
 
 
 @teams.command()
-@click.option("--borrow-at-most", default=-1, show_default=True, help="The highest priority that borrows.")
-def policy(borrow_at_most: int) -> None:
-    """A MutatingAdmissionPolicy that gives pods their tolerations, for API servers that are not Atoll's.
+@KUBECONFIG
+@CONTEXT
+def policy(kubeconfig: Path | None, context: str | None) -> None:
+    """Admission policies of the cluster's teams, for API servers that are not Atoll's.
+
+    One gives pods their tolerations; one refuses pods of other namespaces than those that a team is bound to. Apply
+    them anew when `namespaces` or `borrowAtMost` change.
 
     \b
     Example:
-      atoll teams policy | kubectl apply -f -
+      atoll teams policy --kubeconfig prod.yaml | kubectl --kubeconfig prod.yaml apply -f -
     """
     import yaml
 
     from atoll.capacity.teams.policy import policy as made
+    from atoll.capacity.teams.settings import CONFIG_MAP, KEY, TeamSettings
+    from atoll.cli.fleet import default_path
+    from atoll.cli.session import Session, run
 
-    click.echo(yaml.safe_dump_all(made(borrow_at_most), sort_keys=False), nl=False)
+    async def work(session: Session) -> TeamSettings:
+        found = await required_map(session.client(kubeconfig or default_path(), context), CONFIG_MAP, "docs/teams.md")
+        return settings_in(found, CONFIG_MAP, KEY, TeamSettings)
+
+    click.echo(yaml.safe_dump_all(made(run(work)), sort_keys=False), nl=False)

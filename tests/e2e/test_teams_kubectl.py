@@ -54,7 +54,7 @@ def test_a_team_borrows_and_gives_back(teams: Shell) -> None:
 
 
 def test_the_policy_for_other_servers_is_taken(teams: Shell) -> None:
-    text = teams.atoll("teams", "policy", "--borrow-at-most", "-5").stdout
+    text = teams.atoll("teams", "policy", "--context", "atoll-teams12").stdout
     assert [item["kind"] for item in yaml.safe_load_all(text)][1] == "MutatingAdmissionPolicyBinding"
     assert "created" in teams.kubectl("apply", "-f", "-", stdin=text).stdout
     teams.kubectl("delete", "-f", "-", stdin=text)

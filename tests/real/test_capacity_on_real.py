@@ -121,7 +121,8 @@ def repaired(plane: ControlPlane, name: str) -> dict[str, str]:
 
 def test_the_real_server_gives_the_tolerations_by_the_policy(plane: ControlPlane) -> None:
     kubectl = Kubectl(plane)
-    policy = subprocess.run([BIN / "atoll", "teams", "policy"], capture_output=True, text=True, check=True).stdout
+    command = [BIN / "atoll", "teams", "policy", "--kubeconfig", plane.folder / "kubeconfig"]
+    policy = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     kubectl("apply", "-f", "-", stdin=policy)
     kubectl("create", "priorityclass", "borrow", "--value=-10")
 

@@ -6,19 +6,25 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from health_world import GPUS, HealthWorld, health_world
 from kills import killed_at_every_turn
 
+from atoll.base.errors import Forbidden
 from atoll.capacity import names
-from atoll.capacity.teams.plan import owner_of
+from atoll.capacity.settings import parse
+from atoll.capacity.teams.plan import is_out, owner_of
 from atoll.capacity.teams.policy import policy
+from atoll.capacity.teams.settings import TeamSettings
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.kinds.builtin import NAMESPACES, NODES, PODS, PRIORITY_CLASSES
 from atoll.kinds.resource import Resource
-from atoll.objects.meta import labels
+from atoll.objects.meta import annotations, labels
 from atoll.runtime.virtual import run_virtual
 
 NODES_OF = SimulatedGroup(6, "gpu", cpu="64", resources=GPUS.resources, labels={"pool": "h100"})
+
+EIGHT = {"limits": {"nvidia.com/gpu": "8"}}
 
 
 def amounts(**teams: int) -> str:
@@ -157,8 +163,13 @@ def test_on_other_api_servers_a_policy_gives_the_tolerations() -> None:
     group = "admissionregistration.k8s.io"
 
     async def main(world: HealthWorld) -> None:
-        plurals = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
-        for plural, obj in zip(plurals, policy(-1), strict=True):
+        bound = parse("teams: [{name: red, selector: {}, amount: 1, namespaces: [default]}]", TeamSettings)
+        elsewhere = parse("teams: [{name: blue, selector: {}, amount: 1, namespaces: [x, y]}]", TeamSettings)
+        plurals = [
+            f"{kind}admissionpolic{ending}" for kind in ("mutating", "validating") for ending in ("ies", "ybindings")
+        ]
+        made = policy(TeamSettings((*bound.teams, *elsewhere.teams)))
+        for plural, obj in zip(plurals, made, strict=True):
             await world.client.create(Resource(group, "v1", plural, obj["kind"], False), obj)
         await low_priority(world)
         await asyncio.sleep(2)
@@ -169,8 +180,65 @@ def test_on_other_api_servers_a_policy_gives_the_tolerations() -> None:
         assert equal in own["spec"]["tolerations"]
         assert {"key": names.TEAM, "operator": "Exists", "effect": "NoSchedule"} in low["spec"]["tolerations"]
         assert all(item["key"] != names.TEAM for item in other["spec"]["tolerations"])
+        with pytest.raises(Forbidden, match="may not use nodes of the team blue"):
+            await work(world, "forged", "blue")
+        for item in ({"value": "blue"}, {"operator": "Exists"}):
+            spec = {"containers": [{"name": "c", "image": "i"}], "tolerations": [{"key": names.TEAM, **item}]}
+            with pytest.raises(Forbidden, match="may not use nodes of the team blue"):
+                await world.client.create(PODS, {"metadata": {"name": "forged"}, "spec": spec}, "default")
 
     play(main, "none")
+
+
+def test_a_team_is_for_its_namespaces() -> None:
+    async def main(world: HealthWorld) -> None:
+        await world.configure(teams="teams: [{name: red, selector: {pool: h100}, amount: 2, namespaces: [research]}]")
+        await allotted(world, red=2)
+        with pytest.raises(Forbidden, match='pods "forged" is forbidden: namespace default may not use nodes of the'):
+            await work(world, "forged", "red")
+        await work(world, "plain")
+        tolerations = (await world.client.get(PODS, "plain", "default"))["spec"]["tolerations"]
+        forged = {"key": names.TEAM, "value": "red", "effect": "NoSchedule"}
+        with pytest.raises(Forbidden, match="of the team red"):
+            patch = {"spec": {"tolerations": [*tolerations, forged]}}
+            await world.client.patch(PODS, "plain", patch, "default")
+        with pytest.raises(Forbidden, match="of the team red"):
+            await world.client.patch(PODS, "plain", {"metadata": {"labels": {names.TEAM: "red"}}}, "default")
+
+    play(main)
+
+
+def test_a_node_that_is_out_is_replaced_for_its_team() -> None:
+    async def main(world: HealthWorld) -> None:
+        await world.open(6)
+        await world.configure(teams="teams: [{name: red, selector: {pool: h100}, gpus: 13}]")
+        await allotted(world, red=2)
+        bad = next(node["metadata"]["name"] for node in (await world.client.list(NODES)).items if owner_of(node))
+        await world.fault(bad, '[{"gpu": 0, "kind": "xid", "value": 79}]')
+
+        async def serving() -> bool:
+            found = [node for node in (await world.client.list(NODES)).items if owner_of(node) == "red"]
+            return len(found) == 3 and sum(is_out(node) for node in found) == 1
+
+        await world.until(serving, 30)
+        for name in ("one", "two"):
+            spec = {
+                "nodeSelector": {names.TEAM: "red"},
+                "containers": [{"name": "c", "image": "i", "resources": EIGHT}],
+            }
+            labels_of = {names.TEAM: "red"}
+            await world.client.create(PODS, {"metadata": {"name": name, "labels": labels_of}, "spec": spec}, "default")
+
+        async def given_up() -> bool:
+            node = await world.node(bad)
+            return names.REPAIRS in annotations(node) and not is_out(node) and not owner_of(node)
+
+        await world.until(given_up, 3600)
+        await held(world)
+        changes = world.assembly.metrics.counter("atoll_team_changes_total", "", ("to",))
+        assert changes.of("red").value == 3 and changes.of("").value == 1
+
+    play(main, "health", "teams")
 
 
 def test_killed_at_every_turn_taints_are_equal_within_thirty_seconds() -> None:

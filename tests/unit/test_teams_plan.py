@@ -11,7 +11,7 @@ import pytest
 
 from atoll.capacity import names
 from atoll.capacity.settings import SettingsError, parse
-from atoll.capacity.teams.admission import TeamTolerations, toleration
+from atoll.capacity.teams.admission import TeamTolerations, misused, toleration
 from atoll.capacity.teams.flow import NodeClass, allot
 from atoll.capacity.teams.plan import change, foreign, owner_of, plan_teams
 from atoll.capacity.teams.policy import policy
@@ -176,4 +176,70 @@ def test_the_table_tells_who_borrows() -> None:
     (red, blue) = lines(TWO, nodes, pods, {})
     assert (red.have, red.wanted, red.own, red.borrowed, red.waiting) == (2, 2, 2, 2, 1)
     assert (blue.have, blue.own, blue.borrowed) == (0, 1, 0)
-    assert policy(-1)[0]["kind"] == "MutatingAdmissionPolicy"
+    assert [obj["kind"] for obj in policy(TWO)] == ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"]
+
+
+def out(name: str, team: str = "") -> Any:
+    found = node(name, team=team)
+    found["spec"]["taints"].append({"key": names.UNHEALTHY_TAINT, "value": "XID79", "effect": "NoSchedule"})
+    return found
+
+
+def test_a_node_that_is_out_is_replaced_and_given_up_when_it_is_back() -> None:
+    fleet = [node("n0", team="red"), node("n1", team="red"), node("n2", team="blue"), node("n3")]
+    assert owners(fleet, TWO) == {"n0": "red", "n1": "red", "n2": "blue"}
+    fleet[0] = out("n0", "red")
+    found = plan_teams(fleet, TWO, {})
+    assert found.teams == {"n0": "red", "n1": "red", "n2": "blue", "n3": "red"} and not found.short
+    fleet[3] = node("n3", team="red")
+    fleet[0] = node("n0", team="red")
+    work = {"n1": Counter({"red": 1}), "n3": Counter({"red": 1})}
+    assert owners(fleet, TWO, work) == {"n0": "", "n1": "red", "n2": "blue", "n3": "red"}, "the empty one goes"
+
+
+def test_a_node_that_is_out_is_given_to_nobody() -> None:
+    found = plan_teams([out("n0"), node("n1")], TWO, {})
+    assert found.teams == {"n1": "red"} and found.short == {"red": 1, "blue": 1}
+    assert owners([out("n0", "gone"), out("n1", "red")], TWO) == {"n0": "", "n1": "red"}
+
+
+def gpus(name: str, count: int, team: str = "") -> Any:
+    return node(name, team=team) | {"status": {"capacity": {"nvidia.com/gpu": str(count)} if count else {}}}
+
+
+def test_gpus_are_rounded_up_to_whole_nodes() -> None:
+    settings = parse(
+        "teams: [{name: red, selector: {pool: a}, gpus: 20}, {name: blue, selector: {}, amount: 1}]", TeamSettings
+    )
+    fleet = [gpus("cpu", 0), *(gpus(f"n{number}", 8) for number in range(5))]
+    found = plan_teams(fleet, settings, {})
+    assert found.wanted == {"red": 3, "blue": 1} and found.teams["cpu"] == "blue"
+    small = plan_teams([*fleet, gpus("small", 4)], settings, {})
+    assert small.wanted["red"] == 5, "never less than promised, whichever nodes it gets"
+    assert plan_teams([gpus("cpu", 0)], settings, {}).short == {"red": 20}
+    for text in ("{name: red, selector: {}}", "{name: red, selector: {}, amount: 1, gpus: 8}"):
+        with pytest.raises(SettingsError, match="either an amount"):
+            parse(f"teams: [{text}]", TeamSettings)
+
+
+BOUND = parse(
+    "teams: [{name: red, selector: {}, amount: 1, namespaces: [research]}, {name: blue, selector: {}, amount: 1}]",
+    TeamSettings,
+)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "told", "refused"),
+    [
+        ("research", pod("red"), ""), ("d", pod("red"), "red"), ("d", pod("blue"), ""), ("d", pod(), ""),
+        ("d", pod(tolerations=[{"key": names.TEAM, "value": "red"}]), "red"),
+        ("d", pod(tolerations=[{"key": names.TEAM, "value": "blue"}]), ""),
+        ("d", pod(tolerations=[{"key": names.TEAM, "operator": "Exists"}]), "red"),
+        ("d", pod(tolerations=[{"key": names.TEAM, "operator": "Exists"}], priority=-1), ""),
+        ("d", pod(tolerations=[{"operator": "Exists"}]), ""),
+    ],
+)  # fmt: skip
+def test_a_team_is_for_its_namespaces(namespace: str, told: Any, refused: str) -> None:
+    assert misused(told, None, namespace, BOUND) == refused
+    common = {"metadata": {"labels": {names.TEAM: "red"}}}
+    assert misused(pod(), common, "d", BOUND) == "red", "a namespace's label too"

@@ -1,7 +1,7 @@
 """A team's pods tolerate its taint, low priority tolerates any team's: put in when a pod is created.
 
-A mutating plugin of the API server's shape, after the one that gives a pod its priority. `policy.py` says the same for
-API servers of others.
+Where a team is bound to namespaces, pods of others are refused, by label and by toleration. A plugin of the API
+server's shape, after the one that gives a pod its priority. `policy.py` says the same for API servers of others.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from atoll.base.errors import Forbidden
 from atoll.capacity import names
 from atoll.capacity.settings import SettingsError, read
 from atoll.capacity.teams.settings import CONFIG_MAP, KEY, TeamSettings
@@ -26,7 +27,8 @@ class Request(Protocol):
 
 
 class TeamTolerations:
-    """Mutating. `config_map(name)`: the newest ConfigMap of atoll-system; `space(name)`: the newest Namespace."""
+    """Mutating and validating. `config_map(name)`: the newest ConfigMap of atoll-system; `space(name)`: the newest
+    Namespace."""
 
     resources = frozenset({"pods"})
 
@@ -50,6 +52,20 @@ class TeamTolerations:
         if added is not None and added not in tolerations:
             pod["spec"]["tolerations"] = [*tolerations, added]
 
+    def validate(self, request: Request) -> None:
+        """Raises Forbidden."""
+        pod = request.obj
+        if request.operation not in ("CREATE", "UPDATE") or request.subresource or pod is None:
+            return
+        settings = self._settings()
+        if all(team.namespaces is None for team in settings.teams):
+            return
+        team = misused(pod, self._space(request.namespace), request.namespace, settings)
+        if team:
+            name = pod["metadata"].get("name") or pod["metadata"].get("generateName") or "Unknown"
+            why = f"namespace {request.namespace} may not use nodes of the team {team}"
+            raise Forbidden(f'pods "{name}" is forbidden: {why}', details={"name": name, "kind": "pods"})
+
     def _settings(self) -> TeamSettings:
         """The last that could be read, parsed once per version."""
         found = self._config_map(CONFIG_MAP)
@@ -67,6 +83,25 @@ def team_of(pod: Object, space: Object | None) -> str:
     own = (pod.get("metadata") or {}).get("labels") or {}
     common = ((space or {}).get("metadata") or {}).get("labels") or {}
     return str(own.get(names.TEAM) or common.get(names.TEAM) or "")
+
+
+def misused(pod: Object, space: Object | None, namespace: str, settings: TeamSettings) -> str:
+    """The team that the pod names, or whose taint it tolerates by name, though its namespace is not among that team's;
+    "" for none. A toleration of every taint is a daemon's: it is let through."""
+    barred = [team.name for team in settings.teams if not team.admits(namespace)]
+    if team_of(pod, space) in barred:
+        return team_of(pod, space)
+    priority = pod["spec"].get("priority")
+    borrows = priority is not None and priority <= settings.borrow_at_most
+    for item in pod["spec"].get("tolerations") or ():
+        if item.get("key") != names.TEAM:
+            continue
+        if item.get("operator") == "Exists":
+            if barred and not borrows:
+                return barred[0]
+        elif item.get("value") in barred:
+            return str(item["value"])
+    return ""
 
 
 def toleration(pod: Object, space: Object | None, settings: TeamSettings) -> Object | None:

@@ -17,11 +17,11 @@ from atoll.capacity import names
 from atoll.capacity.eviction import evict
 from atoll.capacity.health.drain import plan_drain
 from atoll.capacity.health.settings import HealthSettings
-from atoll.capacity.nodes import annotation, is_leaving, is_over, taints, work_on
+from atoll.capacity.nodes import annotation, gpu_count, is_leaving, is_over, taints, work_on
 from atoll.capacity.parts import Parts, pods_by_node
 from atoll.capacity.settings import Live
 from atoll.capacity.teams.admission import team_of
-from atoll.capacity.teams.plan import Allotment, Object, change, foreign, owner_of, plan_teams
+from atoll.capacity.teams.plan import Allotment, Object, amounts, change, foreign, is_out, owner_of, plan_teams
 from atoll.capacity.teams.settings import CONFIG_MAP, KEY, TeamSettings
 from atoll.kinds.builtin import NAMESPACES, NODES
 from atoll.objects.meta import labels, namespace
@@ -65,7 +65,7 @@ class TeamController:
         self.loop.queue.add_after(_ALL, _GATHER_SECONDS)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
-        """Health and preflight change nodes often: that is no matter of teams."""
+        """Health and preflight change nodes often: of that only whether a node is out is a matter of teams."""
         if old is None or new is None or _matters(old) != _matters(new):
             self._again()
 
@@ -82,10 +82,12 @@ class TeamController:
 
         def refresh() -> None:
             nodes.clear()
-            have = Counter(map(owner_of, self._nodes))
-            for team in self._settings.value.teams:
-                nodes.of(team.name, "wanted").set(team.amount)
-                nodes.of(team.name, "have").set(have[team.name])
+            have = Counter(owner_of(node) for node in self._nodes if not is_out(node))
+            out = Counter(owner_of(node) for node in self._nodes if is_out(node))
+            for team, wanted in amounts(self._nodes, self._settings.value).items():
+                nodes.of(team, "wanted").set(wanted)
+                nodes.of(team, "have").set(have[team])
+                nodes.of(team, "out").set(out[team])
 
         self._parts.metrics.on_scrape(refresh)
 
@@ -179,4 +181,5 @@ class TeamController:
 def _matters(node: Object) -> object:
     """What an allotment depends on."""
     own = {key: value for key, value in labels(node).items() if key not in (names.PREFLIGHT, names.TEST_DUE)}
-    return own, [taint for taint in taints(node) if taint["key"] == names.TEAM], is_leaving(node)
+    tainted = [taint for taint in taints(node) if taint["key"] == names.TEAM]
+    return own, tainted, is_leaving(node), is_out(node), gpu_count(node)

@@ -1,4 +1,9 @@
-"""Which node is whose: the nodes' taints made equal to the allotment by as few changes as can be. Pure."""
+"""Which node is whose: the nodes' taints made equal to the allotment by as few changes as can be. Pure.
+
+A node that is out for repair (the taint atoll.dev/unhealthy) counts for nobody: its team gets another one, and gives
+one up when it is back, most likely the one that has come back, as it is empty. Until then it keeps its taint, so that
+what drains from it is its own team's still: one change when it goes and one when it returns, the fewest there can be.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,9 @@ from typing import Any
 
 from atoll.base.clock import rfc3339
 from atoll.capacity import names
-from atoll.capacity.nodes import has_taint, is_leaving, taints, with_taint, without_taint
+from atoll.capacity.nodes import gpu_count, has_taint, is_leaving, taints, with_taint, without_taint
 from atoll.capacity.teams.flow import NodeClass, allot
-from atoll.capacity.teams.settings import TeamSettings
+from atoll.capacity.teams.settings import Team, TeamSettings
 from atoll.objects.meta import labels
 
 Object = dict[str, Any]
@@ -19,9 +24,11 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Allotment:
-    """Node → team, for every node that has or gets one ("": none any more); team → nodes that are lacking."""
+    """Node → team, for every node that has or gets one ("": none any more); team → nodes that it is to have; team →
+    nodes that are lacking."""
 
     teams: dict[str, str]
+    wanted: dict[str, int]
     short: dict[str, int]
 
 
@@ -32,31 +39,55 @@ def owner_of(node: Object) -> str:
 
 def eligible(node: Object, settings: TeamSettings) -> frozenset[str]:
     """The teams whose selectors the node matches."""
+    return frozenset(team.name for team in settings.teams if _may_have(team, node))
+
+
+def _may_have(team: Team, node: Object) -> bool:
+    """A team that counts GPUs has nodes with GPUs only."""
     own = labels(node)
-    return frozenset(
-        team.name for team in settings.teams if all(own.get(key) == value for key, value in team.selector.items())
-    )
+    selected = all(own.get(key) == value for key, value in team.selector.items())
+    return selected and (team.gpus is None or gpu_count(node) > 0)
+
+
+def is_out(node: Object) -> bool:
+    return has_taint(node, names.UNHEALTHY_TAINT)
+
+
+def amounts(nodes: Iterable[Object], settings: TeamSettings) -> dict[str, int]:
+    """Team → nodes. GPUs are rounded up to whole nodes, by the fewest that a node of its selector has: it never has
+    less than it was promised."""
+    known = list(nodes) if any(team.gpus for team in settings.teams) else []
+    found = {}
+    for team in settings.teams:
+        if team.gpus is None:
+            found[team.name] = team.amount or 0
+        else:
+            sizes = {gpu_count(node) for node in known if _may_have(team, node)}
+            found[team.name] = -(-team.gpus // min(sizes)) if sizes else team.gpus  # no node: all are lacking
+    return found
 
 
 def plan_teams(nodes: Iterable[Object], settings: TeamSettings, work: Mapping[str, Counter[str]]) -> Allotment:
     """`work`: node → team ("" for none) → pods there. Of nodes that are alike those move that hold up least work."""
+    known = [node for node in nodes if not is_leaving(node)]
+    wanted = amounts(known, settings)
     members: dict[NodeClass, list[Object]] = {}
-    for node in nodes:
-        if is_leaving(node):
-            continue
+    out: dict[str, str] = {}
+    for node in known:
         kind = NodeClass(eligible(node, settings), owner_of(node))
-        if kind.eligible or kind.owner:
+        if is_out(node):
+            if kind.owner:
+                out[node["metadata"]["name"]] = kind.owner if kind.owner in kind.eligible else ""
+        elif kind.eligible or kind.owner:
             members.setdefault(kind, []).append(node)
-    flow = allot(
-        {kind: len(found) for kind, found in members.items()}, [(team.name, team.amount) for team in settings.teams]
-    )
-    wanted: dict[str, str] = {}
+    flow = allot({kind: len(found) for kind, found in members.items()}, list(wanted.items()))
+    teams: dict[str, str] = {}
     for kind, found in members.items():
         counts = {team: count for (other, team), count in flow.items() if other == kind}
-        wanted |= _choose(kind, found, counts, work)
-    have = Counter(team for team in wanted.values() if team)
-    short = {team.name: team.amount - have[team.name] for team in settings.teams if have[team.name] < team.amount}
-    return Allotment(wanted, short)
+        teams |= _choose(kind, found, counts, work)
+    have = Counter(team for team in teams.values() if team)
+    short = {team: count - have[team] for team, count in wanted.items() if have[team] < count}
+    return Allotment(out | teams, wanted, short)
 
 
 def _choose(
@@ -68,10 +99,9 @@ def _choose(
     order = sorted(counts, key=lambda team: (team != kind.owner, team))
     for team in order:
 
-        def burden(node: Object, team: str = team) -> tuple[bool, int, int]:
+        def burden(node: Object, team: str = team) -> tuple[int, int]:
             here = work.get(node["metadata"]["name"], Counter())
-            out = has_taint(node, names.UNHEALTHY_TAINT)
-            return (out and team != kind.owner, sum(here.values()) - here[team], -here[team])
+            return (sum(here.values()) - here[team], -here[team])
 
         def attachment(node: Object, team: str = team) -> int:
             return -work.get(node["metadata"]["name"], Counter())[team]

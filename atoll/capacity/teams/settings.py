@@ -13,11 +13,24 @@ _NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 
 class Team(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """`amount` of the nodes whose labels are as `selector` says; pods are a team's by the label atoll.dev/team."""
+    """`amount` of the nodes whose labels are as `selector` says, or as many whole ones as have at least `gpus` GPUs.
+
+    Pods are a team's by the label atoll.dev/team; with `namespaces`, only pods of these may be.
+    """
 
     name: Annotated[str, Meta(pattern=_NAME)]
     selector: dict[str, str]
-    amount: Annotated[int, Meta(ge=0)]
+    amount: Annotated[int, Meta(ge=0)] | None = None
+    gpus: Annotated[int, Meta(ge=0)] | None = None
+    namespaces: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.amount is None) == (self.gpus is None):
+            raise ValueError(f"the team {self.name!r} has either an amount (of nodes) or gpus")
+
+    def admits(self, namespace: str) -> bool:
+        """Whether pods of that namespace may be its."""
+        return self.namespaces is None or namespace in self.namespaces
 
 
 class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -29,6 +42,9 @@ class TeamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     teams: tuple[Team, ...] = ()
     borrow_at_most: int = -1
     evict_foreign: bool = True  # work that a node's new team does not know leaves, at its next checkpoint
+
+    def team(self, name: str) -> Team | None:
+        return next((team for team in self.teams if team.name == name), None)
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(team.name for team in self.teams).items() if count > 1]

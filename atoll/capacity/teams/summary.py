@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from atoll.capacity.names import UNHEALTHY_TAINT
-from atoll.capacity.nodes import has_taint, is_over, is_ready, work_on
+from atoll.capacity.nodes import is_over, is_ready, work_on
 from atoll.capacity.teams.admission import team_of
-from atoll.capacity.teams.plan import Object, owner_of
+from atoll.capacity.teams.plan import Object, amounts, is_out, owner_of
 from atoll.capacity.teams.settings import TeamSettings
 from atoll.objects.meta import namespace
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One team. `borrowed`: pods of others on its nodes; `own`: its pods anywhere; `waiting`: those without a node."""
+    """One team. `have`: nodes that are not out for repair; `usable`: those of them that are Ready; `borrowed`: pods
+    of others on its nodes; `own`: its pods anywhere; `waiting`: those without a node."""
 
     name: str
     selector: str
@@ -35,16 +35,17 @@ def lines(
     work = [pod for pod in work_on(pods) if not is_over(pod)]
     teams = [team_of(pod, spaces.get(namespace(pod) or "")) for pod in work]
     places = [(pod.get("spec") or {}).get("nodeName") or "" for pod in work]
-    found = []
+    found, wanted = [], amounts(owners.values(), settings)
     for team in settings.teams:
         own = {name for name, node in owners.items() if owner_of(node) == team.name}
-        usable = [name for name in own if is_ready(owners[name]) and not has_taint(owners[name], UNHEALTHY_TAINT)]
+        serving = [name for name in own if not is_out(owners[name])]
+        usable = [name for name in serving if is_ready(owners[name])]
         found.append(
             Line(
                 team.name,
                 ",".join(f"{key}={value}" for key, value in sorted(team.selector.items())) or "<all>",
-                team.amount,
-                len(own),
+                wanted[team.name],
+                len(serving),
                 len(usable),
                 sum(it == team.name for it in teams),
                 sum(place in own and it != team.name for it, place in zip(teams, places, strict=True)),

@@ -1,14 +1,16 @@
 """Team taints are equal to the allotment within 30 seconds of any change.
 
 Equal is: every node with the taint `atoll.dev/team` is of a team that the ConfigMap names, is as that team's selector
-says, and has the label of the same value; no team has more nodes than its amount; and none has fewer while a node that
-it could have belongs to nobody. A change is one of the ConfigMap, of a node's labels or taints, or a node that comes
-or goes.
+says, and has the label of the same value; no team has more nodes in service (without the taint `atoll.dev/unhealthy`)
+than its amount; and none has fewer while one in service that it could have belongs to nobody. An amount in GPUs is that
+of whole nodes, by the smallest that the selector names. A change is one of the ConfigMap, of a node's labels or taints,
+or a node that comes or goes.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -20,7 +22,26 @@ from atoll.simulate.ledger import Ledger, Node
 Object = dict[str, Any]
 _SECONDS = 30.0
 _TEAM = "atoll.dev/team"
+_OUT = "atoll.dev/unhealthy"
 _CONFIG = ("atoll-system", "atoll-teams", "teams.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class _Team:
+    selector: dict[str, str]
+    amount: int
+    in_gpus: bool
+
+    def names(self, node: Node) -> bool:
+        """Whether the team may have the node."""
+        selected = all(node.labels.get(key) == value for key, value in self.selector.items())
+        return selected and (node.gpus > 0 or not self.in_gpus)
+
+    def nodes(self, could: list[Node]) -> int:
+        """How many, of those that it may have."""
+        if not self.in_gpus:
+            return self.amount
+        return math.ceil(self.amount / min((node.gpus for node in could), default=1))
 
 
 class Teams(Invariant):
@@ -30,7 +51,7 @@ class Teams(Invariant):
     def __init__(self, ledger: Ledger, store: Store, tell: Tell) -> None:
         self._ledger = ledger
         self._tell = tell
-        self._teams: dict[str, tuple[dict[str, str], int]] = {}
+        self._teams: dict[str, _Team] = {}
         self._tainted: dict[str, Node] = {}  # nodes that belong to somebody
         self._due = math.inf  # when taints have to be equal
 
@@ -63,33 +84,35 @@ class Teams(Invariant):
                 self._tell(f"node {node.name} belongs to {team}, which is no team", now)
             elif node.labels.get(_TEAM) != team:
                 self._tell(f"node {node.name} is tainted for {team} and labelled {node.labels.get(_TEAM)!r}", now)
-            elif not _selected(node, self._teams[team][0]):
+            elif not self._teams[team].names(node):
                 self._tell(f"node {node.name} belongs to {team}, whose selector does not name it", now)
-            else:
+            elif not _is_out(node):
                 have[team] += 1
-        for team, (selector, amount) in self._teams.items():
-            idle = self._idle(selector) if have[team] < amount else ""
-            if have[team] > amount or idle:
-                could = f", and {idle} belongs to nobody" if idle else ""
-                self._tell(f"team {team} has {have[team]} of {amount} nodes{could}", now)
-
-    def _idle(self, selector: dict[str, str]) -> str:
-        """A node that the selector names and that belongs to nobody; "" where there is none."""
-        nodes = self._ledger.nodes.values()
-        return next((node.name for node in nodes if node.name not in self._tainted and _selected(node, selector)), "")
+        for name, wanted in self._teams.items():
+            could = [node for node in self._ledger.nodes.values() if wanted.names(node)]
+            amount = wanted.nodes(could)
+            idle = [node.name for node in could if node.name not in self._tainted and not _is_out(node)]
+            if have[name] > amount or (have[name] < amount and idle):
+                more = f", and {idle[0]} belongs to nobody" if have[name] < amount else ""
+                self._tell(f"team {name} has {have[name]} of {amount} nodes{more}", now)
 
 
 def _team(node: Node) -> str:
     return next((str(taint.get("value", "")) for taint in node.taints if taint.get("key") == _TEAM), "")
 
 
-def _selected(node: Node, selector: dict[str, str]) -> bool:
-    return all(node.labels.get(key) == value for key, value in selector.items())
+def _is_out(node: Node) -> bool:
+    return any(taint.get("key") == _OUT for taint in node.taints)
 
 
-def _read(text: str, before: dict[str, tuple[dict[str, str], int]]) -> dict[str, tuple[dict[str, str], int]]:
+def _read(text: str, before: dict[str, _Team]) -> dict[str, _Team]:
     """A ConfigMap with a mistake changes nothing."""
     try:
-        return {team["name"]: (dict(team["selector"]), int(team["amount"])) for team in yaml.safe_load(text)["teams"]}
+        return {
+            team["name"]: _Team(
+                dict(team["selector"]), int(team["gpus" if "gpus" in team else "amount"]), "gpus" in team
+            )
+            for team in yaml.safe_load(text)["teams"]
+        }
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         return before
