@@ -12,7 +12,7 @@ from atoll.capacity import names
 from atoll.capacity.autoscale.plan import has_work
 from atoll.capacity.autoscale.shape import is_balloon
 from atoll.capacity.nodes import has_taint
-from atoll.kinds.builtin import NODES, PODS
+from atoll.kinds.builtin import DEPLOYMENTS, NODES, POD_DISRUPTION_BUDGETS, PODS
 from atoll.objects.meta import labels
 from atoll.runtime.virtual import run_virtual
 
@@ -171,7 +171,65 @@ def test_a_pod_that_no_pool_can_serve_is_told_why() -> None:
     play(main)
 
 
-FAST = "simulated: {bootSeconds: 10, bootJitterSeconds: 2}"
+def deployment(name: str, gpus: int) -> Any:
+    container = {"name": "c", "image": "i", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
+    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}}
+    spec = {"replicas": 2, "selector": {"matchLabels": {"app": name}}, "template": template}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+async def ready(world: HealthWorld, name: str, wanted: int = 2) -> None:
+    async def holds() -> bool:
+        found = await world.client.get(DEPLOYMENTS, name, "default")
+        return int((found.get("status") or {}).get("readyReplicas") or 0) == wanted
+
+    await world.until(holds, 900)
+
+
+async def two_that_do_little(world: HealthWorld) -> None:
+    """Each with a pod of three GPUs: the five others are free again."""
+    for name, gpus in (("large", 5), ("web", 3)):
+        await world.client.create(DEPLOYMENTS, deployment(name, gpus), "default")
+        await ready(world, name)
+    assert len(await nodes(world)) == 2
+    await world.client.patch(DEPLOYMENTS, "large", {"spec": {"replicas": 0}}, "default")
+    await ready(world, "large", 0)
+
+
+def test_two_nodes_that_do_little_become_one_when_the_budget_allows() -> None:
+    async def main(world: HealthWorld) -> None:
+        await world.configure(autoscale=f"{{underusedSeconds: 60, pools: [{{{POOL}, max: 4}}]}}")
+        budget = {"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}}
+        await world.client.create(POD_DISRUPTION_BUDGETS, {"metadata": {"name": "b"}, "spec": budget}, "default")
+        await two_that_do_little(world)
+        await asyncio.sleep(1200)
+        assert len(await nodes(world)) == 2, "no pod may go"
+        patch = {"spec": {"minAvailable": 1}}
+        await world.client.patch(POD_DISRUPTION_BUDGETS, "b", patch, "default")
+        await count(world, 1, 600)
+        await ready(world, "web")
+        assert 'steps_total{step="remove",why="underused"} 1' in world.assembly.metrics.text()
+        await asyncio.sleep(1200)
+        assert len(await nodes(world)) == 1, "and it stays so"
+
+    play(main)
+
+
+def test_killed_at_every_turn_a_node_that_does_little_is_emptied() -> None:
+    async def scenario(world: HealthWorld) -> None:
+        async def whole() -> None:
+            pool = f"{{{POOL}, max: 3, min: 1, {FAST}}}"
+            await world.configure(autoscale=f"{{underusedSeconds: 5, idleSeconds: 600, pools: [{pool}]}}")
+            await two_that_do_little(world)
+            await count(world, 1, 300)
+            await ready(world, "web")
+
+        await without_loss(world, whole)
+
+    assert killed_at_every_turn(scenario, parts=("autoscale",)) > 80
+
+
+FAST = "simulated: {bootSeconds: 2, bootJitterSeconds: 1}"
 
 
 async def without_loss(world: HealthWorld, scenario: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -9,11 +10,13 @@ import pytest
 
 from atoll.base.clock import rfc3339
 from atoll.capacity import names
-from atoll.capacity.autoscale.model import Create, Leave, Leaving, Machine, Remove, Stay
+from atoll.capacity.autoscale.model import Create, Empty, Leave, Leaving, Machine, Remove, Stay
 from atoll.capacity.autoscale.plan import View, plan_pools, price
 from atoll.capacity.autoscale.settings import AutoscaleSettings, NodeShape, Pool
 from atoll.capacity.autoscale.shape import pack
 from atoll.capacity.autoscale.summary import lines
+from atoll.capacity.autoscale.trial import Surroundings
+from atoll.capacity.autoscale.underused import share_asked_for
 from atoll.capacity.balloons.plan import deployment, differs
 from atoll.capacity.health.model import Repair, text_of
 from atoll.capacity.settings import SettingsError, parse
@@ -30,6 +33,9 @@ SETTINGS = AutoscaleSettings((GPUS, SMALL, TAINTED))
 def pod(name: str, cpu: int = 4, gpus: int = 0, balloon: bool = False, **spec: Any) -> Any:
     requests = {"cpu": str(cpu)} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
     labels = {names.BALLOON: "true"} if balloon else {}
+    if balloon:
+        apart = {"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"}
+        spec["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
     containers = [{"name": "c", "resources": {"requests": requests}}]
     metadata = {"name": name, "namespace": "d", "labels": labels, "creationTimestamp": rfc3339(NOW - 60)}
     return {"metadata": metadata, "spec": {"containers": containers, **spec}, "status": {"phase": "Running"}}
@@ -49,7 +55,10 @@ def node(name: str, pool: str = "small", age: float = 1000, **more: Any) -> Any:
 def view(*nodes: Any, settings: AutoscaleSettings = SETTINGS, **more: Any) -> View:
     known = {it["metadata"]["name"]: it for it in nodes}
     machines = [Machine(name, it["metadata"]["labels"][names.POOL_LABEL], NOW - 1000) for name, it in known.items()]
-    empty: dict[str, Any] = {"pods": {}, "pending": [], "idle_since": {}, "dry": frozenset()}
+    empty: dict[str, Any] = {
+        "pods": {}, "pending": [], "idle_since": {}, "underused_since": {}, "dry": frozenset(),
+        "around": Surroundings(), "budgets": [],
+    }  # fmt: skip
     machines += more.pop("machines", [])
     return View(settings=settings, machines=machines, nodes=known, now=NOW, **{**empty, **more})
 
@@ -74,7 +83,7 @@ def test_nodes_that_come_anyway_are_used_first() -> None:
 def test_why_no_pool_helps() -> None:
     elsewhere = pod("a", nodeSelector={"zone": "z"})
     bins, unplaced = pack(
-        [elsewhere, pod("huge", cpu=200), pod("g", gpus=8)], [GPUS, SMALL], [], {"gpu": 0, "small": 1}
+        [elsewhere, pod("huge", cpu=200), pod("g", gpus=8)], [GPUS, SMALL], [], {"gpu": 0, "small": 1}, Surroundings()
     )
     assert bins == []
     assert unplaced["d/a"].startswith("its node selector")
@@ -186,3 +195,168 @@ def test_prices_and_the_table() -> None:
 def test_mistakes_are_told(text: str, what: str) -> None:
     with pytest.raises(SettingsError, match=what):
         parse(text, AutoscaleSettings)
+
+
+# -- what the scheduler looks at, pods are packed by
+
+HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
+EAST = Pool("east", 9, node=NodeShape("8", "32Gi", labels={ZONE: "east"}), price_per_hour=1.0)
+WEST = Pool("west", 9, node=NodeShape("8", "32Gi", labels={ZONE: "west"}), price_per_hour=2.0)
+ZONES = AutoscaleSettings((EAST, WEST))
+
+
+def app(name: str, cpu: int = 1, where: str = "", owner: str = "ReplicaSet", **spec: Any) -> Any:
+    found = pod(name, cpu=cpu, **spec)
+    owners = [{"kind": owner, "name": "web", "uid": "u", "controller": True}] if owner else []
+    found["metadata"] |= {"labels": {"app": "web"}, "uid": name, "ownerReferences": owners}
+    if where:
+        found["spec"]["nodeName"] = where
+    return found
+
+
+def pods_near(kind: str, key: str) -> Any:
+    term = {"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": key}
+    return {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
+
+
+def spread(key: str) -> Any:
+    selector = {"matchLabels": {"app": "web"}}
+    constraint = {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector}
+    return {"topologySpreadConstraints": [constraint]}
+
+
+def shaped(name: str, pool: Pool, **more: Any) -> Any:
+    found = node(name, pool.name, **more)
+    found["metadata"]["labels"] |= {HOST: name, **pool.labels}
+    found["status"] |= {"capacity": pool.node.capacity, "allocatable": pool.node.capacity}
+    return found
+
+
+def test_pods_that_keep_apart_take_a_node_each() -> None:
+    apart = pods_near("podAntiAffinity", HOST)
+    found = plan_pools(view(settings=ZONES, pending=[app(f"a{number}", **apart) for number in range(3)]))
+    assert orders(found) == [Create("east")] * 3
+
+
+def test_pods_that_spread_over_zones_take_pools_of_both() -> None:
+    full = [shaped("east-1", EAST), shaped("west-1", WEST)]
+    around = Surroundings(full, [pod(it["metadata"]["name"], cpu=8, nodeName=it["metadata"]["name"]) for it in full])
+    pending = [app(f"a{number}", cpu=8, **spread(ZONE)) for number in range(4)]
+    found = plan_pools(view(*full, settings=ZONES, pending=pending, around=around))
+    assert Counter(order.pool for order in orders(found)) == {"east": 2, "west": 2}
+
+
+def test_a_pod_goes_where_those_that_it_is_bound_to_are() -> None:
+    there = shaped("west-1", WEST)
+    around = Surroundings([there], [app("first", where="west-1")])
+    near = app("second", cpu=8, **pods_near("podAffinity", ZONE))
+    assert orders(plan_pools(view(there, settings=ZONES, pending=[near], around=around))) == [Create("west")]
+    apart = app("third", cpu=8, **pods_near("podAntiAffinity", ZONE))
+    found = plan_pools(view(there, settings=ZONES, pending=[apart], around=around))
+    assert orders(found) == [Create("east")]
+    lonely = app("fourth", **pods_near("podAffinity", HOST))
+    lonely["metadata"]["labels"] = {"app": "other"}
+    found = plan_pools(view(there, settings=AutoscaleSettings((EAST,)), pending=[lonely], around=Surroundings()))
+    assert orders(found) == [] and "affinity to other pods" in found.unplaced["d/fourth"]
+
+
+def test_those_that_refuse_others_in_their_zone_are_heard() -> None:
+    there = shaped("east-1", EAST)
+    hermit = app("hermit", where="east-1", **pods_near("podAntiAffinity", ZONE))
+    around = Surroundings([there], [hermit])
+    assert orders(plan_pools(view(there, settings=ZONES, pending=[app("a", cpu=8)], around=around))) == [Create("west")]
+
+
+def test_a_volume_says_in_which_zone() -> None:
+    claim = {
+        "metadata": {"name": "data", "namespace": "d", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"volumeName": "pv-1"},
+        "status": {"phase": "Bound"},
+    }
+    terms = [{"matchExpressions": [{"key": ZONE, "operator": "In", "values": ["west"]}]}]
+    volume = {"metadata": {"name": "pv-1"}, "spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}}
+    wants = app("a", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}])
+    around = Surroundings(claims=[claim], volumes=[volume])
+    assert orders(plan_pools(view(settings=ZONES, pending=[wants], around=around))) == [Create("west")]
+    found = plan_pools(view(settings=ZONES, pending=[wants]))
+    assert orders(found) == [] and "volumes" in found.unplaced["d/a"], "a claim that is not there"
+
+
+# -- nodes that do little
+
+
+def little(*pods: Any, others: Any = (), **more: Any) -> Any:
+    """small-0 does little; small-1 has room for 6 CPU."""
+    nodes = [shaped("small-0", SMALL), shaped("small-1", SMALL)]
+    busy = [*others] if others else [app("busy", cpu=2, where="small-1")]
+    around = Surroundings(nodes, [*pods, *busy])
+    by_node = {"small-0": list(pods), "small-1": busy}
+    return plan_pools(view(*nodes, pods=by_node, underused_since={"small-0": NOW - 700}, around=around, **more))
+
+
+def left(found: Any) -> list[str]:
+    return [step.node["metadata"]["name"] for step in found.steps if isinstance(step, Leave)]
+
+
+def test_a_node_that_does_little_is_emptied_where_its_work_fits_elsewhere() -> None:
+    found = little(app("a", cpu=2, where="small-0"))
+    assert found.steps == (Leave(found.steps[0].node, "underused"),) and left(found) == ["small-0"]
+    assert left(little(app("a", cpu=3, where="small-0"), others=[app("busy", cpu=6, where="small-1")])) == []
+    soon = view(shaped("small-0", SMALL), underused_since={"small-0": NOW - 10})
+    assert plan_pools(soon).steps == () and plan_pools(soon).again_seconds == 590
+    assert left(little(app("a", where="small-0"), pending=[app("waits", cpu=8)])) == [], "while others wait"
+    least = AutoscaleSettings((msgspec.structs.replace(SMALL, min=2),))
+    assert left(little(app("a", where="small-0"), settings=least)) == []
+
+
+@pytest.mark.parametrize(
+    ("work", "goes"),
+    [
+        (app("a", owner=""), False),
+        (app("a", owner="Job"), False),
+        (app("a", volumes=[{"name": "v", "emptyDir": {}}]), False),
+        (app("a", volumes=[{"name": "v", "configMap": {"name": "c"}}]), True),
+        (app("a", nodeSelector={HOST: "small-0"}), False),
+    ],
+)
+def test_work_that_would_be_lost_stays(work: Any, goes: bool) -> None:
+    work["spec"]["nodeName"] = "small-0"
+    assert left(little(work)) == (["small-0"] if goes else [])
+
+
+def test_what_a_pod_says_of_itself_counts() -> None:
+    unsafe, safe, saved = app("a", where="small-0"), app("a", owner="", where="small-0"), app("a", owner="Job")
+    unsafe["metadata"]["annotations"] = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    safe["metadata"]["annotations"] = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}
+    saved["metadata"]["annotations"] = {names.CHECKPOINT_EVERY: "60"}
+    saved["spec"]["nodeName"] = "small-0"
+    assert [left(little(work)) for work in (unsafe, safe, saved)] == [[], ["small-0"], ["small-0"]]
+
+
+def test_budgets_must_let_all_of_them_go() -> None:
+    budget: Any = {"metadata": {"namespace": "d"}, "spec": {"selector": {"matchLabels": {"app": "web"}}}}
+    two = [app("a", where="small-0"), app("b", where="small-0")]
+    for allowed, goes in ((0, []), (1, []), (2, ["small-0"])):
+        assert left(little(*two, budgets=[{**budget, "status": {"disruptionsAllowed": allowed}}])) == goes
+    assert left(little(*two, budgets=[budget])) == [], "a budget that nobody has counted yet"
+
+
+def test_one_at_a_time_and_it_opens_again_where_its_work_stays() -> None:
+    def told(since: float) -> dict[str, str]:
+        return {names.LEAVING: msgspec.json.encode(Leaving("underused", rfc3339(since))).decode()}
+
+    work = [app("a", where="small-0")]
+    nodes = [shaped("small-0", SMALL, annotations=told(NOW - 100)), shaped("small-1", SMALL), shaped("small-2", SMALL)]
+    more = {"underused_since": {"small-1": NOW - 700}, "around": Surroundings(nodes, work)}
+    found = plan_pools(view(*nodes, pods={"small-0": work, "small-1": [app("b", where="small-1")]}, **more))
+    assert left(found) == [] and [step.pods for step in found.steps if isinstance(step, Empty)] == [(work[0],)]
+    nodes[0] = shaped("small-0", SMALL, annotations=told(NOW - 601))
+    assert Stay(nodes[0]) in plan_pools(view(*nodes, pods={"small-0": work}, **more)).steps
+    assert Remove("small-0", "underused") in plan_pools(view(nodes[0], **more)).steps
+
+
+def test_how_much_of_a_node_is_asked_for() -> None:
+    assert share_asked_for(shaped("n", SMALL), [app("a", cpu=2), app("b", cpu=1)]) == 3 / 8
+    gpu = shaped("n", GPUS)
+    assert share_asked_for(gpu, [pod("a", cpu=90, gpus=2)]) == 0.25, "GPUs are what such a node is for"
+    assert share_asked_for(node("n"), []) == 1.0, "what is not known is in use"

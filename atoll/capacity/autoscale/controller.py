@@ -27,14 +27,24 @@ from atoll.capacity.autoscale.model import (
     Step,
     leaving_of,
 )
-from atoll.capacity.autoscale.plan import View, has_work, is_idle, plan_pools, price
+from atoll.capacity.autoscale.plan import View, has_work, in_service, is_idle, plan_pools, price
 from atoll.capacity.autoscale.provider import OutOfStock, Provider
 from atoll.capacity.autoscale.settings import AutoscaleSettings
+from atoll.capacity.autoscale.trial import Surroundings
+from atoll.capacity.autoscale.underused import share_asked_for
 from atoll.capacity.eviction import evict
-from atoll.capacity.nodes import with_taint, without_taint
+from atoll.capacity.nodes import is_over, with_taint, without_taint
 from atoll.capacity.parts import Parts, pods_by_node
 from atoll.capacity.settings import Live
-from atoll.kinds.builtin import NODES, PODS
+from atoll.kinds.builtin import (
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    STORAGE_CLASSES,
+)
 from atoll.objects.meta import condition, labels
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
@@ -59,15 +69,22 @@ class AutoscaleController:
         self._nodes = parts.informers.of(NODES)
         self._pods = pods_by_node(parts.informers)
         self._pods.add_index(_INDEX, _unschedulable)
+        self._namespaces = parts.informers.of(NAMESPACES)
+        self._budgets = parts.informers.of(POD_DISRUPTION_BUDGETS)
+        self._claims = parts.informers.of(PERSISTENT_VOLUME_CLAIMS)
+        self._volumes = parts.informers.of(PERSISTENT_VOLUMES)
+        self._classes = parts.informers.of(STORAGE_CLASSES)
         self._idle_since: dict[str, float] = {}
+        self._underused_since: dict[str, float] = {}
+        self._shares: dict[str, tuple[frozenset[str], float]] = {}  # node → its pods, and what they ask for of it
         self._leaving: frozenset[str] = frozenset()
         self._dry: dict[str, float] = {}  # pool → until when it is not asked
         self._told: dict[str, str] = {}
         self._machines: list[Machine] = []
         self._steps = parts.metrics.counter("atoll_autoscale_steps_total", "What was done.", ("step", "why"))
-        self.loop: Controller[str] = Controller(
-            NAME, self._reconcile, wait_for=(self._nodes, self._pods, settings.informer)
-        )
+        storage = (self._claims, self._volumes, self._classes)
+        known = (self._nodes, self._pods, self._namespaces, self._budgets, *storage, settings.informer)
+        self.loop: Controller[str] = Controller(NAME, self._reconcile, wait_for=known)
         self._nodes.add_handler(self._node_changed)
         self._pods.add_handler(self._pod_changed)
         settings.on_change(self._again)
@@ -137,7 +154,29 @@ class AutoscaleController:
         self._leaving = frozenset(name for name, node in nodes.items() if leaving_of(node) is not None)
         self._dry = {pool: until for pool, until in self._dry.items() if until > now}
         pending = self._pods.by_index(_INDEX, True)
-        return View(settings, self._machines, nodes, pods, pending, now, self._idle_since, frozenset(self._dry))
+        self._look_for_underused(settings, nodes, pods, now)
+        storage = (list(self._claims), list(self._volumes), list(self._classes))
+        around = Surroundings(list(self._nodes), list(self._pods), list(self._namespaces), *storage)
+        return View(
+            settings, self._machines, nodes, pods, pending, now, self._idle_since, self._underused_since,
+            frozenset(self._dry), around, list(self._budgets),
+        )  # fmt: skip
+
+    def _look_for_underused(
+        self, settings: AutoscaleSettings, nodes: dict[str, Object], pods: dict[str, list[Object]], now: float
+    ) -> None:
+        found = set()
+        for name, node in nodes.items():
+            if leaving_of(node) is not None or not in_service(node) or not has_work(pods[name]):
+                continue
+            uids = frozenset(pod["metadata"]["uid"] for pod in pods[name] if not is_over(pod))
+            known = self._shares.get(name)
+            if known is None or known[0] != uids:
+                known = self._shares[name] = (uids, share_asked_for(node, pods[name]))
+            if known[1] < settings.underused_share:
+                found.add(name)
+        self._underused_since = {name: self._underused_since.get(name, now) for name in found}
+        self._shares = {name: known for name, known in self._shares.items() if name in nodes}
 
     async def _carry_out(self, step: Step, settings: AutoscaleSettings, now: float) -> None:
         match step:

@@ -11,7 +11,7 @@ from atoll.capacity import names
 from atoll.capacity.nodes import annotation
 
 Object = dict[str, Any]
-Why = Literal["idle", "age"]
+Why = Literal["idle", "age", "underused"]
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class Empty:
-    """Evict what may go from a node that leaves for its age."""
+    """Evict what may go from a node that leaves for its age, or for what it costs."""
 
     node: Object
     pods: tuple[Object, ...]

@@ -9,7 +9,7 @@ old ones are replaced: the new machine is ordered first. Orders are paced.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from atoll.base.clock import parse_rfc3339
@@ -27,7 +27,9 @@ from atoll.capacity.autoscale.model import (
     leaving_of,
 )
 from atoll.capacity.autoscale.settings import AutoscaleSettings, Pool
-from atoll.capacity.autoscale.shape import Bin, empty_bin, is_balloon, pack
+from atoll.capacity.autoscale.shape import Bin, is_balloon, pack
+from atoll.capacity.autoscale.trial import Surroundings
+from atoll.capacity.autoscale.underused import fits_elsewhere, may_leave
 from atoll.capacity.health.drain import plan_drain
 from atoll.capacity.health.model import repair_of
 from atoll.capacity.health.settings import HealthSettings
@@ -36,13 +38,17 @@ from atoll.objects.meta import labels
 
 _CLOSED_SECONDS = 5.0  # a placement that was decided before the node was closed has arrived by then
 _PACE_SECONDS = 5.0
+_TURN = 30.0
+_PATIENCE = 600.0  # for work to leave a node that is emptied to save its price
+_TRIALS = 2  # of such nodes in one pass: each is a look at the whole cluster
 _DRAINS = HealthSettings()
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """`nodes`: those with a machine; `pods`: by node; `pending`: pods for which the scheduler finds no node;
-    `idle_since`: nodes that are idle; `dry`: pools that were out of stock a moment ago."""
+    `idle_since`: nodes that are idle, `underused_since`: that do little; `dry`: pools that were out of stock a moment
+    ago; `around`: the whole cluster."""
 
     settings: AutoscaleSettings
     machines: list[Machine]
@@ -51,7 +57,10 @@ class View:
     pending: list[Object]
     now: float
     idle_since: Mapping[str, float]
+    underused_since: Mapping[str, float]
     dry: frozenset[str]
+    around: Surroundings
+    budgets: Sequence[Object]  # PodDisruptionBudgets
 
     def joining(self) -> list[Machine]:
         """Ordered, and not open for work yet."""
@@ -70,10 +79,13 @@ def has_work(pods: list[Object]) -> bool:
     return any(not is_balloon(pod) for pod in work_on(pods))
 
 
+def in_service(node: Object) -> bool:
+    return is_open(node) and repair_of(node) is None and not has_taint(node, names.UNHEALTHY_TAINT)
+
+
 def is_idle(node: Object, pods: list[Object]) -> bool:
     """In service, and neither working nor kept warm."""
-    in_service = is_open(node) and repair_of(node) is None and not has_taint(node, names.UNHEALTHY_TAINT)
-    return in_service and not work_on(pods)
+    return in_service(node) and not work_on(pods)
 
 
 def plan_pools(view: View) -> Plan:
@@ -82,7 +94,7 @@ def plan_pools(view: View) -> Plan:
     steps: list[Step] = []
     orders: list[Create] = [*_broken(view, steps), *_old(view, steps, waits)]
     _leaving(view, steps, waits)
-    bins, unplaced = pack(view.pending, view.settings.pools, _coming(view), _room(view))
+    bins, unplaced = pack(view.pending, view.settings.pools, _coming(view), _room(view), view.around)
     fresh = sorted((it for it in bins if it.new), key=lambda it: it.balloon)
     orders += [Create(it.pool) for it in fresh]
     orders += _least(view, Counter(order.pool for order in orders if not order.replaces))
@@ -91,6 +103,7 @@ def plan_pools(view: View) -> Plan:
         waits.append(_PACE_SECONDS)
     steps += [order for order in orders[:allowed] if order.pool not in view.dry]
     _idle(view, steps, waits)
+    _underused(view, steps, waits)
     return Plan(tuple(steps), unplaced, min(waits, default=None))
 
 
@@ -100,9 +113,8 @@ def plan_pools(view: View) -> Plan:
 def _coming(view: View) -> list[Bin]:
     found = []
     for machine in view.joining():
-        pool = view.settings.pool(machine.pool)
-        if pool is not None:
-            found.append(empty_bin(pool))
+        if view.settings.pool(machine.pool) is not None:
+            found.append(Bin(machine.name, machine.pool))
     return found
 
 
@@ -190,6 +202,9 @@ def _leaving(view: View, steps: list[Step], waits: list[float]) -> None:
         if leaving.why == "idle" and has_work(pods):
             steps.append(Stay(node))
             continue
+        if leaving.why == "underused" and has_work(pods) and (has_work(view.pending) or view.now - since > _PATIENCE):
+            steps.append(Stay(node))  # its work has no other place after all, or a budget holds it
+            continue
         drain = plan_drain(node, pods, since, view.now, _DRAINS, urgent=False)
         if drain.remaining:
             if drain.evict:
@@ -214,6 +229,31 @@ def _idle(view: View, steps: list[Step], waits: list[float]) -> None:
             continue
         spare[_pool_name(node)] -= 1
         steps.append(Leave(node, "idle"))
+
+
+def _underused(view: View, steps: list[Step], waits: list[float]) -> None:
+    """One at a time, and none while pods wait for nodes."""
+    leaving = (leaving_of(node) for node in view.nodes.values())
+    if has_work(view.pending) or any(it is not None and it.why == "underused" for it in leaving):
+        return
+    counts = _counts(view)
+    spare = {pool.name: counts[pool.name] - pool.min for pool in view.settings.pools}
+    due = []
+    for name, since in sorted(view.underused_since.items()):
+        node = view.nodes[name]
+        if leaving_of(node) is not None or spare.get(_pool_name(node), 0) <= 0:
+            continue
+        left = since + view.settings.underused_seconds - view.now
+        if left > 0:
+            waits.append(left)
+        elif may_leave(view.pods.get(name, []), view.budgets):
+            due.append(node)
+    first = int(view.now // _TURN)  # in turn, so that one that can't be emptied hides no other
+    for number in range(min(len(due), _TRIALS)):
+        node = due[(first + number) % len(due)]
+        if fits_elsewhere(node, view.pods[node["metadata"]["name"]], view.around):
+            steps.append(Leave(node, "underused"))
+            return
 
 
 def price(view_machines: list[Machine], pools: tuple[Pool, ...]) -> float:

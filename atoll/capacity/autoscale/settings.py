@@ -84,6 +84,10 @@ class AutoscaleSettings(Struct, frozen=True, forbid_unknown_fields=True, rename=
 
     pools: tuple[Pool, ...] = ()
     idle_seconds: Seconds = 600.0
+    underused_share: Annotated[float, Meta(ge=0, le=1)] = (
+        0.5  # of what a node has; one with less is emptied; 0: none is
+    )
+    underused_seconds: Seconds = 600.0
     joining_at_once: Annotated[int, Meta(ge=1)] = 20
     creates_per_minute: Annotated[int, Meta(ge=1)] = 60
     renew_at_once: Annotated[int, Meta(ge=1)] = 1

@@ -1,18 +1,15 @@
-"""Whether a pod would fit onto an empty node of a pool, and how many nodes a set of pods takes. Pure.
-
-Looked at: requests, node selector and required node affinity, taints. Not looked at: affinity between pods, topology
-spread and volumes: for these the scheduler has the last word, and a node made in vain goes again when it is idle.
-"""
+"""Which new nodes a set of pods takes: packed by the scheduling core onto nodes that come anyway and new ones. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from atoll.base.quantity import NANO
 from atoll.capacity import names
 from atoll.capacity.autoscale.model import Object
 from atoll.capacity.autoscale.settings import Pool
+from atoll.capacity.autoscale.trial import Surroundings, Trial, keeps_others_away, looks_around
 from atoll.objects.pod_resources import pod_requests
 from atoll.scheduling.matching import node_selector, untolerated
 
@@ -39,58 +36,78 @@ def allows(pool: Pool, pod: Object) -> bool:
 
 @dataclass(slots=True)
 class Bin:
-    """A node to come: what is left of it. `new`: it is not ordered yet."""
+    """A node to come. `new`: it is not ordered yet; `balloon`: nothing but a balloon is on it."""
 
+    name: str
     pool: str
-    left: dict[str, int]
     new: bool = False
-    balloon: bool = False
-    pods: list[str] = field(default_factory=list)
-
-    def takes(self, wanted: Amounts, *, balloon: bool) -> bool:
-        """Balloons keep apart from each other."""
-        if balloon and self.balloon:
-            return False
-        return all(self.left.get(name, 0) >= amount for name, amount in wanted.items() if amount)
-
-    def put(self, name: str, wanted: Amounts, *, balloon: bool) -> None:
-        for resource, amount in wanted.items():
-            self.left[resource] = self.left.get(resource, 0) - amount
-        self.balloon = self.balloon or balloon
-        self.pods.append(name)
+    balloon: bool = True
 
 
-def empty_bin(pool: Pool, *, new: bool = False) -> Bin:
-    return Bin(pool.name, pool.node.amounts, new=new)
+def imagined(pool: Pool, name: str) -> Object:
+    """The Node as it will be, open for work."""
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        names.MACHINE: name,
+        **pool.labels,
+    }
+    capacity = pool.node.capacity
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"taints": [dict(taint) for taint in pool.node.taints]},
+        "status": {"capacity": capacity, "allocatable": capacity},
+    }
 
 
 def pack(
-    pods: Sequence[Object], pools: Sequence[Pool], coming: Sequence[Bin], room: Mapping[str, int]
+    pods: Sequence[Object], pools: Sequence[Pool], coming: Sequence[Bin], room: Mapping[str, int], around: Surroundings
 ) -> tuple[list[Bin], dict[str, str]]:
-    """First fit, the largest first: pods onto nodes that come anyway, then onto new ones of the cheapest pool that has
-    `room`. The bins that were used or made, and why pods were left over."""
-    bins = list(coming)
-    left = dict(room)
-    unplaced: dict[str, str] = {}
+    """The largest first: pods onto nodes that come anyway, then onto new ones of the cheapest pool that has `room`. The
+    bins that were there or are made, and why pods were left over."""
+    trial = Trial(around)
+    if pods and (looks_around(pods) or keeps_others_away(around.pods)):
+        trial.take_in(around)
+    known = {pool.name: pool for pool in pools}
+    bins = {it.name: it for it in coming}
+    for found in coming:
+        trial.add(imagined(known[found.pool], found.name))
+    left, unplaced = dict(room), dict[str, str]()
     cheapest = sorted(pools, key=lambda pool: (pool.price_per_hour, pool.name))
-    sized = sorted(((needs(pod), pod) for pod in pods), key=lambda item: _order(*item))
-    for wanted, pod in sized:
-        name = f"{pod['metadata'].get('namespace')}/{pod['metadata']['name']}"
-        balloon = is_balloon(pod)
-        fitting = [pool for pool in cheapest if allows(pool, pod)]
-        allowed = {pool.name for pool in fitting}
-        found = next((it for it in bins if it.pool in allowed and it.takes(wanted, balloon=balloon)), None)
-        if found is None:
-            large = [pool for pool in fitting if empty_bin(pool).takes(wanted, balloon=balloon)]
-            chosen = next((pool for pool in large if left.get(pool.name, 0) > 0), None)
-            if chosen is None:
-                unplaced[name] = _why(fitting, large)
+    for wanted, pod in sorted(((needs(pod), pod) for pod in pods), key=lambda item: _order(*item)):
+        name = trial.put(pod)
+        if name is None:
+            fitting = [pool for pool in cheapest if allows(pool, pod)]
+            large = [pool for pool in fitting if _holds(pool, wanted)]
+            open_pools = [pool for pool in large if left.get(pool.name, 0) > 0]
+            made = _opened(trial, pod, open_pools, len(bins))
+            if made is None:
+                unplaced[f"{pod['metadata'].get('namespace')}/{pod['metadata']['name']}"] = _why(
+                    fitting, large, open_pools
+                )
                 continue
-            left[chosen.name] -= 1
-            found = empty_bin(chosen, new=True)
-            bins.append(found)
-        found.put(name, wanted, balloon=balloon)
-    return bins, unplaced
+            left[made.pool] -= 1
+            bins[made.name], name = made, made.name
+        if name in bins and not is_balloon(pod):
+            bins[name].balloon = False
+    return list(bins.values()), unplaced
+
+
+def _opened(trial: Trial, pod: Object, pools: Sequence[Pool], number: int) -> Bin | None:
+    """A new node for the pod, of the first pool on one of which it fits."""
+    for pool in pools:
+        name = f"new-{number}-{pool.name}"
+        trial.add(imagined(pool, name))
+        if trial.put(pod) == name:
+            return Bin(name, pool.name, new=True)
+        trial.drop(name)
+    return None
+
+
+def _holds(pool: Pool, wanted: Amounts) -> bool:
+    amounts = pool.node.amounts
+    return all(amounts.get(name, 0) >= amount for name, amount in wanted.items() if amount)
 
 
 def _order(wanted: Amounts, pod: Object) -> tuple[bool, int, int, int, str]:
@@ -99,11 +116,14 @@ def _order(wanted: Amounts, pod: Object) -> tuple[bool, int, int, int, str]:
     return is_balloon(pod), -gpus, -wanted.get("cpu", 0), -wanted.get("memory", 0), pod["metadata"]["name"]
 
 
-def _why(fitting: Sequence[Pool], large: Sequence[Pool]) -> str:
+def _why(fitting: Sequence[Pool], large: Sequence[Pool], open_pools: Sequence[Pool]) -> str:
     if not fitting:
         return "its node selector, affinity or tolerations fit no pool"
     if not large:
         return f"it is larger than a node of {', '.join(pool.name for pool in fitting)}"
+    if open_pools:
+        told = ", ".join(pool.name for pool in open_pools)
+        return f"its affinity to other pods, topology spread, ports or volumes do not let it onto a new node of {told}"
     return f"{', '.join(pool.name for pool in large)}: at the maximum, out of stock, or enough nodes join already"
 
 

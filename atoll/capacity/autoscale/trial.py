@@ -1,0 +1,113 @@
+"""What if: pods on nodes that are there, and on some that are not, decided by the scheduling core's own filters. Pure.
+
+Everything that the scheduler looks at counts (requests, selectors, taints, ports, affinity between pods, topology
+spread, volumes), but for devices by claims. Nodes that are there, and their pods, are taken in only where they can
+matter: where pods look at others by a topology that is wider than a node, or where they are what is asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.base.chance import Chance
+from atoll.capacity.autoscale.model import Object
+from atoll.capacity.nodes import is_over
+from atoll.scheduling.plan import Planner
+from atoll.scheduling.pod import HOSTNAME, PodInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The whole cluster: what affinity, topology spread and volumes are about."""
+
+    nodes: Sequence[Object] = ()
+    pods: Sequence[Object] = ()
+    namespaces: Sequence[Object] = ()
+    claims: Sequence[Object] = ()
+    volumes: Sequence[Object] = ()
+    classes: Sequence[Object] = ()
+
+
+class Trial:
+    """Nodes to which pods may be given; the first of those that fit is taken."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._planner = Planner(Chance(0))
+        self._order: dict[str, int] = {}
+        self._placed: dict[str, list[str]] = {}
+        for space in around.namespaces:
+            metadata = space["metadata"]
+            self._planner.state.templates.set_namespace(metadata["name"], metadata.get("labels") or {})
+        found = self._planner.volumes
+        found.claims.update({(it["metadata"]["namespace"], it["metadata"]["name"]): it for it in around.claims})
+        found.volumes.update({it["metadata"]["name"]: it for it in around.volumes})
+        found.classes.update({it["metadata"]["name"]: it for it in around.classes})
+        found.changed()
+
+    def take_in(self, around: Surroundings, but: str = "") -> None:
+        """The nodes that are there, without `but`, and what runs on them. They come before those that are added."""
+        for node in around.nodes:
+            if node["metadata"]["name"] != but:
+                self.add(node)
+        for pod in around.pods:
+            name = (pod.get("spec") or {}).get("nodeName")
+            if name and name != but and not is_over(pod):
+                self._planner.state.place(self._info(pod), name)
+
+    def add(self, node: Object) -> None:
+        """One more node; without pods unless they were taken in."""
+        self._order[node["metadata"]["name"]] = len(self._order)
+        self._planner.state.set_node(node)
+
+    def drop(self, name: str) -> None:
+        """A node to which no pod was given."""
+        del self._order[name]
+        self._planner.state.remove_node(name)
+
+    def put(self, pod: Object) -> str | None:
+        """Give the pod to the first node that it fits; None where there is none."""
+        info = self._info(pod)
+        evaluation = self._planner.evaluation(info) if self._order else None
+        if evaluation is None:
+            return None
+        nodes, only = self._planner.nodes, info.template.only_nodes
+        fitting = [nodes.names[row] for row in evaluation.feasible().nonzero()[0].tolist()]
+        allowed = [name for name in fitting if name in self._order and (only is None or name in only)]
+        name = min(allowed, key=self._order.__getitem__, default=None)
+        if name is not None:
+            self._planner.assume(info, name)
+        return name
+
+    def _info(self, pod: Object) -> PodInfo:
+        spec = pod.get("spec") or {}
+        if spec.get("resourceClaims"):
+            pod = {**pod, "spec": {key: value for key, value in spec.items() if key != "resourceClaims"}}
+        return self._planner.pod(pod)
+
+
+def looks_around(pods: Iterable[Object]) -> bool:
+    """Whether where one of them may go depends on pods of other nodes: zones, racks, spread over nodes."""
+    return any(_wide(pod.get("spec") or {}) for pod in pods)
+
+
+def _wide(spec: Object) -> bool:
+    if any(it.get("whenUnsatisfiable") != "ScheduleAnyway" for it in spec.get("topologySpreadConstraints") or ()):
+        return True
+    affinity = spec.get("affinity") or {}
+    near, apart = (_required(affinity.get(kind) or {}) for kind in ("podAffinity", "podAntiAffinity"))
+    return bool(near) or any(term.get("topologyKey") != HOSTNAME for term in apart)
+
+
+def keeps_others_away(pods: Iterable[Object]) -> bool:
+    """Whether one of them refuses others by a topology that is wider than its node."""
+    for pod in pods:
+        apart = ((pod.get("spec") or {}).get("affinity") or {}).get("podAntiAffinity")
+        if apart and any(term.get("topologyKey") != HOSTNAME for term in _required(apart)):
+            return True
+    return False
+
+
+def _required(affinity: dict[str, Any]) -> list[Any]:
+    return affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []
