@@ -17,8 +17,8 @@ from atoll.base.clock import SystemClock
 from atoll.base.errors import AtollError
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access
-from atoll.kinds.builtin import DEPLOYMENTS, LEASES, NODES
-from bench import fleet, replicas
+from atoll.kinds.builtin import DEPLOYMENTS, NODES
+from bench import fleet, nodes, replicas
 from bench.figure import Figure, compared
 from bench.targets import ours, real_workload
 
@@ -94,22 +94,12 @@ async def _all_ready(client: HttpClient, version: str, wanted: int) -> None:
 
 async def rate(access: Access) -> float:
     """Pods a second from creating a Deployment until all of it is Ready."""
-    await _settled(access)
-    return PODS / await replicas.deploy(access, NODE_COUNT, PODS)
-
-
-async def _settled(access: Access) -> None:
-    """Until the controllers are done with the new nodes: no taint and a lease each."""
     client = HttpClient(access, clock=SystemClock(), field_manager="bench")
     try:
-        while True:
-            nodes, leases = (await client.list(NODES)).items, (await client.list(LEASES, "kube-node-lease")).items
-            done = [node for node in nodes if not (node.get("spec") or {}).get("taints")]
-            if len(done) == len(leases) == NODE_COUNT:
-                return
-            await asyncio.sleep(0.5)
+        await nodes.settled(client, NODE_COUNT)
     finally:
         await client.close()
+    return PODS / await replicas.deploy(access, NODE_COUNT, PODS)
 
 
 def _measured(work: Coroutine[Any, Any, T]) -> T:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any
 
 from atoll.base.clock import SystemClock
 from atoll.client.http import HttpClient
 from atoll.client.kubeconfig import Access
-from atoll.kinds.builtin import DEPLOYMENTS, NODES
-from atoll.objects.meta import condition
+from atoll.kinds.builtin import DEPLOYMENTS
 from bench import fleet
+from bench import nodes as cluster_nodes
 from bench.figure import Figure, compared
 from bench.targets import Target, ours, real_workload
 
@@ -25,8 +24,7 @@ async def deploy(access: Access, nodes: int = NODE_COUNT, replicas: int = REPLIC
     """Seconds from creating a Deployment, on so many nodes that are Ready, until all of it is Ready."""
     client = HttpClient(access, clock=SystemClock(), field_manager="bench")
     try:
-        while len(await _ready_nodes(client)) < nodes:
-            await asyncio.sleep(0.5)
+        await cluster_nodes.ready(client, nodes)
         page = await client.list(DEPLOYMENTS, "bench")
         started = time.perf_counter()
         await client.create(DEPLOYMENTS, fleet.deployment("large", replicas), "bench")
@@ -36,11 +34,6 @@ async def deploy(access: Access, nodes: int = NODE_COUNT, replicas: int = REPLIC
         raise RuntimeError("the watch ended")
     finally:
         await client.close()
-
-
-async def _ready_nodes(client: HttpClient) -> list[Any]:
-    nodes = (await client.list(NODES)).items
-    return [node for node in nodes if (condition(node, "Ready") or {}).get("status") == "True"]
 
 
 def measure(target: Target) -> tuple[float, float, float]:

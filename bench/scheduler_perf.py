@@ -3,7 +3,8 @@
 Shapes, counts and floors ("threshold", pods a second below which upstream's CI fails) are those of its
 performance-config.yaml files, where the basis does not say otherwise. Upstream runs the scheduler against API server
 and etcd in one process, with nodes that no kubelet serves. Here it is a cluster as `atoll cluster create` makes it:
-pods come over TLS, all is durable, controllers run, and simulated kubelets start each pod while others are decided.
+pods come over TLS, all is durable, controllers run, and simulated kubelets start each pod while others are decided. It
+begins once the controllers are done with the new nodes, which upstream's has none of.
 A rate is pods over the time from the first create to the last binding.
 """
 
@@ -20,10 +21,9 @@ import orjson
 
 from atoll.base.clock import SystemClock
 from atoll.client.http import HttpClient
-from atoll.kinds.builtin import NODES, PODS, PRIORITY_CLASSES
+from atoll.kinds.builtin import PODS, PRIORITY_CLASSES
 from atoll.kinds.resource import Resource
-from atoll.objects.meta import condition
-from bench import load
+from bench import load, nodes
 from bench.figure import Figure
 from bench.targets import NAMESPACE, Target, ours
 
@@ -160,8 +160,7 @@ async def measure(target: Target, work: Workload) -> float:
     """Pods bound a second."""
     client = HttpClient(target.admin, clock=SystemClock(), field_manager="bench")
     try:
-        while len(await _ready(client)) < work.nodes:
-            await asyncio.sleep(0.5)
+        await nodes.settled(client, work.nodes)
         await _patch_nodes(target, work)
         await client.create(PRIORITY_CLASSES, {"metadata": {"name": "high"}, "value": 10})
         for number in range(work.gangs):
@@ -179,11 +178,6 @@ async def measure(target: Target, work: Workload) -> float:
         return work.measured / seconds
     finally:
         await client.close()
-
-
-async def _ready(client: HttpClient) -> list[Object]:
-    nodes = (await client.list(NODES)).items
-    return [node for node in nodes if (condition(node, "Ready") or {}).get("status") == "True"]
 
 
 async def _patch_nodes(target: Target, work: Workload) -> None:

@@ -183,6 +183,31 @@ def test_a_second_of_its_kind_is_stamped(stamped: list[int]) -> None:
     asyncio.run(story())
 
 
+def test_pods_that_ask_for_a_node_by_name_are_stamped(stamped: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a DaemonSet's do: that name then is no value that differs, but part of the text."""
+
+    async def story() -> list[bytes]:
+        clock = ManualClock()
+        assembly = await begun(clock)
+        client = assembly.client()
+        field = {"key": "metadata.name", "operator": "In", "values": ["node-1"]}
+        terms = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+        wanted = pod()
+        wanted["spec"]["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        pods = [await client.create(PODS, wanted, "default") for _ in range(10)][2:]
+        for number, made in enumerate(pods):
+            await bind(client, made, "node-2" if number == 5 else "node-1")  # the scheduler alone heeds the affinity
+        for number, made in enumerate(pods):
+            await say(client, made, running(rfc3339(clock.wall()), f"10.0.0.{number}"))
+        return [record.data for record in assembly.store.scan("pods")]
+
+    short = asyncio.run(story())
+    assert len(stamped) == 5 + 3  # the second of each kind leaves what the next are filled from
+    monkeypatch.setattr(Recasts, "_change", lambda *_: None)
+    assert asyncio.run(story()) == short
+    assert len(stamped) == 8
+
+
 def test_events_of_a_kind_are_stamped(stamped: list[int]) -> None:
     async def story() -> None:
         assembly = await begun(ManualClock())

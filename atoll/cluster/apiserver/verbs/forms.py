@@ -41,6 +41,10 @@ class Form:
         self._steps = [(len(part), hole, after[:1]) for part, hole, after in zip(parts, holes, parts[1:], strict=False)]
         self._build = _builder_of(parts, holes)
 
+    def says(self, text: bytes) -> bool:
+        """Whether that stands in what is the same for all."""
+        return any(text in part for part in self.parts)
+
     def fill(self, values: Sequence[bytes]) -> Encoded:
         """The object with these values; it remembers where it is from."""
         head = self._head % tuple([values[hole] for hole in self._head_holes])

@@ -108,8 +108,14 @@ class Recasts:
         asked_uid, asked_version = metadata.get("uid"), metadata.get("resourceVersion")
         if record.origin is None or not _PLAIN(node) or asked_version or (asked_uid and asked_uid != record.uid):
             return None
-        text = orjson.dumps([metadata.get("annotations"), metadata.get("labels")])
-        return self._of_pod(context, None, record, (text,), [node.encode(), now.encode()], ())
+        text, target, at = (
+            orjson.dumps([metadata.get("annotations"), metadata.get("labels")]),
+            node.encode(),
+            now.encode(),
+        )
+        if isinstance(record.origin, Form) and record.origin.says(target):  # it asks for this node by name
+            return self._of_pod(context, None, record, (text, target), [at], ())
+        return self._of_pod(context, None, record, (text,), [target, at], ())
 
     def _of_pod(
         self,
@@ -232,12 +238,19 @@ def _are_times(values: Sequence[bytes]) -> bool:
 
 def _likeness(values: list[bytes]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bool, ...]]:
     """Which values are equal; how times and addresses (lists and managers go by them) are ordered; which are times."""
-    distinct = list(dict.fromkeys(values))
-    number = {value: place for place, value in enumerate(distinct)}
-    ordered = [value for value in distinct if value[:1].isdigit() and (b":" in value or b"." in value)]
+    number: dict[bytes, int] = {}
+    places, ordered, times = [], [], []
+    for value in values:
+        place = number.get(value)
+        if place is None:
+            place = number[value] = len(number)
+            time = value.endswith(b"Z")
+            times.append(time)
+            if value[:1].isdigit() and (b":" in value or b"." in value):
+                ordered.append(value)
+        places.append(place)
     order = sorted(range(len(ordered)), key=ordered.__getitem__)
-    times = [value[-1:] == b"Z" for value in distinct]
-    return tuple([number[value] for value in values]), tuple(order), tuple(times)
+    return tuple(places), tuple(order), tuple(times)
 
 
 def _recast(change: Change, record: Record, fixed: tuple[bytes, ...]) -> Recast | None:
