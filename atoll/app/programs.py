@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -15,6 +14,7 @@ from typing import Any
 
 from atoll.app.channel import Channel
 from atoll.app.fleetspec import ClusterSpec, FleetSpec, service_addresses
+from atoll.app.garbage import collect_at_leisure, collect_seldom
 from atoll.app.state import FleetState
 from atoll.app.supervisor import Main
 from atoll.base.clock import SystemClock
@@ -86,8 +86,7 @@ def _cluster_work(state: FleetState, fleet: FleetSpec, cluster: ClusterSpec) -> 
 def _main(work: Work) -> Main:
     def main(connection: socket.socket) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-        # objects are many and rarely cyclic: collect less often (a fifth of the time in a large Deployment)
-        gc.set_threshold(200_000, 50, 1000)
+        collect_seldom()
         _allow_many_files()
         channel = Channel(connection)
         try:
@@ -120,12 +119,15 @@ async def _until_stopped(work: Awaitable[None]) -> None:
     """Run until the work ends or SIGTERM asks to stop; the work is cancelled and cleans up after itself."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
+    collecting = asyncio.ensure_future(collect_at_leisure())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     try:
         await task
     except asyncio.CancelledError:
         logging.getLogger("atoll").info("stopped")
+    finally:
+        collecting.cancel()
 
 
 def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:

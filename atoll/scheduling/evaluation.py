@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
 from atoll.scheduling.plugins.port import UNLIMITED, Around, Devices, Filter, Plugin, Score
@@ -28,12 +28,28 @@ _FEW = 4  # rows: so few are cheaper one by one than as arrays
 _MANY = 32  # rows: for so many the ranks of all are as soon joined again
 
 
-class _Kept(NamedTuple):
-    """The last decision's: the feasible rows in order, their ranks, and what of these is normalised."""
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """The last decision's: the feasible rows in order, their ranks, and what of these is normalised.
+
+    `leaders`: the places of the greatest rank, the first in the snapshot's order last; None where not sorted.
+    """
 
     rows: Rows
     ranks: Ints
     normal: Ints
+    leaders: list[int] | None = None
+    used: bool = False  # for more than one decision
+
+    def raised(self, place: int, rank: int) -> None:
+        """Note the new rank of one place."""
+        ranks, leaders = self.ranks, self.leaders
+        if leaders:
+            if leaders[-1] == place and rank < ranks.item(place):
+                leaders.pop()
+            elif ranks.item(place) != rank and max(rank, ranks.item(place)) >= ranks.item(leaders[-1]):
+                self.leaders = None
+        ranks[place] = rank
 
 
 class Refusals:
@@ -243,13 +259,31 @@ class Evaluation:
         rows, ranks = kept.rows, kept.ranks
         if barred:
             ranks = np.where(np.isin(rows, np.array(barred)), NEVER, ranks)
+        elif kept.used:
+            return self._leader(kept)
         place = self._first(ranks, rows)
         return None if place is None else int(rows[place])
+
+    def _leader(self, kept: _Kept) -> int | None:
+        """The first of the greatest rank. Many decisions in a row find it on one list, of which each takes one off."""
+        if not kept.leaders:
+            place = self._first(kept.ranks, kept.rows)
+            if place is None:
+                return None
+            equals = (kept.ranks == kept.ranks.item(place)).nonzero()[0]
+            order = self.nodes.order.take(kept.rows[equals])
+            sorted_ = order.argsort()[::-1]
+            kept.leaders = equals[sorted_].tolist()
+            if len(kept.leaders) > 1 and kept.leaders[-1] != place:  # two of the same order: names decide
+                kept.leaders = None
+                return int(kept.rows[place])
+        return kept.rows.item(kept.leaders[-1])
 
     def _join(self) -> _Kept:
         """The feasible rows and their ranks; those of last time where but a few rows were looked at again."""
         kept, moved, self._moved = self._kept, self._moved, {}
         if kept is not None and self._steady and (not moved or self._rejoined(kept, list(moved))):
+            kept.used = True
             return kept
         self._kept = None
         rows = np.flatnonzero(self.feasible())
@@ -265,7 +299,7 @@ class Evaluation:
 
     def _rejoined(self, kept: _Kept, moved: list[int]) -> bool:
         """Bring the ranks of these rows up to date; False where others change with them."""
-        rows, ranks = kept.rows, kept.ranks
+        rows = kept.rows
         places: list[int] = []
         for row in moved:
             place = int(rows.searchsorted(row))
@@ -285,7 +319,7 @@ class Evaluation:
             weight = part.weight * self._parts
             totals = [total + weight * score for total, score in zip(totals, found, strict=True)]
         for place, total in zip(places, totals, strict=True):
-            ranks[place] = total * PODS_UNIT - self._pods(rows.item(place))
+            kept.raised(place, total * PODS_UNIT - self._pods(rows.item(place)))
         return True
 
     def _first(self, ranks: Ints, rows: Rows | None = None) -> int | None:

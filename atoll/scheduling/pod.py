@@ -173,6 +173,15 @@ class PodInfo:
         return self.template.namespace, self.name
 
 
+def _placement(pod: Object) -> tuple[object, ...]:
+    """What of its spec a template is made of."""
+    get = (pod.get("spec") or {}).get
+    return (
+        get("containers"), get("initContainers"), get("nodeSelector"), get("affinity"), get("tolerations"),
+        get("topologySpreadConstraints"), get("priority"), get("preemptionPolicy"), get("overhead"), get("resources"),
+    )  # fmt: skip
+
+
 def _host_ports(spec: Object) -> list[Port]:
     found: list[Port] = []
     sidecars = [item for item in spec.get("initContainers") or () if item.get("restartPolicy") == "Always"]
@@ -268,6 +277,18 @@ class Templates:
             terminating="deletionTimestamp" in metadata,
             devices=devices_of(metadata["annotations"]) if share is not None else (),
         )
+
+    def renewed(self, known: PodInfo, obj: Object) -> PodInfo:
+        """`pod` of a newer state of a pod that is known: what was read of it stands where that is as it was."""
+        old, new = known.obj["metadata"], obj["metadata"]
+        if (
+            known.template.share is not None
+            or old.get("labels") != new.get("labels")
+            or old.get("annotations") != new.get("annotations")
+            or _placement(known.obj) != _placement(obj)
+        ):
+            return self.pod(obj)
+        return PodInfo(obj, known.uid, known.template, known.pods, "deletionTimestamp" in new)
 
     def _template(self, namespace: str, labels: dict[str, str], spec: Object, share: Share | None) -> Template:
         constraints, affinity = spec.get("topologySpreadConstraints"), orjson.dumps(spec.get("affinity"))

@@ -253,6 +253,11 @@ class ClusterState:
         self._count_terms(pod, 1)
         self.journal.add(node_name, (pod.pods, pod.template))
 
+    def placed(self, uid: str) -> PodInfo | None:
+        """A pod that is on a node."""
+        name = self.pod_nodes.get(uid)
+        return None if name is None else self._node(name).pods[uid]
+
     def lift(self, uid: str) -> str | None:
         """Take a pod off its node; the node's name, None when it was on none."""
         name = self.pod_nodes.pop(uid, None)

@@ -201,12 +201,18 @@ class SchedulerCache:
         elif self._is_ours(spec.get("schedulerName") or "default-scheduler"):
             self._pending(old, new)
 
+    def _view(self, obj: Object) -> PodInfo:
+        uid = obj["metadata"].get("uid") or ""
+        waiting = self.queue.get(uid)
+        known = self._planner.state.placed(uid) if waiting is None else waiting.pod
+        return self._planner.pod(obj) if known is None else self._planner.state.templates.renewed(known, obj)
+
     def _bound(self, new: Object, node: str) -> None:
         state = self._planner.state
         if (new.get("status") or {}).get("phase") in _FINISHED:
             self._lift(new)
             return
-        pod = self._planner.pod(new)
+        pod = self._view(new)
         known = pod.uid in state.pod_nodes
         self.queue.remove(pod.uid)
         self._held.pop(pod.uid, None)
@@ -219,7 +225,7 @@ class SchedulerCache:
 
     def _pending(self, old: Object | None, new: Object) -> None:
         now = self._clock.monotonic()
-        pod = self._planner.pod(new)
+        pod = self._view(new)
         if pod.terminating or (new.get("status") or {}).get("phase") in _FINISHED:
             self.queue.remove(pod.uid)
             self._held.pop(pod.uid, None)

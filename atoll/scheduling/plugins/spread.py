@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from atoll.scheduling import status
 from atoll.scheduling.arrays import Bools, Ids, Ints, Rows, np
@@ -53,7 +53,8 @@ def _eligible(shape: Shape, nodes: Snapshot, constraint: SpreadConstraint, keys:
     return Eligible(of_rows, of_node)
 
 
-class _Scored(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Scored:
     """What the last scores came from: a factor for each constraint; before they were made 0 to MAX."""
 
     rows: Rows
@@ -61,6 +62,16 @@ class _Scored(NamedTuple):
     factors: list[float]
     low: int
     high: int
+    lows: int  # how many have the least
+    highs: int
+
+    def change(self, place: int, value: int) -> bool:
+        """False where least or greatest are others by now."""
+        old, low, high = self.raw.item(place), self.low, self.high
+        self.raw[place] = value
+        self.lows += (value == low) - (old == low)
+        self.highs += (value == high) - (old == high)
+        return low <= value <= high and self.lows > 0 and self.highs > 0
 
 
 class _Spread(Around):
@@ -127,7 +138,10 @@ class _Spread(Around):
         raw = np.floor(total + 0.5).astype(np.int64)
         some = raw[taking]
         low, high = (int(some.min()), int(some.max())) if len(some) else (0, 0)
-        self._scored = _Scored(feasible, raw, factors, low, high) if len(some) == len(raw) else None
+        self._scored = None
+        if len(some) == len(raw):
+            lows, highs = int(np.count_nonzero(raw == low)), int(np.count_nonzero(raw == high))
+            self._scored = _Scored(feasible, raw, factors, low, high, lows, highs)
         if high == 0:
             return np.where(taking, MAX, 0)
         return np.where(taking, MAX * (high + low - raw) // high, 0)
@@ -137,9 +151,10 @@ class _Spread(Around):
         scored = self._scored
         if scored is None:
             return None
-        for place in places:
-            scored.raw[place] = self._raw(scored.rows.item(place), scored.factors)
-        if (int(scored.raw.min()), int(scored.raw.max())) != (scored.low, scored.high) or not scored.high:
+        if not scored.high or not all(
+            scored.change(place, self._raw(scored.rows.item(place), scored.factors)) for place in places
+        ):
+            self._scored = None
             return None
         raw = scored.raw.item
         return [MAX * (scored.high + scored.low - raw(place)) // scored.high for place in places]

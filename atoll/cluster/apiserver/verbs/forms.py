@@ -28,7 +28,7 @@ Build = Callable[[Sequence[str]], Any]
 class Form:
     """Compared by identity. `parts` are the texts around the holes; `holes` says which value each of these has."""
 
-    __slots__ = ("_build", "_head", "_head_holes", "_size", "_steps", "_tail", "_tail_holes", "parts")
+    __slots__ = ("_build", "_head", "_head_holes", "_steps", "_tail", "_tail_holes", "_width", "parts", "size")
 
     def __init__(self, parts: Sequence[bytes], holes: Sequence[int]) -> None:
         """One part more than holes, of which exactly one is VERSION. Raises ValueError for what can't be a form."""
@@ -37,7 +37,8 @@ class Form:
         texts = [part.replace(b"%", b"%%") for part in parts]
         self._head, self._tail = b"%b".join(texts[: at + 1]), b"%b".join(texts[at + 1 :])
         self._head_holes, self._tail_holes = tuple(holes[:at]), tuple(holes[at + 1 :])
-        self._size = max(holes) + 1
+        self._width = max(holes) + 1
+        self.size = sum(map(len, parts))  # bytes, without what is in the holes
         self._steps = [(len(part), hole, after[:1]) for part, hole, after in zip(parts, holes, parts[1:], strict=False)]
         self._build = _builder_of(parts, holes)
 
@@ -52,7 +53,7 @@ class Form:
 
     def read(self, data: bytes) -> list[bytes]:
         """The values in a text that was filled from this form (b"" for those without a hole), and last its version."""
-        values = [b""] * (self._size + 1)
+        values = [b""] * (self._width + 1)
         at = 0
         for size, hole, stop in self._steps:
             at += size

@@ -18,6 +18,7 @@ dry runs, large bodies, values that could be mistaken for other text of the obje
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,7 @@ _FRESH = b"\0"  # in place of a uid that is still to be drawn
 _EVENTS_OWN = (("name",), ("name", "uid", "resourceVersion"), ("message", "firstTimestamp", "lastTimestamp"))
 _OCTET = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _TIME = rb"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\dZ"
-_VALUES = re.compile(rb'(?<=")(' + _TIME + rb"|" + _OCTET + rb"(?:\." + _OCTET + rb'){3})(?="[^:])')
+_VALUES = re.compile(rb'"(' + _TIME + rb"|" + _OCTET + rb"(?:\." + _OCTET + rb'){3})"(?!:)')
 _STAMP = re.compile(_TIME.decode()).fullmatch
 _PLAIN = re.compile(r"[a-z0-9][-a-z0-9.]*").fullmatch  # of the names of nodes that are valid, most
 _UNESCAPED = re.compile(r"[ !#-\[\]-~]+").fullmatch  # what JSON writes as it is
@@ -66,7 +67,7 @@ class Change(Struct):
     equal: Equal
     key: Key
     version: int
-    texts: tuple[bytes, ...]  # all that it comes from beside its values
+    texts: tuple[bytes, ...]  # all that it comes from beside its values, where a recast is to be learnt
     values: list[bytes]
     recast: Recast | None
     watched: Watched | None
@@ -130,8 +131,7 @@ class Recasts:
         if not isinstance(form, Form):
             return None
         values = form.read(record.data)[:-1] + own
-        known = (form, asks, texts)
-        return self._change(context, admission, record.key, record.version, known, (*form.parts, *texts), values)
+        return self._change(context, admission, record.key, record.version, (form, asks, texts), texts, values, form)
 
     def event(self, context: Context, admission: Admission, key: Key, event: Any, now: str) -> Change | None:
         """A new Event, as sent and with a valid name. None as above."""
@@ -151,9 +151,11 @@ class Recasts:
         asks: Equal,
         texts: tuple[bytes, ...],
         values: list[bytes],
+        form: Form | None = None,
     ) -> Change | None:
-        """`admission`: what is still to admit it."""
-        if context.dry_run or context.large or sum(map(len, texts)) > _MOST_BYTES:
+        """`admission`: what is still to admit it. `form`: of what is changed."""
+        size = sum(map(len, texts)) + (0 if form is None else form.size)
+        if context.dry_run or context.large or size > _MOST_BYTES:
             return None
         equal = (key.resource, *asks, *_likeness(values))
         known = self._known.get(equal)
@@ -174,6 +176,7 @@ class Recasts:
             watched = self._watch(context, admission, key.resource)
             if watched is None:
                 return None
+            texts = (*(() if form is None else form.parts), *texts)
         return Change(equal, key, version, texts, values, recast, watched, _notes(context))
 
     def learn(self, context: Context, change: Change, record: Record) -> None:
@@ -201,18 +204,21 @@ def _taken(event: Any) -> tuple[bytes, list[bytes]] | None:
     if about.__class__ is not dict or not metadata.keys() <= {"name", "namespace"}:
         return None
     rest = {**event, "metadata": {**metadata}, "involvedObject": {**about}}
-    values: list[bytes] = []
+    found: list[str] = []
     for part, names in zip((rest["metadata"], rest["involvedObject"], rest), _EVENTS_OWN, strict=True):
         for name in names:
             value = part.get(name)
             if value is None:
                 continue
-            plain = value.__class__ is str and len(value) <= _LONGEST_MESSAGE and _UNESCAPED(value)
-            if not plain or (name.endswith("Timestamp") and not _STAMP(value)):
+            if value.__class__ is not str or not 0 < len(value) <= _LONGEST_MESSAGE:
                 return None
-            part[name] = len(values)
-            values.append(value.encode())
-    if not _are_times(values):
+            part[name] = len(found)
+            found.append(value)
+    if not _UNESCAPED("".join(found)):
+        return None
+    values = [value.encode() for value in found]
+    stamps = (event.get("firstTimestamp"), event.get("lastTimestamp"))
+    if not all(stamp is None or _STAMP(stamp) for stamp in stamps) or not _are_times(values):
         return None
     try:
         return orjson.dumps(rest), values
@@ -227,12 +233,15 @@ def _notes(context: Context) -> int:
 
 def _are_times(values: Sequence[bytes]) -> bool:
     """Whether those that look like times are (a 31st of February is none)."""
-    for value in set(values):
-        if value.endswith(b"Z"):
-            try:
-                datetime.datetime.fromisoformat(value.decode())
-            except ValueError:
-                return False
+    return all(map(_is_time, [value for value in values if value[-1:] == b"Z"]))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_time(value: bytes) -> bool:
+    try:
+        datetime.datetime.fromisoformat(value.decode())
+    except ValueError:
+        return False
     return True
 
 

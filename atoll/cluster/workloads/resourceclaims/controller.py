@@ -209,11 +209,18 @@ class ResourceClaimController:
 
 
 def _claims_of(pod: Object) -> tuple[tuple[str, str], ...]:
+    if "resourceClaims" not in (pod.get("spec") or ()) and "extendedResourceClaimStatus" not in (
+        pod.get("status") or ()
+    ):
+        return ()  # as most pods: this is asked at each of their changes
     namespace = pod["metadata"].get("namespace") or ""
     return tuple({(namespace, name): None for name in known_names(pod)})
 
 
 def _templates_of(pod: Object) -> tuple[tuple[str, str], ...]:
+    entries = pod_claims(pod)
+    if not entries:
+        return ()
     namespace = pod["metadata"].get("namespace") or ""
-    names = (entry.get("resourceClaimTemplateName") for entry in pod_claims(pod))
+    names = (entry.get("resourceClaimTemplateName") for entry in entries)
     return tuple({(namespace, name): None for name in names if name})
