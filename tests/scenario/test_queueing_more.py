@@ -13,6 +13,7 @@ from atoll.base.metrics import Metrics
 from atoll.kinds import kueue
 from atoll.kinds.builtin import CONFIGMAPS, JOBS, NAMESPACES, NODES, PODS
 from atoll.kinds.resource import Resource
+from atoll.objects.meta import condition
 from atoll.runtime.virtual import run_virtual
 
 RACK, HOST = "cloud.provider.com/topology-rack", "kubernetes.io/hostname"
@@ -143,6 +144,33 @@ def test_who_waits_is_listed_in_order() -> None:
             except NotFound:
                 continue
             raise AssertionError(missing)
+
+    play(main)
+
+
+def test_those_behind_others_are_told_why_they_wait_some_a_second() -> None:
+    """The first after a second; a hundred and fifty behind it after a minute, over three seconds."""
+
+    def workload(number: int) -> Any:
+        container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "2"}}}
+        template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+        spec = {"queueName": "a", "podSets": [{"name": "main", "count": 1, "template": template}]}
+        return {"apiVersion": API, "kind": "Workload", "metadata": {"name": f"w-{number}"}, "spec": spec}
+
+    async def main(world: QueueingWorld) -> None:
+        async def told() -> int:
+            items = (await world.client.list(kueue.WORKLOADS)).items
+            return sum((condition(item, "QuotaReserved") or {}).get("status") == "False" for item in items)
+
+        await world.apply(FLAVOR, *setup("a", 3))
+        await world.apply(*(workload(number) for number in range(152)))  # one runs
+        await asyncio.sleep(2)
+        assert await told() == 1
+        seen = []
+        for seconds in (57, 2, 1, 1, 2):
+            await asyncio.sleep(seconds)
+            seen.append(await told())
+        assert seen[0] == 1 and 20 < seen[1] < 110 and seen[1] < seen[2] < 151 and seen[4] == 151, seen
 
     play(main)
 

@@ -20,9 +20,11 @@ from atoll.runtime.events import NORMAL, WARNING
 from atoll.runtime.informer import Key
 
 # How long a workload waits before its status says why: most are admitted sooner. Those behind one of their class wait
-# for the same as that one, and are told later: a queue of thousands would else be written again and again.
+# for the same as that one, and are told later: a queue of thousands would else be written again and again. Of these so
+# many are told a second, that where thousands came at once their admission does not wait for what they are told.
 _TELL_SECONDS = 1.0
 _TELL_AGAIN_SECONDS = 60.0
+_TOLD_BEHIND_PER_SECOND = 50
 
 
 class WorkloadController:
@@ -34,6 +36,8 @@ class WorkloadController:
         self._queues = queues
         self._workloads = queues.workloads
         self._told: dict[Key, float] = {}  # those that wait, and when their status last said why
+        self._turns: dict[Key, float] = {}  # those behind others whose time has come, and when they are to be told
+        self._last_turn = 0.0
         self.loop: Controller[Key] = Controller(self.name, self._reconcile, workers=4, wait_for=(self._workloads,))
         self._workloads.add_handler(self._changed)
         for resource in (kueue.CLUSTER_QUEUES, kueue.LOCAL_QUEUES, kueue.ADMISSION_CHECKS):
@@ -45,6 +49,7 @@ class WorkloadController:
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is None or status.is_true(new, "Finished") or self._runs(new):
             self._told.pop(key(new or old or {}), None)
+            self._turns.pop(key(new or old or {}), None)
         else:
             self.loop.queue.add(key(new))
 
@@ -75,6 +80,7 @@ class WorkloadController:
         if workload.admission is None:
             return await self._waiting(obj, workload, now)
         self._told.pop(name, None)
+        self._turns.pop(name, None)
         if status.is_true(obj, "Evicted"):
             return None  # whoever runs it stops it
         reason, message = self._why_evict(obj, workload)
@@ -207,7 +213,7 @@ class WorkloadController:
             new = status.with_condition(obj, "Requeued", True, "BackoffFinished", "The back-off is over", now)
             await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
             return None
-        left = self._tell_at(obj, workload) - now
+        left = self._tell_at(obj, workload, now) - now
         if left > 0:
             return left
         message = self.why(workload)
@@ -220,11 +226,12 @@ class WorkloadController:
         new = status.pending(obj, message, requests, now)
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
         self._told[workload.key] = now
+        self._turns.pop(workload.key, None)
         if condition(obj, "QuotaReserved") is None:
             self._parts.events.event(obj, NORMAL, "Pending", message)
         return _TELL_AGAIN_SECONDS
 
-    def _tell_at(self, obj: Object, workload: Workload) -> float:
+    def _tell_at(self, obj: Object, workload: Workload, now: float) -> float:
         """When its status is to say why it waits."""
         told = self._told.get(workload.key)
         if told is not None:
@@ -234,7 +241,14 @@ class WorkloadController:
         state = self._queues.state
         line = state.lines.get(state.queue_of(workload) or "")
         behind = line is not None and workload.key in line and not line.leads(workload)
-        return since + (_TELL_AGAIN_SECONDS if behind else _TELL_SECONDS)
+        at = since + (_TELL_AGAIN_SECONDS if behind else _TELL_SECONDS)
+        if not behind or at > now:
+            return at
+        turn = self._turns.get(workload.key)
+        if turn is None:
+            self._last_turn = max(now, self._last_turn + 1 / _TOLD_BEHIND_PER_SECOND)
+            turn = self._turns[workload.key] = self._last_turn
+        return turn
 
     def why(self, workload: Workload) -> str:
         """What a waiting workload's status says; "" while its class has not been looked at."""
