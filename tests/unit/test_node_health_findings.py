@@ -60,16 +60,37 @@ def test_xids_are_what_nvidias_catalogue_says(number: int, severity: str, remedy
 
 
 def test_the_exporters_page_is_read_per_gpu_and_host() -> None:
-    found = parse_page(PAGE, "n0")
+    found = {reading.index: reading for reading in parse_page(PAGE, "n0")}
     assert found[0] == GpuReading(0, "GPU-a", celsius=41.0, uncorrected=2, nvlink_errors=7, remap_pending=True)
     assert (found[1].uuid, found[1].xid, found[1].celsius) == ("GPU-b", 79, 97.0)
     assert found[2].xid == 94
     assert 3 not in found, "a value that is none says nothing, not even that the GPU is there"
-    assert parse_page("garbage\n<html>") == {}
+    assert parse_page("garbage\n<html>") == []
+
+
+MIG = """
+DCGM_FI_DEV_XID_ERRORS{gpu="0",UUID="GPU-a",GPU_I_PROFILE="1g.10gb",GPU_I_ID="7"} 94
+DCGM_FI_DEV_XID_ERRORS{gpu="0",UUID="GPU-a",GPU_I_PROFILE="1g.10gb",GPU_I_ID="9"} 48
+DCGM_FI_DEV_XID_ERRORS{gpu="0",UUID="GPU-a",GPU_I_PROFILE="3g.40gb",GPU_I_ID="2"} 0
+DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-a",GPU_I_PROFILE="1g.10gb",GPU_I_ID="7"} 99
+DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-a",GPU_I_PROFILE="1g.10gb",GPU_I_ID="9"} 99
+DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-a",GPU_I_PROFILE="3g.40gb",GPU_I_ID="2"} 99
+DCGM_EXP_XID_ERRORS_COUNT{gpu="1",UUID="GPU-b",xid="94"} 1
+DCGM_EXP_XID_ERRORS_COUNT{gpu="1",UUID="GPU-b",xid="79"} 1
+"""
+
+
+def test_instances_are_judged_each_for_itself() -> None:
+    found = gpu_findings(node(2), NodeReading(tuple(parse_page(MIG))), SETTINGS)
+    assert [(item.code, item.message.partition(":")[0]) for item in found] == [
+        ("Overheated", "GPU 0"), ("XID94", "GPU 0 instance 7"), ("XID48", "GPU 0 instance 9"), ("XID79", "GPU 1"),
+    ]  # fmt: skip
+    chosen = worst(found)
+    assert chosen is not None and chosen.code == "XID79", "an application's error hides no other, whatever its number"
 
 
 def test_findings_of_a_reading() -> None:
-    reading = NodeReading(tuple(parse_page(PAGE, "n0").values()))
+    reading = NodeReading(tuple(parse_page(PAGE, "n0")))
     found = gpu_findings(node(4), reading, SETTINGS)
     assert codes(found) == ["UncorrectedECC", "XID79", "Overheated", "XID94", "GPULost"]
     assert [item.remedy for item in found] == ["reset", "reboot", "wait", "none", "reboot"]

@@ -8,12 +8,13 @@ stays unknown; one without GPUs, or none at all, is no reading.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from atoll.base.errors import AtollError
 from atoll.base.names import PROCESS_LABEL
-from atoll.capacity.health.model import GpuReading, NodeReading, Object
+from atoll.capacity.health.model import LADDER, GpuReading, NodeReading, Object
+from atoll.capacity.health.xid import CATALOGUE
 from atoll.client.port import Client
 from atoll.objects.meta import labels
 from atoll.runtime.informer import Informer
@@ -28,29 +29,31 @@ _LINKS = ("DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL", "DCGM_FI_DEV_NVLINK_C
 @dataclass(slots=True)
 class _Gpu:
     index: int
+    instance: str
     uuid: str
-    host: str
     values: dict[str, float] = field(default_factory=dict)
     xids: list[int] = field(default_factory=list)
 
 
-def parse_page(text: str, host: str = "") -> dict[int, GpuReading]:
-    """GPU index → reading, of the exporter's text format. `host`: only GPUs of that Hostname, where pages name one.
+def parse_page(text: str, host: str = "") -> list[GpuReading]:
+    """Readings of the exporter's text format, by GPU and MIG instance. `host`: only GPUs of that Hostname, where pages
+    name one.
 
     NVLink counters are the totals so far (`NodeReading` wants what is new: the caller subtracts).
     """
-    found: dict[int, _Gpu] = {}
+    found: dict[tuple[int, str], _Gpu] = {}
     for name, told, value in _samples(text):
         index = told.get("gpu", "")
         if not index.isdigit() or (host and told.get("Hostname", host) != host):
             continue
-        gpu = found.setdefault(int(index), _Gpu(int(index), told.get("UUID", ""), told.get("Hostname", "")))
+        key = int(index), told.get("GPU_I_ID", "")
+        gpu = found.setdefault(key, _Gpu(*key, told.get("UUID", "")))
         if name == "DCGM_EXP_XID_ERRORS_COUNT":
             if value > 0 and told.get("xid", "").isdigit():
                 gpu.xids.append(int(told["xid"]))
         else:
-            gpu.values[name] = max(value, gpu.values.get(name, value))  # MIG instances share one device
-    return {index: _reading(gpu) for index, gpu in sorted(found.items())}
+            gpu.values[name] = max(value, gpu.values.get(name, value))  # pods that share it have a line each
+    return [_reading(gpu) for _, gpu in sorted(found.items())]
 
 
 def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
@@ -66,17 +69,27 @@ def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
 
 def _reading(gpu: _Gpu) -> GpuReading:
     values = gpu.values
-    last = int(values.get("DCGM_FI_DEV_XID_ERRORS", 0))
     return GpuReading(
         gpu.index,
         gpu.uuid,
-        xid=last or max(gpu.xids, default=0),
+        gpu.instance,
+        xid=_gravest([int(values.get("DCGM_FI_DEV_XID_ERRORS", 0)), *gpu.xids]),
         celsius=values.get("DCGM_FI_DEV_GPU_TEMP"),
         uncorrected=int(values.get("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", 0)),
         nvlink_errors=int(sum(values.get(name, 0) for name in _LINKS)),
         remap_pending=values.get("DCGM_FI_DEV_ROW_REMAP_PENDING", 0) > 0,
         remap_failed=values.get("DCGM_FI_DEV_ROW_REMAP_FAILURE", 0) > 0,
     )
+
+
+def _gravest(xids: list[int]) -> int:
+    """The one that takes most to mend; of equal ones the first. 0 for none."""
+
+    def weight(number: int) -> tuple[int, bool, bool]:
+        row = CATALOGUE.get(number)
+        return (0, False, number > 0) if row is None else (LADDER.index(row.remedy), row.severity == "fatal", True)
+
+    return max(xids, key=weight)
 
 
 class DcgmReadings:
@@ -104,15 +117,13 @@ class DcgmReadings:
             return None
         return NodeReading(tuple(self._new_errors(name, gpus)), self._every_seconds)
 
-    def _new_errors(self, node: str, gpus: Mapping[int, GpuReading]) -> Iterator[GpuReading]:
-        for gpu in gpus.values():
-            key, total = (node, gpu.uuid or str(gpu.index)), gpu.nvlink_errors
+    def _new_errors(self, node: str, gpus: Iterable[GpuReading]) -> Iterator[GpuReading]:
+        for gpu in gpus:
+            key, total = (node, f"{gpu.uuid or gpu.index}/{gpu.instance}"), gpu.nvlink_errors
             before = self._links.get(key, total)
             self._links[key] = total
             new = total - before if total >= before else total  # a counter that fell began anew
-            yield GpuReading(
-                gpu.index, gpu.uuid, gpu.xid, gpu.celsius, gpu.uncorrected, new, gpu.remap_pending, gpu.remap_failed
-            )
+            yield replace(gpu, nvlink_errors=new)
 
     def _path(self, node: Object) -> str:
         """Where the page is; "" where there is none."""

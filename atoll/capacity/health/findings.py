@@ -6,6 +6,10 @@ value says nothing about it. A GPU that the machine has and the reading does not
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
 from atoll.capacity.health.model import Finding, GpuReading, NodeReading, Object
 from atoll.capacity.health.settings import HealthSettings
 from atoll.capacity.health.xid import CATALOGUE
@@ -14,12 +18,28 @@ from atoll.capacity.nodes import gpu_count, is_simulated
 
 def gpu_findings(node: Object, reading: NodeReading, settings: HealthSettings) -> list[Finding]:
     """Also those that call for nothing (remedy none), which are only told."""
-    found = [item for gpu in reading.gpus for item in _of_gpu(gpu, settings)]
+    found = list(_once(reading.gpus, settings))
     missing = _missing(node, reading)
     if missing:
         which = ", ".join(map(str, missing))
         found.append(Finding("gpu", "GPULost", f"not visible: GPU {which}; fallen off the bus", "reboot", urgent=True))
     return found
+
+
+def _once(gpus: Sequence[GpuReading], settings: HealthSettings) -> Iterator[Finding]:
+    """What all MIG instances of a GPU say alike is the GPU's; else it is told of which."""
+    instances = Counter(gpu.index for gpu in gpus)
+    told: dict[tuple[int, str, str], list[GpuReading]] = {}
+    for gpu in gpus:
+        for item in _of_gpu(gpu, settings):
+            told.setdefault((gpu.index, item.code, item.remedy), []).append(gpu)
+    for (index, code, remedy), having in told.items():
+        (found,) = (it for it in _of_gpu(having[0], settings) if (it.code, it.remedy) == (code, remedy))
+        which = ", ".join(gpu.instance for gpu in having)
+        if having[0].instance and len(having) < instances[index]:
+            yield replace(found, message=found.message.replace(f"GPU {index}", f"GPU {index} instance {which}", 1))
+        else:
+            yield found
 
 
 def _missing(node: Object, reading: NodeReading) -> list[int]:

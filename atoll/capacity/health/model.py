@@ -21,10 +21,14 @@ LADDER: tuple[Remedy, ...] = ("none", "wait", "reset", "reboot", "replace")  # w
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """What one visible GPU says of itself. `nvlink_errors`: CRC errors since the reading before."""
+    """What one visible GPU says of itself, or one MIG instance of it (`instance`: its GPU_I_ID).
+
+    `nvlink_errors`: CRC errors since the reading before.
+    """
 
     index: int
     uuid: str = ""
+    instance: str = ""
     xid: int = 0
     celsius: float | None = None
     uncorrected: int = 0
