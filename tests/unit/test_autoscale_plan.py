@@ -282,6 +282,32 @@ def test_a_volume_says_in_which_zone() -> None:
     assert orders(found) == [] and "volumes" in found.unplaced["d/a"], "a claim that is not there"
 
 
+def test_what_daemons_take_is_not_there_for_others() -> None:
+    container = {"name": "c", "resources": {"requests": {"cpu": "500m"}}}
+    daemon = {
+        "metadata": {"name": "agent", "namespace": "kube-system"},
+        "spec": {"template": {"metadata": {}, "spec": {"containers": [container]}}},
+    }
+    around = Surroundings(daemons=[daemon])
+    two = [app("a", cpu=4), app("b", cpu=4)]
+    assert len(orders(plan_pools(view(settings=ZONES, pending=two)))) == 1
+    assert len(orders(plan_pools(view(settings=ZONES, pending=two, around=around)))) == 2
+    found = plan_pools(view(settings=ZONES, pending=[app("whole", cpu=8)], around=around))
+    assert orders(found) == [] and "daemons keep it off a new node of east, west" in found.unplaced["d/whole"]
+    daemon["spec"]["template"]["spec"]["nodeSelector"] = {ZONE: "west"}
+    assert orders(plan_pools(view(settings=ZONES, pending=[app("whole", cpu=8)], around=around))) == [Create("east")]
+
+
+def test_an_idle_node_on_which_it_fits_is_enough() -> None:
+    """Whatever keeps the scheduler from using it: a node is not made in vain over and over."""
+    there = shaped("east-1", EAST)
+    around = Surroundings([there], [])
+    pending = [app("a", cpu=8)]
+    found = plan_pools(view(there, settings=ZONES, pending=pending, idle_since={"east-1": NOW}, around=around))
+    assert orders(found) == []
+    assert orders(plan_pools(view(there, settings=ZONES, pending=pending, around=around))) == [Create("east")]
+
+
 # -- nodes that do little
 
 

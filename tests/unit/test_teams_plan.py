@@ -216,7 +216,7 @@ def test_gpus_are_rounded_up_to_whole_nodes() -> None:
     assert found.wanted == {"red": 3, "blue": 1} and found.teams["cpu"] == "blue"
     small = plan_teams([*fleet, gpus("small", 4)], settings, {})
     assert small.wanted["red"] == 5, "never less than promised, whichever nodes it gets"
-    assert plan_teams([gpus("cpu", 0)], settings, {}).short == {"red": 20}
+    assert plan_teams([gpus("cpu", 0)], settings, {}).short == {"red": 1}
     for text in ("{name: red, selector: {}}", "{name: red, selector: {}, amount: 1, gpus: 8}"):
         with pytest.raises(SettingsError, match="either an amount"):
             parse(f"teams: [{text}]", TeamSettings)

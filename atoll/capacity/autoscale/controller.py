@@ -37,6 +37,7 @@ from atoll.capacity.nodes import is_over, with_taint, without_taint
 from atoll.capacity.parts import Parts, pods_by_node
 from atoll.capacity.settings import Live
 from atoll.kinds.builtin import (
+    DAEMON_SETS,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -74,6 +75,7 @@ class AutoscaleController:
         self._claims = parts.informers.of(PERSISTENT_VOLUME_CLAIMS)
         self._volumes = parts.informers.of(PERSISTENT_VOLUMES)
         self._classes = parts.informers.of(STORAGE_CLASSES)
+        self._daemons = parts.informers.of(DAEMON_SETS)
         self._idle_since: dict[str, float] = {}
         self._underused_since: dict[str, float] = {}
         self._shares: dict[str, tuple[frozenset[str], float]] = {}  # node → its pods, and what they ask for of it
@@ -82,8 +84,8 @@ class AutoscaleController:
         self._told: dict[str, str] = {}
         self._machines: list[Machine] = []
         self._steps = parts.metrics.counter("atoll_autoscale_steps_total", "What was done.", ("step", "why"))
-        storage = (self._claims, self._volumes, self._classes)
-        known = (self._nodes, self._pods, self._namespaces, self._budgets, *storage, settings.informer)
+        others = (self._claims, self._volumes, self._classes, self._daemons)
+        known = (self._nodes, self._pods, self._namespaces, self._budgets, *others, settings.informer)
         self.loop: Controller[str] = Controller(NAME, self._reconcile, wait_for=known)
         self._nodes.add_handler(self._node_changed)
         self._pods.add_handler(self._pod_changed)
@@ -156,7 +158,8 @@ class AutoscaleController:
         pending = self._pods.by_index(_INDEX, True)
         self._look_for_underused(settings, nodes, pods, now)
         storage = (list(self._claims), list(self._volumes), list(self._classes))
-        around = Surroundings(list(self._nodes), list(self._pods), list(self._namespaces), *storage)
+        daemons = list(self._daemons)
+        around = Surroundings(list(self._nodes), list(self._pods), list(self._namespaces), *storage, daemons)
         return View(
             settings, self._machines, nodes, pods, pending, now, self._idle_since, self._underused_since,
             frozenset(self._dry), around, list(self._budgets),

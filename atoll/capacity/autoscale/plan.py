@@ -94,7 +94,8 @@ def plan_pools(view: View) -> Plan:
     steps: list[Step] = []
     orders: list[Create] = [*_broken(view, steps), *_old(view, steps, waits)]
     _leaving(view, steps, waits)
-    bins, unplaced = pack(view.pending, view.settings.pools, _coming(view), _room(view), view.around)
+    idle = {name: node for name, node in view.nodes.items() if name in view.idle_since}
+    bins, unplaced = pack(view.pending, view.settings.pools, _coming(view), _room(view), view.around, idle)
     fresh = sorted((it for it in bins if it.new), key=lambda it: it.balloon)
     orders += [Create(it.pool) for it in fresh]
     orders += _least(view, Counter(order.pool for order in orders if not order.replaces))

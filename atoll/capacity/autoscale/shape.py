@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from atoll.base.quantity import NANO
 from atoll.capacity import names
@@ -61,18 +62,46 @@ def imagined(pool: Pool, name: str) -> Object:
     }
 
 
+def daemons_on(pool: Pool, name: str, daemons: Sequence[Object]) -> list[Object]:
+    """Pods that DaemonSets will put onto a node of the pool."""
+    found = []
+    for item in daemons:
+        template, metadata = item["spec"]["template"], item["metadata"]
+        pod = {
+            "metadata": {
+                "name": f"{metadata['name']}-{name}",
+                "namespace": metadata.get("namespace"),
+                "labels": (template.get("metadata") or {}).get("labels") or {},
+            },
+            "spec": template["spec"],
+        }
+        if allows(pool, pod):
+            found.append(pod)
+    return found
+
+
 def pack(
-    pods: Sequence[Object], pools: Sequence[Pool], coming: Sequence[Bin], room: Mapping[str, int], around: Surroundings
+    pods: Sequence[Object],
+    pools: Sequence[Pool],
+    coming: Sequence[Bin],
+    room: Mapping[str, int],
+    around: Surroundings,
+    idle: Mapping[str, Object] = MappingProxyType({}),
 ) -> tuple[list[Bin], dict[str, str]]:
-    """The largest first: pods onto nodes that come anyway, then onto new ones of the cheapest pool that has `room`. The
-    bins that were there or are made, and why pods were left over."""
-    trial = Trial(around)
-    if pods and (looks_around(pods) or keeps_others_away(around.pods)):
-        trial.take_in(around)
+    """The largest first: pods onto nodes that are there and `idle`, then those that come anyway, then new ones of the
+    cheapest pool that has `room`. The bins that were there or are made, and why pods were left over."""
+    if not pods:
+        return list(coming), {}
     known = {pool.name: pool for pool in pools}
     bins = {it.name: it for it in coming}
+    trial = Trial(around)
+    if looks_around(pods) or keeps_others_away(around.pods):
+        trial.take_in(around.nodes, around.pods, but=bins)
+    else:
+        there = (pod for pod in around.pods if (pod.get("spec") or {}).get("nodeName") in idle)
+        trial.take_in(idle.values(), there)
     for found in coming:
-        trial.add(imagined(known[found.pool], found.name))
+        _imagine(trial, known[found.pool], found.name, around)
     left, unplaced = dict(room), dict[str, str]()
     cheapest = sorted(pools, key=lambda pool: (pool.price_per_hour, pool.name))
     for wanted, pod in sorted(((needs(pod), pod) for pod in pods), key=lambda item: _order(*item)):
@@ -81,11 +110,10 @@ def pack(
             fitting = [pool for pool in cheapest if allows(pool, pod)]
             large = [pool for pool in fitting if _holds(pool, wanted)]
             open_pools = [pool for pool in large if left.get(pool.name, 0) > 0]
-            made = _opened(trial, pod, open_pools, len(bins))
+            made = _opened(trial, pod, open_pools, len(bins), around)
             if made is None:
-                unplaced[f"{pod['metadata'].get('namespace')}/{pod['metadata']['name']}"] = _why(
-                    fitting, large, open_pools
-                )
+                told = f"{pod['metadata'].get('namespace')}/{pod['metadata']['name']}"
+                unplaced[told] = _why(fitting, large, open_pools)
                 continue
             left[made.pool] -= 1
             bins[made.name], name = made, made.name
@@ -94,11 +122,17 @@ def pack(
     return list(bins.values()), unplaced
 
 
-def _opened(trial: Trial, pod: Object, pools: Sequence[Pool], number: int) -> Bin | None:
+def _imagine(trial: Trial, pool: Pool, name: str, around: Surroundings) -> None:
+    trial.add(imagined(pool, name))
+    for pod in daemons_on(pool, name, around.daemons):
+        trial.settle(pod, name)
+
+
+def _opened(trial: Trial, pod: Object, pools: Sequence[Pool], number: int, around: Surroundings) -> Bin | None:
     """A new node for the pod, of the first pool on one of which it fits."""
     for pool in pools:
         name = f"new-{number}-{pool.name}"
-        trial.add(imagined(pool, name))
+        _imagine(trial, pool, name, around)
         if trial.put(pod) == name:
             return Bin(name, pool.name, new=True)
         trial.drop(name)
@@ -123,7 +157,7 @@ def _why(fitting: Sequence[Pool], large: Sequence[Pool], open_pools: Sequence[Po
         return f"it is larger than a node of {', '.join(pool.name for pool in fitting)}"
     if open_pools:
         told = ", ".join(pool.name for pool in open_pools)
-        return f"its affinity to other pods, topology spread, ports or volumes do not let it onto a new node of {told}"
+        return f"affinity to other pods, topology spread, ports, volumes or daemons keep it off a new node of {told}"
     return f"{', '.join(pool.name for pool in large)}: at the maximum, out of stock, or enough nodes join already"
 
 

@@ -7,7 +7,7 @@ matter: where pods look at others by a topology that is wider than a node, or wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from atoll.scheduling.pod import HOSTNAME, PodInfo
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The whole cluster: what affinity, topology spread and volumes are about."""
+    """The whole cluster: what affinity, topology spread and volumes are about; `daemons`: its DaemonSets."""
 
     nodes: Sequence[Object] = ()
     pods: Sequence[Object] = ()
@@ -28,6 +28,7 @@ class Surroundings:
     claims: Sequence[Object] = ()
     volumes: Sequence[Object] = ()
     classes: Sequence[Object] = ()
+    daemons: Sequence[Object] = ()
 
 
 class Trial:
@@ -46,15 +47,19 @@ class Trial:
         found.classes.update({it["metadata"]["name"]: it for it in around.classes})
         found.changed()
 
-    def take_in(self, around: Surroundings, but: str = "") -> None:
-        """The nodes that are there, without `but`, and what runs on them. They come before those that are added."""
-        for node in around.nodes:
-            if node["metadata"]["name"] != but:
+    def take_in(self, nodes: Iterable[Object], pods: Iterable[Object], but: Collection[str] = ()) -> None:
+        """Nodes that are there, without `but`, and what runs on them. They come before those that are added later."""
+        for node in nodes:
+            if node["metadata"]["name"] not in but:
                 self.add(node)
-        for pod in around.pods:
+        for pod in pods:
             name = (pod.get("spec") or {}).get("nodeName")
-            if name and name != but and not is_over(pod):
-                self._planner.state.place(self._info(pod), name)
+            if name and name not in but and not is_over(pod):
+                self.settle(pod, name)
+
+    def settle(self, pod: Object, name: str) -> None:
+        """A pod that is on a node, whether or not it fits."""
+        self._planner.state.place(self._info(pod), name)
 
     def add(self, node: Object) -> None:
         """One more node; without pods unless they were taken in."""

@@ -65,7 +65,7 @@ def may_leave(pods: Sequence[Object], budgets: Sequence[Object]) -> bool:
 def fits_elsewhere(node: Object, pods: Sequence[Object], around: Surroundings) -> bool:
     """Whether all work of the node fits on the other nodes as they are."""
     trial = Trial(around)
-    trial.take_in(around, but=node["metadata"]["name"])
+    trial.take_in(around.nodes, around.pods, but=(node["metadata"]["name"],))
     largest = sorted(_moving(pods), key=lambda pod: sorted(needs(pod).items()), reverse=True)
     return all(trial.put(_unbound(pod)) is not None for pod in largest)
 

@@ -63,7 +63,7 @@ def amounts(nodes: Iterable[Object], settings: TeamSettings) -> dict[str, int]:
             found[team.name] = team.amount or 0
         else:
             sizes = {gpu_count(node) for node in known if _may_have(team, node)}
-            found[team.name] = -(-team.gpus // min(sizes)) if sizes else team.gpus  # no node: all are lacking
+            found[team.name] = -(-team.gpus // min(sizes)) if sizes else min(team.gpus, 1)  # no node yet: lacking
     return found
 
 
