@@ -1,4 +1,5 @@
-"""`atoll capacity` on a real control plane, where the test plays kubelet: preflight, a bad GPU, teams, their policy."""
+"""`atoll capacity` on a real control plane, where the test plays kubelet: preflight, a bad GPU, teams, their policies,
+machines that a program makes and mends."""
 
 from __future__ import annotations
 
@@ -24,12 +25,40 @@ TEAMS = """
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: atoll-teams, namespace: atoll-system}
-data: {teams.yaml: "teams: [{name: red, selector: {atoll.dev/pool: h100}, amount: 1}]"}
+data:
+  teams.yaml: |
+    teams:
+    - {name: red, selector: {atoll.dev/pool: h100}, gpus: 7}
+    - {name: blue, selector: {atoll.dev/pool: none}, amount: 0, namespaces: [blue]}
 ---
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: atoll-health, namespace: atoll-system}
 data: {health.yaml: "simulatedSeconds: {reset: 1}"}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: atoll-autoscale, namespace: atoll-system}
+data: {autoscale.yaml: "{idleSeconds: 2, pools: [{name: cpu, max: 2, node: {cpu: 8, memory: 32Gi}}]}"}
+"""
+SITE = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+asked = json.load(sys.stdin)
+answer = {}
+match asked["operation"]:
+    case "list":
+        made = [json.loads(path.read_text()) for path in folder.glob("cpu-*")]
+        kept = ("name", "pool", "replaces")
+        answer["machines"] = [{**{key: it[key] for key in kept}, "created": "2026-11-28T10:00:00Z"} for it in made]
+    case "create":
+        (folder / asked["name"]).write_text(json.dumps(asked))
+    case "delete":
+        (folder / asked["name"]).unlink(missing_ok=True)
+    case remedy:
+        (folder / f"{remedy}-{asked['node']}").touch()
+        answer["state"] = "done"
+print(json.dumps(answer))
 """
 
 
@@ -39,7 +68,14 @@ def plane() -> Iterator[ControlPlane]:
         found.write_kubeconfig()
         found.start_controller_manager(("*", "-node-lifecycle-controller"))  # nobody sends heartbeats
         found.start_scheduler()
-        command = [BIN / "atoll", "capacity", "--kubeconfig", found.folder / "kubeconfig", "--health", "--teams"]
+        site = found.folder / "site"
+        site.mkdir()
+        (site / "site.py").write_text(SITE)
+        machines = f"{sys.executable} {site}/site.py {site}"
+        command = [
+            BIN / "atoll", "capacity", "--kubeconfig", found.folder / "kubeconfig", "--health", "--teams",
+            "--autoscale", "--machines", machines,
+        ]  # fmt: skip
         with (found.folder / "capacity.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -141,3 +177,37 @@ def test_the_real_server_gives_the_tolerations_by_the_policy(plane: ControlPlane
     assert tolerations({}, priorityClassName="borrow") == [
         {"key": "atoll.dev/team", "operator": "Exists", "effect": "NoSchedule"}
     ]
+    blue = {"metadata": {"name": "b", "labels": {"atoll.dev/team": "blue"}}}
+    blue["spec"] = {"containers": [{"name": "c", "image": "i"}]}  # type: ignore[assignment]
+    answer = plane.request("POST", "/api/v1/namespaces/default/pods?dryRun=All", json.dumps(blue).encode(), JSON)
+    assert answer.status == 403 and "may not use nodes of the team blue" in answer.json()["message"]
+
+
+def test_a_program_makes_machines_and_mends_nodes(plane: ControlPlane) -> None:
+    kubectl, site = Kubectl(plane), plane.folder / "site"
+    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "6"}}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "work"}}
+    spec = {"nodeSelector": {"atoll.dev/pool": "cpu"}, "containers": [container]}
+    kubectl("apply", "-f", "-", stdin=json.dumps(pod | {"spec": spec}))
+    until(lambda: list(site.glob("cpu-*")), "a machine to be ordered")
+    ordered = json.loads(next(site.glob("cpu-*")).read_text())
+    joined = node(ordered["name"])
+    joined["metadata"] = {"name": ordered["name"], "labels": ordered["labels"]}
+    joined["status"] |= {"capacity": ordered["capacity"], "allocatable": ordered["capacity"]}
+    assert plane.request("POST", "/api/v1/nodes", json.dumps(joined).encode(), JSON).status == 201
+    kubectl("taint", "node", ordered["name"], "node.kubernetes.io/not-ready:NoSchedule-")  # as its controller would
+    where = "/api/v1/namespaces/default/pods/work"
+    until(lambda: get(plane, where)["spec"].get("nodeName") == ordered["name"], "the real scheduler to use it")
+    assert len(list(site.glob("cpu-*"))) == 1
+    plane.request("DELETE", f"{where}?gracePeriodSeconds=0")
+    kubectl("annotate", "node", ordered["name"], "atoll.dev/kernel-log=nvme nvme0: controller is down; will reset")
+    until(lambda: (site / f"reboot-{ordered['name']}").exists(), "the program to be asked for a reboot")
+    until(lambda: "atoll.dev/repairs" in annotations(plane, ordered["name"]), "it to return")
+    until(lambda: not list(site.glob("cpu-*")), "the idle machine to be given back")
+    until(lambda: plane.request("GET", f"/api/v1/nodes/{ordered['name']}").status == 404, "its Node to go")
+
+
+def annotations(plane: ControlPlane, name: str) -> dict[str, str]:
+    answer = plane.request("GET", f"/api/v1/nodes/{name}")
+    found: dict[str, str] = answer.json()["metadata"].get("annotations", {}) if answer.status == 200 else {}
+    return found if answer.status == 200 else {"atoll.dev/repairs": "it is gone already"}

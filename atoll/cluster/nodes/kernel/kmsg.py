@@ -16,6 +16,7 @@ from atoll.base.clock import Clock
 from atoll.cluster.nodes.kernel.port import Line, UnreadableLog
 
 DEVICE = Path("/dev/kmsg")
+_AT_ONCE = 100
 _RECORD_BYTES = 8192  # CONSOLE_EXT_LOG_MAX: a record is never longer
 _RECORD = re.compile(rb"(\d+),(\d+),(\d+),[^;]*;([^\n]*)")
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
@@ -42,9 +43,13 @@ class Kmsg:
             handle = self._opened()
         except OSError as error:
             raise UnreadableLog(f"{DEVICE} can't be opened: {error.strerror}") from None
+        count = 0
         try:
             while True:
                 record = await self._record(handle)
+                count += 1
+                if count % _AT_ONCE == 0:
+                    await asyncio.sleep(0)  # what was kept is thousands of records
                 line = self._line(record)
                 if line is not None and int(line.position.rpartition("/")[2]) > seen:
                     yield line
