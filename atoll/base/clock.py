@@ -51,9 +51,12 @@ class ManualClock:
         self._monotonic += seconds
 
 
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # the years 1 and 9999: what lies beyond is told as these
+
+
 def rfc3339(wall_seconds: float) -> str:
     """Kubernetes' metav1.Time: whole seconds, UTC, e.g. 2026-11-23T16:00:00Z."""
-    return _rfc3339(int(wall_seconds))
+    return _rfc3339(max(_FIRST, min(int(wall_seconds), _LAST)))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -63,7 +66,8 @@ def _rfc3339(seconds: int) -> str:
 
 def rfc3339_micro(wall_seconds: float) -> str:
     """Kubernetes' metav1.MicroTime: six decimals, UTC."""
-    return rfc3339_of(datetime.datetime.fromtimestamp(wall_seconds, datetime.UTC), "microseconds")
+    seconds = max(_FIRST, min(wall_seconds, _LAST))
+    return rfc3339_of(datetime.datetime.fromtimestamp(seconds, datetime.UTC), "microseconds")
 
 
 def rfc3339_of(moment: datetime.datetime, to: str = "seconds") -> str:
