@@ -69,10 +69,15 @@ class Correlator:
         self._buckets: OrderedDict[Hashable, _Bucket] = OrderedDict()
         self._similar: OrderedDict[Hashable, _Similar] = OrderedDict()
 
+    def is_spent(self, component: str, about: Object, now: float) -> bool:
+        """Whether one more event about this object is one too many, whatever it says."""
+        bucket = self._buckets.get((component, _target(about)))
+        return bucket is not None and bucket.tokens + (now - bucket.at) * self._thinning.refill_per_second < 1
+
     def correlate(self, event: Object, now: float) -> tuple[Object, Hashable] | None:
         """The event to write and the key under which repeats are counted; None where it is one too many."""
         about = event["involvedObject"]
-        target = (about.get("kind"), about.get("namespace"), about.get("name"), about.get("uid"))
+        target = _target(about)
         if not self._admit((event["source"]["component"], target), now):
             return None
         group = (target, event["type"], event["reason"], event["reportingComponent"])
@@ -134,8 +139,10 @@ class EventRecorder:
 
     def event(self, obj: Object, type: str, reason: str, message: str, *, field_path: str = "") -> None:
         """Tell that `reason` happened to `obj`. `obj` is an object, or an ObjectReference (with `uid` and `name`)."""
-        wall = self._clock.wall()
-        correlated = self._correlator.correlate(self._build(obj, type, reason, message, field_path, wall), wall)
+        wall, about = self._clock.wall(), _reference(obj)
+        if self._correlator.is_spent(self._component, about, wall):
+            return
+        correlated = self._correlator.correlate(self._build(about, type, reason, message, field_path, wall), wall)
         if correlated is None:
             return
         self._pending.append(correlated)
@@ -147,8 +154,7 @@ class EventRecorder:
         if self._task is not None:
             await self._task
 
-    def _build(self, obj: Object, type: str, reason: str, message: str, field_path: str, wall: float) -> Object:
-        about = _reference(obj)
+    def _build(self, about: Object, type: str, reason: str, message: str, field_path: str, wall: float) -> Object:
         if field_path:
             about["fieldPath"] = field_path
         now = rfc3339(wall)
@@ -206,6 +212,10 @@ class EventRecorder:
         except AtollError as error:
             expected = isinstance(error, Conflict | NotFound) or getattr(error, "code", 0) == 403
             log.log(logging.DEBUG if expected else logging.INFO, "event dropped: %s", error)
+
+
+def _target(about: Object) -> tuple[Hashable, ...]:
+    return about.get("kind"), about.get("namespace"), about.get("name"), about.get("uid")
 
 
 def _reference(obj: Object) -> Object:
