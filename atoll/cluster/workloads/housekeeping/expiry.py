@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import heapq
+from contextlib import suppress
+
 from atoll.base.clock import parse_rfc3339
 from atoll.base.errors import NotFound
 from atoll.client.port import DeleteOptions, Object
@@ -13,7 +17,10 @@ from atoll.runtime.informer import Key
 
 
 class EventExpiry:
-    """etcd forgets events by a lease; here they are deleted once nothing was added for the TTL."""
+    """etcd forgets events by a lease; here they are deleted once nothing was added for the TTL.
+
+    They are many: one timer is for all of them.
+    """
 
     def __init__(self, context: Context) -> None:
         self.name = "event-expiry"
@@ -22,14 +29,32 @@ class EventExpiry:
         self._ttl = context.options.event_ttl_seconds
         self._events = context.informers.of(EVENTS)
         self.loop: Controller[Key] = Controller(self.name, self._reconcile, wait_for=(self._events,))
+        self._due: list[tuple[float, Key]] = []  # a heap of when each is to be looked at, by the monotonic clock
+        self._sooner = asyncio.Event()
         self._events.add_handler(self._changed)
 
     async def run(self) -> None:
-        await self.loop.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.loop.run())
+            group.create_task(self._hand_out())
+
+    async def _hand_out(self) -> None:
+        """Those whose time has come."""
+        while True:
+            self._sooner.clear()
+            now = self._clock.monotonic()
+            while self._due and self._due[0][0] <= now:
+                self.loop.queue.add(heapq.heappop(self._due)[1])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._due[0][0] - now if self._due else None):
+                    await self._sooner.wait()
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if old is None and new is not None:
-            self.loop.queue.add_after(key(new), max(1.0, self._left(new)))
+            at = self._clock.monotonic() + max(1.0, self._left(new))
+            heapq.heappush(self._due, (at, key(new)))
+            if self._due[0][0] == at:
+                self._sooner.set()
 
     def _left(self, event: Object) -> float:
         """From when it was last written, as an etcd lease counts; what it tells of may be long ago."""
