@@ -27,6 +27,7 @@ from atoll.capacity.queueing.pods import PodQueueing
 from atoll.capacity.queueing.provisioning import ProvisioningChecks
 from atoll.capacity.queueing.queues import QueueStatus
 from atoll.capacity.queueing.ungate import TopologyUngater
+from atoll.capacity.queueing.unhealthy import FailedNodes
 from atoll.capacity.queueing.worker_access import kubeconfig_at
 from atoll.client.port import Client
 from atoll.cluster.store.port import Key, Store
@@ -126,6 +127,7 @@ def make_queueing(
         WorkloadController(parts, queues),
         Keepers(parts, queues),
         TopologyUngater(parts),
+        FailedNodes(parts),
         ProvisioningChecks(parts),
         JobQueueing(parts, queues.manages),
         PodQueueing(parts),

@@ -13,6 +13,7 @@ from atoll.base.errors import Invalid
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.kinds import kueue
 from atoll.kinds.batch import JOB_SETS
+from atoll.kinds.builtin import NODES, PODS
 from atoll.objects.meta import condition
 from atoll.runtime.virtual import run_virtual
 
@@ -120,3 +121,103 @@ def test_a_leader_and_its_workers_come_into_one_rack() -> None:
             await world.client.create(JOB_SETS, made, "default")
 
     play(main)
+
+
+# -- hosts that fail
+
+WIDE = [SimulatedGroup(3, rack, cpu="4", labels={RACK: rack, "pool": "gpu"}) for rack in ("a", "b")]
+
+
+async def by_rank(world: BatchWorld, job: str) -> dict[str, str]:
+    """Hosts of the pods that run."""
+    index = "batch.kubernetes.io/job-completion-index"
+    return {
+        pod["metadata"]["labels"][index]: pod["spec"]["nodeName"]
+        for pod in await world.pods()
+        if pod["metadata"]["name"].startswith(f"{job}-")
+        and pod["status"].get("phase") == "Running"
+        and "deletionTimestamp" not in pod["metadata"]
+    }
+
+
+async def moved(world: BatchWorld, job: str, pods: int) -> None:
+    """Off a-0. A Job makes pods anew after a back-off that grows with those that failed."""
+
+    async def all_there() -> bool:
+        found = (await by_rank(world, job)).values()
+        return len(found) == pods and "a-0" not in found
+
+    await world.until(all_there, 900)
+
+
+async def drain(world: BatchWorld, node: str) -> None:
+    await world.client.patch(NODES, node, {"spec": {"unschedulable": True}})
+    for pod in await world.pods():
+        if pod["spec"].get("nodeName") == node:
+            await world.client.delete(PODS, pod["metadata"]["name"], "default")
+
+
+@pytest.mark.parametrize("how", ["gone", "drained"])
+def test_pods_of_a_failed_host_get_another_one_of_their_rack_and_keep_their_ranks(how: str) -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(indexed("train", 8))
+        await asyncio.sleep(5)
+        before = await by_rank(world, "train")
+        assert before == dict(zip("01234567", ["a-0"] * 4 + ["a-1"] * 4, strict=True))
+        uids = {pod["metadata"]["uid"] for pod in await world.pods() if pod["spec"].get("nodeName") == "a-1"}
+        if how == "gone":
+            await world.client.delete(NODES, "a-0")
+        else:
+            await drain(world, "a-0")
+        await moved(world, "train", 8)
+        assert await by_rank(world, "train") == before | dict.fromkeys("0123", "a-2")
+        stayed = {pod["metadata"]["uid"] for pod in await world.pods() if pod["spec"].get("nodeName") == "a-1"}
+        assert stayed == uids, "the others run on"
+        found = await workload(world, "train")
+        assert "unhealthyNodes" not in found["status"] and not await holds(world, "train", "Evicted")
+        assert await world.events("NodesReplaced")
+
+    play(main, *WIDE)
+
+
+def test_without_another_host_in_the_rack_the_job_starts_anew_elsewhere() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(indexed("train", 8))
+        await asyncio.sleep(3)
+        await world.apply(indexed("other", 4))
+        await asyncio.sleep(3)
+        assert set(await hosts(world, "other")) == {"a-2"}, await by_rank(world, "train")
+        await asyncio.sleep(5)
+        await drain(world, "a-0")
+        await moved(world, "train", 8)
+        found = await workload(world, "train")
+        assert condition(found, "Evicted")["message"].startswith("Previously: A node of its pods failed: there is no")
+        assert found["status"]["schedulingStats"]["evictions"][0]["reason"] == "NodeFailures"
+        assert sorted((await by_rank(world, "train")).values()) == ["b-0"] * 4 + ["b-1"] * 4
+        assert await holds(world, "other", "Admitted")
+
+    play(main, *WIDE)
+
+
+def test_pods_that_wait_for_a_host_that_failed_are_made_anew() -> None:
+    async def main(world: BatchWorld) -> None:
+        taint = {"key": "maintenance", "effect": "NoSchedule"}
+        filler = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler"},
+                  "spec": {"nodeName": "a-0", "tolerations": [{"operator": "Exists"}],
+                           "containers": [{"name": "c", "image": "i"}]}}  # fmt: skip
+        await world.apply(filler)
+        await world.apply(indexed("train", 6))
+        await world.until(lambda: by_rank(world, "train"))
+        await asyncio.sleep(3)
+        await world.client.patch(NODES, "a-0", {"spec": {"taints": [taint]}})
+        victims = [pod["metadata"]["name"] for pod in await world.pods() if pod["spec"].get("nodeName") == "a-0"]
+        await asyncio.sleep(5)
+        assert set((await by_rank(world, "train")).values()) == {"a-0", "a-1"}, "those that run stay where they are"
+        for name in victims:
+            if name != "filler":
+                await world.client.delete(PODS, name, "default")
+        await moved(world, "train", 6)
+        assert sorted((await by_rank(world, "train")).values()) == ["a-1"] * 2 + ["a-2"] * 4
+        assert await holds(world, "train", "Admitted")
+
+    play(main, *WIDE)

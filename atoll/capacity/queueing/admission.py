@@ -245,12 +245,22 @@ def workload_problems(obj: Object, old: Object | None, subresource: str) -> list
 
 
 def _admission_problems(old: Object, new: Object) -> list[tuple[str, str]]:
-    """An admission is set or taken away, never changed."""
+    """An admission is set or taken away; of it only the places of pods change, where a node failed."""
     before = (old.get("status") or {}).get("admission")
     after = (new.get("status") or {}).get("admission")
-    if before and after and before != after and is_true(old, "QuotaReserved") and is_true(new, "QuotaReserved"):
-        return [("status.admission", "is immutable while quota is reserved")]
+    if not before or not after or not (is_true(old, "QuotaReserved") and is_true(new, "QuotaReserved")):
+        return []
+    if _without_places(before) != _without_places(after):
+        return [("status.admission", "is immutable while quota is reserved, but for topologyAssignment")]
     return []
+
+
+def _without_places(admission: Object) -> Object:
+    sets = [dict(item) for item in admission.get("podSetAssignments") or ()]
+    for item in sets:
+        item.pop("topologyAssignment", None)
+        item.pop("delayedTopologyRequest", None)
+    return {**admission, "podSetAssignments": sets}
 
 
 def pod_problems(pod: Object) -> list[tuple[str, str]]:

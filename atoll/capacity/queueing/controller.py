@@ -16,7 +16,7 @@ from atoll.capacity.queueing import config, read, status
 from atoll.capacity.queueing.flavors import amount_of
 from atoll.capacity.queueing.model import Key, Object, Workload
 from atoll.capacity.queueing.parts import Parts, write_status
-from atoll.capacity.queueing.plan import Admit, Evict, plan_cycle
+from atoll.capacity.queueing.plan import Admit, Broken, Evict, plan_cycle
 from atoll.capacity.queueing.rooms import Rooms
 from atoll.capacity.queueing.state import Setup, State
 from atoll.kinds import kueue
@@ -84,6 +84,8 @@ class QueueController:
                     group.create_task(self._admit(admit))
                 for evict in plan.evict:
                     group.create_task(self._evict(evict))
+                for broken in plan.broken:
+                    group.create_task(self._mend(broken))
 
     async def _until_needed(self) -> None:
         """A change, or the end of someone's back-off."""
@@ -220,6 +222,21 @@ class QueueController:
             self._parts.events.event(obj, NORMAL, "Preempted", message)
             queue = evict.victim.admission.queue if evict.victim.admission is not None else ""
             self._parts.metrics.preempted(queue, evict.queue, evict.reason)
+
+    async def _mend(self, broken: Broken) -> None:
+        """Other hosts for those that failed; or it goes."""
+        workload, now = broken.workload, self._parts.clock.wall()
+        obj = self._current(workload)
+        if obj is None or workload.admission is None or status.is_true(obj, "Evicted"):
+            return
+        if not broken.why:
+            if await self._write(workload.key, obj, status.mended(obj, workload.admission)):
+                self._parts.events.event(obj, NORMAL, "NodesReplaced", "Its pods on failed nodes get other ones")
+            return
+        message = f"A node of its pods failed: {broken.why}"
+        if await self._write(workload.key, obj, status.evicted(obj, "NodeFailures", message, now)):
+            self._parts.metrics.evicted(workload.admission.queue, "NodeFailures")
+            self._parts.events.event(obj, NORMAL, "EvictedDueToNodeFailures", message)
 
     def _current(self, workload: Workload) -> Object | None:
         """As the informer has it; where that is another one by now, the state is put right."""

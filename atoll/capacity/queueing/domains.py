@@ -138,6 +138,7 @@ class Nodes:
         self.rooms = rooms
         self._rows = rows
         self._known: dict[tuple[tuple[str, ...], bytes], Domains] = {}
+        self._hosts: dict[str, NodeRoom] = {}
 
     def domains(self, levels: tuple[str, ...], shape: Shape) -> Domains:
         name = levels, shape.where
@@ -149,13 +150,15 @@ class Nodes:
         return known
 
     def values_of(self, levels: tuple[str, ...], leaf: Values) -> Values | None:
-        """All values of a leaf, of a node that may be unusable now; None where no node has it."""
-        if leaf_levels(levels) == levels:
-            return leaf
-        for node in self.rooms:
-            if node.labels.get(HOSTNAME) == leaf[0]:
-                return tuple(node.labels.get(level, "") for level in levels)
-        return None
+        """All values of a host, which may be unusable now; None where no node has its name."""
+        if not self._hosts:
+            self._hosts.update((node.labels.get(HOSTNAME, ""), node) for node in self.rooms)
+        node = self._hosts.get(leaf[-1])
+        return None if node is None else tuple(node.labels.get(level, "") for level in levels)
+
+    def host_of(self, name: str) -> str:
+        """By which label value a node is known in topologies; its name where there is none."""
+        return next((node.labels.get(HOSTNAME, name) for node in self.rooms if node.name == name), name)
 
 
 class _Filter:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from atoll.capacity.queueing.finding import Entry, find, places_of
 from atoll.capacity.queueing.flavors import Assignment, Mode, shown
 from atoll.capacity.queueing.model import PodSet, Workload
-from atoll.capacity.queueing.plan import Entry, find, places_of
 from atoll.capacity.queueing.state import State
 from atoll.capacity.queueing.topology_fit import Unplaced, placed_of
 from atoll.capacity.queueing.tree import Node

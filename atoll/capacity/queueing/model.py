@@ -190,6 +190,7 @@ class Workload:
     ready: bool = False  # PodsReady
     requeue_at: float = 0.0
     owners: tuple[str, ...] = ()  # names of the objects that it is of
+    unhealthy: tuple[str, ...] = ()  # hosts whose pods must be placed elsewhere (status.unhealthyNodes)
     held: bool = False  # spec.active is true, but it may not be queued: an admission check said Retry or Rejected
 
     @property

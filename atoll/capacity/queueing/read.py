@@ -205,6 +205,7 @@ def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION) -> Worklo
         ready=(known.get("PodsReady") or {}).get("status") == "True",
         requeue_at=_requeue_at(known, requeue),
         owners=tuple(owner["name"] for owner in metadata.get("ownerReferences") or ()),
+        unhealthy=tuple(node["name"] for node in status.get("unhealthyNodes") or ()),
         held=any(check.get("state") in _HELD for check in status.get("admissionChecks") or ()),
     )
 

@@ -58,6 +58,7 @@ class State:
         self.trees: dict[str, list[Node]] = {}  # the queues below each root
         self.by_local: dict[Key, dict[Key, Workload]] = {}  # those that are not over, by local queue
         self.given = Given()  # of nodes, where pods are placed by topology
+        self.broken: set[Key] = set()  # workloads with pods on hosts that failed
         self._matchers: dict[tuple[str, str], bool] = {}
         self._later: list[tuple[float, Key]] = []
 
@@ -85,6 +86,8 @@ class State:
 
     def put(self, workload: Workload) -> None:
         """A workload as it is now."""
+        broken = workload.unhealthy and workload.admission and not (workload.evicted or workload.finished)
+        (self.broken.add if broken else self.broken.discard)(workload.key)
         old = self.workloads.get(workload.key)
         if old is not None:
             if _same_for_quota(old, workload):
@@ -101,6 +104,7 @@ class State:
 
     def drop(self, key: Key) -> None:
         """It is gone."""
+        self.broken.discard(key)
         old = self.workloads.pop(key, None)
         if old is not None:
             self._leave(old)

@@ -16,6 +16,9 @@ from atoll.kinds.kueue_conversion import slices_of
 
 TARGET: Final = "DeactivationTarget"  # why a Workload is about to be deactivated
 _BY_CAUSE = "DeactivatedDueTo"
+_OF_AN_ADMISSION = (
+    "admission", "admissionChecks", "reclaimablePods", "clusterName", "nominatedClusterNames", "unhealthyNodes",
+)  # fmt: skip
 _MOST_SHARE = 2**63 - 1
 _BECAUSE = {
     IN_QUEUE: "prioritization in the ClusterQueue",
@@ -112,6 +115,24 @@ def _assignment_json(pods: PodSetAssignment) -> Object:
     return found
 
 
+def with_unhealthy_nodes(obj: Object, names: Iterable[str]) -> Object:
+    status = {**obj["status"], "unhealthyNodes": [{"name": name} for name in names]}
+    if not status["unhealthyNodes"]:
+        del status["unhealthyNodes"]
+    return {**obj, "status": status}
+
+
+def mended(obj: Object, admission: Admission) -> Object:
+    """With other places for pods whose node failed."""
+    fresh = {pods.name: _assignment_json(pods).get("topologyAssignment") for pods in admission.pod_sets}
+    old = obj["status"]["admission"]
+    sets = [{**it, "topologyAssignment": fresh.get(it["name"])} for it in old["podSetAssignments"]]
+    sets = [{name: value for name, value in it.items() if value is not None} for it in sets]
+    status = {**obj["status"], "admission": {**old, "podSetAssignments": sets}}
+    status.pop("unhealthyNodes", None)
+    return {**obj, "status": status}
+
+
 def evicted(obj: Object, reason: str, message: str, now: float, *, preempted: str = "") -> Object:
     """To go: whoever runs it stops it, and then its quota is free. `preempted`: the reason of a preemption."""
     obj = with_condition(obj, "Evicted", True, reason, message, now)
@@ -151,7 +172,7 @@ def released(obj: Object, now: float, requeue_at: float | None = None) -> Object
     obj = with_condition(obj, "Requeued", active and requeue_at is None, reason, message, now)
     status = dict(obj["status"])
     tried = [_again(item, now) for item in status.get("admissionChecks") or ()]
-    for name in ("admission", "admissionChecks", "reclaimablePods", "clusterName", "nominatedClusterNames"):
+    for name in _OF_AN_ADMISSION:
         status.pop(name, None)
     if any(item.get("retryCount") for item in tried):
         status["admissionChecks"] = tried

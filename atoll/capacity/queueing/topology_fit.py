@@ -81,7 +81,7 @@ class Places:
     ) -> None:  # fmt: skip
         self._given = given
         self._assigned = list(assigned)
-        self._units = list(_units(list(pod_sets), self._assigned, flavors, topologies))
+        self._units = units_of(pod_sets, self._assigned, flavors, topologies)
         self._ledgers: dict[Levels, Ledger] = {}
 
     def __bool__(self) -> bool:
@@ -156,10 +156,10 @@ def _request(pods: PodSet) -> TopologyRequest:
     return pods.topology or TopologyRequest()
 
 
-def _units(
-    pod_sets: list[PodSet], assigned: list[PodSetAssignment], flavors: Mapping[str, Flavor],
+def units_of(
+    pod_sets: Iterable[PodSet], assigned: Iterable[PodSetAssignment], flavors: Mapping[str, Flavor],
     topologies: Mapping[str, Levels],
-) -> Iterable[Unit]:  # fmt: skip
+) -> list[Unit]:  # fmt: skip
     """Those whose flavours have a topology. A pod set without pods has no places."""
     units: dict[str, Unit] = {}
     for index, (pods, item) in enumerate(zip(pod_sets, assigned, strict=True)):
@@ -174,7 +174,7 @@ def _units(
         unit.pod_sets.append((pods, index))
         unit.counts.append(item.count)
         unit.shapes.append(_shape(pods, chosen))
-    return units.values()
+    return list(units.values())
 
 
 def _shape(pods: PodSet, flavors: Iterable[Flavor]) -> Shape:

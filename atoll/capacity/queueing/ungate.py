@@ -15,7 +15,7 @@ from atoll.base.errors import NotFound
 from atoll.capacity.queueing import read, status
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts
-from atoll.capacity.queueing.topology import TopologyAssignment, Values
+from atoll.capacity.queueing.topology import HOSTNAME, TopologyAssignment, Values
 from atoll.kinds import kueue
 from atoll.kinds.builtin import PODS
 from atoll.objects import meta
@@ -33,7 +33,7 @@ class TopologyUngater:
         self.name = "queueing-topology"
         self._parts = parts
         self._pods, self._workloads = parts.informers.of(PODS), parts.informers.of(kueue.WORKLOADS)
-        self._pods.add_index("placed", lambda pod: [key] if (key := _workload_of(pod)) else [])
+        self._pods.add_index("placed", lambda pod: [key] if (key := workload_of(pod)) else [])
         self.loop: Controller[Key] = Controller(
             self.name, self._reconcile, workers=2, wait_for=(self._pods, self._workloads)
         )
@@ -44,7 +44,7 @@ class TopologyUngater:
         await self.loop.run()
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        key = _workload_of(new or old or {})
+        key = workload_of(new or old or {})
         if key is not None:
             self.loop.queue.add(key)
 
@@ -70,7 +70,7 @@ class TopologyUngater:
             await self._parts.client.update(PODS, {**pod, "spec": new})
 
 
-def _workload_of(pod: Object) -> Key | None:
+def workload_of(pod: Object) -> Key | None:
     if labels(pod).get(kueue.TOPOLOGY_LABEL) != "true":
         return None
     name = meta.annotations(pod).get(kueue.WORKLOAD_ANNOTATION)
@@ -81,18 +81,21 @@ def _is_over(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") in _OVER
 
 
-def _is_gated(pod: Object, gate: str) -> bool:
+def is_gated(pod: Object, gate: str) -> bool:
     return any(item["name"] == gate for item in pod["spec"].get("schedulingGates") or ())
 
 
 def _opened(workload: Object, pods: list[Object]) -> Iterator[tuple[Object, dict[str, str]]]:
-    """Pods whose gate is to be taken off, each with the node labels of its place."""
+    """Pods whose gate is to be taken off, each with the node labels of its place. A failed host is no place."""
+    failed = {item["name"] for item in workload["status"].get("unhealthyNodes") or ()}
     requests = {item["name"]: item.get("topologyRequest") or {} for item in workload["spec"]["podSets"]}
     for item in workload["status"]["admission"]["podSetAssignments"]:
         topology = read.topology_assignment(item.get("topologyAssignment"))
         if topology is not None:
             own = [pod for pod in pods if labels(pod).get(kueue.POD_SET_LABEL) == item["name"]]
-            yield from places_of(own, topology, requests.get(item["name"], {}))
+            for pod, places in places_of(own, topology, requests.get(item["name"], {})):
+                if places.get(HOSTNAME) not in failed:
+                    yield pod, places
 
 
 def places_of(
@@ -105,7 +108,7 @@ def places_of(
     waiting = [
         (pod, rank)
         for pod, rank in zip(pods, ranks, strict=True)
-        if _is_gated(pod, kueue.TOPOLOGY_GATE) and not _is_gated(pod, kueue.ADMISSION_GATE)
+        if is_gated(pod, kueue.TOPOLOGY_GATE) and not is_gated(pod, kueue.ADMISSION_GATE)
     ]
     free = iter(()) if by_rank else _left(pods, topology)
     for pod, rank in sorted(waiting, key=lambda item: (item[1] or 0, item[0]["metadata"]["name"])):
@@ -132,10 +135,12 @@ def _left(pods: list[Object], topology: TopologyAssignment) -> Iterator[Values]:
     """The places that no pod has, domain after domain."""
     taken: dict[Values, int] = {}
     for pod in pods:
-        if not _is_gated(pod, kueue.TOPOLOGY_GATE):
+        if not is_gated(pod, kueue.TOPOLOGY_GATE):
             selector = pod["spec"].get("nodeSelector") or {}
             values = tuple(selector.get(level, "") for level in topology.levels)
             taken[values] = taken.get(values, 0) + 1
-    for values, count in topology.domains:
-        for _ in range(count - taken.get(values, 0)):
+    for values, count in topology.domains:  # a leaf may come twice
+        there = min(count, taken.get(values, 0))
+        taken[values] = taken.get(values, 0) - there
+        for _ in range(count - there):
             yield values
