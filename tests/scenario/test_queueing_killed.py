@@ -88,7 +88,10 @@ async def two_racks(world: QueueingWorld) -> None:
     topology = {"apiVersion": API, "kind": "Topology", "metadata": {"name": "racks"}, "spec": {"levels": levels}}
     await world.client.create(kueue.TOPOLOGIES, topology)
     policy = {"withinClusterQueue": "LowerPriority"}
-    await world.apply({**FLAVOR, "spec": {"nodeLabels": {"pool": "gpu"}, "topologyName": "racks"}}, *setup("q", 100, preemption=policy))
+    await world.apply(
+        {**FLAVOR, "spec": {"nodeLabels": {"pool": "gpu"}, "topologyName": "racks"}},
+        *setup("q", 100, preemption=policy),
+    )
     for name, value in (("low", 1), ("high", 9)):
         made = {"apiVersion": API, "kind": "WorkloadPriorityClass", "metadata": {"name": name}, "value": value}
         await world.client.create(kueue.WORKLOAD_PRIORITY_CLASSES, made)

@@ -147,6 +147,14 @@ def test_what_is_given_out_tainted_or_unlabelled_has_no_room() -> None:
     assert isinstance(find(gone, asked(1)), Unplaced)
 
 
+def test_amounts_that_no_machine_has_stop_nobody() -> None:
+    boast = {"b1/r1/h1": 2**70, "b1/r1/h2": 2**70}
+    assert placed(5, TopologyRequest(required="rack"), boast) == {"h1": 5}
+    used = [TopologyAssignment(LEVELS, ((("b1", "r1", "h1"), 2**65),))]
+    assert placed(5, TopologyRequest(required="rack"), boast, used=used) == {"h2": 5}
+    assert "any of 1" in hosts(find(nodes(TWO_BLOCKS), asked(1, gpu=2**70)))
+
+
 def test_node_affinity_counts() -> None:
     terms = [{"matchExpressions": [{"key": "rack", "operator": "NotIn", "values": ["r4"]}]}]
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}

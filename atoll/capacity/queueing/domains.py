@@ -19,7 +19,7 @@ from atoll.capacity.queueing.topology import HOSTNAME, NodeRoom, TopologyAssignm
 from atoll.scheduling.matching import NodeSelector, tolerates
 
 Ints = npt.NDArray[np.int64]
-_MUCH = np.iinfo(np.int64).max // 4
+_MUCH = 2**60  # more of anything counts as this much: what is told of nodes and pods may be any number
 
 Rows = dict[Values, int]
 """A number for each leaf; it only grows, so that ledgers and domains of one set of levels share it."""
@@ -59,7 +59,7 @@ class Ledger:
         for name, amount in {**requests, "pods": 1}.items():
             amounts = self._of(name)
             for row, (_, count) in zip(rows, found.domains, strict=True):
-                amounts[row] += sign * amount * count
+                amounts[row] += sign * min(amount * count, _MUCH)
 
     def _of(self, resource: str) -> Ints:
         """Long enough for all rows."""
@@ -95,7 +95,7 @@ class Domains:
         """What the nodes have, by leaf; what is held of them is not taken off."""
         known = self._free.get(resource)
         if known is None:
-            sums = [sum(node.free.get(resource, 0) for node in nodes) for nodes in self._nodes]
+            sums = [min(sum(node.free.get(resource, 0) for node in nodes), _MUCH) for nodes in self._nodes]
             known = self._free[resource] = np.array(sums, np.int64)
         return known
 
@@ -104,7 +104,7 @@ class Domains:
         least = np.full(len(self.leaves), _MUCH, np.int64)
         for name, amount in {**requests, "pods": 1}.items():
             if amount > 0:
-                np.minimum(least, (self.free(name) - ledger.held(name, self.rows)) // amount, out=least)
+                np.minimum(least, (self.free(name) - ledger.held(name, self.rows)) // min(amount, _MUCH), out=least)
         return np.maximum(least, 0)
 
     def below(self, depth: int, domain: int) -> range:
