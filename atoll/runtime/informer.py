@@ -54,6 +54,7 @@ class Informer:
         self._handlers: list[Handler] = []
         self._indexers: dict[str, IndexFunction] = {}
         self._indices: dict[str, dict[Hashable, dict[Key, Object]]] = {}
+        self._standing: dict[Key, tuple[tuple[Hashable, ...], ...]] = {}  # under which values each object is, by index
         self._version: str | None = None
         self._progress = 0  # lists and events so far
         self._backoff = Backoff(first_seconds=0.05, most_seconds=5.0)
@@ -78,7 +79,9 @@ class Informer:
         self._indexers[name] = function
         self._indices[name] = {}
         for key, obj in self._objects.items():
-            for value in function(obj):
+            values = tuple(function(obj))
+            self._standing[key] = (*self._standing.get(key, ()), values)
+            for value in values:
                 self._indices[name].setdefault(value, {})[key] = obj
 
     def get(self, name: str, namespace: str | None = None) -> Object | None:
@@ -201,7 +204,7 @@ class Informer:
         if old is not None and new is not None and _uid(old) != _uid(new):
             self._set(key, None)  # a namesake: the old one's deletion was missed
             old = None
-        self._index(key, old, new)
+        self._index(key, new)
         if new is not None:
             self._objects[key] = new
         else:
@@ -213,19 +216,28 @@ class Informer:
             except Exception:  # a fault of ours in one handler must not stop the others
                 log.exception("handler of %s for %s", self.resource.group_resource, key)
 
-    def _index(self, key: Key, old: Object | None, new: Object | None) -> None:
-        for index, function in self._indexers.items():
-            buckets = self._indices[index]
-            before = tuple(function(old)) if old is not None else ()
-            after = tuple(function(new)) if new is not None else ()
-            if before != after:
-                for value in before:
+    def _index(self, key: Key, new: Object | None) -> None:
+        """Take an object's newest state into each index; what it stood under before is remembered, not asked again."""
+        if not self._indexers:
+            return
+        nowhere: tuple[tuple[Hashable, ...], ...] = ((),) * len(self._indexers)
+        before = after = self._standing.get(key, nowhere)
+        if new is None:
+            after = nowhere
+            self._standing.pop(key, None)
+        else:
+            after = tuple([tuple(function(new)) for function in self._indexers.values()])
+            if after != before:
+                self._standing[key] = after
+        for buckets, old_values, values in zip(self._indices.values(), before, after, strict=True):
+            if old_values != values:
+                for value in old_values:
                     bucket = buckets.get(value)
                     if bucket is not None:
                         bucket.pop(key, None)
                         if not bucket:
                             del buckets[value]
-            for value in after:
+            for value in values:
                 buckets.setdefault(value, {})[key] = new  # type: ignore[assignment]
 
 
