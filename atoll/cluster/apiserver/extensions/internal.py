@@ -36,16 +36,17 @@ class InternalConverter:
 
     def shown(self, record: Record, api_version: str) -> Object:
         """Shared."""
+        key = (record.data, api_version)
+        known = self._known.get(key)  # asked first: more are kept here than are kept parsed
+        if known is not None:
+            return known
         obj = record.object
         if obj.get("apiVersion") == api_version:
             return obj
-        key = (record.data, api_version)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._convert(obj, api_version)
-            if len(self._known) > _MOST_KEPT:
-                self._known.popitem(last=False)
-        return known
+        made = self._known[key] = self._convert(obj, api_version)
+        if len(self._known) > _MOST_KEPT:
+            self._known.popitem(last=False)
+        return made
 
     async def converted(self, obj: Object, api_version: str) -> Object:
         return obj if obj.get("apiVersion") == api_version else self._convert(obj, api_version)
