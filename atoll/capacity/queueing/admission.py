@@ -206,7 +206,7 @@ def _amount_problems(items: list[Object], where: str, has_parent: bool) -> list[
             if item.get(name) is not None and amount_of(item["name"], item[name]) < 0:
                 found.append((f"{at}.{name}", f"{item[name]} is negative"))
             elif item.get(name) is not None and name != "nominalQuota" and not has_parent:
-                found.append((f"{at}.{name}", "is for queues of a cohort: name one, or leave it out"))
+                found.append((f"{at}.{name}", "must be nil when cohort is empty: name a cohort, or leave it out"))
         lending = item.get("lendingLimit")
         if lending is not None and amount_of(item["name"], lending) > amount_of(item["name"], item["nominalQuota"]):
             found.append((f"{at}.lendingLimit", f"{lending} is more than the nominal quota, {item['nominalQuota']}"))

@@ -11,6 +11,15 @@ from atoll.capacity.queueing.state import State
 from atoll.capacity.queueing.topology_fit import Unplaced, placed_of
 from atoll.capacity.queueing.tree import Node
 
+_REMEDIES = {  # by the reason of a ClusterQueue that is not Active; `names`: what its message lists
+    "Terminating": "use another ClusterQueue: {queue} is being deleted",
+    "Stopped": "set spec.stopPolicy of ClusterQueue {queue} to None",
+    "CohortCycle": "give one of the cohorts no parent, or another one: {names}",
+    "FlavorNotFound": "create ResourceFlavor {names}, or take it out of ClusterQueue {queue}",
+    "TopologyNotFound": "create that Topology, or take topologyName out of the flavor",
+    "AdmissionCheckNotFound": "create AdmissionCheck {names}, or take it out of ClusterQueue {queue}",
+    "AdmissionCheckInactive": "see why it is not Active: kubectl describe admissioncheck {names}",
+}
 _MOST_HOLDERS = 500  # of running workloads that are looked at one by one
 
 
@@ -65,7 +74,8 @@ def _repair(state: State, workload: Workload, queue: str) -> str:
         here = f"; there are: {', '.join(names)}" if names else ""
         return f"create LocalQueue {workload.local_queue} in namespace {workload.key[0]}, or name another one{here}"
     if queue in state.inactive:
-        return state.inactive[queue][1]
+        reason, message = state.inactive[queue]
+        return _REMEDIES[reason].format(queue=queue, names=message.rpartition(": ")[2])
     if queue not in state.nodes:
         return f"create ClusterQueue {queue}"
     return f"let ClusterQueue {queue} select namespace {workload.key[0]}, or start LocalQueue {workload.local_queue}"

@@ -250,7 +250,7 @@ def _same_for_quota(old: Workload, new: Workload) -> bool:
 
 
 def _why_inactive(queue: ClusterQueue, setup: Setup, cycles: Mapping[str, list[str]]) -> tuple[str, str] | None:
-    """(reason, message) where a queue can't admit."""
+    """(reason, message) where a queue can't admit; `explain` says of each reason what helps."""
     if queue.leaving:
         return "Terminating", "Can't admit new workloads: is terminating"
     if queue.stop != "None":
