@@ -19,6 +19,7 @@ Remedy = Literal["none", "reset", "reboot", "replace"]
 ANNOTATION = "atoll.dev/kernel-log"
 MOST_LINES = 16
 MOST_CHARACTERS = 400  # of one line
+_LOOKED_AT = 1000  # characters of a line: the kernel's own are no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ CONDITIONS: dict[str, tuple[str, str]] = {
 
 # (pattern, reason, area, remedy, condition); the first that matches counts
 TABLE: tuple[tuple[str, str, Area, Remedy, str], ...] = (
-    (r"[Kk]illed process \d+ \(.+\)?.* total-vm:\d+kB", "OOMKilling", "kernel", "none", ""),
+    (r"[Kk]illed process \d+ .*total-vm:\d+kB", "OOMKilling", "kernel", "none", ""),
     (
         r"task (dockerd?|containerd|runc|kubelet):\w+ blocked for more than \w+ seconds",
         "RuntimeHung", "kernel", "reboot", "KernelDeadlock",
@@ -84,8 +85,14 @@ _TABLE = tuple((re.compile(pattern), Problem(*row)) for pattern, *row in TABLE) 
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([^)]*)\): (\d+)\b")
 
 
+def lines_of(text: str) -> list[str]:
+    """The annotation's newest lines: more than are ever kept, fewer than could take long to read."""
+    return text[-MOST_LINES * _LOOKED_AT :].splitlines()[-4 * MOST_LINES :]
+
+
 def problem_of(line: str) -> Problem | None:
     """What a line says; None for one that says nothing of the kind."""
+    line = line[:_LOOKED_AT]
     found = _XID.search(line)
     if found:
         return Problem(f"XID{found[2]}", "gpu", "none", subject=found[1])
@@ -95,7 +102,7 @@ def problem_of(line: str) -> Problem | None:
 def remember(text: str, lines: Iterable[str]) -> str:
     """The annotation with lines added: of XIDs and of what calls for a remedy, each problem once, the newest
     MOST_LINES. The same text where there is nothing to add, so that a storm of lines is one write."""
-    kept = text.splitlines()
+    kept = lines_of(text)
     known = {(it.reason, it.subject) for line in kept if (it := problem_of(line)) is not None}
     for line in lines:
         problem = problem_of(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -229,3 +230,24 @@ def test_a_process_node_is_asked_itself_and_a_node_without_exporter_is_not_read(
     process = node(1, simulated=False, labels={"atoll.dev/process": "true"})
     assert asyncio.run(readings.read(process)) is not None
     assert asyncio.run(readings.read(node(1, simulated=False))) is None and answers.asked == [own]
+
+
+def test_a_log_made_to_take_long_does_not() -> None:
+    """Whoever may annotate a node can't hold up its health."""
+    hostile = "Killed process 1 " * 15_000 + "\n" + "x\n" * 100_000 + "nvme nvme0: controller is down"
+    began = time.process_time()
+    assert codes(host_findings(node(annotations={"atoll.dev/kernel-log": hostile}))) == ["NVMeDown"]
+    assert host_findings(node(annotations={"atoll.dev/kernel-log": "mlx5_core " * 25_000})) == []
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Out of memory: Killed process 812 (python3) total-vm:9kB, anon-rss:8kB, file-rss:0kB, shmem-rss:0kB, UID:0",
+        "Memory cgroup out of memory: Killed process 7 (a b) (c) total-vm:9kB, anon-rss:8kB, file-rss:0kB",
+    ],
+)
+def test_a_kill_for_memory_is_told_and_calls_for_nothing(line: str) -> None:
+    found = of_kernel_line(line)
+    assert found is not None and (found.code, found.remedy) == ("OOMKilling", "none")

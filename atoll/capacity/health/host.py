@@ -12,7 +12,7 @@ from atoll.capacity import names
 from atoll.capacity.health.model import Area, Finding, Object, Remedy
 from atoll.capacity.health.xid import CATALOGUE
 from atoll.capacity.nodes import annotation, taints
-from atoll.objects.kernel_log import problem_of
+from atoll.objects.kernel_log import lines_of, problem_of
 from atoll.objects.meta import labels
 
 # (type, the status that means trouble) → (area, remedy)
@@ -75,7 +75,7 @@ def _from_conditions(node: Object) -> list[Finding]:
 
 
 def _from_kernel_log(node: Object) -> list[Finding]:
-    lines = annotation(node, names.KERNEL_LOG).splitlines()
+    lines = lines_of(annotation(node, names.KERNEL_LOG))
     return [finding for line in lines if (finding := of_kernel_line(line)) is not None]
 
 

@@ -11,7 +11,7 @@ from atoll.client.port import Client
 from atoll.cluster.nodes.kernel.monitor import say
 from atoll.cluster.nodes.simulated.model import is_simulated
 from atoll.kinds.builtin import NODES
-from atoll.objects.kernel_log import ANNOTATION, CONDITIONS, conditions_of, problem_of, shortened
+from atoll.objects.kernel_log import ANNOTATION, CONDITIONS, conditions_of, lines_of, problem_of, shortened
 from atoll.objects.meta import annotations as annotations_of
 from atoll.objects.meta import condition
 from atoll.runtime.controller import Controller
@@ -45,8 +45,8 @@ class InjectedKernelLogs:
         if before == after:
             return
         self.loop.queue.add(new["metadata"]["name"])
-        known = set(before.splitlines())
-        for line in after.splitlines() if old is not None else ():
+        known = set(lines_of(before))
+        for line in lines_of(after) if old is not None else ():
             problem = problem_of(line)
             if problem is not None and line not in known:
                 self._events.event(new, WARNING, problem.reason, shortened(line))
@@ -55,7 +55,7 @@ class InjectedKernelLogs:
         node = self._nodes.get(name)
         if node is None:
             return
-        found = conditions_of((annotations_of(node).get(ANNOTATION) or "").splitlines())
+        found = conditions_of(lines_of(annotations_of(node).get(ANNOTATION) or ""))
         wanted = {kind: ("True", *told) for kind, told in found.items()}
         for kind, told in CONDITIONS.items():
             if kind not in wanted and condition(node, kind):
