@@ -182,6 +182,9 @@ def test_on_other_api_servers_a_policy_gives_the_tolerations() -> None:
         assert all(item["key"] != names.TEAM for item in other["spec"]["tolerations"])
         with pytest.raises(Forbidden, match="may not use nodes of the team blue"):
             await work(world, "forged", "blue")
+        await world.client.patch(PODS, "own", {"metadata": {"labels": {"seen": "yes"}}}, "default")
+        with pytest.raises(Forbidden, match="may not use nodes of the team blue"):
+            await world.client.patch(PODS, "own", {"metadata": {"labels": {names.TEAM: "blue"}}}, "default")
         for item in ({"value": "blue"}, {"operator": "Exists"}):
             spec = {"containers": [{"name": "c", "image": "i"}], "tolerations": [{"key": names.TEAM, **item}]}
             with pytest.raises(Forbidden, match="may not use nodes of the team blue"):
@@ -204,6 +207,23 @@ def test_a_team_is_for_its_namespaces() -> None:
             await world.client.patch(PODS, "plain", patch, "default")
         with pytest.raises(Forbidden, match="of the team red"):
             await world.client.patch(PODS, "plain", {"metadata": {"labels": {names.TEAM: "red"}}}, "default")
+
+    play(main)
+
+
+def test_a_pod_of_before_its_namespace_was_barred_can_end() -> None:
+    """A Job's pod has a finalizer, which its controller takes away."""
+
+    async def main(world: HealthWorld) -> None:
+        await world.configure(teams=amounts(red=2))
+        await allotted(world, red=2)
+        await work(world, "own", "red")
+        await world.configure(teams="teams: [{name: red, selector: {pool: h100}, amount: 2, namespaces: [research]}]")
+        await asyncio.sleep(1)
+        changed = {"metadata": {"labels": {"seen": "yes"}, "finalizers": ["x.y/z"]}}
+        await world.client.patch(PODS, "own", changed, "default")
+        with pytest.raises(Forbidden, match="of the team red"):
+            await work(world, "late", "red")
 
     play(main)
 

@@ -148,7 +148,7 @@ def test_the_plugin_reads_the_newest_settings_and_keeps_the_last_good_ones() -> 
     plugin = TeamTolerations(lambda name: stored, lambda name: None)
 
     class Request:
-        operation, subresource, namespace = "CREATE", "", "d"
+        operation, subresource, namespace, old = "CREATE", "", "d", None
 
         def __init__(self) -> None:
             self.obj: Any = pod("red")

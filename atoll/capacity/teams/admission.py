@@ -24,6 +24,7 @@ class Request(Protocol):
     subresource: str
     namespace: str
     obj: Object | None
+    old: Object | None
 
 
 class TeamTolerations:
@@ -53,9 +54,11 @@ class TeamTolerations:
             pod["spec"]["tolerations"] = [*tolerations, added]
 
     def validate(self, request: Request) -> None:
-        """Raises Forbidden."""
+        """Raises Forbidden. A pod of before its namespace was barred may be changed in all else, so that it can end."""
         pod = request.obj
         if request.operation not in ("CREATE", "UPDATE") or request.subresource or pod is None:
+            return
+        if request.operation == "UPDATE" and request.old is not None and _claimed(pod) == _claimed(request.old):
             return
         settings = self._settings()
         if all(team.namespaces is None for team in settings.teams):
@@ -76,6 +79,11 @@ class TeamTolerations:
             except SettingsError:
                 self._read = (version, self._read[1])
         return self._read[1]
+
+
+def _claimed(pod: Object) -> object:
+    own = (pod.get("metadata") or {}).get("labels") or {}
+    return own.get(names.TEAM), (pod.get("spec") or {}).get("tolerations") or []
 
 
 def team_of(pod: Object, space: Object | None) -> str:

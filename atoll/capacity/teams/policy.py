@@ -41,6 +41,8 @@ def _refusals(bound: list[Team], borrow_at_most: int) -> list[Object]:
             }
         )
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["pods"]}
+    tolerated = "object.spec.?tolerations.orValue([])"
+    changed = f"{own} != {_old(own)} || {tolerated} != {_old(tolerated)}"  # a pod of before may end in peace
     return [
         {
             "apiVersion": _GROUP,
@@ -49,6 +51,7 @@ def _refusals(bound: list[Team], borrow_at_most: int) -> list[Object]:
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": {"resourceRules": [rule]},
+                "matchConditions": [{"name": "newly", "expression": f"request.operation == 'CREATE' || {changed}"}],
                 "variables": [{"name": "team", "expression": f"{own} != '' ? {own} : {common}"}],
                 "validations": validations,
             },
@@ -60,6 +63,10 @@ def _refusals(bound: list[Team], borrow_at_most: int) -> list[Object]:
             "spec": {"policyName": NAME, "validationActions": ["Deny"]},
         },
     ]
+
+
+def _old(expression: str) -> str:
+    return expression.replace("object.", "oldObject.", 1)
 
 
 def _tolerations(borrow_at_most: int) -> list[Object]:
