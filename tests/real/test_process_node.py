@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from control_plane import available, control_plane
+from test_kernel_log import Device
 
 from atoll.base.chance import Chance
 from atoll.base.clock import SystemClock
@@ -57,15 +59,15 @@ spec: {selector: {app: backend}, ports: [{name: http, port: 80, targetPort: http
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: caller}
+metadata: {name: caller, annotations: {atoll.dev/checkpoint-file: /tmp/saved}}
 spec:
   containers:
-  - {name: c, image: busybox, command: [sh, -c, "echo begun; sleep 1000"]}
+  - {name: c, image: busybox, command: [sh, -c, "echo begun; touch /tmp/saved; sleep 1000"]}
 """
 
 
 @asynccontextmanager
-async def running_node(plane, authority, folder):
+async def running_node(plane, authority, folder, device):
     """The network as admin, the node as itself under the Node authorizer."""
 
     def access(certified):
@@ -92,7 +94,7 @@ async def running_node(plane, authority, folder):
         )  # fmt: skip
         serving = authority.server(NODE, names=[NODE], addresses=["10.55.9.1"])
         tls = server_context(serving.certificate_pem, serving.key_pem, authority.certificate_pem)
-        node = ProcessNode(client, NODE, config, clock=CLOCK, chance=Chance(2), tls=tls)
+        node = ProcessNode(client, NODE, config, clock=CLOCK, chance=Chance(2), tls=tls, kernel_log=device.log)
         tasks.append(asyncio.create_task(node.run()))
         await asyncio.wait_for(node.ready.wait(), 20)
         yield
@@ -115,7 +117,8 @@ async def kubectl(plane, *args, stdin=None, check=True):
 
 
 async def scenario(plane, authority, folder):
-    async with running_node(plane, authority, folder):
+    device = Device()
+    async with running_node(plane, authority, folder, device):
         await kubectl(plane, "wait", "--for=condition=Ready", f"node/{NODE}", "--timeout=30s")
         await kubectl(plane, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
         await kubectl(plane, "apply", "-f", "-", stdin=MANIFESTS)
@@ -130,6 +133,14 @@ async def scenario(plane, authority, folder):
         assert answer["node"] == NODE
         assert answer["pod"].startswith("backend-")
         await forwarded(plane)
+        saved = "--for=jsonpath={.metadata.annotations.atoll\\.dev/last-checkpoint}"
+        await kubectl(plane, "wait", saved, "pod/caller", "--timeout=20s")
+        device.write("EXT4-fs (sda1): Remounting filesystem read-only")
+        await kubectl(plane, "wait", "--for=condition=ReadonlyFilesystem", f"node/{NODE}", "--timeout=20s")
+        found = json.loads(await kubectl(plane, "get", "node", NODE, "-o", "json"))
+        assert found["metadata"]["annotations"]["atoll.dev/kernel-log"].endswith("read-only")
+        told = await kubectl(plane, "get", "events", "--field-selector", f"involvedObject.name={NODE}")
+        assert "FilesystemIsReadOnly" in told
         await kubectl(plane, "delete", "pod", "caller", "--grace-period=1", "--timeout=30s")
 
 
