@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from atoll.capacity.health.settings import HealthSettings, allowed
 from atoll.capacity.health.xid import CATALOGUE
 from atoll.capacity.settings import SettingsError, parse
 from atoll.client.port import RawResponse
+from atoll.objects.kernel_log import TABLE
 
 SETTINGS = HealthSettings()
 PAGE = """
@@ -251,3 +253,20 @@ def test_a_log_made_to_take_long_does_not() -> None:
 def test_a_kill_for_memory_is_told_and_calls_for_nothing(line: str) -> None:
     found = of_kernel_line(line)
     assert found is not None and (found.code, found.remedy) == ("OOMKilling", "none")
+
+
+def test_the_document_has_the_whole_table() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (Path(__file__).parents[2] / "docs" / "health.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
+    told = {}
+    for _, events, condition, remedies in (row for row in rows if len(row) == 4):
+        reasons = [reason.strip("` ") for reason in events.split("·")]
+        cells = [cell.strip() or "none" for cell in remedies.split("·")]
+        for index, reason in enumerate(reasons):
+            told[reason] = (condition.strip("`"), cells[index] if len(cells) > 1 else cells[0])
+    assert {reason: (condition, remedy) for _, reason, _, remedy, condition in TABLE} == {
+        reason: row for reason, row in told.items() if reason != "XIDN"
+    }
