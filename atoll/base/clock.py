@@ -75,6 +75,7 @@ def rfc3339_of(moment: datetime.datetime, to: str = "seconds") -> str:
     return moment.replace(tzinfo=None).isoformat(timespec=to) + "Z"
 
 
+@functools.lru_cache(maxsize=4096)  # many things happen in the same second
 def parse_rfc3339(text: str) -> float:
     """Seconds since the epoch of an RFC 3339 time. Raises ValueError."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

@@ -214,6 +214,13 @@ def update(old: Object | None, new: Object, schema: Schema, *, manager: str, now
     if managed and (changed or removed or any(e.version != schema.api_version for e in managed.values())):
         take(managed, schema, (changed, removed), old or {}, new, keep=identity)
     own = managed.get(identity)
+    if changed and old is not None:
+        asked = orjson.dumps((own.fields if own is not None else {}, changed, removed))
+        extended = _extended if len(asked) <= _MOST_REMEMBERED_BYTES else _extended.__wrapped__
+        managed[identity] = Entry(extended(asked), schema.api_version, now)
+        _cap(managed)
+        set_entries(new, managed)
+        return
     if own is not None and removed:
         left = difference(own.fields, removed)
         if left:
@@ -222,12 +229,18 @@ def update(old: Object | None, new: Object, schema: Schema, *, manager: str, now
             own = None
             del managed[identity]
     if changed:
-        fields = changed if own is None else union(own.fields, changed)
-        if old is not None and (own is None or fields is not own.fields):
-            fields = in_order(fields)
-        managed[identity] = Entry(fields, schema.api_version, now)
+        managed[identity] = Entry(changed if own is None else union(own.fields, changed), schema.api_version, now)
         _cap(managed)
     set_entries(new, managed)
+
+
+@functools.lru_cache(maxsize=1024)
+def _extended(asked: bytes) -> FieldSet:
+    """(own, changed, removed) → what is owned then. One kind's statuses change in few ways: these are remembered."""
+    own, changed, removed = orjson.loads(asked)
+    left = difference(own, removed)
+    fields = union(left, changed)
+    return left if fields is left else in_order(fields)
 
 
 def take(

@@ -39,7 +39,7 @@ class QueueController:
         self._parts = parts
         self._shapes = read.Shapes()
         self._writing: dict[Key, str] = {}  # keys whose write is in flight, and what it was computed from
-        self._read: dict[Key, tuple[tuple[str, str, str], Workload]] = {}
+        self._read: dict[Key, tuple[tuple[str, str, str], int | None, Workload]] = {}  # version, generation, as read
         self._wake = asyncio.Event()
         self._reconfigure = True
         of = parts.informers.of
@@ -137,9 +137,12 @@ class QueueController:
         version = (metadata["uid"], metadata["resourceVersion"], self.options.pods_ready.order_by)
         known = self._read.get(key)
         if known is not None and known[0] == version:
-            return known[1]
-        found = read.workload(obj, self._shapes, order_by=version[2])
-        self._read[key] = (version, found)
+            return known[2]
+        generation = metadata.get("generation")
+        same_spec = known is not None and known[0][0] == version[0] and known[1] == generation is not None
+        before = known[2] if known is not None and same_spec else None
+        found = read.workload(obj, self._shapes, order_by=version[2], before=before)
+        self._read[key] = (version, generation, found)
         return found
 
     def manages(self, job: Object) -> bool:

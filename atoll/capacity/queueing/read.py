@@ -173,8 +173,11 @@ def conditions(obj: Object) -> dict[str, Object]:
     return {item["type"]: item for item in (obj.get("status") or {}).get("conditions") or ()}
 
 
-def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION) -> Workload:
-    """`order_by`: whether an eviction for PodsReady puts it at the back (Eviction) or it keeps its place (Creation)."""
+def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION, before: Workload | None = None) -> Workload:
+    """`order_by`: whether an eviction for PodsReady puts it at the back (Eviction) or it keeps its place (Creation).
+
+    `before`: as it was read with this very spec.
+    """
     spec, status, metadata = obj.get("spec") or {}, obj.get("status") or {}, obj["metadata"]
     known = conditions(obj)
     created = parse_rfc3339(metadata["creationTimestamp"])
@@ -194,7 +197,7 @@ def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION) -> Worklo
         priority=int(spec.get("priority") or 0),
         created=created,
         order_at=order_at,
-        shape=shapes.of(spec.get("podSets") or []),
+        shape=shapes.of(spec.get("podSets") or []) if before is None else before.shape,
         admission=admission,
         usage=_used(admission, status) if admission else {},
         reserved_at=parse_rfc3339(reserved["lastTransitionTime"]) if has_quota else 0.0,

@@ -51,8 +51,10 @@ def with_condition(obj: Object, kind: str, holds: bool, reason: str, message: st
 
 
 def is_true(obj: Object, kind: str) -> bool:
-    found = (obj.get("status") or {}).get("conditions") or ()
-    return any(item["type"] == kind and item["status"] == "True" for item in found)
+    for item in (obj.get("status") or {}).get("conditions") or ():  # no generator: asked of each change, many times
+        if item["type"] == kind and item["status"] == "True":
+            return True
+    return False
 
 
 def has(obj: Object, kind: str) -> bool:

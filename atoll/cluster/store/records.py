@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import msgspec
@@ -37,20 +38,19 @@ class ParsedObjects:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._objects: dict[int, Object] = {}
+        self._objects: OrderedDict[int, Object] = OrderedDict()  # a plain dict seeks its first item past all it lost
 
     def get(self, version: int) -> Object | None:
         found = self._objects.get(version)
         if found is not None:
-            del self._objects[version]
-            self._objects[version] = found
+            self._objects.move_to_end(version)
         return found
 
     def put(self, version: int, obj: Object) -> None:
         objects = self._objects
         objects[version] = obj
         if len(objects) > self._most:
-            del objects[next(iter(objects))]
+            objects.popitem(last=False)
 
 
 class StoredRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import ipaddress
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ _EMAIL = re.compile(r"^[^@\s]+@[^@\s]+$")
 _COLOR = re.compile(r"(?i)^#?([a-f0-9]{3}|[a-f0-9]{6})$")
 
 
+@functools.lru_cache(maxsize=1024)  # a status is full of the same few seconds
 def _date_time(text: str) -> bool:
     if not re.match(r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([zZ]|[+-]\d\d:?\d\d)?$", text):
         return False
