@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from atoll.cluster.apiserver.extensions import definitions
+from atoll.cluster.apiserver.extensions.custom import CustomKind
 from atoll.cluster.apiserver.extensions.rule_validation import by_rules
 from atoll.cluster.apiserver.extensions.schema_checks import check_schema
 from atoll.cluster.apiserver.extensions.structure import Structure, gate, take, unknown_fields
@@ -261,3 +262,29 @@ def test_a_rule_that_was_let_in_is_not_refused_for_its_cost_while_the_schema_sta
     assert definitions.validate_update(ruled(8_000_000, deprecated=True), dear) == []
     assert len(definitions.validate_update(dearer, dear)) == 1
     assert definitions.validate_create(ruled(4_000_000)) == []
+
+
+def status_causes(root: dict[str, Any], status: dict[str, Any], spec: dict[str, Any] | None = None) -> list[str]:
+    """Of a write of this status, beside a spec as it stands (`spec`: beside another one)."""
+    kind = {"type": "string", "enum": ["Up", "Down"]}
+    properties = {"spec": SPEC, "status": {"type": "object", "properties": {"kind": kind, "n": {"type": "integer"}}}}
+    schema = {"type": "object", "properties": properties, **root}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema},
+               "subresources": {"status": {}}}  # fmt: skip
+    names = {"plural": "xs", "kind": "X"}
+    crd = {"metadata": {"name": "xs.x.io"}, "spec": {"group": "x.io", "names": names, "versions": [version]}}
+    (served,) = CustomKind(crd, None, None).served()  # type: ignore[arg-type]
+    old = {"kind": "X", "metadata": {"name": "x"}, "spec": {"size": 1}, "status": {"kind": "Up"}}
+    return texts(served.behaviour.validate_status({**old, "spec": spec or old["spec"], "status": status}, old))
+
+
+def test_a_status_is_judged_beside_what_stands() -> None:
+    for root in ({}, {"required": ["spec"]}, {"not": {"required": ["missing"]}}):
+        assert status_causes(root, {"kind": "Down", "n": 1}) == []
+        (odd,) = status_causes(root, {"kind": "Sideways"})
+        assert odd.startswith("status.kind: Unsupported value")
+        (other,) = status_causes(root, {"n": "1"})
+        assert other.startswith("status.n: Invalid value")
+    (both,) = status_causes({"not": {"properties": {"status": {"required": ["n"]}}}}, {"n": 1})
+    assert "must not validate the schema" in both
+    assert status_causes({}, {"n": 1}, spec={"size": 0}) != []

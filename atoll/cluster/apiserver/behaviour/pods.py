@@ -70,9 +70,16 @@ def _is_int32(text: str) -> bool:
 
 def validate_update(new: Object, old: Object) -> Errors:
     errors: Errors = []
-    _pod(errors, new)
-    _mirror_update(errors, new["metadata"].get("annotations") or {}, old["metadata"].get("annotations") or {})
     spec, was = new["spec"], old["spec"]
+    annotations = new["metadata"].get("annotations") or {}
+    same = spec == was
+    if same:  # it was judged when it was written
+        _annotations(errors, annotations, spec)
+    else:
+        _pod(errors, new)
+    _mirror_update(errors, annotations, old["metadata"].get("annotations") or {})
+    if same:
+        return errors
     for field in ("containers", "initContainers"):
         if not _same_containers(errors, f"spec.{field}", spec.get(field) or [], was.get(field) or []):
             return errors
@@ -80,11 +87,10 @@ def validate_update(new: Object, old: Object) -> Errors:
         return errors
     _only_added(errors, spec.get("tolerations") or [], was.get("tolerations") or [])
     _only_deleted_gates(errors, spec.get("schedulingGates") or [], was.get("schedulingGates") or [])
-    if spec != was:
-        munged = _without_mutable(errors, spec, was)
-        if munged != was:
-            changed = difference("core.PodSpec", was, munged)
-            errors.append(not_allowed("spec", f"pod updates may not change fields other than {_UPDATABLE}\n{changed}"))
+    munged = _without_mutable(errors, spec, was)
+    if munged != was:
+        changed = difference("core.PodSpec", was, munged)
+        errors.append(not_allowed("spec", f"pod updates may not change fields other than {_UPDATABLE}\n{changed}"))
     return errors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,8 @@ from atoll.kinds.decode import DecodeError, cannot_handle, decode
 from atoll.kinds.resource import Resource
 from atoll.kinds.structural import compile_crd
 
+# All that a schema may say at its root that lets each property be judged by itself.
+_APART = frozenset({"type", "description", "properties", "required", "x-kubernetes-validations"})
 _PRESERVE_ALL: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -50,15 +53,18 @@ class CustomVersion:
         self.scale = _scale(subresources.get("scale"))
         self.deprecated = bool(raw.get("deprecated"))
         self.deprecation: str = raw.get("deprecationWarning") or ""
-        self._gate: Any = None
-        self._gate_made = False
 
-    @property
+    @functools.cached_property
     def gate(self) -> Any:
-        if not self._gate_made:
-            self._gate = structure.gate(self.structure)
-            self._gate_made = True
-        return self._gate
+        """None: the slow walk decides."""
+        return structure.gate(self.structure)
+
+    @functools.cached_property
+    def status_gate(self) -> Any:
+        """For statuses alone; None also where what is beside a status has a say in it."""
+        status = self.structure.properties.get("status")
+        apart = self.schema.keys() <= _APART and status is not None and self.gate is not None
+        return structure.gate(status, root=False) if apart and status is not None else None
 
 
 def _steps(path: str) -> tuple[str, ...]:
@@ -321,8 +327,7 @@ class _Rules:
     def _validate(self, obj: Object, old: Any) -> list[Cause]:
         body = {key: value for key, value in obj.items() if key != "metadata"}
         causes: list[Cause] = []
-        gate = self._version.gate
-        if gate is None or not gate.is_valid(body):
+        if not self._passes(body, old):
             causes += validation.by_schema({**body, "metadata": {}}, self._structure, old)
         at = self._structure
         if self._version.scale is not None:
@@ -338,6 +343,15 @@ class _Rules:
                                           if key in obj["metadata"]}}  # fmt: skip
             by_rules(shown, at, "", old, causes)
         return causes
+
+    def _passes(self, body: Json, old: Any) -> bool:
+        """Whether it is valid for certain. What stands beside a new status was judged when it was written."""
+        gate = self._version.gate
+        if old is not validation.MISSING and "status" in body and self._version.status_gate is not None:
+            before: Json = old
+            if all(value is before.get(key) for key, value in body.items() if key != "status"):
+                return bool(self._version.status_gate.is_valid(body["status"]))
+        return gate is not None and bool(gate.is_valid(body))
 
     def _selectable(self, obj: Object) -> dict[str, str]:
         return {path.lstrip("."): _text_at(obj, path) for path in self._version.selectable}

@@ -178,12 +178,11 @@ def decode_embedded(value: Any, at: Structure, decode: Decode, path: str = "") -
     return problems
 
 
-def gate(at: Structure) -> Any:
+def gate(at: Structure, *, root: bool = True) -> Any:
     """A native validator: what it lets through is valid by the schema (list types and CEL rules aside)."""
     schema = _plain(at.raw)
-    for name in ("properties", "required"):
-        if name == "properties" and name in schema:
-            schema[name] = {key: item for key, item in schema[name].items() if key not in _META_FIELDS}
+    if root and "properties" in schema:
+        schema["properties"] = {key: item for key, item in schema["properties"].items() if key not in _META_FIELDS}
     import jsonschema_rs  # only clusters with CRDs need it
 
     try:
