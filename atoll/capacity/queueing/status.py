@@ -215,13 +215,15 @@ def cluster_queue_status(state: State, name: str, obj: Object, now: float) -> Ob
     active = name not in state.inactive
     reason, message = state.inactive.get(name, ("Ready", "Can admit new workloads"))
     obj = with_condition(obj, "Active", active, reason, message, now)
+    admitted = [item for item in running if item.admitted]
+    reserved = _flavors(node, running)
     status = {
         **obj["status"],
         "pendingWorkloads": len(state.lines[name]),
         "reservingWorkloads": len(running),
-        "admittedWorkloads": sum(1 for item in running if item.admitted),
-        "flavorsReservation": _flavors(node, running),
-        "flavorsUsage": _flavors(node, [item for item in running if item.admitted]),
+        "admittedWorkloads": len(admitted),
+        "flavorsReservation": reserved,
+        "flavorsUsage": reserved if len(admitted) == len(running) else _flavors(node, admitted),
     }
     if state.setup.fair.enabled:
         status["fairSharing"] = {"weightedShare": share_of(node)}
@@ -267,16 +269,17 @@ def local_queue_status(
     else:
         why = ("Ready", "Can submit new workloads to localQueue")
     obj = with_condition(obj, "Active", why[0] == "Ready", *why, now)
+    admitted = [item for item in running if item.admitted]
     status: dict[str, Any] = {
         **obj["status"],
         "pendingWorkloads": waiting,
         "reservingWorkloads": len(running),
-        "admittedWorkloads": sum(1 for item in running if item.admitted),
+        "admittedWorkloads": len(admitted),
     }
     node = state.nodes.get(local.queue)
     if node is not None:
-        status["flavorsReservation"] = _totals(node, running)
-        status["flavorsUsage"] = _totals(node, [item for item in running if item.admitted])
+        reserved = status["flavorsReservation"] = _totals(node, running)
+        status["flavorsUsage"] = reserved if len(admitted) == len(running) else _totals(node, admitted)
     return status
 
 
