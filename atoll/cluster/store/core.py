@@ -22,6 +22,7 @@ from atoll.cluster.store.records import ParsedObjects, StoredRecord
 
 _PARSED_OBJECTS = 1024
 _PRUNE_SECONDS = 1.0
+_PRUNE_CHANGES = 8192  # also after so many: in virtual time a whole fleet's changes fall into one instant
 
 
 class Change(NamedTuple):
@@ -70,6 +71,7 @@ class StoreCore:
         self._live_bytes = 0
         self._parsed = ParsedObjects(most_parsed)
         self._next_prune = 0.0
+        self._next_prune_version = 0
         self._compacted = 0  # older versions than this one can't be listed any more
         self._marks: deque[tuple[float, int]] = deque()  # (time, the version then), one a second at most
         self._closed = False
@@ -150,6 +152,11 @@ class StoreCore:
             raise TooNew(f"version {after} has not happened yet, the newest is {self._version}")
         return HistoryWatcher(self._of(resource).history, after, namespace, lambda: self._version)
 
+    def break_watches(self, error: Exception) -> None:
+        """As when a server's connections break: who waits for a change gets this error, and may watch again."""
+        for objects in self._resources.values():
+            objects.history.break_off(error)
+
     def _of(self, resource: str, floor: int = 0) -> _Objects:
         """`floor`: its history begins only after this version."""
         objects = self._resources.get(resource)
@@ -208,8 +215,9 @@ class StoreCore:
                 change.done.set_result(change.record)
         for history, namespaces in touched.values():
             history.wake(namespaces)
-        if now >= self._next_prune:
+        if now >= self._next_prune or self._version >= self._next_prune_version:
             self._next_prune = now + _PRUNE_SECONDS
+            self._next_prune_version = self._version + _PRUNE_CHANGES
             self._compact()
             self._marks.append((now, self._version))
             for objects in self._resources.values():

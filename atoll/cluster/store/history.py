@@ -147,6 +147,12 @@ class History:
     def forget(self, watcher: HistoryWatcher) -> None:
         self._waiting.get(watcher.namespace, {}).pop(watcher, None)
 
+    def break_off(self, error: Exception) -> None:
+        """Whoever waits for a change gets this error instead."""
+        for watchers in list(self._waiting.values()):
+            for watcher in list(watchers):
+                watcher.fail(error)
+
     def close(self) -> None:
         """End all watchers that wait."""
         if self._timer is not None:
@@ -209,6 +215,11 @@ class HistoryWatcher:
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Who waits in `next` gets this error."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
     def nudge(self) -> None:
         self._nudged = True
