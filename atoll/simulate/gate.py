@@ -1,11 +1,13 @@
 """The API server's door: shut, every request of a client that goes through it is refused as by a dead machine.
 
-Watches that are open stay open: while the door is shut nothing is written, so there is nothing that they could miss.
+Open watches break when it shuts, as the connections of a dead machine do: clients try again until it is open, and go on
+from the version that they had.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 from msgspec import field
@@ -21,15 +23,30 @@ from atoll.kinds.resource import Resource
 
 
 class Gate:
-    """How many faults hold it shut."""
+    """Several faults may hold it shut. `break_watches` is given the error that open watches get."""
 
-    def __init__(self) -> None:
-        self.shut = 0
+    def __init__(self, break_watches: Callable[[Exception], None]) -> None:
+        self._break_watches = break_watches
+        self._shut = 0
+
+    def shut(self) -> None:
+        self._shut += 1
+        self._break_watches(Unreachable("connection reset by peer"))
+
+    def open(self) -> None:
+        self._shut -= 1
 
     def check(self) -> None:
         """Raises Unreachable."""
-        if self.shut:
+        if self._shut:
             raise Unreachable("connection refused")
+
+    async def until_shut(self, events: AsyncGenerator[Any, None]) -> AsyncIterator[Any]:
+        """A watch that was busy when the others broke ends at its next event."""
+        async with aclosing(events):
+            async for event in events:
+                self.check()
+                yield event
 
 
 class GatedClient(LocalClient):
@@ -49,7 +66,7 @@ class GatedClient(LocalClient):
 
     def watch(self, resource: Resource, namespace: str | None = None, **more: Any) -> AsyncIterator[Any]:
         self._gate.check()
-        return super().watch(resource, namespace, **more)
+        return self._gate.until_shut(super().watch(resource, namespace, **more))  # type: ignore[arg-type]
 
     async def create(self, resource: Resource, obj: Object, namespace: str | None = None, **more: Any) -> Object:
         self._gate.check()
@@ -81,7 +98,7 @@ class GatedClient(LocalClient):
 class GatedAssembly(Assembly):
     """An assembly all of whose clients go through one gate."""
 
-    gate: Gate = field(default_factory=Gate)
+    gate: Gate = field(default_factory=lambda: Gate(lambda error: None))
 
     def client(self, user: User = SYSTEM_ADMIN, field_manager: str = "atoll") -> LocalClient:
         return GatedClient(self.gate, self.api, user, field_manager)

@@ -47,9 +47,9 @@ class Injector:
     async def _play(self, fault: Fault) -> None:
         self._recorder.broke(fault, self._clock.monotonic())
         if fault.target == "apiServer":
-            self._gate.shut += 1
+            self._gate.shut()
             await asyncio.sleep(fault.seconds)
-            self._gate.shut -= 1
+            self._gate.open()
         elif fault.target == "gpu":
             await self._break_gpu(fault)
             await asyncio.sleep(fault.seconds)

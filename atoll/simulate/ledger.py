@@ -20,6 +20,7 @@ from atoll.cluster.store.port import Encoded, Event, Key, Record
 from atoll.kinds import kueue
 from atoll.objects.meta import condition, controller_of
 from atoll.objects.pod_resources import pod_requests
+from atoll.simulate.membership import Member, member_of
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL
 
 import asyncio  # isort: skip
@@ -62,7 +63,7 @@ class Pod(Struct, frozen=True):
     deleting: bool
     disruption: str  # the reason of its DisruptionTarget condition
     tolerations: tuple[Mapping[str, Any], ...]
-    group_size: int = 0  # of its Kueue pod group
+    gang: Member | None = None  # that it names itself
 
     @property
     def gpus(self) -> int:
@@ -183,24 +184,19 @@ def pod_of(obj: Object, old: Pod | None = None) -> Pod:
     labels = metadata.get("labels") or {}
     disrupted = condition(obj, "DisruptionTarget")
     if old is not None and old.uid == metadata["uid"]:
-        job, team, requests = old.job, old.team, old.requests
+        job, team, requests, gang = old.job, old.team, old.requests, old.gang
     else:
         owner = controller_of(obj)
         job = owner["name"] if owner is not None and owner["kind"] == "Job" else ""
         team = labels.get(TEAM_LABEL) or labels.get(kueue.QUEUE_LABEL) or metadata["namespace"]
-        requests = pod_requests(obj)
+        requests, gang = pod_requests(obj), member_of(obj)
     return Pod(
         key=(metadata["namespace"], metadata["name"]), uid=metadata["uid"], job=job, team=team, requests=requests,
         labels=labels, node=spec.get("nodeName") or "", phase=status.get("phase") or "Pending",
         ready=(condition(obj, "Ready") or {}).get("status") == "True", deleting="deletionTimestamp" in metadata,
         disruption=disrupted["reason"] if disrupted is not None and disrupted["status"] == "True" else "",
-        tolerations=tuple(spec.get("tolerations") or ()), group_size=_count(metadata),
+        tolerations=tuple(spec.get("tolerations") or ()), gang=gang,
     )  # fmt: skip
-
-
-def _count(metadata: Object) -> int:
-    text = (metadata.get("annotations") or {}).get(kueue.POD_GROUP_TOTAL, "")
-    return int(text) if text.isdigit() else 0
 
 
 def node_of(obj: Object) -> Node:

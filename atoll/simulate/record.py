@@ -60,6 +60,7 @@ class Recorder(Listener):
         self._fragmentation = fragmentation
         self._hurt: dict[tuple[str, str], list[Wound]] = {}  # Job → the faults that stopped it, until it is whole again
         self._dead: dict[str, int] = {}
+        self._cut_off: dict[str, Wound] = {}  # nodes that no heartbeat comes from, though they run
         self._on: dict[str, dict[str, Pod]] = {}  # node → pods that hold something there, by uid
         self._allocated = self._working = self._pending = 0
         self._gpus = self._ready_gpus = 0
@@ -104,6 +105,9 @@ class Recorder(Listener):
         if new is not None and new.phase == "Succeeded":
             self.work.ended(pod)
             return
+        wound = self._cut_off.get(pod.node)
+        if wound is not None and pod.job:
+            self._wound(wound, (pod.key[0], pod.job))  # taken for dead, and made anew elsewhere
         self._lost(self.work.stopped(pod, now), now, (new or pod).disruption or "Failed")
 
     def _lost(self, loss: Loss | None, now: float, why: str) -> None:
@@ -162,6 +166,8 @@ class Recorder(Listener):
                 for key in self._stop_all(node, now):
                     self._wound(wound, key)
             self._dead[node] = self._dead.get(node, 0) + 1
+        if fault.target == "network":
+            self._cut_off |= dict.fromkeys(fault.nodes, wound)
         self.wounds.append(wound)
 
     def hurt(self, fault: Fault, pod: Pod) -> None:
@@ -181,6 +187,8 @@ class Recorder(Listener):
             self._dead[node] -= 1
             if not self._dead[node]:
                 del self._dead[node]
+        for node in fault.nodes if fault.target == "network" else ():
+            self._cut_off.pop(node, None)
         self.rows.append(Row(now, "fault-over", fault.name, "", 0.0, fault.seconds, _told(fault)))
 
     def settled(self, now: float) -> None:

@@ -94,7 +94,7 @@ class _Run:
         )
         self._assembly = assemble(self._store, self._clock, Chance(seed, "cluster"), options)
         handler_of(self._assembly)  # the garbage collector's discovery is a raw request
-        self._gate = Gate()
+        self._gate = Gate(self._store.break_watches)
         self._ledger = Ledger(self._clock)
         self._store.see = self._ledger.see
         self._recorder = Recorder(self._ledger, Fragmentation(plan.arrivals))

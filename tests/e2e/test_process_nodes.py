@@ -299,16 +299,3 @@ def test_the_machines_kernel_log_is_read(cluster):
         assert found["Ready"]["status"] == "True"
         status, reason = found["KernelDeadlock"]["status"], found["KernelDeadlock"]["reason"]
         assert (reason == "KernelLogUnreadable") != readable or status == "True"
-
-
-def test_the_kernel_kills_for_memory_and_the_node_tells(cluster):
-    checks = {item["check"].strip(): item["result"] for item in json.loads(cluster.atoll("doctor", "-o", "json"))}
-    if (checks["kernel log"], checks.get("limits")) != ("ok", "ok"):
-        pytest.skip("the kernel's log can't be read here, or limits are not enforced")
-    eater = ["python3", "-c", "import time; held = bytearray(200 << 20); time.sleep(60)"]
-    container = {"image": "python:3", "command": eater, "resources": {"limits": {"memory": "60Mi"}}}
-    cluster.apply(pod("eater", container=container, restartPolicy="Never"))
-    cluster.until(lambda: cluster.get("pod", "eater")["status"]["phase"] == "Failed")
-    node = cluster.get("pod", "eater")["spec"]["nodeName"]
-    told = cluster.until(lambda: [it for it in events_of(cluster, node) if it["reason"] == "OOMKilling"])
-    assert "illed process" in told[0]["message"] and told[0]["source"]["host"] == node

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
 from health_world import HealthWorld, health_world
 from kills import killed_at_every_turn
 
-from atoll.base.errors import AtollError
 from atoll.capacity import names
 from atoll.capacity.autoscale.plan import has_work
 from atoll.capacity.autoscale.shape import is_balloon
-from atoll.capacity.autoscale.simulated import SimulatedProvider
 from atoll.capacity.nodes import has_taint
 from atoll.kinds.builtin import DEPLOYMENTS, NODES, POD_DISRUPTION_BUDGETS, PODS
 from atoll.objects.meta import labels
@@ -124,32 +121,6 @@ def test_another_pool_is_taken_where_the_cheap_one_has_no_stock() -> None:
             await world.until(lambda number=number: running(world, f"work-{number}"), 900)
         pools = sorted(labels(it)[names.POOL_LABEL] for it in await nodes(world))
         assert pools == ["h100", "h100", "spot"]
-
-    play(main)
-
-
-def test_a_pool_whose_orders_fail_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    order = SimulatedProvider.create
-    asked = 0
-
-    async def create(self: SimulatedProvider, pool: Any, name: str, replaces: str = "") -> None:
-        nonlocal asked
-        if pool.name == "spot":
-            asked += 1
-            raise AtollError("its program ended with 3: no credentials")
-        await order(self, pool, name, replaces)
-
-    monkeypatch.setattr(SimulatedProvider, "create", create)
-
-    async def main(world: HealthWorld) -> None:
-        spot = POOL.replace("h100", "spot").replace("98", "30")
-        await world.configure(autoscale=f"pools: [{{{spot}, max: 5}}, {{{POOL}, max: 5}}]")
-        for number in range(3):
-            await world.pod(f"work-{number}", gpus=8)
-        for number in range(3):
-            await world.until(lambda number=number: running(world, f"work-{number}"), 900)
-        assert {labels(it)[names.POOL_LABEL] for it in await nodes(world)} == {"h100"}
-        assert asked <= 5, "it is asked again after a while only"
 
     play(main)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,7 +15,16 @@ from typing import Any
 
 import pytest
 
+from atoll.app.assembly import ApiOptions, assemble, bootstrap
+from atoll.base.chance import Chance
+from atoll.cluster.apiserver.local import LocalClient
+from atoll.cluster.apiserver.ports import SYSTEM_ADMIN
+from atoll.cluster.store.memory import MemoryStore
+from atoll.kinds.builtin import NODES
+from atoll.runtime.informer import Informer
+from atoll.runtime.virtual import LoopClock, run_virtual
 from atoll.simulate.compare import simulate
+from atoll.simulate.gate import Gate, gated
 from atoll.simulate.scenario.read import load, parse
 from atoll.simulate.summary import RunResult
 
@@ -91,6 +101,21 @@ def test_a_short_break_of_the_network_stops_nothing() -> None:
     assert finished.value < 31 * 60
 
 
+def test_nodes_that_are_cut_off_for_long_are_taken_for_dead_and_their_work_goes_on_elsewhere() -> None:
+    result = played("""
+  arrivals: [{jobs: {name: a, every: 1m, count: 2, run: 30m, pods: 1, gpus: 8, checkpointEvery: 5m}}]
+  faults: [{at: 10m, network: h-r0, for: 40m}, {at: 10m, network: h-r1, for: 2m}]
+""")
+    assert {row.detail for row in events(result, "pod-disrupted")} <= {"DeletionByTaintManager"}
+    lost, finished = events(result, "work-lost"), events(result, "job-finished")
+    assert len(finished) == 2
+    if lost:  # a job was in the rack that stayed away
+        assert all(15 * 60 < row.seconds < 18 * 60 for row in lost), "five minutes after the node was missed"
+        (back,) = [row for row in events(result, "recovered") if row.subject == "h-r0"]
+        assert 5 * 60 < back.value < 8 * 60
+    assert lost, "both racks had a job"
+
+
 def test_a_gpu_that_breaks_ends_the_pod_that_uses_it_alone() -> None:
     result = played("""
   arrivals: [{jobs: {name: a, every: 1m, count: 8, run: 30m, gpus: 4}}]
@@ -108,6 +133,34 @@ def test_while_the_api_server_is_away_jobs_wait_and_come_after() -> None:
     arrived = [row.seconds for row in events(result, "job-arrived")]
     assert [round(seconds / 60) for seconds in arrived] == [10, 24, 30]
     assert len(events(result, "job-finished")) == 3
+
+
+def test_when_the_api_server_goes_away_open_watches_break_and_go_on_afterwards() -> None:
+    async def main() -> None:
+        clock = LoopClock(asyncio.get_running_loop())
+        store = MemoryStore(clock)
+        gate = Gate(store.break_watches)
+        assembly = gated(assemble(store, clock, Chance(1), ApiOptions()), gate)
+        await bootstrap(assembly)
+        client = LocalClient(assembly.api, SYSTEM_ADMIN, "not-behind-the-gate")
+        informer = Informer(assembly.client(), NODES)
+        task = asyncio.create_task(informer.run())
+        await informer.synced.wait()
+        await client.create(NODES, {"metadata": {"name": "a"}})
+        await asyncio.sleep(1)
+        assert informer.healthy and len(informer) == 1
+        gate.shut()
+        await asyncio.sleep(1)
+        assert not informer.healthy
+        await client.create(NODES, {"metadata": {"name": "b"}})
+        await asyncio.sleep(60)
+        assert len(informer) == 1, "nothing comes through"
+        gate.open()
+        await asyncio.sleep(10)
+        assert informer.healthy and len(informer) == 2
+        task.cancel()
+
+    run_virtual(main())
 
 
 def test_what_breaks_an_invariant_is_told_in_a_line_that_plays_it_again(tmp_path: Path) -> None:

@@ -386,3 +386,155 @@ def test_the_digest_is_of_every_commit() -> None:
     first = run_virtual(digest("a", "b"))
     assert run_virtual(digest("a", "b")) == first
     assert run_virtual(digest("b", "a")) != first and run_virtual(digest("a")) != first
+
+
+def test_healthy_pods_that_came_unseen_and_a_budget_that_allows_too_much_are_found_in_full() -> None:
+    def main(bench: Bench) -> None:
+        spec = {"selector": {"matchLabels": {"app": "s"}}, "minAvailable": 2}
+        budget = {"metadata": {"name": "b", "namespace": "default"}, "spec": spec}
+        status = {"expectedPods": 3, "disruptionsAllowed": 1}
+        for name in "abc":
+            bench.put("pods", serving(name))
+        bench.put("poddisruptionbudgets.policy", budget | {"status": status})
+        bench.invariant.full(0.0)
+        bench.put("pods", serving("c", ready=False))
+        bench.invariant.full(3600.0)
+        assert bench.told == [], "it may be a moment old"
+        bench.invariant.full(7200.0)
+        assert bench.told == ["budget b allows 1 evictions: 2 of 2 pods are healthy"]
+        bench.store.see = None
+        bench.put("pods", serving("d"))
+        bench.invariant.full(10800.0)
+        assert bench.told[1:] == ["namespace default: 2 healthy pods by changes"]
+
+    on_bench("budgets", main)
+
+
+def bound_at(name: str, when: str) -> Object:
+    made = pod(name, 1)
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": when}
+    return made | {"status": {"phase": "Running", "conditions": [condition]}}
+
+
+def test_a_pod_that_came_unseen_onto_a_node_before_its_preflight_is_found_in_full() -> None:
+    def main(bench: Bench) -> None:
+        taint = {"key": "atoll.dev/preflight", "value": "pending", "effect": "NoSchedule"}
+        again = node()
+        again["spec"] = {"taints": [taint | {"timeAdded": "2026-01-01T12:00:00Z"}]}
+        bench.put("nodes", node())
+        bench.put("pods", bound_at("before", "2026-01-01T11:59:59Z"))
+        bench.put("nodes", again)  # it is tested anew, and its pods are drained
+        bench.invariant.full(0.0)
+        assert bench.told == []
+        bench.store.see = None
+        bench.put("pods", bound_at("after", "2026-01-01T12:00:05Z"))
+        tolerant = bound_at("t", "2026-01-01T12:00:05Z")
+        tolerant["spec"]["tolerations"] = [{"operator": "Exists"}]
+        bench.put("pods", tolerant)
+        bench.invariant.full(0.0)
+        (told,) = bench.told
+        assert told.startswith("pod after is on n since 2026-01-01T12:00:05Z, whose preflight is pending")
+
+    on_bench("preflight", main)
+
+
+def test_a_team_taint_that_came_unseen_is_found_in_full() -> None:
+    async def main() -> None:
+        bench = Bench("teams")
+        text = "teams: [{name: a, selector: {pool: p}, amount: 1}]"
+        config = {"metadata": {"name": "atoll-teams", "namespace": "atoll-system"}, "data": {"teams.yaml": text}}
+        bench.put("configmaps", config)
+        bench.put("nodes", allotted("n", "a"))
+        await asyncio.sleep(60)
+        bench.invariant.full(60.0)
+        assert bench.told == []
+        bench.store.see = None
+        bench.put("nodes", allotted("m", "a"))
+        bench.invariant.full(60.0)
+        assert bench.told == ["team a has 2 of 1 nodes"]
+
+    run_virtual(main())
+
+
+def of_gang(
+    name: str, node: str, *, labels: Object | None = None, notes: Object | None = None, group: str = ""
+) -> Object:
+    made = pod(name, 1, node)
+    made["metadata"] |= {"labels": labels or {}, "annotations": notes or {}}
+    if group:
+        made["spec"]["schedulingGroup"] = {"podGroupName": group}
+    return made
+
+
+def declared(name: str, **spec: Any) -> Object:
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+def jobset(**more: Any) -> Object:
+    template = {"spec": {"parallelism": 2, "completions": 2}}
+    return declared("s", replicatedJobs=[{"name": "w", "replicas": 1, "template": template}], **more)
+
+
+IN_SET = {"jobset.sigs.k8s.io/jobset-name": "s", "jobset.sigs.k8s.io/replicatedjob-name": "w"}
+IN_GROUP = {"leaderworkerset.sigs.k8s.io/name": "l", "leaderworkerset.sigs.k8s.io/group-index": "0"}
+DIALECTS = {
+    "volcano": (
+        "podgroups.scheduling.volcano.sh", declared("v", minMember=2),
+        [of_gang(name, "n", notes={"scheduling.k8s.io/group-name": "v"}) for name in "ab"],
+    ),
+    "workload": (
+        "podgroups.scheduling.k8s.io", declared("w", schedulingPolicy={"gang": {"minCount": 2}}),
+        [of_gang(name, "n", group="w") for name in "ab"],
+    ),
+    "jobset": ("jobsets.jobset.x-k8s.io", jobset(), [of_gang(name, "n", labels=IN_SET) for name in "ab"]),
+    "leaderworkerset": (
+        "leaderworkersets.leaderworkerset.x-k8s.io", declared("l", leaderWorkerTemplate={"size": 2}),
+        [
+            of_gang(name, "n", labels={**IN_GROUP, "leaderworkerset.sigs.k8s.io/worker-index": str(index)})
+            for index, name in enumerate("ab")
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DIALECTS)
+def test_half_placed_gangs_of_every_dialect_are_found_when_seen_and_in_full(kind: str) -> None:
+    resource, owner, (first, second) = DIALECTS[kind]
+
+    async def main() -> None:
+        half, whole, unseen = Bench("gangs"), Bench("gangs"), Bench("gangs")
+        for bench in (half, whole, unseen):
+            bench.put(resource, owner)
+            bench.put("pods", first)
+        whole.put("pods", second)
+        await asyncio.sleep(100)
+        half.put("pods", pod("other", 1))
+        whole.put("pods", pod("other", 1))
+        assert len(half.told) == 1 and half.told[0].startswith(f"{kind} default/")
+        assert "1 of 2 pods have had places for 100 s" in half.told[0]
+        unseen.store.see = None
+        unseen.put("pods", second)
+        for bench in (whole, unseen):
+            bench.invariant.full(101.0)
+        assert whole.told == []
+        assert any("placed pods by changes" in told for told in unseen.told)
+
+    run_virtual(main())
+
+
+def test_what_is_made_in_stages_is_a_gang_stage_by_stage() -> None:
+    async def main() -> None:
+        bench = Bench("gangs")
+        size = {"spec": {"parallelism": 1, "completions": 1}}
+        jobs = [{"name": name, "replicas": count, "template": size} for name, count in (("first", 1), ("w", 2))]
+        spec = {"replicatedJobs": jobs, "startupPolicy": {"startupPolicyOrder": "InOrder"}}
+        bench.put("jobsets.jobset.x-k8s.io", declared("s", **spec))
+        bench.put("pods", of_gang("f", "n", labels=IN_SET | {"jobset.sigs.k8s.io/replicatedjob-name": "first"}))
+        await asyncio.sleep(100)
+        bench.put("pods", of_gang("a", "n", labels=IN_SET))
+        assert bench.told == [], "the first stage is whole by itself"
+        await asyncio.sleep(100)
+        bench.invariant.full(200.0)
+        assert bench.told == ["jobset default/s (w): 1 of 2 pods have had places for 100 s"]
+
+    run_virtual(main())

@@ -14,7 +14,6 @@ import msgspec
 
 from atoll.base.chance import Chance
 from atoll.base.clock import rfc3339
-from atoll.base.errors import AtollError
 from atoll.capacity import names
 from atoll.capacity.autoscale.model import (
     Create,
@@ -137,23 +136,16 @@ class AutoscaleController:
         self._machines = await self._provider.machines()
         found = plan_pools(self._observe(settings, now))
         waits = [_LOOK_SECONDS, *([found.again_seconds] if found.again_seconds is not None else [])]
-        failed = None
         for step in found.steps:
             try:
-                if not isinstance(step, Create) or step.pool not in self._dry:
-                    await self._carry_out(step, settings, now)
-            except AtollError as error:  # one pool's trouble is not another's
-                if isinstance(step, Create):
-                    log.log(logging.INFO if isinstance(error, OutOfStock) else logging.WARNING, "%s", error.message)
-                    self._dry[step.pool] = now + settings.stockout_seconds
-                    what = "out-of-stock" if isinstance(error, OutOfStock) else "create-failed"
-                    self._steps.of(what, step.pool).value += 1
-                    waits.append(_GATHER_SECONDS)
-                else:
-                    failed = error
+                await self._carry_out(step, settings, now)
+            except OutOfStock as error:
+                log.info("%s", error.message)
+                assert isinstance(step, Create)
+                self._dry[step.pool] = now + settings.stockout_seconds
+                self._steps.of("out-of-stock", step.pool).value += 1
+                waits.append(_GATHER_SECONDS)
         self._tell(found.unplaced)
-        if failed is not None:
-            raise failed
         return min(waits)
 
     def _observe(self, settings: AutoscaleSettings, now: float) -> View:

@@ -10,14 +10,15 @@ or a node that comes or goes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from atoll.cluster.store.port import Store
+from atoll.cluster.store.port import Key, Store
 from atoll.simulate.invariants.port import Invariant, Tell
-from atoll.simulate.ledger import Ledger, Node
+from atoll.simulate.ledger import Ledger, Node, node_of
 
 Object = dict[str, Any]
 _SECONDS = 30.0
@@ -50,6 +51,7 @@ class Teams(Invariant):
 
     def __init__(self, ledger: Ledger, store: Store, tell: Tell) -> None:
         self._ledger = ledger
+        self._store = store
         self._tell = tell
         self._teams: dict[str, _Team] = {}
         self._tainted: dict[str, Node] = {}  # nodes that belong to somebody
@@ -72,11 +74,20 @@ class Teams(Invariant):
             self._due = now + _SECONDS
 
     def full(self, now: float) -> None:
-        if now >= self._due:
-            self._look(now)
+        """By what the store has; not within half a minute of a change that is known of."""
+        if self._due != math.inf and now < self._due:
+            return
+        record = self._store.get(Key("configmaps", *_CONFIG[:2]))
+        if record is not None:
+            self._teams = _read((record.object.get("data") or {}).get(_CONFIG[2], ""), self._teams)
+        nodes = [node_of(found.object) for found in self._store.scan("nodes")]
+        self._tainted = {node.name: node for node in nodes if _team(node)}
+        self._look(now, nodes)
 
-    def _look(self, now: float) -> None:
+    def _look(self, now: float, nodes: Sequence[Node] | None = None) -> None:
+        """`nodes`: all of them, where they are not those of the ledger."""
         self._due = math.inf
+        everyone = self._ledger.nodes.values() if nodes is None else nodes
         have = dict.fromkeys(self._teams, 0)
         for node in self._tainted.values():
             team = _team(node)
@@ -89,7 +100,7 @@ class Teams(Invariant):
             elif not _is_out(node):
                 have[team] += 1
         for name, wanted in self._teams.items():
-            could = [node for node in self._ledger.nodes.values() if wanted.names(node)]
+            could = [node for node in everyone if wanted.names(node)]
             amount = wanted.nodes(could)
             idle = [node.name for node in could if node.name not in self._tainted and not _is_out(node)]
             if have[name] > amount or (have[name] < amount and idle):
