@@ -21,7 +21,7 @@ OWNER = {
 
 
 def a_pod(draw: random.Random, number: int) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"name": f"p{number}"}
+    metadata: dict[str, Any] = {"name": f"p{number}", "uid": f"u{number}"}
     labels = draw.choice([{"app": "a", "v": "2"}, {"app": "a", "v": "2", "w": "x"}, {"app": "a"}, {"app": "b"}, None])
     if labels is not None:
         metadata["labels"] = labels
@@ -40,13 +40,14 @@ def test_a_tally_is_what_a_look_at_each_says(seed: int) -> None:
     matches = compile_selector(SELECTOR)
     pods = {number: a_pod(draw, number) for number in range(draw.randint(0, 8))}
     tally = Tally((SELECTOR, template_labels(OWNER)), matches, pods.values())
-    for step in range(60):
+    for _ in range(60):
         number = draw.randint(0, 12)
         old = pods.pop(number, None)
-        new = None if draw.random() < 0.3 else a_pod(draw, step)
+        new = None if draw.random() < 0.3 else a_pod(draw, number)
         if new is not None:
             pods[number] = new
-        tally.change(old, new)
+        if old is not None or new is not None:
+            tally.change(old, new)
         present, leaving = survey(pods.values(), matches)
         owned = [pod for pod in present if matches(pod["metadata"].get("labels") or {})]
         assert tally.counts == count(OWNER, owned, NOW)

@@ -19,7 +19,7 @@ _ACTIVE, _LEAVING, _FULLY, _READY, _STRANGE = (1 << place for place in range(5))
 class Tally:
     """Of the pods that one owner controls. `basis`: the selector and template labels that they are judged by."""
 
-    __slots__ = ("_matches", "_pairs", "active", "basis", "fully", "leaving", "ready", "strangers")
+    __slots__ = ("_matches", "_pairs", "_seen", "active", "basis", "fully", "leaving", "ready", "strangers")
 
     def __init__(self, basis: tuple[Object, Object], matches: Matcher, controlled: Iterable[Object]) -> None:
         self.basis = basis
@@ -28,8 +28,9 @@ class Tally:
         self.active = self.fully = self.ready = 0
         self.leaving = 0  # that match, on their way out
         self.strangers = 0  # active ones that do not match: to be released
+        self._seen: dict[str, int] = {}  # what each pod counts as, by its uid
         for pod in controlled:
-            self._count(pod, 1)
+            self.change(None, pod)
 
     @property
     def counts(self) -> Counts:
@@ -38,13 +39,16 @@ class Tally:
 
     def change(self, old: Object | None, new: Object | None) -> None:
         """One of the pods has changed, has come (no old) or gone (no new)."""
-        if old is not None:
-            self._count(old, -1)
-        if new is not None:
-            self._count(new, 1)
+        uid = (new or old or {})["metadata"]["uid"]
+        before = self._seen.pop(uid, 0)
+        after = self._judge(new) if new is not None else 0
+        if after:
+            self._seen[uid] = after
+        if before != after:
+            self._count(before, -1)
+            self._count(after, 1)
 
-    def _count(self, pod: Object, one: int) -> None:
-        seen = self._judge(pod)
+    def _count(self, seen: int, one: int) -> None:
         self.active += one * bool(seen & _ACTIVE)
         self.leaving += one * bool(seen & _LEAVING)
         self.fully += one * bool(seen & _FULLY)
