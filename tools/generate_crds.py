@@ -169,6 +169,22 @@ def budget() -> dict[str, Any]:
     return crd("fleet.atoll.dev", names, "Cluster", [version])
 
 
+def command() -> dict[str, Any]:
+    """Volcano's Command: small, and without a spec; `target` is an owner reference."""
+    names = {"kind": "Command", "listKind": "CommandList", "plural": "commands", "singular": "command"}
+    text = {"type": "string"}
+    target = {
+        "type": "object", "x-kubernetes-map-type": "atomic", "required": ["apiVersion", "kind", "name", "uid"],
+        "properties": {**dict.fromkeys(("apiVersion", "kind", "name", "uid"), text),
+                       "blockOwnerDeletion": {"type": "boolean"}, "controller": {"type": "boolean"}},
+    }  # fmt: skip
+    fields = ("action", "apiVersion", "kind", "message", "reason")
+    properties = {**dict.fromkeys(fields, text), "metadata": {"type": "object"}, "target": target}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": properties}}
+    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema}
+    return crd("bus.volcano.sh", names, "Namespaced", [version])
+
+
 def published(apis: Path, groups: tuple[str, ...]) -> list[dict[str, Any]]:
     """The CRDs of those groups, as we serve them."""
     found = []
@@ -186,7 +202,7 @@ def generate(apis: Path) -> dict[str, str]:
     folders = {
         "crds": [*published(apis, GROUPS), *own],
         "queueing": published(apis, QUEUEING),
-        "batch": published(apis, BATCH),
+        "batch": [*published(apis, BATCH), command()],
     }
     return {
         f"{folder}/{item['metadata']['name']}.json": json.dumps(item, separators=(",", ":"), sort_keys=True) + "\n"

@@ -1,7 +1,7 @@
 """The kinds of jobs and gangs that other projects define: shorthand to name them, and their CRDs.
 
-JobSet, LeaderWorkerSet, the coscheduling plugin's PodGroup, and Volcano's Job, PodGroup and Queue. The CRDs are
-package data (tools/generate_crds.py). Labels and annotations are those of the projects.
+JobSet, LeaderWorkerSet, the coscheduling plugin's PodGroup, and Volcano's Job, PodGroup, Queue and Command. The CRDs
+are package data (tools/generate_crds.py). Labels and annotations are those of the projects.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ LEADER_WORKER_SETS = Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkerset
 POD_GROUPS = Resource("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup")
 VOLCANO_JOBS = Resource("batch.volcano.sh", "v1alpha1", "jobs", "Job")
 VOLCANO_POD_GROUPS = Resource("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGroup")
+VOLCANO_COMMANDS = Resource("bus.volcano.sh", "v1alpha1", "commands", "Command")
 VOLCANO_QUEUES = Resource("scheduling.volcano.sh", "v1beta1", "queues", "Queue", False)
 
 POD_GROUP_LABEL: Final = "scheduling.x-k8s.io/pod-group"

@@ -39,7 +39,7 @@ from atoll.runtime.virtual import LoopClock
 Object = dict[str, Any]
 _KINDS = (
     batch.JOB_SETS, batch.LEADER_WORKER_SETS, batch.POD_GROUPS, batch.VOLCANO_JOBS, batch.VOLCANO_POD_GROUPS,
-    batch.VOLCANO_QUEUES, kueue.CLUSTER_QUEUES, kueue.LOCAL_QUEUES, kueue.RESOURCE_FLAVORS,
+    batch.VOLCANO_COMMANDS, batch.VOLCANO_QUEUES, kueue.CLUSTER_QUEUES, kueue.LOCAL_QUEUES, kueue.RESOURCE_FLAVORS,
     JOBS, PODS, PRIORITY_CLASSES, SERVICES, NAMESPACES,
 )  # fmt: skip
 KINDS = {(it.api_version, it.kind): it for it in _KINDS}

@@ -373,6 +373,29 @@ def test_kubernetes_own_pod_groups() -> None:
     play(main, workload_api=True)
 
 
+@pytest.mark.parametrize(("mode", "left"), [("Pod", 1), ("PodGroup", 0), (None, 1)])
+@pytest.mark.parametrize("policy", [{"gang": {"minCount": 2}}, {"basic": {}}])
+def test_kubernetes_own_pod_groups_go_as_a_whole_or_pod_by_pod(mode: str | None, left: int, policy: Any) -> None:
+    async def main(world: BatchWorld) -> None:
+        spec = {"schedulingPolicy": policy, **({"disruptionMode": mode} if mode else {})}
+        await world.client.create(WORKLOAD_POD_GROUPS, {"metadata": {"name": "own"}, "spec": spec}, "default")
+        for number in range(2):
+            pod = member("own", number, cpu="4", schedulingGroup={"podGroupName": "own"})
+            pod["metadata"]["labels"] = {}
+            await world.apply(pod)
+        await world.until(lambda: running(world, "own-", 2))
+        await world.apply(priority("high", 100), pod_group("vip", 1))
+        await world.apply(*(member("vip", number, cpu="4", priorityClassName="high") for number in range(3)))
+        await world.until(lambda: running(world, "vip-", 3))
+        await asyncio.sleep(10)
+        assert len(await world.nodes_of("own-")) == left
+        wrong = {"metadata": {"name": "bad"}, "spec": {**spec, "disruptionMode": "Half"}}
+        with pytest.raises(Invalid, match="disruptionMode"):
+            await world.client.create(WORKLOAD_POD_GROUPS, wrong, "default")
+
+    play(main, workload_api=True)
+
+
 def test_the_alpha_kinds_are_off_unless_asked_for() -> None:
     async def main(world: BatchWorld) -> None:
         with pytest.raises(NotFound):

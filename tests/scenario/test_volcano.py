@@ -9,6 +9,7 @@ import pytest
 from batch_world import BatchWorld, batch_world
 
 from atoll.base.errors import Invalid, NotFound
+from atoll.client.port import DeleteOptions
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.kinds import batch, builtin
 from atoll.kinds.builtin import CONFIGMAPS, PODS, SERVICES
@@ -43,6 +44,16 @@ def queue(name: str, **spec: Any) -> Any:
     return {
         "apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "Queue", "metadata": {"name": name}, "spec": spec,
     }  # fmt: skip
+
+
+async def tell(world: BatchWorld, action: str, target: Any) -> str:
+    """A Command, as vcctl makes it; its name."""
+    metadata = target["metadata"]
+    of = {name: target[name] for name in ("apiVersion", "kind")} | {"name": metadata["name"], "uid": metadata["uid"]}
+    command = {"apiVersion": "bus.volcano.sh/v1alpha1", "kind": "Command"}
+    command |= {"metadata": {"generateName": f"{metadata['name']}-"}, "action": action, "target": of}
+    made = await world.client.create(batch.VOLCANO_COMMANDS, command, metadata.get("namespace") or "default")
+    return str(made["metadata"]["name"])
 
 
 async def get(world: BatchWorld, name: str = "j") -> Any:
@@ -206,6 +217,78 @@ def test_pods_that_wait_too_long() -> None:
         await asyncio.sleep(20)
         assert await phase(world, "Pending")
         await world.until(lambda: phase(world, "Terminated"), 60)
+
+    play(main)
+
+
+async def no_commands(world: BatchWorld) -> bool:
+    return not (await world.client.list(batch.VOLCANO_COMMANDS)).items
+
+
+def test_commands_abort_a_job_resume_it_and_end_it() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(queue("small", capability={"cpu": "2"}))
+        await world.apply(job(task("w", 2), queue="small"), job(task("w", 2), name="k", queue="small"))
+        await world.until(lambda: phase(world, "Running"))
+        await tell(world, "ResumeJob", await get(world))  # has no meaning now
+        await world.until(lambda: no_commands(world))
+        assert await phase(world, "Running")
+        await tell(world, "AbortJob", await get(world))
+        await world.until(lambda: phase(world, "Aborted"))
+        await world.until(lambda: phase(world, "Running", "k"))  # its queue has the room
+        await tell(world, "ResumeJob", await get(world))
+        await world.until(lambda: phase(world, "Pending"))
+        assert (await get(world))["status"]["retryCount"] == 1
+        await tell(world, "TerminateJob", await get(world, "k"))
+        await world.until(lambda: phase(world, "Terminated", "k"))
+        await world.until(lambda: phase(world, "Running"))
+        await tell(world, "RestartJob", await get(world))
+        await world.until(lambda: no_commands(world))
+        await world.until(lambda: phase(world, "Running"))
+        assert (await get(world))["status"]["retryCount"] == 2
+        await tell(world, "CompleteJob", await get(world))
+        await world.until(lambda: phase(world, "Completed"))
+        assert await world.pods() == []
+        assert await no_commands(world)
+
+    play(main)
+
+
+def test_commands_are_carried_out_once_wherever_the_controller_is_killed() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(job(task("w", 2), maxRetry=100))
+        await world.until(lambda: phase(world, "Running"))
+        for turns in range(1, 30):
+            await tell(world, "RestartJob", await get(world))
+            await steps_then_restart(world, turns)
+            await world.until(lambda: no_commands(world))
+            await world.until(lambda: phase(world, "Running"))
+            assert (await get(world))["status"]["retryCount"] == turns
+
+    play(main)
+
+
+def test_commands_close_and_open_a_queue() -> None:
+    async def main(world: BatchWorld) -> None:
+        (made,) = await world.apply(queue("q"))
+        await world.apply(job(task("w", 2), queue="q"))
+        await world.until(lambda: phase(world, "Running"))
+
+        async def state(wanted: str) -> bool:
+            return (await world.client.get(batch.VOLCANO_QUEUES, "q"))["status"].get("state") == wanted
+
+        await tell(world, "CloseQueue", made)
+        await world.until(lambda: state("Closing"))
+        await world.apply(job(task("w", 2), name="k", queue="q"))
+        await asyncio.sleep(5)
+        assert await world.nodes_of("k-") == {}
+        for name in ("j", "k"):
+            options = DeleteOptions(propagation="Background")
+            await world.client.delete(batch.VOLCANO_JOBS, name, "default", options=options)
+        await world.until(lambda: state("Closed"))
+        await tell(world, "OpenQueue", made)
+        await world.apply(job(task("w", 2), name="l", queue="q"))
+        await world.until(lambda: phase(world, "Running", "l"))
 
     play(main)
 

@@ -62,5 +62,6 @@ def test_the_batch_kinds_too() -> None:
     assert not any(map(_described, crds))
     named = {(it["spec"]["group"], it["spec"]["names"]["plural"]) for it in crds}
     kinds = (batch.JOB_SETS, batch.LEADER_WORKER_SETS, batch.POD_GROUPS)
-    for resource in (*kinds, batch.VOLCANO_JOBS, batch.VOLCANO_POD_GROUPS, batch.VOLCANO_QUEUES):
+    volcano = (batch.VOLCANO_JOBS, batch.VOLCANO_POD_GROUPS, batch.VOLCANO_QUEUES, batch.VOLCANO_COMMANDS)
+    for resource in (*kinds, *volcano):
         assert (resource.group, resource.plural) in named

@@ -47,7 +47,8 @@ class Group:
 
     `least`: so many members run, or none. `tasks`: of each task at least so many. `resources`: what the cluster must
     have free before it is tried (milli-CPU, bytes, counts). `topology` holds for all members together; what pods ask
-    for one by one comes on top. `timeout_seconds`: how long it may hold room without being whole.
+    for one by one comes on top. `timeout_seconds`: how long it may hold room without being whole. `goes_whole`:
+    preemption takes all of it (None: if it is a gang), or each pod by itself.
     """
 
     least: int
@@ -55,6 +56,11 @@ class Group:
     resources: Mapping[str, int] = field(default_factory=dict)
     topology: Topology = Topology()
     timeout_seconds: float = TIMEOUT_SECONDS
+    goes_whole: bool | None = None
+
+    @property
+    def is_preempted_whole(self) -> bool:
+        return self.is_gang if self.goes_whole is None else self.goes_whole
 
     @property
     def is_gang(self) -> bool:

@@ -102,6 +102,7 @@ class WorkloadPodGroups(SimpleDialect):
         gang = (spec.get("schedulingPolicy") or {}).get("gang")
         keys = [item.get("key") or "" for item in (spec.get("schedulingConstraints") or {}).get("topology") or ()]
         topology = Topology(required=keys[0]) if keys else Topology()
+        whole = spec.get("disruptionMode") == "PodGroup"  # Pod where it says nothing
         if gang is not None:
-            return Group(int(gang.get("minCount") or 1), topology=topology)
-        return Group(1, topology=topology) if keys else None
+            return Group(int(gang.get("minCount") or 1), topology=topology, goes_whole=whole)
+        return Group(1, topology=topology, goes_whole=whole) if keys or whole else None

@@ -1,7 +1,7 @@
 """Carries out plans for Volcano's Jobs, PodGroups and Queues. Killed at any await it takes up from what is stored.
 
 Pods have names that follow from their Job, so none is made twice; one is deleted by its UID; statuses are written with
-their resourceVersion.
+their resourceVersion. A command is deleted once the status that answers it is written.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from atoll.capacity.groups.volcano.model import Object, Plan
 from atoll.capacity.groups.volcano.plan import plan_job
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.client.port import DeleteOptions
-from atoll.kinds.batch import VOLCANO_JOBS, VOLCANO_POD_GROUPS, VOLCANO_QUEUES
+from atoll.kinds.batch import VOLCANO_COMMANDS, VOLCANO_JOBS, VOLCANO_POD_GROUPS, VOLCANO_QUEUES
 from atoll.kinds.builtin import CONFIGMAPS, NODES, PERSISTENT_VOLUME_CLAIMS, PODS, SERVICES
+from atoll.kinds.resource import Resource
 from atoll.objects import meta
 from atoll.objects.meta import controller_of, is_deleting, key
 from atoll.runtime.controller import Controller
@@ -27,7 +28,7 @@ from atoll.runtime.events import NORMAL, WARNING
 from atoll.runtime.informer import Informer, Key
 from atoll.scheduling import resources
 
-_JOB, _GROUP = "volcano-job", "volcano-group"
+_JOB, _GROUP, _TARGET = "volcano-job", "volcano-group", "volcano-target"
 _RESOURCES = {
     it.kind: it for it in (CONFIGMAPS, PERSISTENT_VOLUME_CLAIMS, SERVICES, VOLCANO_POD_GROUPS)
 }  # fmt: skip
@@ -44,7 +45,9 @@ class VolcanoJobs:
         self._jobs, self._pods = of(VOLCANO_JOBS), of(PODS)
         self._made: dict[str, Informer] = {kind: of(resource) for kind, resource in _RESOURCES.items()}
         self._pods.add_index(_JOB, lambda pod: [owner["uid"]] if (owner := _owner(pod)) else [])
-        waits = (self._jobs, self._pods, *self._made.values())
+        self._commands = commands_of(parts)
+        self._commands.add_handler(self._commanded)
+        waits = (self._jobs, self._pods, self._commands, *self._made.values())
         self.loop: Controller[Key] = Controller(self.name, self._reconcile, workers=4, wait_for=waits)
         self._jobs.add_handler(lambda old, new: self.loop.queue.add(key(new or old or {})))
         for informer in (self._pods, self._made["PodGroup"]):
@@ -52,6 +55,12 @@ class VolcanoJobs:
 
     async def run(self) -> None:
         await self.loop.run()
+
+    def _commanded(self, old: Object | None, new: Object | None) -> None:
+        command = new or old or {}
+        target = command.get("target") or {}
+        if target.get("kind") == "Job":
+            self.loop.queue.add((command["metadata"].get("namespace"), target["name"]))
 
     def _owned_changed(self, old: Object | None, new: Object | None) -> None:
         owned = new or old or {}
@@ -66,8 +75,12 @@ class VolcanoJobs:
         pods = self._pods.by_index(_JOB, job["metadata"]["uid"])
         pods.sort(key=lambda pod: str(pod["metadata"]["name"]))
         group = self._made["PodGroup"].get(construct.group_name(job), name[0])
-        plan = plan_job(job, pods, group, self._parts.clock.wall())
+        commands = in_order(self._commands.by_index(_TARGET, job["metadata"]["uid"]))
+        asked = str(commands[0].get("action") or "") if commands else ""
+        plan = plan_job(job, pods, group, self._parts.clock.wall(), asked)
         await self._carry_out(job, plan)
+        if commands:
+            await delete(self._parts, VOLCANO_COMMANDS, commands[0])  # comes back here, for the next one
         return plan.again_seconds
 
     async def _carry_out(self, job: Object, plan: Plan) -> None:
@@ -79,6 +92,10 @@ class VolcanoJobs:
         await write_status(client, VOLCANO_JOBS, job, {**job, "status": plan.status})
         for kind, reason, message in plan.events:
             self._parts.events.event(job, kind, reason, message)
+        if plan.drop_group:
+            group = self._made["PodGroup"].get(construct.group_name(job), job["metadata"]["namespace"])
+            if group is not None and _owner(group) is not None:
+                await delete(self._parts, VOLCANO_POD_GROUPS, group)
         if plan.remove:
             metadata = job["metadata"]
             options = DeleteOptions(uid=metadata["uid"], propagation="Background")
@@ -106,10 +123,27 @@ class VolcanoJobs:
 
 
 async def delete_pod(parts: Parts, pod: Object) -> None:
-    metadata = pod["metadata"]
+    await delete(parts, PODS, pod)
+
+
+async def delete(parts: Parts, resource: Resource, obj: Object) -> None:
+    """That very object; one that is gone, or another of its name, is no error."""
+    metadata = obj["metadata"]
     with suppress(NotFound, Conflict):
         options = DeleteOptions(uid=metadata["uid"])
-        await parts.client.delete(PODS, metadata["name"], metadata["namespace"], options=options)
+        await parts.client.delete(resource, metadata["name"], metadata["namespace"], options=options)
+
+
+def commands_of(parts: Parts) -> Informer:
+    """Commands by the UID of what they are for."""
+    found = parts.informers.of(VOLCANO_COMMANDS)
+    found.add_index(_TARGET, lambda item: [uid] if (uid := (item.get("target") or {}).get("uid")) else [])
+    return found
+
+
+def in_order(commands: list[Object]) -> list[Object]:
+    """As they came."""
+    return sorted(commands, key=lambda item: (item["metadata"]["creationTimestamp"], item["metadata"]["name"]))
 
 
 def _owner(obj: Object) -> Object | None:
@@ -127,6 +161,8 @@ class VolcanoQueues:
         of = parts.informers.of
         self._groups, self._queues = of(VOLCANO_POD_GROUPS), of(VOLCANO_QUEUES)
         self._pods, self._nodes = of(PODS), of(NODES)
+        self._commands = commands_of(parts)
+        self._commands.add_handler(lambda old, new: self._wake.set())
         self._pods.add_index(_GROUP, lambda pod: [found] if (found := _group_of(pod)) is not None else [])
         self._wake = asyncio.Event()
         for informer in (self._groups, self._queues):
@@ -144,7 +180,7 @@ class VolcanoQueues:
 
     async def run(self) -> None:
         """Until cancelled. A write that fails comes again with the next cycle."""
-        for informer in (self._groups, self._queues, self._pods, self._nodes):
+        for informer in (self._groups, self._queues, self._pods, self._nodes, self._commands):
             await informer.synced.wait()
         self._wake.set()
         while True:
@@ -166,7 +202,10 @@ class VolcanoQueues:
         total: Counter[str] = Counter()
         for node in self._nodes:
             total.update(_allocatable(node))
-        cycle = queues.plan_cycle(groups, known, total)
+        commands = {name: in_order(self._commands.by_index(_TARGET, obj["metadata"]["uid"]))
+                    for name, obj in known.items()}  # fmt: skip
+        asked = {name: str(found[0].get("action") or "") for name, found in commands.items() if found}
+        cycle = queues.plan_cycle(groups, known, total, asked)
         for group in groups:
             status = cycle.groups[group.key]
             if status != group.obj.get("status"):  # the kind has no status subresource
@@ -180,6 +219,12 @@ class VolcanoQueues:
         for name, status in cycle.queues.items():
             new = {**known[name], "status": status}
             await self._again_if_it_fails(lambda old=known[name], new=new: self._write(old, new))
+
+            if commands[name]:
+                await self._again_if_it_fails(
+                    lambda found=commands[name][0]: delete(self._parts, VOLCANO_COMMANDS, found)
+                )
+                self._wake.set()
 
     async def _write(self, old: Object, new: Object) -> None:
         await write_status(self._parts.client, VOLCANO_QUEUES, old, new)

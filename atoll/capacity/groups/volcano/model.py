@@ -36,6 +36,7 @@ class Plan:
     events: list[tuple[str, str, str]] = field(default_factory=list)
     again_seconds: float | None = None
     remove: bool = False
+    drop_group: bool = False  # its PodGroup goes: it takes nothing of its queue any more
 
 
 def phase_of(job: Object) -> str:

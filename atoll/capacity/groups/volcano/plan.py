@@ -3,6 +3,10 @@
 Pending → Running when enough pods run; from both a policy's action leads to Restarting, Aborting, Terminating or
 Completing, in which pods go, and from there on. A Job's version rises whenever its pods are to go, so what happens to
 pods of an older version is no event. Restarts count up to maxRetry.
+
+A command (bus.volcano.sh) is carried out like a policy's action where the Job's phase has a meaning for it: ResumeJob
+once it is Aborting or Aborted, others while it is Pending or Running. The status that is written remembers it: one that
+is seen again finds the Job in another phase, and is nothing.
 """
 
 from __future__ import annotations
@@ -29,13 +33,16 @@ _KILLS = {
 _SOME = ("RestartTask", "RestartPod", "RestartPartition")
 
 
-def plan_job(job: Object, pods: Sequence[Object], group: Object | None, now: float) -> Plan:
-    """`pods`: those that it controls; `group`: its PodGroup, if that exists."""
+def plan_job(job: Object, pods: Sequence[Object], group: Object | None, now: float, command: str = "") -> Plan:
+    """`pods`: those that it controls; `group`: its PodGroup, if that exists; `command`: the action asked for."""
     phase = model.phase_of(job) or "Pending"
     version = int((job.get("status") or {}).get("version") or 0)
     current = [pod for pod in pods if model.version_of(pod) >= version]
     plan = Plan(_counted(job, pods, phase, now))
+    if command in (*_KILLS, "ResumeJob") and _commanded(command, phase, plan, now):
+        return plan
     if phase in model.FINISHED:
+        plan.drop_group = group is not None and phase != "Completed"
         _after_the_end(job, phase, pods, plan, now)
     elif phase in model.ENDING:
         alive = [pod for pod in pods if not model.is_over(pod)]
@@ -47,6 +54,17 @@ def plan_job(job: Object, pods: Sequence[Object], group: Object | None, now: flo
     else:
         _running(job, phase, current, group, plan, now)
     return plan
+
+
+def _commanded(action: str, phase: str, plan: Plan, now: float) -> bool:
+    """Whether that means anything to a Job of this phase."""
+    if (phase not in ("Aborting", "Aborted")) if action == "ResumeJob" else (phase not in ("Pending", "Running")):
+        return False
+    plan.status["version"] = int(plan.status.get("version") or 0) + 1
+    if action in ("RestartJob", "ResumeJob"):
+        plan.status["retryCount"] = int(plan.status.get("retryCount") or 0) + 1
+    _enter(plan, _KILLS.get(action, "Restarting"), now, action, f"{action}, by command")
+    return True
 
 
 def _enter(plan: Plan, phase: str, now: float, reason: str = "", message: str = "") -> None:

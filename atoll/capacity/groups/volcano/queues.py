@@ -82,8 +82,10 @@ def read(obj: Object, pods: Sequence[Object]) -> Group:
     return found
 
 
-def plan_cycle(groups: Sequence[Group], queues: Mapping[str, Object], total: Mapping[str, int]) -> Cycle:
-    """`total`: what all nodes have."""
+def plan_cycle(
+    groups: Sequence[Group], queues: Mapping[str, Object], total: Mapping[str, int], asked: Mapping[str, str]
+) -> Cycle:
+    """`total`: what all nodes have; `asked`: by queue, the action of a command (OpenQueue, CloseQueue)."""
     cycle = Cycle()
     phases = {group.key: _phase(group) for group in groups}
     held: dict[str, Counter[str]] = {}
@@ -105,7 +107,8 @@ def plan_cycle(groups: Sequence[Group], queues: Mapping[str, Object], total: Map
     for group in groups:
         cycle.groups[group.key] = _status(group, phases[group.key], reasons.get(group.key, ""))
     for name, queue in queues.items():
-        cycle.queues[name] = _queue_status(queue, [group for group in groups if group.queue == name], phases)
+        mine = [group for group in groups if group.queue == name]
+        cycle.queues[name] = _queue_status(queue, mine, phases, asked.get(name, ""))
     return cycle
 
 
@@ -200,11 +203,16 @@ def _status(group: Group, phase: str, reason: str) -> Object:
     return found
 
 
-def _queue_status(queue: Object, groups: Sequence[Group], phases: Mapping[tuple[str, str], str]) -> Object:
+def _queue_status(queue: Object, groups: Sequence[Group], phases: Mapping[tuple[str, str], str], asked: str) -> Object:
+    """A queue that is closed is Closing for as long as it has groups."""
     old = queue.get("status") or {}
     names = {"Pending": "pending", "Inqueue": "inqueue", "Running": "running", "Unknown": "unknown",
              "Completed": "completed"}  # fmt: skip
     found = Counter(names[phases[group.key]] for group in groups)
     used: Counter[str] = sum((group.used for group in groups), Counter())
     kept = {name: value for name, value in old.items() if name not in (*names.values(), "allocated")}
-    return {**kept, "state": old.get("state") or "Open", **found, "allocated": as_quantities(used)}
+    state = str(old.get("state") or "Open")
+    state = {"OpenQueue": "Open", "CloseQueue": "Closing"}.get(asked, state)
+    if state in ("Closing", "Closed"):
+        state = "Closing" if groups else "Closed"
+    return {**kept, "state": state, **found, "allocated": as_quantities(used)}

@@ -48,6 +48,8 @@ def _group(errors: Errors, path: str, group: Object) -> None:
         errors.append(bad_value(f"{path}.schedulingPolicy", None, "must specify one of: `basic`, `gang`"))
     if "gang" in policy:
         checks.positive(errors, f"{path}.schedulingPolicy.gang.minCount", int(policy["gang"].get("minCount") or 0))
+    if "disruptionMode" in group:
+        checks.one_of(errors, f"{path}.disruptionMode", group["disruptionMode"], ("Pod", "PodGroup"), empty=None)
     levels = (group.get("schedulingConstraints") or {}).get("topology") or []
     if len(levels) > 1:
         errors.append(bad_value(f"{path}.schedulingConstraints.topology", len(levels), "must have at most 1 item"))

@@ -80,7 +80,7 @@ class GangBook:
         """The name of the gang that a pod on a node goes with; "" for none."""
         key = self.key(pod.obj)
         group = None if key is None else self.group(key, [pod.obj])
-        return str(key) if isinstance(group, Group) and group.is_gang else ""
+        return str(key) if isinstance(group, Group) and group.is_preempted_whole else ""
 
     def gangs(self) -> Callable[[PodInfo], str]:
         """`gang_of` as of now, for asking about thousands of pods: each gang is looked up once."""
