@@ -224,6 +224,51 @@ def test_a_rule_restarts_one_job_only() -> None:
     play(main)
 
 
+def test_pods_are_restarted_in_place_by_their_agents() -> None:
+    """The test is the agents: it counts in each pod, and obeys what the status says."""
+
+    async def main(world: BatchWorld) -> None:
+        made = [replicated("lead"), replicated("work", 1, 2)]
+        policy = {"restartStrategy": "InPlaceRestart", "maxRestarts": 2}
+        with pytest.raises(Invalid, match="must be 2147483647 with restartStrategy InPlaceRestart"):
+            await world.apply(jobset(*made, failurePolicy=policy))
+        for item in made:
+            item["template"]["spec"] |= {"backoffLimit": 2**31 - 1, "podReplacementPolicy": "Failed"}
+        await world.apply(jobset(*made, failurePolicy=policy))
+        await world.until(lambda: running(world, 3))
+        pods = await world.pods()
+
+        async def counts(*attempts: int) -> None:
+            for pod, attempt in zip(pods, attempts, strict=False):
+                note = {"jobset.sigs.k8s.io/in-place-restart-attempt": str(attempt)}
+                await world.client.patch(PODS, pod["metadata"]["name"], {"metadata": {"annotations": note}}, "default")
+            await asyncio.sleep(2)
+
+        async def told() -> tuple[Any, Any]:
+            found = await status(world)
+            return found.get("previousInPlaceRestartAttempt"), found.get("currentInPlaceRestartAttempt")
+
+        await counts(0, 0)
+        assert await told() == (None, None)  # one is not there yet
+        await counts(0, 0, 0)
+        assert await told() == (None, 0)
+        await counts(1)  # its worker failed
+        assert await told() == (0, 0)  # the others are to restart
+        await counts(1, 1, 0)
+        assert await told() == (0, 0)
+        await counts(1, 1, 1)
+        assert await told() == (0, 1)
+        assert {pod["metadata"]["uid"] for pod in await world.pods()} == {pod["metadata"]["uid"] for pod in pods}
+        await counts(2, 2, 2)
+        assert (await told())[1] == 2
+        assert not await says(world, "Failed")
+        await counts(3)
+        await world.until(lambda: says(world, "Failed"))
+        assert (await says(world, "Failed"))["reason"] == "ReachedMaxRestarts"
+
+    play(main)
+
+
 def test_jobs_start_in_order() -> None:
     async def main(world: BatchWorld) -> None:
         first = replicated("first")

@@ -17,6 +17,7 @@ from atoll.objects.meta import copy
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _RULE = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 _REASONS = ("BackoffLimitExceeded", "DeadlineExceeded", "FailedIndexes", "MaxFailedIndexesExceeded", "PodFailurePolicy")
+_NO_LIMIT = 2**31 - 1
 _FREE = ("nodeSelector", "tolerations", "schedulingGates")  # of a suspended JobSet's pods: queues put them in
 
 
@@ -75,6 +76,8 @@ def problems_of(jobset: Object) -> Iterator[Problem]:
     for place, name in enumerate((spec.get("successPolicy") or {}).get("targetReplicatedJobs") or ()):
         if name not in names:
             yield f"spec.successPolicy.targetReplicatedJobs[{place}]", f"there is no replicatedJob {name!r}"
+    if (spec.get("failurePolicy") or {}).get("restartStrategy") == "InPlaceRestart":
+        yield from _in_place_problems(jobs)
     yield from _rule_problems((spec.get("failurePolicy") or {}).get("rules") or [], names)
     yield from _coordinator_problems(spec.get("coordinator"), jobs)
 
@@ -88,8 +91,8 @@ def _job_problems(jobset: Object, replicated: Object, at: str, before: list[str]
         longest = f"{name}-{int(job['completions']) - 1}-abcde"
         if not _is_label(longest):
             yield f"{at}.name", f"its pods would have names like {longest!r}, of more than 63 characters"
-    if replicas * int(job.get("parallelism", 1)) > 2**31 - 1:
-        yield f"{at}.replicas", "replicas times parallelism must not exceed 2147483647"
+    if replicas * int(job.get("parallelism", 1)) > _NO_LIMIT:
+        yield f"{at}.replicas", f"replicas times parallelism must not exceed {_NO_LIMIT}"
     group = replicated.get("groupName") or "default"
     if not _is_label(group):
         yield f"{at}.groupName", f"{group!r} must be a DNS label of at most 63 characters"
@@ -100,6 +103,18 @@ def _job_problems(jobset: Object, replicated: Object, at: str, before: list[str]
     for place, item in enumerate(depends):
         if item["name"] not in before:
             yield f"{at}.dependsOn[{place}].name", f"{item['name']!r} must be a replicatedJob before it"
+
+
+def _in_place_problems(jobs: list[Object]) -> Iterator[Problem]:
+    """Pods that fail or restart must not fail their Job, and it must be known how many there are."""
+    for index, replicated in enumerate(jobs):
+        at, job = f"spec.replicatedJobs[{index}].template.spec", replicated["template"]["spec"]
+        if job.get("backoffLimit") != _NO_LIMIT:
+            yield f"{at}.backoffLimit", f"must be {_NO_LIMIT} with restartStrategy InPlaceRestart"
+        if job.get("podReplacementPolicy") != "Failed":
+            yield f"{at}.podReplacementPolicy", "must be Failed with restartStrategy InPlaceRestart"
+        if job.get("completions") is None or job.get("completions") != job.get("parallelism"):
+            yield f"{at}.completions", "must be there and equal parallelism with restartStrategy InPlaceRestart"
 
 
 def _rule_problems(rules: list[Object], names: list[str]) -> Iterator[Problem]:

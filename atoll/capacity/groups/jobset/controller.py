@@ -10,15 +10,15 @@ import asyncio
 from contextlib import suppress
 
 from atoll.base.errors import AlreadyExists, AtollError, NotFound
-from atoll.capacity.groups.jobset import model
+from atoll.capacity.groups.jobset import in_place, model
 from atoll.capacity.groups.jobset.model import Object, Plan
 from atoll.capacity.groups.jobset.plan import plan_jobset
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.client.port import DeleteOptions
 from atoll.kinds.batch import JOB_SETS
-from atoll.kinds.builtin import JOBS, PERSISTENT_VOLUME_CLAIMS, SERVICES
+from atoll.kinds.builtin import JOBS, PERSISTENT_VOLUME_CLAIMS, PODS, SERVICES
 from atoll.kinds.resource import Resource
-from atoll.objects.meta import controller_of, is_deleting, key
+from atoll.objects.meta import controller_of, is_deleting, key, labels
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import WARNING
 from atoll.runtime.informer import Key
@@ -36,11 +36,14 @@ class JobSets:
         self._sets, self._jobs, self._services = of(JOB_SETS), of(JOBS), of(SERVICES)
         self._claims = of(PERSISTENT_VOLUME_CLAIMS)
         self._jobs.add_index(_INDEX, lambda job: [owner["uid"]] if (owner := _owner(job)) else [])
-        waits = (self._sets, self._jobs, self._services, self._claims)
+        self._pods = of(PODS)
+        self._pods.add_index(_INDEX, lambda pod: [name] if (name := _set_of(pod)) is not None else [])
+        waits = (self._sets, self._jobs, self._services, self._claims, self._pods)
         self.loop: Controller[Key] = Controller(self.name, self._reconcile, workers=4, wait_for=waits)
         self._sets.add_handler(lambda old, new: self.loop.queue.add(key(new or old or {})))
         self._jobs.add_handler(self._owned_changed)
         self._services.add_handler(self._owned_changed)
+        self._pods.add_handler(self._pod_changed)
 
     async def run(self) -> None:
         await self.loop.run()
@@ -51,6 +54,12 @@ class JobSets:
         if owner is not None:
             self.loop.queue.add((owned["metadata"].get("namespace"), owner["name"]))
 
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        name = _set_of(new or old or {})
+        jobset = None if name is None else self._sets.by_key(name)
+        if name is not None and jobset is not None and in_place.is_in_place(jobset):
+            self.loop.queue.add(name)
+
     async def _reconcile(self, name: Key) -> float | None:
         jobset = self._sets.by_key(name)
         if jobset is None or is_deleting(jobset) or not self._parts.on():
@@ -58,7 +67,8 @@ class JobSets:
         if jobset["spec"].get("managedBy", model.CONTROLLER) != model.CONTROLLER:
             return None
         jobs = self._jobs.by_index(_INDEX, jobset["metadata"]["uid"])
-        plan = plan_jobset(jobset, jobs, self._parts.clock.wall())
+        pods = self._pods.by_index(_INDEX, name) if in_place.is_in_place(jobset) else []
+        plan = plan_jobset(jobset, jobs, self._parts.clock.wall(), pods)
         await self._carry_out(jobset, plan)
         return plan.again_seconds
 
@@ -111,6 +121,11 @@ class JobSets:
             written = await self._parts.client.update(JOBS, {**job, "status": status}, subresource="status")
             job = {**job, "metadata": written["metadata"]}
         await self._parts.client.update(JOBS, job)
+
+
+def _set_of(pod: Object) -> Key | None:
+    name = labels(pod).get(model.NAME)
+    return (pod["metadata"].get("namespace"), name) if name else None
 
 
 def _owner(obj: Object) -> Object | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from atoll.base.clock import parse_rfc3339
-from atoll.capacity.groups.jobset import construct, model, policies
+from atoll.capacity.groups.jobset import construct, in_place, model, policies
 from atoll.capacity.groups.jobset.model import Children, Object, Plan
 from atoll.capacity.groups.jobset.status import has_started, may_start, with_condition, with_counts
 from atoll.objects.meta import condition, is_deleting, labels
@@ -22,8 +22,8 @@ MOST_PER_PASS = 500
 """Jobs created at once; the next pass makes more."""
 
 
-def plan_jobset(jobset: Object, jobs: Sequence[Object], now: float) -> Plan:
-    """`jobs`: those that it controls. `now`: wall seconds."""
+def plan_jobset(jobset: Object, jobs: Sequence[Object], now: float, pods: Sequence[Object] = ()) -> Plan:
+    """`jobs`: those that it controls; `pods`: theirs, where it restarts in place. `now`: wall seconds."""
     children = model.sorted_out(jobset, jobs)
     plan = Plan(with_counts(jobset, children))
     if model.is_over(jobset):
@@ -42,6 +42,8 @@ def plan_jobset(jobset: Object, jobs: Sequence[Object], now: float) -> Plan:
             _suspend(children, plan, now)
         else:
             _resume(jobset, children, plan, now)
+        if in_place.is_in_place(jobset):
+            in_place.follow(jobset, pods, plan, now)
     return plan
 
 
@@ -61,7 +63,7 @@ def _clean_up(jobset: Object, children: Children, plan: Plan, now: float) -> Non
 
 def _create(jobset: Object, children: Children, plan: Plan, now: float) -> None:
     strategy = (jobset["spec"].get("failurePolicy") or {}).get("restartStrategy", "Recreate")
-    if children.previous and strategy != "Recreate":
+    if children.previous and strategy == "BlockingRecreate":
         return  # all of the old run must be gone first
     there, replicated_jobs = children.names(), jobset["spec"].get("replicatedJobs") or []
     ordered = model.in_order(jobset) and not model.is_suspended(jobset)

@@ -22,15 +22,15 @@ def apply_failure_policy(jobset: Object, children: Children, plan: Plan, now: fl
     policy = jobset["spec"].get("failurePolicy")
     failed = sorted(children.failed, key=_failed_at)
     if policy is None:
-        _fail(plan, "FailedJobs", _told("jobset failed due to one or more job failures", failed[0]), now)
+        fail(plan, "FailedJobs", _told("jobset failed due to one or more job failures", failed[0]), now)
         return
     action, job = _matching(policy.get("rules") or (), failed) or ("RestartJobSet", failed[0])
     if action == "FailJobSet":
-        _fail(plan, "FailJobSetFailurePolicyAction", _told("applying FailJobSet failure policy action", job), now)
+        fail(plan, "FailJobSetFailurePolicyAction", _told("applying FailJobSet failure policy action", job), now)
         return
     counts = not action.endswith("AndIgnoreMaxRestarts")
     if counts and _used(plan.status, job) >= int(policy.get("maxRestarts") or 0):
-        _fail(plan, "ReachedMaxRestarts", _told("jobset failed due to reaching max number of restarts", job), now)
+        fail(plan, "ReachedMaxRestarts", _told("jobset failed due to reaching max number of restarts", job), now)
         return
     if action.startswith("RestartJobSet"):
         plan.status["restarts"] = int(plan.status.get("restarts") or 0) + 1
@@ -94,7 +94,7 @@ def _restart_one(status: Object, job: Object, counts: bool) -> None:
     status["replicatedJobsStatus"] = items
 
 
-def _fail(plan: Plan, reason: str, message: str, now: float) -> None:
+def fail(plan: Plan, reason: str, message: str, now: float) -> None:
     plan.status = with_condition(plan.status, model.FAILED, True, reason, message, now)
     plan.status["terminalState"] = model.FAILED
     plan.events.append((WARNING, reason, message))
