@@ -325,6 +325,58 @@ def test_a_queue_takes_back_its_share_in_whole_groups() -> None:
     play(main)
 
 
+def test_a_queue_takes_back_what_it_deserves() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(queue("one", deserved={"cpu": "4"}), queue("two", deserved={"cpu": "12"}),
+                          queue("kept", deserved={"cpu": "4"}, reclaimable=False))  # fmt: skip
+        await world.apply(*(job(task("w", 4), name=f"a{n}", queue="one") for n in range(3)))
+        await world.apply(job(task("w", 4), name="k", queue="kept"))
+        for name in ("a0", "a1", "a2", "k"):
+            await world.until(lambda name=name: phase(world, "Running", name))
+        await world.apply(*(job(task("w", 4), name=f"b{n}", queue="two") for n in range(3)))
+        for _ in range(60):
+            await asyncio.sleep(2)
+            counts = [len(await world.nodes_of(f"{name}-")) for name in ("a0", "a1", "a2", "k", "b0", "b1", "b2")]
+            if sum(counts[4:]) == 8:
+                break
+        assert sorted(counts[:3]) == [0, 0, 4]  # what it deserves stays
+        assert counts[3] == 4
+        assert sum(counts[4:]) == 8
+
+    play(main)
+
+
+def test_what_a_queue_is_guaranteed_is_left_to_it() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(queue("sure", guarantee={"resource": {"cpu": "8"}}), queue("other"))
+        await world.apply(*(job(task("w", 4), name=f"a{n}", queue="other") for n in range(3)))
+        await asyncio.sleep(10)
+        counts = {f"a{n}": len(await world.nodes_of(f"a{n}-")) for n in range(3)}
+        assert sorted(counts.values()) == [0, 4, 4]
+        (waiting,) = [name for name in counts if not counts[name]]
+        assert (await group_of(world, waiting))["status"]["conditions"][0]["message"] == "the cluster lacks 4 cpu"
+        await world.apply(job(task("w", 8), name="b", queue="sure"))
+        await world.until(lambda: phase(world, "Running", "b"))
+
+    play(main)
+
+
+def test_a_queue_is_bound_by_those_above_it() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(queue("team", parent="root", capability={"cpu": "6"}))
+        await world.apply(queue("day", parent="team"), queue("night", parent="team"))
+        await world.apply(job(task("w", 4), name="a", queue="day"))
+        await world.until(lambda: phase(world, "Running", "a"))
+        await world.apply(job(task("w", 4), name="b", queue="night"), job(task("w", 2), name="c", queue="night"))
+        await world.until(lambda: phase(world, "Running", "c"))
+        await asyncio.sleep(5)
+        assert await world.nodes_of("b-") == {}
+        why = (await group_of(world, "b"))["status"]["conditions"][0]["message"]
+        assert why.startswith("queue team would exceed its capability by")
+
+    play(main)
+
+
 def test_a_job_grows_and_shrinks_and_nothing_else_of_it_changes() -> None:
     async def main(world: BatchWorld) -> None:
         await world.apply(job(task("w", 2)))

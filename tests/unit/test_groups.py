@@ -58,7 +58,7 @@ def test_workloads_pod_groups() -> None:
     dialect = WorkloadPodGroups()
     assert dialect.group_name(pod(schedulingGroup={"podGroupName": "g"})) == "g"
     gang = {"schedulingPolicy": {"gang": {"minCount": 4}}, "schedulingConstraints": {"topology": [{"key": "rack"}]}}
-    assert dialect.group("g", owner(gang), []) == Group(4, topology=Topology("rack"))
+    assert dialect.group("g", owner(gang), []) == Group(4, topology=Topology("rack"), goes_whole=False)
     assert dialect.group("g", owner({"schedulingPolicy": {"basic": {}}}), []) is None
 
 

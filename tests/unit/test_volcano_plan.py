@@ -30,13 +30,13 @@ def queue(name: str, state: str = "Open", **spec: Any) -> Any:
 
 
 def phases(groups: list[Group], *queues: Any) -> dict[str, str]:
-    cycle = plan_cycle(groups, {it["metadata"]["name"]: it for it in queues}, TOTAL)
+    cycle = plan_cycle(groups, {it["metadata"]["name"]: it for it in queues}, TOTAL, {})
     return {name: status["phase"] for (_, name), status in cycle.groups.items()}
 
 
 def test_what_fits_is_let_in_and_the_rest_says_why() -> None:
     groups = [group("a", 10), group("b", 10), group("c", 4)]
-    cycle = plan_cycle(groups, {"default": queue("default")}, TOTAL)
+    cycle = plan_cycle(groups, {"default": queue("default")}, TOTAL, {})
     assert {name: status["phase"] for (_, name), status in cycle.groups.items()} == {
         "a": "Inqueue", "b": "Pending", "c": "Inqueue",
     }  # fmt: skip
@@ -57,7 +57,7 @@ def test_the_important_come_first() -> None:
     ],
 )
 def test_why_one_is_not_let_in(queues: list[Any], why: str) -> None:
-    cycle = plan_cycle([group("a", 10)], {it["metadata"]["name"]: it for it in queues}, TOTAL)
+    cycle = plan_cycle([group("a", 10)], {it["metadata"]["name"]: it for it in queues}, TOTAL, {})
     assert cycle.groups["d", "a"]["conditions"][0]["message"] == why
 
 
@@ -74,7 +74,7 @@ def test_a_share_is_taken_back_from_reclaimable_queues_only() -> None:
     for reclaimable, expected in ((True, "Inqueue"), (False, "Pending")):
         groups = [group(f"a{n}", 4, "rich", "Running", priority=n) for n in range(4)] + [group("b", 8, "poor")]
         queues = {"rich": queue("rich", reclaimable=reclaimable), "poor": queue("poor")}
-        cycle = plan_cycle(groups, queues, TOTAL)
+        cycle = plan_cycle(groups, queues, TOTAL, {})
         assert cycle.groups["d", "b"]["phase"] == expected
         assert [it.key[1] for it in cycle.reclaimed] == (["a0", "a1"] if reclaimable else [])
         assert (cycle.groups["d", "a0"]["phase"] == "Pending") is reclaimable
@@ -82,7 +82,7 @@ def test_a_share_is_taken_back_from_reclaimable_queues_only() -> None:
 
 def test_a_queue_does_not_take_more_than_its_share() -> None:
     groups = [group(f"a{n}", 4, "rich", "Running") for n in range(4)] + [group("b", 12, "poor")]
-    assert plan_cycle(groups, {"rich": queue("rich"), "poor": queue("poor")}, TOTAL).reclaimed == []
+    assert plan_cycle(groups, {"rich": queue("rich"), "poor": queue("poor")}, TOTAL, {}).reclaimed == []
 
 
 def job(**spec: Any) -> Any:

@@ -1,10 +1,12 @@
 """Which PodGroups a cycle lets in, which phase each is in, and what queues say of themselves. Pure.
 
 A group that is Pending is let in (Inqueue) when its queue is open, its minResources and those of all that its queue
-has let in stay within the queue's capability, and the cluster as a whole is large enough for all that was let in. Of
-several queues the one with the least of its share comes first: share is the largest part of any resource, over the
-queue's weight. A queue below its share whose groups find no room takes back from reclaimable queues above theirs: whole
-groups, the least important and youngest first, which go back to Pending.
+has let in stay within the capability of the queue and of those above it (`parent`), and the cluster as a whole is large
+enough for all that was let in and for what other queues are guaranteed and do not use. Of several queues the one with
+the least of its share comes first: share is the largest part of any resource, over the queue's weight. A queue below
+its share whose groups find no room takes back from reclaimable queues above theirs: whole groups, the least important
+and youngest first, which go back to Pending. Where a queue says what it deserves, that is its share (Volcano's capacity
+plugin), by amounts.
 """
 
 from __future__ import annotations
@@ -145,15 +147,57 @@ def _refused(
     state = str((queue.get("status") or {}).get("state") or "")
     if state not in _OPEN:
         return f"queue {group.queue} is {state.lower()}"
-    mine = (held.get(group.queue) or Counter()) + group.wants
-    most = resources.amounts((queue.get("spec") or {}).get("capability"))
-    over = {name: mine[name] - value for name, value in most.items() if mine[name] > value}
-    if over:
-        return f"queue {group.queue} would exceed its capability by {resources.shown(over)}"
-    everything = sum(held.values(), Counter()) + group.wants
+    line = _line(group.queue, queues)
+    for name in line:
+        mine, most = _below(name, held, queues) + group.wants, _amounts(queues, name, "capability")
+        over = {key: mine[key] - value for key, value in most.items() if mine[key] > value}
+        if over:
+            return f"queue {name} would exceed its capability by {resources.shown(over)}"
+    everything = sum(held.values(), Counter()) + group.wants + _guaranteed(line, held, queues)
     over = {name: value - total.get(name, 0) for name, value in everything.items() if value > total.get(name, 0)}
     wanted = {name: value for name, value in over.items() if group.wants[name]}
     return f"the cluster lacks {resources.shown(wanted)}" if wanted else ""
+
+
+def _amounts(queues: Mapping[str, Object], name: str, field: str) -> dict[str, int]:
+    """capability, deserved or guarantee of a queue."""
+    found = ((queues.get(name) or {}).get("spec") or {}).get(field) or {}
+    return resources.amounts(found.get("resource") if field == "guarantee" else found)
+
+
+def _line(name: str, queues: Mapping[str, Object]) -> list[str]:
+    """The queue and those above it; root, which need not exist, is above all."""
+    found: list[str] = []
+    while name in queues and name not in found:
+        found.append(name)
+        name = str((queues[name].get("spec") or {}).get("parent") or "")
+    return found
+
+
+def _below(name: str, held: Mapping[str, Counter[str]], queues: Mapping[str, Object]) -> Counter[str]:
+    """What the queue holds, with all below it."""
+    return sum((value for queue, value in held.items() if name in (queue, *_line(queue, queues))), Counter())
+
+
+def _guaranteed(line: Sequence[str], held: Mapping[str, Counter[str]], queues: Mapping[str, Object]) -> Counter[str]:
+    """What queues beyond the line may still ask for of their guarantees; one below another is in that one's."""
+    found: Counter[str] = Counter()
+    for name in queues:
+        above = _line(name, queues)[1:]
+        if name in line or any(item in line or _amounts(queues, item, "guarantee") for item in above):
+            continue
+        found += Counter(_amounts(queues, name, "guarantee")) - _below(name, held, queues)
+    return found
+
+
+def _within_share(
+    name: str, held: Mapping[str, Counter[str]], queues: Mapping[str, Object], total: Mapping[str, int], fair: float
+) -> bool:
+    deserved = _amounts(queues, name, "deserved")
+    if deserved:
+        mine = held.get(name) or Counter()
+        return all(mine[key] <= value for key, value in deserved.items())
+    return _share(name, held, queues, total) <= fair + 1e-9
 
 
 def _reclaim(
@@ -165,7 +209,7 @@ def _reclaim(
     fair = 1 / weights if weights else 0.0
     for group in sorted((it for it in groups if reasons.get(it.key, "").startswith("the cluster")), key=_rank):
         mine = {group.queue: (held.get(group.queue) or Counter()) + group.wants}
-        if _share(group.queue, mine, queues, total) > fair + 1e-9:
+        if not _within_share(group.queue, mine, queues, total, fair):
             continue  # it would be above its own
         trial = {name: Counter(value) for name, value in held.items()}
         victims: list[Group] = []
@@ -173,7 +217,7 @@ def _reclaim(
             if phases[victim.key] not in _IN or victim.queue == group.queue or victim in cycle.reclaimed:
                 continue
             spec = (queues.get(victim.queue) or {}).get("spec") or {}
-            if spec.get("reclaimable") is False or _share(victim.queue, trial, queues, total) <= fair + 1e-9:
+            if spec.get("reclaimable") is False or _within_share(victim.queue, trial, queues, total, fair):
                 continue
             trial[victim.queue] = trial[victim.queue] - victim.wants
             victims.append(victim)
