@@ -18,6 +18,7 @@ from atoll.capacity.groups.leaderworkerset.pods import GroupPods
 from atoll.capacity.groups.podgroups.controller import PodGroups
 from atoll.capacity.groups.volcano import admission as volcano_jobs
 from atoll.capacity.groups.volcano.controller import VolcanoJobs, VolcanoQueues
+from atoll.capacity.groups.volcano.pods import PodGroupsOfPods
 from atoll.capacity.groups.workload.controller import WorkloadPodGroups
 from atoll.capacity.queueing.parts import Parts
 from atoll.client.port import Client
@@ -31,7 +32,7 @@ from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 from atoll.scheduling.groups.model import Dialect
 from atoll.scheduling.groups.owned import JobSets, KueuePodGroups, LeaderWorkers, QueuedJobs
-from atoll.scheduling.groups.podgroups import Coscheduling, Volcano
+from atoll.scheduling.groups.podgroups import Coscheduling, Volcano, VolcanoPods
 from atoll.scheduling.groups.podgroups import WorkloadPodGroups as WorkloadGroups
 
 _TOPOLOGIES = Resource(kueue.GROUP, kueue.VERSION, "topologies", "Topology", False)
@@ -47,7 +48,7 @@ def gang_book(informers: Informers, spec: ClusterSpec) -> GangBook | None:
     if spec.batch or spec.queueing:
         dialects.append(KueuePodGroups())
     if spec.batch:
-        dialects += [LeaderWorkers(), JobSets()]
+        dialects += [LeaderWorkers(), JobSets(), VolcanoPods()]
     if spec.batch or spec.queueing:
         dialects.append(QueuedJobs())
     return GangBook(informers, dialects, _TOPOLOGIES if spec.queueing else None) if dialects else None
@@ -112,6 +113,7 @@ def make_batch(
             JobSetController(unless(foreign.JOB_SET)),
             VolcanoJobs(volcano),
             VolcanoQueues(volcano),
+            PodGroupsOfPods(volcano),
             LeaderWorkerSets(unless(foreign.LEADER_WORKER_SET)),
         ]
     return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
-from batch_world import BatchWorld, batch_world
+from batch_world import BatchWorld, batch_world, member
 
 from atoll.base.errors import Invalid, NotFound
 from atoll.client.port import DeleteOptions
@@ -116,6 +117,38 @@ def test_a_job_runs_as_a_gang_and_completes() -> None:
         assert status["taskStatusCount"]["worker"] == {"phase": {"Succeeded": 3}}
 
         await world.until(lambda: group_says(world, "Completed"))
+
+    play(main)
+
+
+def test_plugins_of_frameworks_tell_pods_who_they_are() -> None:
+    async def main(world: BatchWorld) -> None:
+        torch = job(task("master"), task("worker", 2), name="t", plugins={"pytorch": ["--port=3000"]})
+        flow = job(task("server"), task("worker", 2), name="f", plugins={"tensorflow": ["--ps=server"]})
+        mpi = job(task("master"), task("worker", 2), name="m", plugins={"mpi": [], "ssh": []})
+        await world.apply(torch, flow, mpi)
+        for name in "tfm":
+            await world.until(lambda name=name: phase(world, "Running", name))
+
+        async def env(name: str) -> Any:
+            (container,) = (await world.client.get(PODS, name, "default"))["spec"]["containers"]
+            return {item["name"]: item.get("value") for item in container["env"]}, container["ports"]
+
+        found, ports = await env("t-worker-1")
+        wanted = {"MASTER_ADDR": "t-master-0.t", "MASTER_PORT": "3000", "WORLD_SIZE": "3", "RANK": "2"}
+        assert wanted.items() <= found.items()
+        assert [port["containerPort"] for port in ports] == [3000]
+        assert (await env("t-master-0"))[0]["RANK"] == "0"
+        assert json.loads((await env("f-worker-1"))[0]["TF_CONFIG"]) == {
+            "cluster": {"ps": ["f-server-0.f:2222"], "worker": ["f-worker-0.f:2222", "f-worker-1.f:2222"]},
+            "task": {"type": "worker", "index": 1},
+        }
+        assert (await env("m-master-0"))[0]["MPI_HOST"] == "m-worker-0.m,m-worker-1.m"
+        assert "MPI_HOST" not in (await env("m-worker-0"))[0]
+        for name in "tfm":
+            assert (await world.client.get(SERVICES, name, "default"))["spec"]["clusterIP"] == "None"
+        (event,) = await world.events("PluginNotMade")
+        assert event["message"].startswith("plugins ssh are not made here")
 
     play(main)
 
@@ -357,6 +390,30 @@ def test_what_a_queue_is_guaranteed_is_left_to_it() -> None:
         assert (await group_of(world, waiting))["status"]["conditions"][0]["message"] == "the cluster lacks 4 cpu"
         await world.apply(job(task("w", 8), name="b", queue="sure"))
         await world.until(lambda: phase(world, "Running", "b"))
+
+    play(main)
+
+
+def test_pods_of_volcano_s_scheduler_wait_for_their_queue_too() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(queue("small", capability={"cpu": "2"}))
+        for number in range(3):
+            pod = member("p", number, schedulerName="volcano")
+            pod["metadata"] |= {"labels": {}, "annotations": {"scheduling.volcano.sh/queue-name": "small"}}
+            await world.apply(pod)
+        await world.until(lambda: running(world, 2, "p-"))
+        await asyncio.sleep(10)
+        (waiting,) = {f"p-{n}" for n in range(3)} - set(await world.nodes_of("p-"))
+        assert "queue small has not let it in: queue small would exceed its capability by 1 cpu" in await world.why(
+            waiting
+        )
+        groups = (await world.client.list(batch.VOLCANO_POD_GROUPS)).items
+        assert len(groups) == 3
+        gone = next(iter(await world.nodes_of("p-")))
+        await world.client.delete(PODS, gone, "default")
+        await asyncio.sleep(40)
+        await world.until(lambda: running(world, 2, "p-"))
+        assert len((await world.client.list(batch.VOLCANO_POD_GROUPS)).items) == 2  # a group goes with its pod
 
     play(main)
 

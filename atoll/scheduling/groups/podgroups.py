@@ -69,6 +69,17 @@ class Volcano(SimpleDialect):
         return meta.annotations(pod).get(batch.VOLCANO_TASK, "")
 
 
+class VolcanoPods(Volcano):
+    """Pods that ask for Volcano's scheduler and name no group: each has a PodGroup of its own, made for it."""
+
+    name = "volcano-pod"
+
+    def group_name(self, pod: Object) -> str | None:
+        if (pod.get("spec") or {}).get("schedulerName") != batch.VOLCANO_SCHEDULER:
+            return None
+        return None if super().group_name(pod) else f"podgroup-{pod['metadata'].get('uid')}"
+
+
 def _not_let_in(spec: Object, status: Object) -> tuple[str, str]:
     """A group is placed once its queue has let it in (phase Inqueue)."""
     queue = spec.get("queue") or "default"

@@ -1,7 +1,7 @@
 """The objects that a Volcano Job makes: pods with stable names, its PodGroup, and what its plugins add. Pure.
 
 Plugins: `svc` (headless Service, host names, a ConfigMap of all hosts, mounted and in the environment), `env` (a pod's
-index). `ssh`, `mpi` and the frameworks' plugins make keys and start-up files; they are not made here.
+index), and those of `frameworks.py`, which bring `svc` with them. `ssh` makes keys; it is not made here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from atoll.capacity.groups.volcano import model
+from atoll.capacity.groups.volcano import frameworks, model
 from atoll.capacity.groups.volcano.model import Object
 from atoll.objects.meta import copy, owner_reference
 from atoll.scheduling import resources
 
-PLUGINS = ("env", "svc")
+PLUGINS = ("env", "svc", *frameworks.NAMES)
 
 
 def pod_name(job: Object, task: str, index: int) -> str:
@@ -50,8 +50,12 @@ def new_pod(job: Object, task: Object, name: str, index: int) -> Object:
     plugins = spec.get("plugins") or {}
     if "env" in plugins:
         _add_env(pod, [{"name": variable, "value": str(index)} for variable in ("VK_TASK_INDEX", "VC_TASK_INDEX")])
-    if "svc" in plugins:
+    if _has_hosts(plugins):
         _add_hosts(job, pod, pod_name(job, name, index))
+    variables, ports = frameworks.environment(job, name, index, lambda task: _hosts_of(job, task))
+    _add_env(pod, [{"name": key, "value": value} for key, value in variables.items()])
+    for container in pod.get("containers") or () if ports else ():
+        container["ports"] = [*(container.get("ports") or ()), *ports]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -64,6 +68,10 @@ def new_pod(job: Object, task: Object, name: str, index: int) -> Object:
         },
         "spec": pod,
     }
+
+
+def _has_hosts(plugins: Object) -> bool:
+    return any(name in plugins for name in ("svc", *frameworks.NAMES))
 
 
 def _containers(pod: Object) -> list[Object]:
@@ -104,12 +112,17 @@ def _hosts(job: Object) -> dict[str, str]:
     found: dict[str, str] = {}
     for place, task in enumerate(model.tasks(job)):
         name = model.task_name(task, place)
-        domain = job["metadata"]["name"]
-        hosts = [f"{pod_name(job, name, index)}.{domain}" for index in range(int(task.get("replicas", 1)))]
+        hosts = _hosts_of(job, name)
         found[f"{name.replace('-', '_')}.host"] = "\n".join(hosts)
         found[f"VC_{_variable(name)}_HOSTS"] = ",".join(hosts)
         found[f"VC_{_variable(name)}_NUM"] = str(len(hosts))
     return found
+
+
+def _hosts_of(job: Object, name: str) -> list[str]:
+    """Of a task's pods; none where there is no such task."""
+    sizes = {model.task_name(task, place): int(task.get("replicas", 1)) for place, task in enumerate(model.tasks(job))}
+    return [f"{pod_name(job, name, index)}.{job['metadata']['name']}" for index in range(sizes.get(name, 0))]
 
 
 def _add_hosts(job: Object, pod: Object, hostname: str) -> None:
@@ -132,8 +145,8 @@ def objects_of(job: Object) -> list[Object]:
     """What must exist before its pods: PodGroup, claims, and what plugins want."""
     found = [pod_group(job), *_claims(job)]
     plugins = job["spec"].get("plugins") or {}
-    if "svc" in plugins:
-        found += _service(job, plugins["svc"] or [])
+    if _has_hosts(plugins):
+        found += _service(job, plugins.get("svc") or [])
     return found
 
 

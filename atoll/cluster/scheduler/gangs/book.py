@@ -32,11 +32,20 @@ class GangBook:
         """`changed` is called when what a group asks for may have become another."""
 
         def owner(old: Object | None, new: Object | None) -> None:
-            if old is None or new is None or old.get("spec") != new.get("spec"):
+            if old is None or new is None or old.get("spec") != new.get("spec") or self._lets_in(old, new):
                 changed()
 
         for informer in self.informers():
             informer.add_handler(owner)
+
+    def _lets_in(self, old: Object, new: Object) -> bool:
+        """Whether a change of its status is what a group waited for (Volcano's phase)."""
+        kind, name = new.get("kind"), new["metadata"]["name"]
+        dialects = [item for item in self._dialects.values() if item.kind is not None and item.kind.kind == kind]
+        return any(
+            isinstance(dialect.group(name, old, ()), Missing) and not isinstance(dialect.group(name, new, ()), Missing)
+            for dialect in dialects
+        )
 
     def informers(self) -> tuple[Informer, ...]:
         """Those that must have listed before anything is decided, but for pods."""
