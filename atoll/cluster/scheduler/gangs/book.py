@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from atoll.kinds.builtin import PODS
@@ -31,21 +32,22 @@ class GangBook:
     def start(self, changed: Callable[[], None]) -> None:
         """`changed` is called when what a group asks for may have become another."""
 
-        def owner(old: Object | None, new: Object | None) -> None:
-            if old is None or new is None or old.get("spec") != new.get("spec") or self._lets_in(old, new):
+        def spec(old: Object | None, new: Object | None) -> None:
+            if old is None or new is None or old.get("spec") != new.get("spec"):
                 changed()
 
-        for informer in self.informers():
-            informer.add_handler(owner)
+        def lets_in(dialect: Dialect, old: Object | None, new: Object | None) -> None:
+            """A change of its status may be what a group waited for (Volcano's phase)."""
+            if old is not None and new is not None and old.get("status") != new.get("status"):
+                name = new["metadata"]["name"]
+                was, now = dialect.group(name, old, ()), dialect.group(name, new, ())
+                if isinstance(was, Missing) and not isinstance(now, Missing):
+                    changed()
 
-    def _lets_in(self, old: Object, new: Object) -> bool:
-        """Whether a change of its status is what a group waited for (Volcano's phase)."""
-        kind, name = new.get("kind"), new["metadata"]["name"]
-        dialects = [item for item in self._dialects.values() if item.kind is not None and item.kind.kind == kind]
-        return any(
-            isinstance(dialect.group(name, old, ()), Missing) and not isinstance(dialect.group(name, new, ()), Missing)
-            for dialect in dialects
-        )
+        for informer in self.informers():
+            informer.add_handler(spec)
+        for name, informer in self._owners.items():
+            informer.add_handler(partial(lets_in, self._dialects[name]))
 
     def informers(self) -> tuple[Informer, ...]:
         """Those that must have listed before anything is decided, but for pods."""
