@@ -100,7 +100,7 @@ class GangBook:
             assert isinstance(key, GroupKey)
             pods = self.pods(key)
             group = self.group(key, pods[:1])
-            if isinstance(group, Group) and group.is_gang:
+            if isinstance(group, Group) and group.is_preempted_whole:
                 name = str(key)
                 for pod in pods:
                     names[pod["metadata"]["uid"]] = name
