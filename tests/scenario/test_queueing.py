@@ -39,6 +39,38 @@ def condition(workload: Any, kind: str) -> Any:
 
 
 @published
+def test_a_pod_that_succeeded_and_is_deleted_still_counts_for_its_group() -> None:
+    def member(name: str, seconds: int) -> Any:
+        notes = {"scenario/exit-code": "0", "scenario/run-seconds": str(seconds), kueue.POD_GROUP_TOTAL: "2"}
+        marks = {kueue.QUEUE_LABEL: "q", kueue.POD_GROUP_LABEL: "pair"}
+        container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": 1}}}
+        metadata = {"name": name, "labels": marks, "annotations": notes}
+        spec = {"restartPolicy": "Never", "containers": [container]}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+    async def main() -> None:
+        async with queueing_world() as world:
+            await world.apply(FLAVOR, *setup("q", 2))
+            await world.apply(member("short", 5), member("long", 60))
+            await asyncio.sleep(20)
+            group = await world.client.get(kueue.WORKLOADS, "pair", "default")
+            (done,) = group["status"]["reclaimablePods"]
+            assert done["count"] == 1
+            await world.client.delete(PODS, "short", "default")
+            await world.apply(job("next", "q", 1, 1, 5))  # the quota of the one that is done is free
+            await asyncio.sleep(5)
+            assert "next" in await world.holding("Admitted")
+            await world.apply(member("extra", 5))
+            await asyncio.sleep(10)
+            extra = await world.client.get(PODS, "extra", "default")
+            assert extra["spec"]["schedulingGates"], "the group has its two"
+            await asyncio.sleep(45)
+            group = await world.client.get(kueue.WORKLOADS, "pair", "default")
+            assert condition(group, "Finished")["message"] == "Pods succeeded: 2/2."
+
+    run_virtual(main())
+
+
 def test_the_published_job_and_pod_group_run_to_their_end() -> None:
     async def main(world: QueueingWorld) -> None:
         await world.apply_file(INPUTS / "single-clusterqueue-setup.yaml")

@@ -86,13 +86,14 @@ class PodQueueing:
             return None
         if status.is_true(workload, "Finished"):
             return None
-        over = _outcome(pods, total)
+        done = _done(pods, workload) if unit[1] == "group" else {}
+        over = _outcome(pods, total, sum(done.values()))
         if over is not None:
             await self._write(workload, status.finished(workload, *over, self._parts.clock.wall()))
         elif status.is_true(workload, "Evicted"):
             await self._leave(pods, workload)
         elif status.is_true(workload, "Admitted"):
-            await self._start(pods, workload, total)
+            await self._start(pods, workload, total, done)
         return None
 
     async def _write(self, old: Object, new: Object) -> None:
@@ -125,23 +126,26 @@ class PodQueueing:
             await self._parts.client.update(kueue.WORKLOADS, {**workload, "metadata": owned})
         return None
 
-    async def _start(self, pods: list[Object], workload: Object, total: int) -> None:
+    async def _start(self, pods: list[Object], workload: Object, total: int, done: dict[str, int]) -> None:
         infos = pod_infos(workload, self._flavors)
         if infos is None:
             return
-        taken = sum(1 for pod in pods if not is_gated(pod) and _phase(pod) != "Failed" and not is_deleting(pod))
+        taken = sum(1 for pod in pods if not is_gated(pod) and _phase(pod) not in _OVER and not is_deleting(pod))
+        taken += sum(done.values())
         waiting = [pod for pod in pods if is_gated(pod) and not is_deleting(pod)][: max(0, total - taken)]
         group = len(infos) > 1 or bool(labels(pods[0]).get(kueue.POD_GROUP_LABEL))
         await asyncio.gather(
             *(self._open(pod, infos.get(role_of(pod) if group else "main", PodInfo())) for pod in waiting)
         )
-        ready = sum(1 for pod in pods if _is_ready(pod) or _phase(pod) == "Succeeded")
+        new = workload
+        if done:
+            listed = [{"name": name, "count": count} for name, count in sorted(done.items())]
+            new = {**new, "status": {**new["status"], "reclaimablePods": listed}}
+        ready = sum(1 for pod in pods if _is_ready(pod) and not is_over(pod)) + sum(done.values())
         if ready >= total and not status.is_true(workload, "PodsReady"):
             text = "All pods were ready or succeeded since the workload admission"
-            await self._write(
-                workload,
-                status.with_condition(workload, "PodsReady", True, "Started", text, self._parts.clock.wall()),
-            )
+            new = status.with_condition(new, "PodsReady", True, "Started", text, self._parts.clock.wall())
+        await self._write(workload, new)
 
     async def _open(self, pod: Object, info: PodInfo) -> None:
         """Without our gate, on its flavours' nodes."""
@@ -207,9 +211,24 @@ def _is_ready(pod: Object) -> bool:
     return (condition(pod, "Ready") or {}).get("status") == "True"
 
 
-def _outcome(pods: list[Object], total: int) -> tuple[str, str] | None:
-    """Over when all succeeded, or when none may be replaced and none is left."""
-    succeeded = sum(1 for pod in pods if _phase(pod) == "Succeeded")
+def _done(pods: list[Object], workload: Object) -> dict[str, int]:
+    """By pod set, how many of a group have succeeded: those that are there, and those that were and are deleted since.
+
+    The Workload's reclaimablePods remember them, and free their quota.
+    """
+    found: dict[str, int] = {}
+    for pod in pods:
+        if _phase(pod) == "Succeeded":
+            found[role_of(pod)] = found.get(role_of(pod), 0) + 1
+    counts = {item["name"]: item["count"] for item in workload["spec"]["podSets"]}
+    for item in (workload.get("status") or {}).get("reclaimablePods") or ():
+        found[item["name"]] = max(item["count"], found.get(item["name"], 0))
+    return {name: min(count, counts[name]) for name, count in found.items() if name in counts}
+
+
+def _outcome(pods: list[Object], total: int, done: int) -> tuple[str, str] | None:
+    """Over when all succeeded, or when none may be replaced and none is left. `done`: of a group, as `_done` has it."""
+    succeeded = max(done, sum(1 for pod in pods if _phase(pod) == "Succeeded"))
     if succeeded >= total:
         return "Succeeded", f"Pods succeeded: {succeeded}/{total}."
     final = any(meta.annotations(pod).get(kueue.RETRIABLE_IN_GROUP) == "false" for pod in pods)
