@@ -42,12 +42,14 @@ def test_a_kubeconfig_that_holds_all_it_needs_is_taken() -> None:
         ({}, {"auth-provider": {"name": "gcp"}}, "auth providers are not allowed"),
         ({"insecure-skip-tls-verify": True}, {}, "cluster k: insecure TLS verification is not allowed"),
         ({"certificate-authority": "/etc/shadow"}, {}, "use certificate-authority-data"),
+        ({"server": "https://:bad:99"}, {}, "untrusted server endpoint https://:bad:99"),
+        ({"server": "https://[::1"}, {}, "untrusted server endpoint"),
     ],
 )
 def test_a_kubeconfig_that_names_programs_or_files_is_refused(cluster: object, user: object, why: str) -> None:
     with pytest.raises(InsecureKubeconfig, match=why) as raised:
         worker_access(kubeconfig(cluster, user))
-    assert "kubectl config view --flatten" in str(raised.value.hint)
+    assert "kubectl config view --flatten" in str(raised.value.hint) or "as in https" in str(raised.value.hint)
 
 
 def test_kubeconfigs_by_path_lie_in_one_folder(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from atoll.base.errors import UserError
 from atoll.client.kubeconfig import Access, Kubeconfig
@@ -39,7 +40,16 @@ def worker_access(text: str) -> Access:
     for kind, part, refused in (("users", "user", _OF_USERS), ("clusters", "cluster", _OF_CLUSTERS)):
         for entry in config.document.get(kind) or []:
             _refuse(f"{part} {entry['name']}", entry.get(part), refused)
-    return config.access()
+    access = config.access()
+    try:
+        parts = urlsplit(access.server)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        hint = "as in https://host:6443"
+        raise InsecureKubeconfig(f"untrusted server endpoint {access.server}", hint=hint)
+    return access
 
 
 def _refuse(what: str, entry: Any, refused: dict[str, str]) -> None:
