@@ -19,6 +19,7 @@ from atoll.simulate.ledger import Pod
 
 Object = dict[str, Any]
 JobKey = tuple[str, str]
+_ROUNDING_SECONDS = 0.001  # who stops a pod right at its checkpoint reads wall time, which is rounded more coarsely
 
 
 @dataclass(slots=True)
@@ -119,12 +120,13 @@ class Work:
             return None
         done = now - shift.began
         every = job.checkpoint_seconds
-        kept = math.floor(done / every) * every if every else 0.0
+        kept = math.floor((done + _ROUNDING_SECONDS) / every) * every if every else 0.0
         if shift.had + kept:
             job.saved.append(shift.had + kept)
         job.interrupted += 1
-        job.lost_seconds += done - kept
-        return Loss(job, pod, done - kept)
+        lost = max(0.0, done - kept)
+        job.lost_seconds += lost
+        return Loss(job, pod, lost)
 
     def _leave(self, pod: Pod) -> Job | None:
         if self._shifts.pop(pod.uid, None) is None:

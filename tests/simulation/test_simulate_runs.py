@@ -65,6 +65,19 @@ def test_the_same_seed_gives_the_same_event_hash_in_two_fresh_interpreters() -> 
     assert simulate(load(NIGHT), 4).digest != first[0]["hash"]
 
 
+def test_a_drain_comes_right_after_a_checkpoint_and_loses_nothing() -> None:
+    result = played("""
+  health: true
+  arrivals:
+  - jobs: {name: train, every: 1m, count: 1, run: 90m, pods: 32, gpus: 1, checkpointEvery: 10m}
+  faults:
+  - {at: "00:36", gpu: any, kind: thermal, value: 99, for: 30m}
+""")
+    left = events(result, "pod-disrupted")
+    assert len(left) == 8 and {round(row.seconds) % 600 for row in left} == {round(left[0].seconds) % 600}
+    assert all(row.value == 0 for row in events(result, "work-lost")) and result.measures["lost"] == 0
+
+
 def test_policies_are_compared_over_seeds() -> None:
     run = command(str(NIGHT), "--seeds", "1..2", "--compare", "reclaim,never")
     assert run.returncode == 0, run.stderr

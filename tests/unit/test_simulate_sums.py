@@ -32,6 +32,13 @@ def test_without_checkpoints_all_is_lost() -> None:
     assert (job.lost_seconds, job.interrupted, job.ended, job.running) == (240.0, 1, 1, 0)
 
 
+def test_a_stop_at_the_checkpoint_loses_nothing_whatever_a_clock_rounds() -> None:
+    made, _ = work(600.0)
+    made.began(pod("a"), 65.0)
+    loss = made.stopped(pod("a"), 2464.999999885559)
+    assert loss is not None and loss.seconds == 0.0 and made.resume(pod("b")) == 2400.0
+
+
 def test_at_most_one_interval_is_lost_and_progress_adds_up() -> None:
     made, job = work(100.0)
     made.began(pod("a"), 0.0)
