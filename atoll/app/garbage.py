@@ -19,7 +19,7 @@ _LEISURE = 0.2  # of a core
 
 def collect_seldom() -> None:
     """For the process, from now on."""
-    gc.set_threshold(_MOST, 50, 1000)
+    gc.set_threshold(_MOST, 25, 1000)
 
 
 async def collect_at_leisure() -> None:

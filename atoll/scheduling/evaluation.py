@@ -272,11 +272,10 @@ class Evaluation:
                 return None
             equals = (kept.ranks == kept.ranks.item(place)).nonzero()[0]
             order = self.nodes.order.take(kept.rows[equals])
-            sorted_ = order.argsort()[::-1]
-            kept.leaders = equals[sorted_].tolist()
-            if len(kept.leaders) > 1 and kept.leaders[-1] != place:  # two of the same order: names decide
-                kept.leaders = None
+            places = order.argsort()[::-1]
+            if (np.diff(order[places]) == 0).any():  # where two are of the same order, names decide
                 return int(kept.rows[place])
+            kept.leaders = equals[places].tolist()
         return kept.rows.item(kept.leaders[-1])
 
     def _join(self) -> _Kept:
