@@ -19,9 +19,10 @@ from atoll.kinds.nodes import SchemaNode
 ODD: tuple[Any, ...] = (
     None, "", "x" * 300, 0, -1, 2**31, 2**63, 2**64, 1.5, 1e300, True, [], {}, [None], {"": None}, "ü\u0000", [{}],
     {"a": {"b": []}}, "1Gi", "-5", "999999999999999999999", "%", "../..", "a/b/c", "{{.}}", "\ud7ff", "1h", "∞",
-    {"$patch": "delete"}, [{"$patch": "replace"}], {"matchLabels": None},
+    "1e99999999",     {"$patch": "delete"}, [{"$patch": "replace"}], {"matchLabels": None},
 )  # fmt: skip
-_STRINGS = ("a", "b", "default", "web", "app", "1", "100m", "1Gi", "Always", "TCP", "x.example.com", "*", "v1", "")
+_STRINGS = ("a", "b", "default", "web", "app", "1", "100m", "1Gi", "Always", "TCP", "x.example.com", "*", "v1", "",
+            "9e99", "1e99999999", "^(a+)+$")  # fmt: skip
 _FORMATS = {
     "date-time": ("2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "10000-01-01T00:00:00Z"),
     "byte": ("", "AAAA", "=", "not base64"),
@@ -46,7 +47,7 @@ def make(node: SchemaNode | None, chance: random.Random, depth: int = 0) -> Any:
     if node.kind == "string":
         return chance.choice(_STRINGS)
     if node.kind == "integer":
-        return chance.choice((0, 1, 2, 30, 8080, -1, 65536))
+        return chance.choice((0, 1, 2, 30, 8080, -1, 65536, 2**31 - 1, 2**63 - 1))
     if node.kind == "number":
         return chance.choice((0, 0.5, 1))
     if node.kind == "boolean":
