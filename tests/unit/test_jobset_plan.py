@@ -138,3 +138,9 @@ def test_a_huge_number_of_jobs_is_made_by_and_by() -> None:
     names = [job["metadata"]["name"] for job in plan_jobset(obj, first[1:], NOW).create]
     assert (len(first), first[-1]["metadata"]["name"]) == (500, "s-a-499")
     assert (len(names), names[:2], names[-1]) == (500, ["s-a-0", "s-a-500"], "s-a-998")
+
+
+def test_a_job_without_a_spec_is_refused() -> None:
+    obj = jobset("a")
+    del obj["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert list(problems_of(obj)) == [("spec.replicatedJobs[0].template.spec", "is missing")]

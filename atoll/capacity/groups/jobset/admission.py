@@ -13,6 +13,7 @@ from atoll.capacity.groups.checks import Problem
 from atoll.capacity.groups.jobset.model import Object
 from atoll.capacity.queueing.admission import Request
 from atoll.objects.meta import copy
+from atoll.objects.regexp import compile_pattern
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _RULE = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
@@ -83,7 +84,10 @@ def problems_of(jobset: Object) -> Iterator[Problem]:
 
 
 def _job_problems(jobset: Object, replicated: Object, at: str, before: list[str]) -> Iterator[Problem]:
-    replicas, job = int(replicated.get("replicas", 1)), replicated["template"]["spec"]
+    replicas, job = int(replicated.get("replicas", 1)), replicated["template"].get("spec")
+    if job is None:
+        yield f"{at}.template.spec", "is missing"
+        return
     name = f"{jobset['metadata'].get('name', '')}-{replicated['name']}-{max(0, replicas - 1)}"
     if not _is_label(name):
         yield f"{at}.name", f"its Jobs would have the name {name!r}, which must be a DNS label of at most 63 characters"
@@ -133,8 +137,8 @@ def _rule_problems(rules: list[Object], names: list[str]) -> Iterator[Problem]:
                 yield f"{at}.onJobFailureReasons[{place}]", f"{reason!r} is none of {', '.join(_REASONS)}"
         for place, pattern in enumerate(rule.get("onJobFailureMessagePatterns") or ()):
             try:
-                re.compile(pattern)
-            except re.error as error:
+                compile_pattern(pattern)
+            except ValueError as error:
                 yield f"{at}.onJobFailureMessagePatterns[{place}]", f"is no regular expression: {error}"
 
 

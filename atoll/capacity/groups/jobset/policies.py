@@ -7,13 +7,13 @@ one are of a run that was given up, and are deleted and made anew.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from atoll.capacity.groups.jobset import model
 from atoll.capacity.groups.jobset.model import Children, Object, Plan
 from atoll.capacity.groups.jobset.status import with_condition
 from atoll.objects.meta import condition, labels
+from atoll.objects.regexp import compile_pattern
 from atoll.runtime.events import NORMAL, WARNING
 
 
@@ -67,7 +67,7 @@ def _fits(rule: Object, job: Object) -> bool:
         return False
     if targets and labels(job).get(model.REPLICATED_JOB) not in targets:
         return False
-    return not patterns or any(re.search(pattern, why.get("message") or "") for pattern in patterns)
+    return not patterns or any(compile_pattern(pattern).search(why.get("message") or "") for pattern in patterns)
 
 
 def _used(status: Object, job: Object) -> int:
