@@ -21,6 +21,7 @@ from atoll.capacity.groups.volcano.controller import VolcanoJobs, VolcanoQueues
 from atoll.capacity.groups.volcano.pods import PodGroupsOfPods
 from atoll.capacity.groups.workload.controller import WorkloadPodGroups
 from atoll.capacity.queueing.parts import Parts
+from atoll.capacity.specs import EmptySpecs
 from atoll.client.port import Client
 from atoll.cluster.apiserver.admission.chain import Mutating, Validating
 from atoll.cluster.scheduler.gangs.book import GangBook
@@ -83,7 +84,8 @@ def batch_admission(store: Store) -> tuple[tuple[Mutating, ...], tuple[Validatin
         return check
 
     job_set, volcano, lws = on(foreign.JOB_SET), on(foreign.VOLCANO), on(foreign.LEADER_WORKER_SET)
-    mutating = (job_sets.JobSetDefaults(job_set), volcano_jobs.VolcanoDefaults(volcano), GroupPods(lws))
+    specs = EmptySpecs(batch.custom_resource_definitions())
+    mutating = (specs, job_sets.JobSetDefaults(job_set), volcano_jobs.VolcanoDefaults(volcano), GroupPods(lws))
     return mutating, (
         Checks(batch.JOB_SETS, job_set, job_sets.problems_of, job_sets.changes_of),
         Checks(batch.VOLCANO_JOBS, volcano, volcano_jobs.problems_of, volcano_jobs.changes_of),

@@ -273,29 +273,30 @@ def _start_queueing(running: Running, spec: ClusterSpec) -> None:
 
     assembly = running.assembly
     client_for, clock, chance = assembly.controller_client, assembly.clock, assembly.chance
-    queueing = make_queueing(
-        client_for,
-        running.informers,
-        clock,
-        chance,
-        job_sets=spec.batch,
-        metrics=assembly.metrics,
-        connect=lambda text: HttpClient(worker_access(text), clock=clock),
-        kubeconfig_folders=(UPSTREAM_FOLDER, state_home() / "multikueue"),
-    )
-    observe_queues(assembly, queueing.runnables)
-    serve_visibility(assembly.api, queueing.queues)
-    queueing.start(running.tasks)
+
+    def make() -> list[Runnable]:
+        queueing = make_queueing(
+            client_for,
+            running.informers,
+            clock,
+            chance,
+            job_sets=spec.batch,
+            metrics=assembly.metrics,
+            connect=lambda text: HttpClient(worker_access(text), clock=clock),
+            kubeconfig_folders=(UPSTREAM_FOLDER, state_home() / "multikueue"),
+        )
+        serve_visibility(assembly.api, queueing.queues)
+        return list(queueing.runnables)
+
+    running.tasks.keep("queueing", lambda: manage(assembly, make))
 
 
 def _start_batch(running: Running, spec: ClusterSpec) -> None:
     from atoll.app.batch import make_batch
 
     assembly = running.assembly
-    controllers = make_batch(assembly.controller_client, running.informers, assembly.clock, assembly.chance, spec)
-    observe_queues(assembly, controllers)
-    for controller in controllers:
-        running.tasks.start(controller.name, controller.run())
+    parts = (assembly.controller_client, running.informers, assembly.clock, assembly.chance, spec)
+    running.tasks.keep("batch", lambda: manage(assembly, lambda: make_batch(*parts)))
 
 
 def _start_capacity(running: Running, spec: ClusterSpec) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll.app.tasks import Tasks
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.metrics import Metrics
@@ -29,6 +28,7 @@ from atoll.capacity.queueing.queues import QueueStatus
 from atoll.capacity.queueing.ungate import TopologyUngater
 from atoll.capacity.queueing.unhealthy import FailedNodes
 from atoll.capacity.queueing.worker_access import kubeconfig_at
+from atoll.capacity.specs import EmptySpecs
 from atoll.client.port import Client
 from atoll.cluster.store.port import Key, Store
 from atoll.kinds import kueue
@@ -47,12 +47,8 @@ class Queueing:
     queues: QueueController
     runnables: tuple[Any, ...]
 
-    def start(self, tasks: Tasks) -> None:
-        for runnable in self.runnables:
-            tasks.start(runnable.name, runnable.run())
 
-
-def queue_admission(store: Store) -> tuple[tuple[QueuedJobs, QueuedJobSets], QueueChecks]:
+def queue_admission(store: Store) -> tuple[tuple[EmptySpecs, QueuedJobs, QueuedJobSets], QueueChecks]:
     """The plugins (mutating, validating), which look at the newest state."""
 
     def objects(resource: Resource) -> Iterable[dict[str, Any]]:
@@ -92,7 +88,11 @@ def queue_admission(store: Store) -> tuple[tuple[QueuedJobs, QueuedJobSets], Que
         checks = ((newest(kueue.ADMISSION_CHECKS, "", name) or {}).get("spec") or {} for name in names)
         return any(check.get("controllerName") == kueue.MULTIKUEUE for check in checks)
 
-    plugins = (QueuedJobs(on, has_default, unnamed, dispatched), QueuedJobSets(on, dispatched))
+    plugins = (
+        EmptySpecs(kueue.custom_resource_definitions()),
+        QueuedJobs(on, has_default, unnamed, dispatched),
+        QueuedJobSets(on, dispatched),
+    )
     return plugins, QueueChecks(objects, on)
 
 

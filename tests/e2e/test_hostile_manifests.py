@@ -77,6 +77,14 @@ def test_one_manifest(shell: Shell, manifest: Any) -> None:
     shell.kubectl("delete", "-f", "-", "--ignore-not-found", "--wait=false", stdin=json.dumps(manifest))
 
 
+def test_objects_without_a_spec(shell: Shell) -> None:
+    for manifest in yaml.safe_load_all((ROOT / "tests/e2e/manifests/without_spec.yaml").read_text()):
+        shell.kubectl("create", "-f", "-", stdin=json.dumps(manifest), check=False)
+    works_on(shell)
+    log = shell.atoll("logs", "hostile", "--fleet", "cluster-hostile").stdout
+    assert "ended" not in log and "KeyError" not in log
+
+
 def test_a_pattern_that_tries_all_ways(shell: Shell) -> None:
     shell.kubectl("apply", "-f", "-", stdin=json.dumps(SLOW_PATTERN))
     shell.kubectl("wait", "--for=condition=Established", "crd/slows.example.com")

@@ -35,10 +35,7 @@ class Checks:
         obj, old = request.obj, request.old
         if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE") or not self._on():
             return None
-        if not isinstance(obj.get("spec"), dict):
-            problems = [("spec", "is missing")]
-        else:
-            problems = list(self._of_new(obj) if old is None else self._of_change(obj, old))
+        problems = list(self._of_new(obj) if old is None else self._of_change(obj, old))
         if problems:
             kind, group = self._kind.kind, self._kind.group
             causes = [{"reason": "FieldValueInvalid", "field": path, "message": why} for path, why in problems]
