@@ -189,6 +189,11 @@ def bad_value(field: str, value: Any, why: str) -> Cause:
     return Cause("FieldValueInvalid", f"Invalid value: {quoted(value)}: {why}", field)
 
 
+def internal_error(field: str, why: str) -> Cause:
+    """A fault of the server's own (upstream's field.InternalError)."""
+    return Cause("InternalError", f"Internal error: {why}", field)
+
+
 def required(field: str, why: str = "") -> Cause:
     return Cause("FieldValueRequired", f"Required value: {why}" if why else "Required value", field)
 

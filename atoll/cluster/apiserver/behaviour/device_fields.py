@@ -16,6 +16,7 @@ from atoll.cluster.apiserver.behaviour.defaulting import Object
 from atoll.cluster.apiserver.problems import (
     bad_value,
     duplicate,
+    internal_error,
     not_allowed,
     not_supported,
     required,
@@ -157,7 +158,8 @@ def _selector(errors: Errors, path: str, selector: Object) -> None:
     try:
         most = devices.compile_selector(expression).most
     except CompileError as error:
-        errors.append(bad_value(at, expression, str(error)))
+        told = internal_error(at, str(error)) if error.internal else bad_value(at, expression, str(error))
+        errors.append(told)
         return
     if most > devices.COST_LIMIT:
         errors.append(not_allowed(at, "too complex, exceeds cost limit"))

@@ -223,12 +223,11 @@ class _Checker:
             return self._error(node.id, f"found no matching overload for '{function.name}' applied to '{applied}'")
         return result
 
-    def _joined(self, node: Node, before: Type | None, kind: Type) -> Type:
+    def _joined(self, before: Type | None, kind: Type) -> Type:
+        """What is of several types is dyn; whether that may be is `literals`' to say."""
         if before is None:
             return kind
-        if self._fits(before, kind):
-            return more_general(before, kind)
-        return self._error(node.id, f"expected type '{shown(before)}' but found '{shown(kind)}'")
+        return more_general(before, kind) if self._fits(before, kind) else DYN
 
     def _unwrapped(self, node: Node, kind: Type, optional: bool) -> Type:
         if not optional:
@@ -242,7 +241,7 @@ class _Checker:
         element: Type | None = None
         for place, item in enumerate(node.elements):
             node.elements[place], kind = self._check(item)
-            element = self._joined(item, element, self._unwrapped(item, kind, place in node.optional))
+            element = self._joined(element, self._unwrapped(item, kind, place in node.optional))
         return types.list_of(element or self._fresh())
 
     def _map(self, node: MapLiteral) -> Type:
@@ -250,9 +249,9 @@ class _Checker:
         value: Type | None = None
         for entry in node.entries:
             entry.key, kind = self._check(entry.key)
-            key = self._joined(entry.key, key, kind)
+            key = self._joined(key, kind)
             entry.value, kind = self._check(entry.value)
-            value = self._joined(entry.value, value, self._unwrapped(entry.value, kind, entry.optional))
+            value = self._joined(value, self._unwrapped(entry.value, kind, entry.optional))
         return types.map_of(key or self._fresh(), value or self._fresh())
 
     def _object(self, node: ObjectLiteral) -> Type:

@@ -41,10 +41,10 @@ def library() -> Iterator[Overload]:
     yield overload("bool(bool) -> bool", lambda value: value)
     yield overload("bool(string) -> bool", _to_bool)
     yield overload("timestamp(timestamp) -> timestamp", lambda value: value)
-    yield overload("timestamp(string) -> timestamp", _to_timestamp)
-    yield overload("timestamp(int) -> timestamp", _from_epoch)
+    yield overload("timestamp(string) -> timestamp", to_timestamp)
+    yield overload("timestamp(int) -> timestamp", from_epoch)
     yield overload("duration(duration) -> duration", lambda value: value)
-    yield overload("duration(string) -> duration", _to_duration)
+    yield overload("duration(string) -> duration", to_duration)
     yield overload("dyn(A) -> dyn", lambda value: value)
     yield overload("type(A) -> type(A)", lambda value: TypeValue(values.type_name(value)))
 
@@ -128,21 +128,21 @@ def _double_text(value: float) -> str:
     return repr(value)
 
 
-def _to_timestamp(text: str) -> datetime:
+def to_timestamp(text: str) -> datetime:
     try:
         return values.parse_timestamp(text)
     except ValueError:
         raise _failed(text, "google.protobuf.Timestamp") from None
 
 
-def _from_epoch(seconds: int) -> datetime:
+def from_epoch(seconds: int) -> datetime:
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         raise EvaluationError("timestamp overflow") from None
 
 
-def _to_duration(text: str) -> timedelta:
+def to_duration(text: str) -> timedelta:
     try:
         return values.parse_duration(text)
     except (ValueError, OverflowError):

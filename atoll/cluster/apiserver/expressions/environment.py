@@ -10,7 +10,7 @@ Programs are immutable and kept by text; a run is bounded by its cost, never by 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from atoll.cluster.apiserver.expressions.errors import CompileError
 from atoll.cluster.apiserver.expressions.estimate import Sizes, estimate
 from atoll.cluster.apiserver.expressions.evaluator import Frame, Step, plan
 from atoll.cluster.apiserver.expressions.functions import Library
-from atoll.cluster.apiserver.expressions.syntax import Call, Constant, Node, children, parse
+from atoll.cluster.apiserver.expressions.literals import bad_pattern, faults
+from atoll.cluster.apiserver.expressions.syntax import Node, parse
 from atoll.cluster.apiserver.expressions.types import Signature, Struct, Type
 
 PER_CALL_LIMIT = 1_000_000
@@ -104,10 +105,9 @@ class Environment:
         checked = check(parsed, self.variables, default_library(), self.objects)
         if checked.errors:
             raise CompileError("compilation failed: " + "\n".join(checked.errors))
-        faulty = [node for node in _patterns(checked.root) if not texts.is_pattern(node.value)]
+        faulty = sorted(faults(checked.root, checked.types), key=lambda fault: parsed.positions.get(fault[0], 0))
         if faulty:
-            told = "\n".join(parsed.error(node.id, "invalid matches argument") for node in faulty)
-            raise CompileError(f"compilation failed: {told}")
+            raise CompileError("compilation failed: " + "\n".join(parsed.error(*fault) for fault in faulty))
         wanted = list(results)
         if wanted and checked.result not in wanted:
             got = types.output_name(checked.result)
@@ -115,15 +115,8 @@ class Environment:
                 raise CompileError(f"must evaluate to {types.output_name(wanted[0])} but got {got}")
             told = " ".join(types.output_name(kind) for kind in wanted)
             raise CompileError(f"must evaluate to one of [{told}] but got {got}")
+        unreadable = bad_pattern(checked.root)
+        if unreadable:
+            raise CompileError(f"program instantiation failed: {unreadable}", internal=True)
         step = plan(checked.root, default_library(), _TYPES)
         return Program(source, checked.result, checked.root, step, checked.types, checked.overloads)
-
-
-def _patterns(node: Node) -> Iterator[Constant]:
-    """The patterns of matches() that stand in an expression as they are."""
-    if isinstance(node, Call) and node.function == "matches" and node.arguments:
-        last = node.arguments[-1]
-        if isinstance(last, Constant) and isinstance(last.value, str):
-            yield last
-    for child in children(node):
-        yield from _patterns(child)

@@ -8,7 +8,14 @@ class ExpressionError(Exception):
 
 
 class CompileError(ExpressionError):
-    """Does not parse, does not type-check, or gives another type than it must."""
+    """Does not parse, does not type-check, or gives another type than it must.
+
+    `internal`: it does, but no program can be made of it, which upstream takes for a fault of the server's.
+    """
+
+    def __init__(self, message: str, *, internal: bool = False) -> None:
+        super().__init__(message)
+        self.internal = internal
 
 
 class EvaluationError(ExpressionError):

@@ -18,10 +18,7 @@ from atoll.cluster.apiserver.expressions.errors import EvaluationError
 from atoll.cluster.apiserver.expressions.functions import Overload, fixed, overload, traversal
 from atoll.cluster.apiserver.expressions.values import NONE, Address, Cidr, Format, Optional, Quantity, Url, Version
 
-_SEMVER = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
-    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
-)
+_DIGITS, _ALPHANUMERIC = re.compile("[0-9]+"), re.compile("[0-9A-Za-z-]+")
 _UUID = re.compile(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
 _Q, _U, _A, _C, _V, _F = (
     "kubernetes.Quantity", "kubernetes.URL", "net.IP", "net.CIDR", "kubernetes.Semver", "kubernetes.NamedFormat"
@@ -71,8 +68,9 @@ def to_quantity(text: str) -> Quantity:
 
 
 def _as_integer(value: Quantity) -> int:
+    """Kubernetes caps what is larger than an int64: that is no integer any more."""
     whole, rest = divmod(value.nano, quantity.NANO)
-    if rest or not -(1 << 63) <= whole < 1 << 63:
+    if rest or abs(whole) >= (1 << 63) - 1:
         raise EvaluationError("cannot convert value to integer")
     return whole
 
@@ -225,25 +223,62 @@ def _versions() -> Iterator[Overload]:
 
 
 def to_version(text: str, normalize: bool = False) -> Version:
+    """As blang/semver reads it, in its words."""
     written = _normalized(text) if normalize else text
-    match = _SEMVER.fullmatch(written)
-    if match is None:
-        if not written:
-            raise EvaluationError("Version string empty")
-        if written.count(".") < 2:
-            raise EvaluationError("No Major.Minor.Patch elements found")
-        raise EvaluationError(f'Invalid character(s) found in version "{written}"')
-    release = (int(match[1]), int(match[2]), int(match[3]))
-    parts = match[4].split(".") if match[4] else []
-    pre = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
-    return Version(written, release, pre)
+    if not written:
+        raise EvaluationError("Version string empty")
+    parts = written.split(".", 2)
+    if len(parts) != 3:
+        raise EvaluationError("No Major.Minor.Patch elements found")
+    rest, plus, build = parts[2].partition("+")
+    patch, dash, tail = rest.partition("-")
+    numbers = zip(("Major", "Minor", "Patch"), (*parts[:2], patch), strict=True)
+    major, minor, last = (_number(name, digits) for name, digits in numbers)
+    pre = tuple(_prerelease(part) for part in tail.split(".")) if dash else ()
+    for part in build.split(".") if plus else ():
+        if not part:
+            raise EvaluationError("Build meta data is empty")
+        if not _ALPHANUMERIC.fullmatch(part):
+            raise EvaluationError(f'Invalid character(s) found in build meta data "{part}"')
+    return Version(written, (major, minor, last), pre)
+
+
+def _number(name: str, digits: str) -> int:
+    if digits and not _DIGITS.fullmatch(digits):
+        raise EvaluationError(f'Invalid character(s) found in {name.lower()} number "{digits}"')
+    if len(digits) > 1 and digits[0] == "0":
+        raise EvaluationError(f'{name} number must not contain leading zeroes "{digits}"')
+    if not digits or int(digits) >= 1 << 64:
+        why = "value out of range" if digits else "invalid syntax"
+        raise EvaluationError(f'strconv.ParseUint: parsing "{digits}": {why}')
+    return int(digits)
+
+
+def _prerelease(part: str) -> tuple[int, int, str]:
+    if not part:
+        raise EvaluationError("Prerelease is empty")
+    if _DIGITS.fullmatch(part):
+        if len(part) > 1 and part[0] == "0":
+            raise EvaluationError(f'Numeric PreRelease version must not contain leading zeroes "{part}"')
+        return 0, int(part), ""
+    if not _ALPHANUMERIC.fullmatch(part):
+        raise EvaluationError(f'Invalid character(s) found in prerelease "{part}"')
+    return 1, 0, part
 
 
 def _normalized(text: str) -> str:
-    head, sign, tail = re.fullmatch(r"v?([^-+]*)([-+]?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    parts = [part.lstrip("0") or "0" if part else part for part in head.split(".")]
-    parts += ["0"] * (3 - len(parts))
-    return ".".join(parts) + sign + tail
+    """Without a v before it and zeros before its numbers, and with all three of them."""
+    parts = [_without_zeros(part) for part in text.removeprefix("v").split(".", 2)]
+    if len(parts) < 3 and set(parts[-1]) & {"+", "-"}:
+        raise EvaluationError("short version cannot contain PreRelease/Build meta data")
+    return ".".join([*parts, *["0"] * (3 - len(parts))])
+
+
+def _without_zeros(part: str) -> str:
+    if len(part) < 2:
+        return part
+    short = part.lstrip("0")
+    return short if short[:1] in set("0123456789") and short else "0" + short
 
 
 def _formats() -> Iterator[Overload]:

@@ -166,13 +166,27 @@ def _compiled(pattern: str) -> Any:
         raise EvaluationError(f"Illegal regex: error parsing regexp: {error}") from None
 
 
-def is_pattern(text: str) -> bool:
-    """Whether RE2 reads it."""
+def pattern_fault(text: str) -> str:
+    """What Go's regexp says of a pattern that RE2 can't read; "" where it can."""
     try:
         _compiled(text)
-    except EvaluationError:
-        return False
-    return True
+    except EvaluationError as error:
+        told, _, part = str(error).removeprefix("Illegal regex: error parsing regexp: ").partition(": ")
+        shown = text if told == "missing )" else part
+        return f"error parsing regexp: {_GO_WORDS.get(told, told)}: `{shown}`"
+    return ""
+
+
+_GO_WORDS = {
+    "missing )": "missing closing )",
+    "missing ]": "missing closing ]",
+    "unexpected )": "unexpected )",
+    "bad repetition operator": "invalid nested repetition operator",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture",
+}  # RE2's to Go's
 
 
 def _find(text: str, pattern: str) -> str:
