@@ -10,13 +10,18 @@ import pytest
 from gpu_world import GpuWorld, gpu_world
 
 from atoll.app.fleetspec import NodeGroup
+from atoll.cluster.gpus.inventory import Inventory
+from atoll.cluster.gpus.manager import DeviceManager
 from atoll.cluster.gpus.model import ANNOTATION
+from atoll.cluster.gpus.node_devices import GpuNodeDevices
+from atoll.cluster.gpus.simulated import SimulatedDevices
 from atoll.cluster.gpus.slices import ANNOTATION as DRA
 from atoll.cluster.gpus.slices import HELD_TAINT
 from atoll.kinds.builtin import NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from atoll.objects.gpu_faults import ANNOTATION as FAULTS
 from atoll.objects.gpu_faults import GpuFault, format_faults
-from atoll.runtime.virtual import run_virtual
+from atoll.runtime.informer import Informers
+from atoll.runtime.virtual import LoopClock, run_virtual
 
 EIGHT = NodeGroup(1, names=("n",), gpus="h100:8")
 TWO = NodeGroup(1, names=("n",), gpus="a100-40gb:2")
@@ -149,6 +154,32 @@ def test_time_slices_are_spread_and_counted() -> None:
         await world.pod("two", 2, "nvidia.com/gpu.shared")
         refused = await world.phase("two", "Failed")
         assert "maximum request size for shared resources is 1" in refused["status"]["message"]
+
+    play(main, TWO)
+
+
+def test_mps_gives_parts_of_a_gpu_one_at_a_time_and_tells_containers_where_its_daemon_is() -> None:
+    async def main(world: GpuWorld) -> None:
+        text = "version: v1\nsharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 4, devices: [1]}]}}"
+        await world.configure("mps", default=text)
+        await world.offers("n", {"nvidia.com/gpu": "5"})
+        found = await world.client.get(NODES, "n")
+        assert found["metadata"]["labels"]["nvidia.com/gpu.sharing-strategy"] == "mps"
+        for number in range(5):
+            await world.pod(f"p{number}", 1)
+            await world.phase(f"p{number}", "Running")
+        informers = Informers(world.client)
+        inventory = Inventory(informers)
+        informers.start()
+        await inventory.synced()
+        port, clock = SimulatedDevices(lambda: inventory.survey("n")), LoopClock(asyncio.get_running_loop())
+        devices = GpuNodeDevices("n", port, inventory, DeviceManager(inventory), clock)
+        told = [devices.access(pod, "c").env for pod in (await world.client.list(PODS, "default")).items]
+        own = [next(iter(ids)) for ids in (await world.given()).values()]
+        assert sum("::" in item for item in own) == 4 and len({item.partition("::")[0] for item in own}) == 2
+        pipes = [env.get("CUDA_MPS_PIPE_DIRECTORY") for env in told]
+        assert sorted(pipes, key=str) == ["/mps/nvidia.com/gpu/pipe"] * 4 + [None]
+        await informers.stop()
 
     play(main, TWO)
 

@@ -10,6 +10,7 @@ from atoll.cluster.gpus.faults import last_xid, out_of_service, taints
 from atoll.cluster.gpus.mig import plan_layout
 from atoll.cluster.gpus.model import Gpu
 from atoll.cluster.gpus.settings import NAMESPACE, PLUGIN_LABEL, PluginConfig, Settings, Sharing, read_settings
+from atoll.cluster.gpus.survey import survey
 from atoll.cluster.gpus.types import gpu_type
 from atoll.objects.gpu_faults import GpuFault
 
@@ -52,6 +53,52 @@ def test_time_slicing_under_the_same_name_and_under_another():
     assert renamed.capacity == {"nvidia.com/gpu.shared": "8"}
     assert labels(renamed, "product", "replicas") == {"product": "NVIDIA-H100-80GB-HBM3", "replicas": "4"}
     assert [unit.id for unit in renamed.units[:5]] == ["GPU-0::0", "GPU-0::1", "GPU-0::2", "GPU-0::3", "GPU-1::0"]
+
+
+def test_mps_shares_as_time_slicing_does_under_its_own_name():
+    found = advertise(gpus(), {}, PluginConfig(shared=SHARED, mps=True, fail_above_one=True))
+    assert found.capacity == {"nvidia.com/gpu": "8"}
+    assert labels(found, "product", "replicas", "sharing-strategy", "nvidia.com/mps.capable") == {
+        "product": "NVIDIA-H100-80GB-HBM3-SHARED", "replicas": "4", "sharing-strategy": "mps",
+        "nvidia.com/mps.capable": "true",
+    }  # fmt: skip
+    whole = gpus()
+    parted = advertise(whole, plan_layout(whole, "all-1g.10gb", {}), PluginConfig("single", SHARED, mps=True))
+    assert parted.capacity == {}, "MIG devices are not shared by MPS"
+
+
+def test_only_some_devices_are_shared():
+    def shared(devices, rename=""):
+        return advertise(gpus(3), {}, PluginConfig(shared={"nvidia.com/gpu": Sharing(4, rename, devices)}))
+
+    assert shared(1).capacity == {"nvidia.com/gpu": "6"}
+    assert [unit.id for unit in shared(("2",)).units] == ["GPU-0", "GPU-1", *(f"GPU-2::{n}" for n in range(4))]
+    assert shared(("GPU-1", "0"), "nvidia.com/part").capacity == {"nvidia.com/gpu": "1", "nvidia.com/part": "8"}
+    whole = gpus(1)
+    config = PluginConfig("mixed", {"nvidia.com/mig-1g.10gb": Sharing(2, devices=("0:1",))})
+    parted = advertise(whole, plan_layout(whole, "all-1g.10gb", {}), config)
+    assert parted.capacity == {"nvidia.com/mig-1g.10gb": "8"}, "one of seven, twice"
+
+
+def test_nodes_of_one_nvlink_fabric_are_of_one_clique():
+    def node(name, kind, domain=""):
+        annotations = {"atoll.dev/gpus": f'[{{"type": "{kind}", "count": 4}}]'} | (
+            {"atoll.dev/nvlink-domain": domain} if domain else {}
+        )
+        return {"metadata": {"name": name, "annotations": annotations}}
+
+    one, two, other, alone, hopper = (
+        survey(found, Settings()).advertised.labels.get("nvidia.com/gpu.clique")
+        for found in (
+            node("a", "gb200", "rack-1"),
+            node("b", "gb200", "rack-1"),
+            node("c", "gb200", "rack-2"),
+            node("d", "gb200"),
+            node("e", "h100", "rack-1"),
+        )
+    )
+    assert one == two != other and one.endswith(".0") and len(one) == 38
+    assert alone is hopper is None
 
 
 def test_the_single_strategy():
@@ -151,12 +198,29 @@ def test_a_configuration_is_read_whole_or_its_fault_told():
         "nvidia.com/gpu": Sharing(10, "nvidia.com/gpu.shared"), "nvidia.com/mig-1g.5gb": Sharing(2, "nvidia.com/tiny"),
     }  # fmt: skip
     wrong = {
-        "mps": "version: v1\nsharing: {mps: {resources: []}, timeSlicing: {}}\n".replace("[]", "[{name: a}]"),
+        "mps": "version: v1\nsharing: {mps: {resources: [{name: a}]}}",
+        "both": "version: v1\nsharing: {mps: {resources: R}, timeSlicing: {resources: R}}".replace(
+            "R", "[{name: nvidia.com/gpu, replicas: 2}]"
+        ),
+        "mixed": "version: v1\nflags: {migStrategy: mixed}\nsharing: {mps: {resources: [{name: gpu, replicas: 2}]}}",
+        "some": "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, devices: [x]}]}}",
         "strategy": "version: v1\nflags: {migStrategy: both}",
         "count": "version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu}]}}",
     }
     settings = read_settings([config_map("a", **wrong, text="just text", other="a: [")])
-    for key, why in (("mps", "not simulated"), ("strategy", "migStrategy is one of"), ("count", "name and replicas")):
+    mps = read_settings(
+        [config_map("a", x="version: v1\nsharing: {mps: {resources: [{name: gpu, replicas: 3, devices: 2}]}}")]
+    )
+    found = mps.plugin({PLUGIN_LABEL: "x"})
+    assert found.mps and found.fail_above_one and found.shared == {"nvidia.com/gpu": Sharing(3, "", 2)}
+    for key, why in (
+        ("mps", "sharing.mps.resources: each"),
+        ("both", "exclude"),
+        ("mixed", "not supported"),
+        ("some", "devices is all"),
+        ("strategy", "migStrategy is one of"),
+        ("count", "name and replicas"),
+    ):
         with pytest.raises(UserError, match=why):
             settings.plugin({PLUGIN_LABEL: key})
     parted = read_settings(

@@ -15,7 +15,7 @@ from atoll.cluster.gpus.meters import Meter
 from atoll.cluster.gpus.mig import plan_layout
 from atoll.cluster.gpus.model import annotation, parse_gpus, parse_machine
 from atoll.cluster.gpus.readings import MEMORY, UTILIZATION, readings
-from atoll.cluster.gpus.settings import PluginConfig
+from atoll.cluster.gpus.settings import PluginConfig, Sharing
 from atoll.cluster.gpus.survey import Survey
 from atoll.cluster.gpus.top import device_rows, node_row, parse_exposition
 from atoll.objects.gpu_faults import GpuFault
@@ -171,6 +171,16 @@ def test_instances_and_time_slices_are_told_apart():
     assert [(labels["pod"], labels["vgpu"]) for labels in found] == [("a", "0"), ("b", "1")]
     whole = readings(survey(), shared, NOW)[2]
     assert whole.utilization == 100.0, "two that are busy share one device"
+
+
+def test_who_shares_by_mps_has_its_part_and_no_more():
+    shared = {"nvidia.com/gpu": Sharing(4)}
+    pods = [pod("a", f"{GPUS[0].uuid}::0"), pod("b", f"{GPUS[0].uuid}::1")]
+    by_turns = readings(survey(config=PluginConfig(shared=shared)), pods, NOW)[0]
+    parts = readings(survey(config=PluginConfig(shared=shared, mps=True)), pods, NOW)[0]
+    assert [holder.utilization for holder in parts.holders] == [25.0, 25.0] and parts.utilization == 50.0
+    assert by_turns.utilization == 100.0
+    assert parts.memory_used <= parts.memory_total / 2 < by_turns.memory_used
 
 
 def test_what_claims_have_is_busy_too():

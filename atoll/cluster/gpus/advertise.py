@@ -2,8 +2,8 @@
 
 Sources: NVIDIA/k8s-device-plugin, internal/lm (labels) and internal/rm (resources, replicas). MIG strategies: `none`
 (partitions are not looked at), `single` (every GPU partitioned alike: instances are nvidia.com/gpu; anything else is
-invalid and nothing is advertised), `mixed` (instances are nvidia.com/mig-PROFILE). Time slicing advertises each device
-so many times, under the same name or a new one.
+invalid and nothing is advertised), `mixed` (instances are nvidia.com/mig-PROFILE). Time slicing and MPS advertise each
+device, or those chosen, so many times, under the same name or a new one; by MPS whole GPUs only.
 """
 
 from __future__ import annotations
@@ -62,12 +62,21 @@ def advertise(
     units: list[Unit] = []
     for resource, found in devices.items():
         sharing = config.shared.get(resource, Sharing(1))
-        name = sharing.rename or resource
-        for device in found:
+        for place, device in enumerate(found):
             gpu = device if isinstance(device, Gpu) else device.gpu
-            ids = [device.uuid] if sharing.replicas == 1 else _replicas(device.uuid, sharing.replicas)
-            units += [Unit(item, name, gpu.index, gpu.index not in out) for item in ids]
+            shared = sharing.shares(place, *_names(device, layout))
+            name = sharing.rename or resource if shared else resource
+            ids = _replicas(device.uuid, sharing.replicas) if shared and sharing.replicas > 1 else [device.uuid]
+            if not (config.mps and gpu.index in layout):
+                units += [Unit(item, name, gpu.index, gpu.index not in out) for item in ids]
     return Advertised(_common_labels(gpus, config, machine) | labels, tuple(units))
+
+
+def _names(device: Gpu | MigDevice, layout: Layout) -> tuple[str, ...]:
+    """What a configuration may call a device: its index (of an instance: GPU:place), or its UUID."""
+    if isinstance(device, Gpu):
+        return str(device.index), device.uuid
+    return f"{device.gpu.index}:{layout[device.gpu.index].index(device)}", device.uuid
 
 
 def _replicas(uuid: str, count: int) -> list[str]:
@@ -107,9 +116,9 @@ def _common_labels(gpus: Sequence[Gpu], config: PluginConfig, machine: str) -> d
         "nvidia.com/gpu.present": "true",
         "nvidia.com/gpu.machine": machine,
         "nvidia.com/gpu.mode": "compute",
-        "nvidia.com/gpu.sharing-strategy": "time-slicing" if _is_shared(config) else "none",
+        "nvidia.com/gpu.sharing-strategy": _strategy(config),
         "nvidia.com/mig.capable": "true" if any(gpu.type.mig for gpu in gpus) else "false",
-        "nvidia.com/mps.capable": "false",
+        "nvidia.com/mps.capable": "true" if _strategy(config) == "mps" else "false",
         "nvidia.com/cuda.driver.major": major,
         "nvidia.com/cuda.driver.minor": minor,
         "nvidia.com/cuda.driver.rev": revision,
@@ -183,8 +192,10 @@ def _invalid_labels(gpu: Gpu) -> dict[str, str]:
     }
 
 
-def _is_shared(config: PluginConfig) -> bool:
-    return any(sharing.replicas > 1 for sharing in config.shared.values())
+def _strategy(config: PluginConfig) -> str:
+    if not any(sharing.replicas > 1 for sharing in config.shared.values()):
+        return "none"
+    return "mps" if config.mps else "time-slicing"
 
 
 def _counted(units: Iterable[Unit]) -> dict[str, str]:

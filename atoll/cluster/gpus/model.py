@@ -24,6 +24,8 @@ from atoll.cluster.gpus.types import GpuType, MigProfile, gpu_type, gpu_types
 
 Object = dict[str, Any]
 ANNOTATION = f"{LABEL_PREFIX}gpus"
+NVLINK_DOMAIN = f"{LABEL_PREFIX}nvlink-domain"
+"""Annotation: the name of the NVLink fabric that a node's GPUs share with those of other nodes."""
 MOST_GPUS = 64
 
 
@@ -120,6 +122,11 @@ def parse_machine(text: str) -> list[Object]:
 
 def simulated_uuid(machine: str, index: int) -> str:
     return "GPU-" + _uuid(f"{machine}/{index}")
+
+
+def clique(gpus: Iterable[Gpu], domain: str) -> str:
+    """What feature discovery calls a fabric (its UUID and the clique in it); "" for GPUs that have none."""
+    return f"{_uuid(f'nvlink/{domain}')}.0" if domain and all(gpu.type.nvlink_domain for gpu in gpus) else ""
 
 
 def _uuid(seed: str) -> str:

@@ -27,6 +27,7 @@ from atoll.objects.gpu_faults import ANNOTATION, format_faults
 Object = dict[str, Any]
 log = logging.getLogger(__name__)
 _LOOK_SECONDS = 5.0
+MPS_PIPES, MPS_ROOT = "CUDA_MPS_PIPE_DIRECTORY", "/mps"
 
 
 class GpuNodeDevices:
@@ -52,6 +53,9 @@ class GpuNodeDevices:
         uuids = list(dict.fromkeys(item.partition(REPLICA_SEPARATOR)[0] for item in ids))
         shared = any(REPLICA_SEPARATOR in item for item in ids)
         own = self._port.allocate(uid, uuids, shared=shared) if ids else Access()
+        if shared and self._inventory.survey(self._name).config.mps:
+            pipes = f"{MPS_ROOT}/{next(iter(resources))['name']}/pipe"  # where the plugin's daemon listens
+            own = Access({**own.env, MPS_PIPES: pipes}, own.files)
         return _joined(own, self._claimed(uid, container))
 
     def _claimed(self, uid: str, container: str) -> Access:
@@ -98,4 +102,5 @@ class GpuNodeDevices:
 
 def _joined(first: Access, second: Access) -> Access:
     uuids = [access.env[VISIBLE_DEVICES] for access in (first, second) if access.env]
-    return Access(visible(uuids) if uuids else {}, tuple(dict.fromkeys((*first.files, *second.files))))
+    env = {**first.env, **second.env, **(visible(uuids) if uuids else {})}
+    return Access(env, tuple(dict.fromkeys((*first.files, *second.files))))

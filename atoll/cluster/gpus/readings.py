@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from atoll.base import quantity
@@ -23,6 +23,7 @@ from atoll.cluster.gpus.allotment import recorded
 from atoll.cluster.gpus.claims import ClaimedDevices
 from atoll.cluster.gpus.faults import last_xid
 from atoll.cluster.gpus.model import Gpu, MigDevice
+from atoll.cluster.gpus.settings import PluginConfig
 from atoll.cluster.gpus.survey import Survey
 from atoll.cluster.gpus.types import GpuType
 from atoll.objects.gpu_faults import GpuFault
@@ -106,7 +107,7 @@ def readings(
 ) -> list[Reading]:
     """By GPU and instance. `wall`: seconds since the epoch. `claimed`: what pods have by ResourceClaims."""
     claimed = claimed or {}
-    holders = holders_by_device(pods, wall, claimed)
+    holders = _limited(holders_by_device(pods, wall, claimed), found.config)
     made = {
         device.uuid: device
         for containers in claimed.values()
@@ -124,6 +125,22 @@ def readings(
         for device, found_here, load in zip(instances or (None,), own, busy, strict=True):
             out.append(_reading(gpu, device, found_here, load, whole, found.faults, wall))
     return out
+
+
+def _limited(holders: dict[str, list[Holder]], config: PluginConfig) -> dict[str, list[Holder]]:
+    """With MPS each of those who share a GPU has its part of the threads and of the memory, and no more."""
+    if not config.mps:
+        return holders
+    replicas = max((sharing.replicas for sharing in config.shared.values()), default=1)
+    return {
+        uuid: [
+            replace(it, utilization=min(it.utilization, 100 / replicas), memory_share=it.memory_share / replicas)
+            if it.replica
+            else it
+            for it in found
+        ]
+        for uuid, found in holders.items()
+    }
 
 
 def _reading(

@@ -2,12 +2,12 @@
 
 Both are read from the ConfigMaps in the namespace `gpu-operator`, whatever their names, each key a configuration:
 
-- a document with `version: v1` is one of the device plugin (flags.migStrategy, sharing.timeSlicing); a node chooses by
+- a document with `version: v1` is one of the device plugin (flags.migStrategy, sharing); a node chooses by
   its label nvidia.com/device-plugin.config, without which the one named `default` counts, or the only one there is
   (the plugin chart's fallback strategies `named` and `single`);
 - a document with `mig-configs` is mig-parted's; a node chooses by its label nvidia.com/mig.config.
 
-What is not understood is told, not ignored in silence: MPS, and fields of the plugin that have no meaning here.
+What is not understood is told, not ignored in silence: fields of the plugin that have no meaning here.
 """
 
 from __future__ import annotations
@@ -30,10 +30,18 @@ _STRATEGIES = get_args(MigStrategy)
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """How often one device of a resource is advertised, and under which name."""
+    """How often one device of a resource is advertised, under which name, and which devices of it: so many, those of
+    an index, MIG index or UUID, or (None) all."""
 
     replicas: int
     rename: str = ""
+    devices: int | tuple[str, ...] | None = None
+
+    def shares(self, place: int, *names: str) -> bool:
+        """Whether a device is shared that is the `place`th of its resource and goes by `names`."""
+        if isinstance(self.devices, int):
+            return place < self.devices
+        return self.devices is None or any(name in self.devices for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,7 @@ class PluginConfig:
     mig_strategy: MigStrategy = "single"
     shared: Mapping[str, Sharing] = field(default_factory=dict)  # by resource
     fail_above_one: bool = False  # a container may ask for one shared device at most
+    mps: bool = False  # shared by MPS, each with its part of memory and threads, not by turns
     warnings: tuple[str, ...] = ()
 
 
@@ -97,21 +106,41 @@ def read_plugin_config(document: Object) -> PluginConfig:
     strategy: Any = flags.get("migStrategy") or "single"
     if strategy not in _STRATEGIES:
         raise UserError(f"migStrategy is one of {', '.join(_STRATEGIES)}, not {strategy!r}")
-    if sharing.get("mps"):
-        raise UserError("sharing.mps is not simulated; sharing.timeSlicing is")
-    slicing = sharing.get("timeSlicing") or {}
+    mps, slicing = sharing.get("mps") or {}, sharing.get("timeSlicing") or {}
+    if mps and slicing.get("resources"):
+        raise UserError("sharing.mps and sharing.timeSlicing exclude each other")
+    if mps and strategy == "mixed":
+        raise UserError("migStrategy mixed is not supported with sharing.mps")
+    section, found = ("mps", mps) if mps else ("timeSlicing", slicing)
     shared: dict[str, Sharing] = {}
-    for item in slicing.get("resources") or []:
+    for item in found.get("resources") or []:
         name, replicas = item.get("name"), item.get("replicas")
         if not isinstance(name, str) or not isinstance(replicas, int) or replicas < 1:
-            raise UserError("sharing.timeSlicing.resources: each has a name and replicas, at least 1")
+            raise UserError(f"sharing.{section}.resources: each has a name and replicas, at least 1")
         name = name if "/" in name else f"nvidia.com/{name}"
-        rename = item.get("rename") or (f"{name}.shared" if slicing.get("renameByDefault") else "")
-        shared[name] = Sharing(replicas, rename if not rename or "/" in rename else f"nvidia.com/{rename}")
-    warnings = [f"flags.{name} has no meaning here" for name in flags if name != "migStrategy"]
-    if any(item.get("devices") not in (None, "all") for item in slicing.get("resources") or []):
-        warnings.append("sharing.timeSlicing.resources[].devices has no meaning here: all of a resource are shared")
-    return PluginConfig(strategy, shared, bool(slicing.get("failRequestsGreaterThanOne")), tuple(warnings))
+        rename = item.get("rename") or (f"{name}.shared" if found.get("renameByDefault") else "")
+        rename = rename if not rename or "/" in rename else f"nvidia.com/{rename}"
+        shared[name] = Sharing(replicas, rename, _devices(section, item.get("devices", "all")))
+    warnings = tuple(f"flags.{name} has no meaning here" for name in flags if name != "migStrategy")
+    at_most_one = bool(mps or found.get("failRequestsGreaterThanOne"))
+    return PluginConfig(strategy, shared, at_most_one, bool(mps), warnings)
+
+
+def _devices(section: str, value: Any) -> int | tuple[str, ...] | None:
+    if value == "all":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, list) and value and all(_is_reference(str(item)) for item in value):
+        return tuple(str(item) for item in value)
+    raise UserError(
+        f"sharing.{section}.resources[].devices is all, a count, or a list of indices, MIG indices (0:1) and UUIDs,"
+        f" not {value!r}"
+    )
+
+
+def _is_reference(text: str) -> bool:
+    return text.startswith(("GPU-", "MIG-")) or all(part.isdigit() for part in text.split(":", 1))
 
 
 def _load(text: str) -> Any:

@@ -7,7 +7,7 @@ a problem with words.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atoll.base.errors import UserError
@@ -15,12 +15,13 @@ from atoll.base.names import SIMULATED_LABEL
 from atoll.cluster.gpus.advertise import Advertised, advertise
 from atoll.cluster.gpus.faults import out_of_service
 from atoll.cluster.gpus.mig import Layout, read_layout
-from atoll.cluster.gpus.model import ANNOTATION, Gpu, gpus_of
+from atoll.cluster.gpus.model import ANNOTATION, NVLINK_DOMAIN, Gpu, clique, gpus_of
 from atoll.cluster.gpus.settings import PluginConfig, Settings
 from atoll.cluster.gpus.slices import DRIVER, Mode, gpu_of_device, mode_of
 from atoll.objects.gpu_faults import GpuFault, read_faults
 
 Object = dict[str, Any]
+CLIQUE_LABEL = "nvidia.com/gpu.clique"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,14 @@ def survey(node: Mapping[str, Any], settings: Settings) -> Survey:
         mode = mode_of(node)
     except UserError as error:
         problems.append(_words(error))
+    if config.mps and layout:
+        problems.append("sharing using MPS is not supported for MIG devices: those of partitioned GPUs are not offered")
     out = out_of_service(gpus, faults)
     simulated = SIMULATED_LABEL in (node["metadata"].get("labels") or {})
     advertised = advertise(gpus, layout, config, out, "simulated" if simulated else "process-node")
+    fabric = clique(gpus, (node["metadata"].get("annotations") or {}).get(NVLINK_DOMAIN, ""))
+    if fabric:
+        advertised = replace(advertised, labels={**advertised.labels, CLIQUE_LABEL: fabric})
     return Survey(gpus, layout, config, faults, out, mode, advertised, tuple(problems))
 
 

@@ -63,6 +63,7 @@ class GpuType:
     power_watts: int = 0
     nvlink_links: int = 0
     nvlink_gb_per_second: int = 0
+    nvlink_domain: int = 0  # how many GPUs of several nodes one NVLink fabric joins; 0: links end at the node
     mig: tuple[MigProfile, ...] = ()
     aliases: tuple[str, ...] = ()
     pci_device: str = ""  # four hexadecimal digits
