@@ -225,7 +225,7 @@ class ClaimBinder:
         changed = asyncio.Event()
         stop = self._watch(changed.set)
         try:
-            while not all(self._ready(claim["metadata"]) for claim in claims):
+            while not all(self._ready(claim) for claim in claims):
                 changed.clear()
                 left = min(self._until_timeout(claim) for claim in claims)
                 async with asyncio.timeout(max(left, 0)):
@@ -235,13 +235,20 @@ class ClaimBinder:
         finally:
             stop()
 
-    def _ready(self, metadata: Object) -> bool:
+    def _ready(self, written: Object) -> bool:
+        """By the claim as it is seen, or as it was `written` where that is newer than what is seen."""
+        metadata = written["metadata"]
         claim = self._devices.claims.get((metadata["namespace"], metadata["name"]))
         if claim is None:
             raise NotFound(f'resourceclaim "{metadata["name"]}" not found')
+        if int(claim["metadata"]["resourceVersion"]) < int(metadata["resourceVersion"]):
+            claim = written
         failed = binding_conditions.failure(claim)
         if failed:
             raise ClaimNotBound(failed)
+        if allocation(claim) is None:
+            name = f"{metadata['namespace']}/{metadata['name']}"
+            raise ClaimNotBound(f"claim {name} got deallocated elsewhere in the meantime")
         return not binding_conditions.missing(claim)
 
     def _until_timeout(self, claim: Object) -> float:
