@@ -152,23 +152,20 @@ def _attempt(wish: Wish, ordered: list[_Candidate], borrowing: bool) -> list[Tar
 
 def put_back(wish: Wish, taken: list[Target], borrowing: bool) -> None:
     """Take those out of `taken` that are not needed after all, the last one first; by halves, since most are alike."""
-
-    def spare(first: int, last: int) -> None:
+    parts = [(0, len(taken))] if taken else []  # a function that calls itself would keep all of it until a collection
+    while parts:
+        first, last = parts.pop()
         group = taken[first:last]
         for target in group:
             wish.give_back(target)
         if fits(wish, borrowing):
             del taken[first:last]
-            return
+            continue
         for target in group:
             wish.take(target)
         if last - first > 1:
             middle = (first + last) // 2
-            spare(middle, last)
-            spare(first, middle)
-
-    if taken:
-        spare(0, len(taken))
+            parts += [(first, middle), (middle, last)]
 
 
 def restore(wish: Wish, taken: Iterable[Target]) -> None:
