@@ -1,7 +1,7 @@
 """What arrives, and when: a trace's pods and streams of jobs, as one list in the order of time. Pure.
 
-A pod of the trace becomes a Job of one pod that runs from its scheduled to its deletion time. A share of a GPU
-(`gpu_milli` under 1000) takes a whole one: nodes here hand out whole GPUs only.
+A pod of the trace becomes a Job of one pod that runs from its scheduled to its deletion time. Where the pools share
+their GPUs, pods ask in the words of that (docs/scheduling-openb.md); elsewhere a part of a GPU takes a whole one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from atoll.base.chance import Chance
 from atoll.base.errors import UserError
 from atoll.cluster.nodes.simulated.fast import HOLD_ANNOTATION
 from atoll.kinds import kueue
+from atoll.scheduling.devices.annotations import COUNT, MILLI, MODEL
 from atoll.simulate.csvfile import Line, lines, unique
 from atoll.simulate.layout import GPU_LABEL, product
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL, JobStream, Scenario, TraceStream
@@ -46,31 +47,41 @@ class Arrival:
     priority_class: str = ""
     checkpoint_seconds: float = 0.0
     gang: bool = False
+    milli: int = 1000  # of each GPU
+    shared: bool = False  # it asks for parts of GPUs
+    scheduler: str = ""
+
+    @property
+    def gpu_share(self) -> float:
+        """GPUs of a pod."""
+        return self.gpus * self.milli / 1000 if self.shared else float(self.gpus)
 
 
 def plan_arrivals(scenario: Scenario, chance: Chance) -> list[Arrival]:
     """All of them, by time. Raises UserError where a trace can't be used."""
     found: list[Arrival] = []
     for number, stream in enumerate(scenario.jobs):
-        found += _drawn(stream, scenario.seconds, chance.stream(f"jobs/{number}/{stream.name}"))
+        found += _drawn(stream, scenario, chance.stream(f"jobs/{number}/{stream.name}"))
     types = {pool.gpu for pool in scenario.pools if pool.gpus}
     for trace in scenario.traces:
-        found += _replayed(trace, scenario.seconds, types)
+        found += _replayed(trace, scenario, types)
     return sorted(found, key=lambda item: (item.at, item.name))
 
 
-def _drawn(stream: JobStream, seconds: float, chance: Chance) -> Iterator[Arrival]:
+def _drawn(stream: JobStream, scenario: Scenario, chance: Chance) -> Iterator[Arrival]:
     at, number = stream.start, 0
-    until = min(stream.until, seconds)
+    until = min(stream.until, scenario.seconds)
     while True:
         at += stream.every.draw(chance)
         if at >= until or (stream.most and number >= stream.most):
             return
         pods, gpus = max(1, round(stream.pods.draw(chance))), round(stream.gpus.draw(chance))
+        milli = 1000 if stream.milli is None or not gpus else min(1000, max(1, round(stream.milli.draw(chance))))
         yield Arrival(
             at, f"{stream.name}-{number}", stream.namespace, stream.queue, _team(stream), pods, gpus,
             stream.gpu if gpus else (), stream.cpu, stream.memory, max(1.0, stream.run.draw(chance)),
             stream.priority_class, stream.checkpoint_seconds, stream.gang,
+            milli, scenario.shared, stream.scheduler,
         )  # fmt: skip
         number += 1
 
@@ -79,7 +90,7 @@ def _team(stream: JobStream | TraceStream) -> str:
     return stream.team or stream.queue or stream.name
 
 
-def _replayed(trace: TraceStream, seconds: float, types: set[str]) -> list[Arrival]:
+def _replayed(trace: TraceStream, scenario: Scenario, types: set[str]) -> list[Arrival]:
     classes = dict(trace.by_class)
     names: dict[str, int] = {}
     found = []
@@ -87,7 +98,7 @@ def _replayed(trace: TraceStream, seconds: float, types: set[str]) -> list[Arriv
         unique(line, "name", names)
         created, ended = line.amount("creation_time"), line.amount("deletion_time")
         at = (created - trace.start_seconds) / trace.speed
-        if not 0 <= at < seconds:
+        if not 0 <= at < scenario.seconds:
             continue
         begun = line.values["scheduled_time"].strip()
         run = ended - (line.amount("scheduled_time") if begun else created)
@@ -98,7 +109,8 @@ def _replayed(trace: TraceStream, seconds: float, types: set[str]) -> list[Arriv
         arrival = Arrival(
             at, _name(trace, line), trace.namespace, queue, trace.team or queue or trace.name, 1, gpus,
             _models(line, types) if gpus else (), f"{line.amount('cpu_milli')}m", f"{line.amount('memory_mib')}Mi",
-            max(1.0, run / trace.speed),
+            max(1.0, run / trace.speed), milli=max(1, line.amount("gpu_milli", 1000)) if gpus else 1000,
+            shared=scenario.shared, scheduler=trace.scheduler,
         )  # fmt: skip
         found.append(arrival)
     if not found:
@@ -130,10 +142,13 @@ def job_object(arrival: Arrival) -> Object:
     """The batch/v1 Job as its user would have written it."""
     requests = {"cpu": arrival.cpu, "memory": arrival.memory}
     limits: dict[str, str] = {}
-    if arrival.gpus:
+    if arrival.gpus and not arrival.shared:
         requests[GPU] = limits[GPU] = str(arrival.gpus)
     labels = {TEAM_LABEL: arrival.team}
     notes = {HOLD_ANNOTATION: f"{arrival.run_seconds:.3f}"}
+    if arrival.gpus and arrival.shared:
+        notes |= {MILLI: str(arrival.milli), COUNT: str(arrival.gpus)}
+        notes |= {MODEL: "|".join(arrival.gpu)} if arrival.gpu else {}
     own = {_GANG_ANNOTATION: "true"} if arrival.gang else {}
     if arrival.checkpoint_seconds:
         notes[CHECKPOINT_ANNOTATION] = f"{arrival.checkpoint_seconds:g}"
@@ -142,7 +157,9 @@ def job_object(arrival: Arrival) -> Object:
         "restartPolicy": "Never",
         "containers": [{"name": "main", "image": "simulated", "resources": resources}],
     }
-    if arrival.gpu:
+    if arrival.scheduler:
+        spec["schedulerName"] = arrival.scheduler
+    if arrival.gpu and not arrival.shared:
         term = {
             "matchExpressions": [{"key": GPU_LABEL, "operator": "In", "values": [product(gpu) for gpu in arrival.gpu]}]
         }
@@ -172,4 +189,4 @@ def job_object(arrival: Arrival) -> Object:
 
 def gpu_seconds(arrivals: list[Arrival]) -> float:
     """What all of them would use, run to their end."""
-    return math.fsum(item.pods * item.gpus * item.run_seconds for item in arrivals)
+    return math.fsum(item.pods * item.gpu_share * item.run_seconds for item in arrivals)

@@ -32,7 +32,7 @@ def plan_faults(scenario: Scenario, stand: Sequence[Place], chance: Chance) -> l
     """All of them, by time. Raises UserError where a rule names what is not there."""
     found: list[Fault] = []
     levels = domains(stand)
-    counts = {place.node: place.pool.gpus for place in stand}
+    counts = {place.node: 0 if place.pool.shared else place.pool.gpus for place in stand}
     for number, rule in enumerate(scenario.faults):
         stream = chance.stream(f"faults/{number}/{rule.target}")
         candidates = _candidates(rule, levels, counts)

@@ -25,10 +25,10 @@ class Fragmentation:
     """Rows of free amounts, kept up to date; `share` is what is lost now."""
 
     def __init__(self, arrivals: Sequence[Arrival]) -> None:
-        counts: dict[tuple[str, str, int, tuple[str, ...]], int] = {}
+        counts: dict[tuple[str, str, float, tuple[str, ...]], int] = {}
         for item in arrivals:
             if item.gpus:
-                kind = (item.cpu, item.memory, item.gpus, tuple(product(gpu) for gpu in item.gpu))
+                kind = (item.cpu, item.memory, item.gpu_share, tuple(product(gpu) for gpu in item.gpu))
                 counts[kind] = counts.get(kind, 0) + item.pods
         common = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_TYPES]
         total = sum(count for _, count in common) or 1

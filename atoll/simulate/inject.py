@@ -110,7 +110,7 @@ def _as_declared(fault: Fault) -> GpuFault:
 
 def _user_of(pods: Sequence[Pod], gpu: int) -> Pod | None:
     """Who uses a GPU: a node hands them out from index 0, in the order of the pods' names."""
-    first = 0
+    first = 0.0
     for pod in pods:
         if first <= gpu < first + pod.gpus:
             return pod

@@ -12,6 +12,7 @@ from atoll.app.gpus import GpuFields, gpu_fields
 from atoll.base.errors import UserError
 from atoll.cluster.gpus.types import gpu_type
 from atoll.cluster.nodes.simulated.model import SimulatedGroup, node_object
+from atoll.scheduling.devices.annotations import COUNT, MODEL
 from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, Pool
 
 Object = dict[str, Any]
@@ -71,6 +72,8 @@ def _gpu_fields(pool: Pool) -> GpuFields:
         return gpu_fields(NodeGroup(1, gpus=f"{pool.gpu}:{pool.gpus}"))
     if not pool.gpus:
         return GpuFields()
+    if pool.shared:
+        return GpuFields({}, {GPU_LABEL: product(pool.gpu), MODEL: pool.gpu}, {COUNT: str(pool.gpus)})
     labels = {GPU_LABEL: product(pool.gpu), "nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(pool.gpus)}
     return GpuFields({}, labels, {GPU: str(pool.gpus)})
 

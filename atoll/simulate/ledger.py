@@ -18,8 +18,10 @@ from atoll.base.clock import Clock
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import Encoded, Event, Key, Record
 from atoll.kinds import kueue
+from atoll.objects import meta
 from atoll.objects.meta import condition, controller_of
 from atoll.objects.pod_resources import pod_requests
+from atoll.scheduling.devices.annotations import COUNT, INDEX, devices_of, share_of
 from atoll.simulate.membership import Member, member_of
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL
 
@@ -27,6 +29,7 @@ import asyncio  # isort: skip
 
 Object = dict[str, Any]
 _NANO = 1_000_000_000
+_MILLI = 1_000_000
 
 
 class ObservedStore(MemoryStore):
@@ -64,10 +67,11 @@ class Pod(Struct, frozen=True):
     disruption: str  # the reason of its DisruptionTarget condition
     tolerations: tuple[Mapping[str, Any], ...]
     gang: Member | None = None  # that it names itself
+    parts: tuple[tuple[int, int], ...] = ()  # (number, milli) of the node's GPUs that it shares
 
     @property
-    def gpus(self) -> int:
-        return self.requests.get(GPU, 0) // _NANO
+    def gpus(self) -> float:
+        return self.requests.get(GPU, 0) / _NANO
 
     @property
     def holds(self) -> bool:
@@ -189,14 +193,30 @@ def pod_of(obj: Object, old: Pod | None = None) -> Pod:
         owner = controller_of(obj)
         job = owner["name"] if owner is not None and owner["kind"] == "Job" else ""
         team = labels.get(TEAM_LABEL) or labels.get(kueue.QUEUE_LABEL) or metadata["namespace"]
-        requests, gang = pod_requests(obj), member_of(obj)
+        requests, gang = requests_of(obj), member_of(obj)
     return Pod(
         key=(metadata["namespace"], metadata["name"]), uid=metadata["uid"], job=job, team=team, requests=requests,
         labels=labels, node=spec.get("nodeName") or "", phase=status.get("phase") or "Pending",
         ready=(condition(obj, "Ready") or {}).get("status") == "True", deleting="deletionTimestamp" in metadata,
         disruption=disrupted["reason"] if disrupted is not None and disrupted["status"] == "True" else "",
         tolerations=tuple(spec.get("tolerations") or ()), gang=gang,
+        parts=_parts(obj),
     )  # fmt: skip
+
+
+def requests_of(pod: Object) -> Mapping[str, int]:
+    """Of a pod or a template, in nano-units; parts of GPUs count as such."""
+    requests, share = pod_requests(pod), share_of(meta.annotations(pod))
+    if share is None:
+        return requests
+    return {**requests, GPU: requests.get(GPU, 0) + share.count * share.milli * _MILLI}
+
+
+def _parts(pod: Object) -> tuple[tuple[int, int], ...]:
+    """What the scheduler has written with the binding."""
+    notes = meta.annotations(pod)
+    share = share_of(notes) if INDEX in notes else None
+    return () if share is None else tuple((device, share.milli) for device in devices_of(notes))
 
 
 def node_of(obj: Object) -> Node:
@@ -210,4 +230,7 @@ def node_of(obj: Object) -> Node:
 
 
 def _amounts(amounts: Object | None) -> dict[str, int]:
-    return {name: quantity.parse(value) for name, value in (amounts or {}).items()}
+    found = {name: quantity.parse(value) for name, value in (amounts or {}).items()}
+    if COUNT in found:
+        found[GPU] = found.get(GPU, 0) + found[COUNT]  # GPUs that are given in parts
+    return found

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from atoll.kinds import kueue
 from atoll.objects.meta import condition, labels
-from atoll.objects.pod_resources import pod_requests
 from atoll.simulate.faults import Fault
 from atoll.simulate.fragmentation import Fragmentation
-from atoll.simulate.ledger import Ledger, Listener, Node, Pod
+from atoll.simulate.ledger import Ledger, Listener, Node, Pod, requests_of
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL
 from atoll.simulate.work import Job, Loss, Work, job_of
 
@@ -62,7 +61,8 @@ class Recorder(Listener):
         self._dead: dict[str, int] = {}
         self._cut_off: dict[str, Wound] = {}  # nodes that no heartbeat comes from, though they run
         self._on: dict[str, dict[str, Pod]] = {}  # node → pods that hold something there, by uid
-        self._allocated = self._working = self._pending = 0
+        self._allocated = self._working = 0.0
+        self._pending = 0
         self._gpus = self._ready_gpus = 0
 
     # -- what happens
@@ -139,7 +139,7 @@ class Recorder(Listener):
         key = (metadata["namespace"], metadata["name"])
         if old is None:
             team = labels(new).get(TEAM_LABEL) or labels(new).get(kueue.QUEUE_LABEL) or key[0]
-            gpus = pod_requests(new["spec"]["template"]).get(GPU, 0) // 1_000_000_000
+            gpus = requests_of(new["spec"]["template"]).get(GPU, 0) / 1_000_000_000
             job = self.work.jobs[key] = job_of(new, team, gpus, now)
             self.rows.append(Row(now, "job-arrived", key[1], team, gpus * job.pods, job.run_seconds, ""))
             return

@@ -30,7 +30,7 @@ class Job:
     team: str
     arrived: float
     pods: int
-    gpus: int  # of a pod
+    gpus: float  # of a pod
     run_seconds: float
     checkpoint_seconds: float
     running: int = 0  # pods that work now
@@ -63,7 +63,7 @@ class Loss:
     seconds: float
 
 
-def job_of(obj: Object, team: str, gpus: int, now: float) -> Job:
+def job_of(obj: Object, team: str, gpus: float, now: float) -> Job:
     """A batch/v1 Job as it arrives. Annotations that are no numbers count as absent."""
     spec, metadata = obj["spec"], obj["metadata"]
     notes = meta.annotations(spec["template"])

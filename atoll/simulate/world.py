@@ -90,7 +90,11 @@ class _Run:
         self._clock = LoopClock(asyncio.get_running_loop())
         self._store = ObservedStore(self._clock)
         options = ApiOptions(
-            queueing=scenario.queueing, batch=scenario.batch, teams=scenario.teams, health=scenario.health
+            queueing=scenario.queueing,
+            batch=scenario.batch,
+            teams=scenario.teams,
+            health=scenario.health,
+            workload_api=scenario.workload_api,
         )
         self._assembly = assemble(self._store, self._clock, Chance(seed, "cluster"), options)
         handler_of(self._assembly)  # the garbage collector's discovery is a raw request
@@ -130,6 +134,8 @@ class _Run:
             batch=scenario.batch,
             teams=scenario.teams,
             health=scenario.health,
+            scheduler_config=scenario.scheduler_config,
+            workload_api=scenario.workload_api,
         )
         async with running_cluster(assembly, spec) as running:
             client = assembly.client()

@@ -251,6 +251,39 @@ def test_example_17_compare_two_policies_on_a_trace(tmp_path: Path) -> None:
     assert float(rows["jobs never started"][1]) == 1, "the large one starves"
 
 
+PROFILES = """
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+- schedulerName: gpu-share
+  plugins: {filter: {enabled: [{name: Open-Gpu-Share}]}, score: {disabled: [{name: "*"}], enabled: [{name: %s}]}}
+"""
+PARTS = """
+apiVersion: simulate.atoll.dev/v1alpha1
+kind: Scenario
+metadata: {name: parts}
+spec:
+  duration: 3h
+  fleet: {pools: [{name: h, nodes: 4, model: G3, gpus: 4, shared: true}]}
+  arrivals:
+  - {jobs: {name: a, every: 1m, run: 30m, gpus: 1, gpuMilli: {choice: [250, 500, 700]}, schedulerName: gpu-share}}
+  - {jobs: {name: b, every: 10m, run: 30m, gpus: 2, schedulerName: gpu-share}}
+  policies: {fgd: {scheduler: {file: fgd.yaml}}, random: {scheduler: {file: random.yaml}}}
+"""
+
+
+def test_policies_that_share_gpus_are_compared_and_no_part_is_given_twice(tmp_path: Path) -> None:
+    for name, score in (("fgd", "FGDScore"), ("random", "RandomScore")):
+        (tmp_path / f"{name}.yaml").write_text(PROFILES % score)
+    (tmp_path / "parts.yaml").write_text(PARTS)
+    runs = [simulate(load(tmp_path / "parts.yaml", policy), 1) for policy in ("fgd", "random")]
+    assert [run.violations for run in runs] == [[], []]
+    assert runs[0].digest != runs[1].digest
+    allocated = [row.value for row in runs[0].rows if row.event == "gauge" and row.subject == "allocated"]
+    assert max(allocated) <= 16 and any(value % 1 for value in allocated), "parts of GPUs"
+    assert len(events(runs[0], "job-finished")) > 100
+
+
 def test_explored_scenarios_hold_their_invariants() -> None:
     run = command("--explore", "4", "--seeds", "20")
     assert run.returncode == 0 and "4 scenarios" in run.stdout and "0 broke an invariant" in run.stdout, run.stderr

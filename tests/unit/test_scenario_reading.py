@@ -9,7 +9,7 @@ import pytest
 
 from atoll.base.chance import Chance
 from atoll.base.errors import UserError
-from atoll.simulate.arrivals import plan_arrivals
+from atoll.simulate.arrivals import job_object, plan_arrivals
 from atoll.simulate.faults import plan_faults
 from atoll.simulate.layout import node_of, places
 from atoll.simulate.scenario.model import RACK_LABEL
@@ -74,6 +74,59 @@ def test_mistakes_are_told_with_line_and_key(text: str, said: str) -> None:
     with pytest.raises(UserError) as raised:
         scenario(text)
     assert said in raised.value.message
+
+
+PROFILES = """
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+- schedulerName: gpu-share
+  plugins: {filter: {enabled: [{name: Open-Gpu-Share}]}, score: {disabled: [{name: "*"}], enabled: [{name: %s}]}}
+"""
+SHARED = "  fleet: {pools: [{name: h, nodes: 2, model: G3, gpus: 4, shared: true}]}\n"
+PARTS = "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, gpus: 1, gpuMilli: 250, gpu: G3%s}}]\n"
+
+
+def test_gpus_in_parts_are_asked_for_by_annotations_of_a_profile(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(PROFILES % "FGDScore")
+    text = SHARED + PARTS % ", schedulerName: gpu-share" + "  scheduler: {file: s.yaml}\n"
+    found = scenario(text, source=str(tmp_path / "x.yaml"))
+    node = node_of(next(iter(places(found.pools))), "10.0.0.1", "2023-11-14T22:13:20Z")
+    assert node["status"]["allocatable"]["alibabacloud.com/gpu-count"] == "4"
+    assert node["metadata"]["labels"]["alibabacloud.com/gpu-card-model"] == "G3"
+    first = plan_arrivals(found, Chance(1))[0]
+    template = job_object(first)["spec"]["template"]
+    words = {name: value for name, value in template["metadata"]["annotations"].items() if "alibabacloud" in name}
+    assert words == {
+        "alibabacloud.com/gpu-milli": "250",
+        "alibabacloud.com/gpu-count": "1",
+        "alibabacloud.com/gpu-card-model": "G3",
+    }
+    assert template["spec"]["schedulerName"] == "gpu-share" and "affinity" not in template["spec"]
+    assert first.gpu_share == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SHARED + PARTS % "", "spec.scheduler: missing: parts of GPUs are given by a profile"),
+        (SHARED + PARTS % "" + "  scheduler: {file: s.yaml}\n", "schedulerName of a: missing"),
+        (
+            SHARED + PARTS % ", schedulerName: b" + "  scheduler: {file: s.yaml}\n",
+            "x.yaml:7: schedulerName of a: 'b'",
+        ),
+        (SHARED + "  scheduler: {file: no.yaml}\n", "x.yaml:7: spec.scheduler.file: there is no file"),
+        (SHARED + "  scheduler: {file: bad.yaml}\n", "'NoScore' is no plugin here"),
+        (POOL + PARTS % "", "gpuMilli of a: no pool shares its GPUs"),
+        ("  fleet: {pools: [{name: h, nodes: 2, shared: true}]}\n", "pools[0].shared: the pool has no GPUs to share"),
+    ],
+)
+def test_mistakes_in_profiles_and_parts_are_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "s.yaml").write_text(PROFILES % "FGDScore")
+    (tmp_path / "bad.yaml").write_text(PROFILES % "NoScore")
+    with pytest.raises(UserError) as caught:
+        scenario(text, source=str(tmp_path / "x.yaml"))
+    assert said in caught.value.message
 
 
 def test_a_quota_cycle_is_named() -> None:

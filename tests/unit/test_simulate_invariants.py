@@ -77,6 +77,32 @@ def test_a_gpu_that_is_given_twice_is_found_at_that_commit() -> None:
     on_bench("devices", main)
 
 
+def test_a_part_of_a_gpu_that_is_given_twice_is_found() -> None:
+    def part(name: str, milli: int, device: int) -> Object:
+        made = pod(name, 0)
+        notes = {"gpu-milli": str(milli), "gpu-count": "1", "gpu-index": str(device)}
+        made["metadata"]["annotations"] = {f"alibabacloud.com/{key}": value for key, value in notes.items()}
+        return made
+
+    def main(bench: Bench) -> None:
+        shared = node(gpus=0)
+        shared["status"]["capacity"]["alibabacloud.com/gpu-count"] = "2"
+        bench.put("nodes", shared)
+        bench.put("pods", part("a", 600, 0))
+        bench.put("pods", part("b", 400, 0))
+        bench.put("pods", part("c", 600, 1))
+        assert bench.told == []
+        bench.put("pods", part("d", 300, 0))
+        assert bench.told == ["node n: 1300 of 1000 thousandths of GPU 0 are given away"]
+        bench.remove("pods", "d")
+        bench.store.see = None
+        bench.put("pods", part("e", 500, 1))
+        bench.invariant.full(0.0)
+        assert "node n: 1100 of 1000 thousandths of GPU 1 are given away" in bench.told
+
+    on_bench("devices", main)
+
+
 def test_what_ended_pods_had_may_be_given_again() -> None:
     def main(bench: Bench) -> None:
         bench.put("nodes", node())

@@ -18,6 +18,7 @@ Object = dict[str, Any]
 Device = tuple[str, str, str]
 _CLAIMS = "resourceclaims.resource.k8s.io"
 _ONE = 1_000_000_000
+_WHOLE = 1000  # thousandths of a GPU
 
 
 class Devices(Invariant):
@@ -30,6 +31,7 @@ class Devices(Invariant):
         self._tell = tell
         self._used: dict[str, dict[str, int]] = {}
         self._held: dict[Device, str] = {}
+        self._parts: dict[str, dict[int, int]] = {}  # node → number of a GPU → milli that pods have of it
 
     def on_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
         was, is_now = old is not None and old.holds, new is not None and new.holds
@@ -39,10 +41,13 @@ class Devices(Invariant):
             return
         if old is not None and was:
             _add(self._used.setdefault(old.node, {}), old.requests, -1)
+            _share(self._parts.setdefault(old.node, {}), old, -1)
         if new is not None and is_now:
             used = self._used.setdefault(new.node, {})
             _add(used, new.requests, 1)
             self._compare(new.node, used, now)
+            _share(self._parts.setdefault(new.node, {}), new, 1)
+            self._compare_parts(new.node, self._parts[new.node], now)
 
     def on_object(self, resource: str, old: Object | None, new: Object | None, now: float) -> None:
         for device in _devices(old):
@@ -56,14 +61,23 @@ class Devices(Invariant):
 
     def full(self, now: float) -> None:
         used: dict[str, dict[str, int]] = {}
+        parts: dict[str, dict[int, int]] = {}
         for record in self._store.scan("pods"):
             pod = pod_of(record.object)
             if pod.holds:
                 _add(used.setdefault(pod.node, {}), pod.requests, 1)
+                _share(parts.setdefault(pod.node, {}), pod, 1)
+        for node, shares in parts.items():
+            self._compare_parts(node, shares, now)
         for node, amounts in used.items():
             self._compare(node, amounts, now)
             if amounts != {name: value for name, value in self._used.get(node, {}).items() if value}:
                 self._tell(f"node {node}: pods hold {amounts}, counted by changes {self._used.get(node)}", now)
+
+    def _compare_parts(self, node: str, parts: Mapping[int, int], now: float) -> None:
+        for device, milli in parts.items():
+            if milli > _WHOLE:
+                self._tell(f"node {node}: {milli} of {_WHOLE} thousandths of GPU {device} are given away", now)
 
     def _compare(self, name: str, used: Mapping[str, int], now: float) -> None:
         node = self._ledger.nodes.get(name)
@@ -80,6 +94,11 @@ def _add(total: dict[str, int], amounts: Mapping[str, int], sign: int) -> None:
         if amount:
             total[name] = total.get(name, 0) + sign * amount
     total["pods"] = total.get("pods", 0) + sign * _ONE
+
+
+def _share(total: dict[int, int], pod: Pod, sign: int) -> None:
+    for device, milli in pod.parts:
+        total[device] = total.get(device, 0) + sign * milli
 
 
 def _devices(claim: Object | None) -> Iterator[Device]:

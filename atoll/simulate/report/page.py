@@ -12,6 +12,7 @@ from atoll.simulate.summary import TEAM_WAIT, RunResult, by_policy, differences,
 
 _HOUR = 3600.0
 _MOST_MARKS = 200
+_FEW_HOURS = 2.0  # up to so many, time is told in minutes
 _POINTS = 300  # of a line: more can't be seen
 
 
@@ -48,8 +49,10 @@ def _asked(scenario: Scenario, results: Sequence[RunResult]) -> str:
     faults = sum(row.event == "fault" for row in results[0].rows) if results else 0
     jobs = sum(row.event == "job-arrived" for row in results[0].rows) if results else 0
     nodes = sum(pool.nodes for pool in scenario.pools)
+    hours = scenario.seconds / _HOUR
+    long = _in_minutes(hours) if hours <= _FEW_HOURS else _in_hours(round(hours, 1))
     return (
-        f"{scenario.seconds / _HOUR:g} h of {nodes:,} nodes with {scenario.gpus:,} GPUs · {seeds} "
+        f"{long} of {nodes:,} nodes with {scenario.gpus:,} GPUs · {seeds} "
         f"seed{'s' if seeds != 1 else ''} · in the first one {jobs:,} jobs arrive and {faults:,} faults strike"
     )
 
@@ -111,7 +114,15 @@ def _over_time(results: Sequence[RunResult], series: Series, hours: float) -> st
         means = [(x, sum(values) / len(values)) for x, values in zip(grid, zip(*runs, strict=True), strict=True)]
         spread = [(x, min(values), max(values)) for x, values in zip(grid, zip(*runs, strict=True), strict=True)]
         drawn.append(Line(policy, means, spread if len(runs) > 1 else ()))
-    return lines(drawn, _marks(results), hours, lambda x: f"{x:g} h" if x >= 1 or not x else f"{x * 60:.0f} min")
+    return lines(drawn, _marks(results), hours, _in_minutes if hours <= _FEW_HOURS else _in_hours)
+
+
+def _in_minutes(hours: float) -> str:
+    return f"{hours * 60:.0f} min"
+
+
+def _in_hours(hours: float) -> str:
+    return f"{hours:g} h"
 
 
 def _at(points: Sequence[tuple[float, float]], grid: Sequence[float]) -> list[float]:
@@ -158,7 +169,7 @@ def _recovery(results: Sequence[RunResult], policies: Sequence[str]) -> str:
             if row.event == "recovered"
         ]
         rows.append((policy, found))
-    return dots(rows, "min")
+    return dots(rows)
 
 
 def _table(results: Sequence[RunResult], policies: Sequence[str]) -> str:
@@ -180,7 +191,8 @@ def _table(results: Sequence[RunResult], policies: Sequence[str]) -> str:
 
 
 def _cell(value: float, half: float | None, word: str = "", *, signed: bool = False) -> str:
-    text = f"{value:+,.1f}" if signed else f"{value:,.1f}"
+    value = round(value, 1) + 0.0  # no -0.0
+    text = (f"{value:+,.1f}" if signed else f"{value:,.1f}").replace("-", "−")
     interval = "" if half is None else f" <small>± {half:,.1f}</small>"
     told = f' <em class="{word}">{word}</em>' if word else ""
     return f"<td>{text}{interval}{told}</td>"

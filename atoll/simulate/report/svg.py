@@ -13,7 +13,9 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
+_LABEL_ROOM = 16  # half of a tick's label
 _COLOURS = 6
+_MOST_WHISKER = 3.0  # times the highest bar: a wide interval of few seeds must not flatten the bars
 Points = Sequence[tuple[float, float]]
 
 
@@ -70,7 +72,9 @@ def bars(values: Sequence[Bar], unit: str) -> str:
     """Groups side by side, a bar a name in each."""
     groups = list(dict.fromkeys(bar.group for bar in values))
     names = list(dict.fromkeys(bar.name for bar in values))
-    tops = [bar.value + (bar.half or 0.0) for bar in values]
+    highest = max([bar.value for bar in values] or [0.0])
+    top = max([min(bar.value + (bar.half or 0.0), _MOST_WHISKER * highest) for bar in values] or [0.0])
+    tops = [highest, top]
     frame = _Frame(max(1.0, float(len(groups))), max([*tops, 1e-9]))
     parts = [frame.axes([(index + 0.5, group) for index, group in enumerate(groups)], ticked=False)]
     width = 0.8 / max(1, len(names))
@@ -85,13 +89,13 @@ def bars(values: Sequence[Bar], unit: str) -> str:
         parts.append(f'<rect class="bar {colour}" {box}><title>{escape(title)}</title></rect>')
         if bar.half:
             middle = x + wide / 2
-            low, high = frame.y(max(0.0, bar.value - bar.half)), frame.y(bar.value + bar.half)
-            ends = f"M{middle - 4:.1f},{low:.1f}h8M{middle - 4:.1f},{high:.1f}h8"
+            low, high = frame.y(max(0.0, bar.value - bar.half)), max(float(_TOP), frame.y(bar.value + bar.half))
+            ends = f"M{middle - 4:.1f},{low:.1f}h8" + (f"M{middle - 4:.1f},{high:.1f}h8" if high > _TOP else "")
             parts.append(f'<path class="whisker" d="M{middle:.1f},{low:.1f}V{high:.1f}{ends}"/>')
     return _svg(parts)
 
 
-def dots(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]], unit: str) -> str:
+def dots(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]]) -> str:
     """A row a name, a dot a value."""
     most = max([value for _, values in rows for value, _ in values] or [1.0])
     frame = _Frame(most * 1.03 or 1.0, float(max(1, len(rows))))
@@ -103,7 +107,6 @@ def dots(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]], unit: str) -> 
             spread = ((index * 7) % 11 - 5) / 11 * 0.5  # beside each other where values are alike
             place = f'cx="{frame.x(value):.1f}" cy="{frame.y(middle + spread * 0.6 - 0.1):.1f}" r="4"'
             parts.append(f'<circle class="dot c{number % _COLOURS}" {place}><title>{escape(title)}</title></circle>')
-    parts.append(f'<text class="tick" x="{WIDTH - _RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(unit)}</text>')
     return _svg(parts)
 
 
@@ -133,10 +136,12 @@ class _Frame:
             parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
         for value, text in labels:
             x = self.x(value)
+            anchor = "end" if x > WIDTH - _RIGHT - _LABEL_ROOM and ticked else "middle"
             if ticked:
                 parts.append(f'<path class="grid" d="M{x:.1f},{HEIGHT - _BOTTOM}v4"/>')
             parts.append(
-                f'<text class="tick" x="{x:.1f}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">{escape(text)}</text>'
+                f'<text class="tick" x="{x + (_RIGHT if anchor == "end" else 0):.1f}" y="{HEIGHT - _BOTTOM + 18}" '
+                f'text-anchor="{anchor}">{escape(text)}</text>'
             )
         parts.append(f'<path class="axis" d="M{_LEFT},{HEIGHT - _BOTTOM}H{WIDTH - _RIGHT}"/>')
         return "".join(parts)

@@ -32,7 +32,7 @@ class FleetReader(UnitReader):
             "model": self.text, "gpus": lambda n, k: self.number(n, k, 0, _MOST_GPUS), "cpu": self.amount,
             "memory": self.amount, "pods": self.number, "block": self.number, "rack": self.number,
             "labels": self.labels, "zone": self.text, "taints": lambda n, k: self.items(n, k, self.labels),
-            "names": lambda n, k: self.items(n, k, self.text),
+            "names": lambda n, k: self.items(n, k, self.text), "shared": self.flag,
         }  # fmt: skip
         found = self.mapping(node, key, known)
         names = tuple(found.pop("names", ()))
@@ -45,7 +45,9 @@ class FleetReader(UnitReader):
         if len(kinds) != bool(found.get("gpus")):
             why = "gpus (how many a node has) goes with gpu (a type) or model (of a type that Atoll does not know)"
             raise self.fail(node, key, why)
-        found["declared"] = kinds == ["gpu"]
+        if found.get("shared") and not kinds:
+            raise self.fail(node, f"{key}.shared", "the pool has no GPUs to share: give model and gpus")
+        found["declared"] = kinds == ["gpu"] and not found.get("shared")
         found["gpu"] = found.pop("model", "") or found.get("gpu", "")
         blocks, racks = found.pop("block", 0), found.pop("rack", 0)
         if blocks and racks and blocks % racks:

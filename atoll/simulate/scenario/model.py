@@ -36,6 +36,7 @@ class Pool:
     taints: tuple[tuple[tuple[str, str], ...], ...] = ()
     zone: str = ""
     names: tuple[str, ...] = ()  # of a snapshot's nodes
+    shared: bool = False  # its GPUs are given in parts (docs/scheduling-openb.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class JobStream:
     most: int = 0  # jobs at all; 0: no limit
     checkpoint_seconds: float = 0.0  # 0: it writes none
     gang: bool = False
+    milli: Spread | None = None  # of each GPU that a pod has a part of; None: it has it whole
+    scheduler: str = ""  # schedulerName of its pods
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class TraceStream:
     team: str = ""
     namespace: str = "default"
     name: str = "trace"
+    scheduler: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,13 @@ class Scenario:
     invariants: tuple[str, ...]
     sample_seconds: float
     policies: tuple[str, ...] = ()  # all that the file names
+    scheduler_config: str = ""  # a file of kind KubeSchedulerConfiguration
+    workload_api: bool = False  # scheduling.k8s.io/v1alpha2 is served
+
+    @property
+    def shared(self) -> bool:
+        """GPUs are given in parts."""
+        return any(pool.shared for pool in self.pools)
 
     @property
     def gpus(self) -> int:

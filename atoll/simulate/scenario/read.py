@@ -20,9 +20,12 @@ from typing import Any
 
 import yaml
 
+from atoll.app.scheduler_config import read_profiles
+from atoll.base.chance import Chance
 from atoll.base.errors import UserError
 from atoll.base.yamlfile import Read, compose, plain
 from atoll.kinds import batch
+from atoll.kinds.workload import WORKLOADS
 from atoll.simulate.invariants.registry import INVARIANTS
 from atoll.simulate.scenario.fleet import FleetReader
 from atoll.simulate.scenario.layers import child, laid_over, without
@@ -121,21 +124,28 @@ class _Reader(FleetReader, ObjectReader):
                 raise UserError(
                     f"{where}: there is no {kind} {target!r} to patch", hint="name one of queues or objects"
                 )
+        self._check_sharing(node, pools, spec)
         streams = spec.get("arrivals") or ()
         jobs = tuple(item for item, _ in streams if isinstance(item, JobStream))
         traces = tuple(item for item, _ in streams if isinstance(item, TraceStream))
         groups = {item.obj["apiVersion"].split("/")[0] for item in given}
         in_batch = any(item.gang for item in jobs) or not _BATCH.isdisjoint(groups)
         spaces = check_queues(given)
+        path, profiles = spec.get("scheduler") or ("", frozenset())
         for stream, at in streams:
             self._check_stream(stream, at, pools, spaces)
+            if stream.scheduler and stream.scheduler not in profiles:
+                have = ", ".join(sorted(profiles)) or "none: give spec.scheduler a file"
+                why = f"{stream.scheduler!r} is no profile of the scheduler; there are: {have}"
+                raise self.fail(at, f"schedulerName of {stream.name}", why)
         self._check_faults(spec.get("faults") or (), pools)
         return Scenario(
             name=name, source=self._source, policy=policy, seconds=spec["duration"], pools=pools, queueing=queueing,
             batch=in_batch, teams=spec.get("teams", False), health=spec.get("health", False), given=tuple(given),
             jobs=jobs, traces=traces, faults=tuple(item for item, _ in spec.get("faults") or ()), policies=names,
             invariants=tuple(spec.get("invariants") or INVARIANTS),
-            sample_seconds=spec.get("sample") or _sample(spec["duration"]),
+            sample_seconds=spec.get("sample") or _sample(spec["duration"]), scheduler_config=path,
+            workload_api=any(item.obj["apiVersion"] == WORKLOADS.api_version for item in given),
         )  # fmt: skip
 
     def _check_stream(
@@ -159,6 +169,33 @@ class _Reader(FleetReader, ObjectReader):
                 why = f"{queue!r} is no LocalQueue of namespace {stream.namespace}; there are: {have}"
                 raise self.fail(node, f"queue of {stream.name}", why)
 
+    def _check_sharing(self, node: yaml.Node, pools: tuple[Pool, ...], spec: dict[str, Any]) -> None:
+        with_gpus = [pool for pool in pools if pool.gpus]
+        if not any(pool.shared for pool in with_gpus):
+            for stream, at in spec.get("arrivals") or ():
+                if isinstance(stream, JobStream) and stream.milli is not None:
+                    raise self.fail(at, f"gpuMilli of {stream.name}", "no pool shares its GPUs: give one shared: true")
+            return
+        if not all(pool.shared for pool in with_gpus):
+            raise self.fail(node, "spec.fleet.pools", "either all pools with GPUs share them (shared: true), or none")
+        if not spec.get("scheduler"):
+            why = "missing: parts of GPUs are given by a profile with the plugin Open-Gpu-Share"
+            raise self.fail(node, "spec.scheduler", why)
+        for stream, at in spec.get("arrivals") or ():
+            if not stream.scheduler:
+                why = "missing: name the scheduler's profile that gives parts of GPUs"
+                raise self.fail(at, f"schedulerName of {stream.name}", why)
+
+    def scheduler(self, node: yaml.Node, key: str) -> tuple[str, frozenset[str]]:
+        """The file, and the schedulerNames that it has profiles for."""
+        found = self.mapping(node, key, {"file": self.path})
+        if "file" not in found:
+            raise self.fail(node, f"{key}.file", "missing: a KubeSchedulerConfiguration")
+        try:
+            return str(found["file"]), frozenset(read_profiles(found["file"], Chance(0)))
+        except UserError as error:
+            raise self.fail(node, f"{key}.file", error.message, error.hint) from None
+
     def _check_faults(self, rules: Any, pools: tuple[Pool, ...]) -> None:
         racks = any(pool.rack_nodes or RACK_LABEL in dict(pool.labels) for pool in pools)
         blocks = any(pool.block_nodes or BLOCK_LABEL in dict(pool.labels) for pool in pools)
@@ -167,8 +204,8 @@ class _Reader(FleetReader, ObjectReader):
                 raise self.fail(node, "rack", "no pool has racks: give one rack: NODES")
             if rule.target == "block" and not blocks:
                 raise self.fail(node, "block", "no pool has blocks: give one block: NODES")
-            if rule.target == "gpu" and not any(pool.gpus for pool in pools):
-                raise self.fail(node, "gpu", "no pool has GPUs")
+            if rule.target == "gpu" and not any(pool.gpus and not pool.shared for pool in pools):
+                raise self.fail(node, "gpu", "no pool has GPUs that can break: those that are shared declare none")
 
     def spec(self, node: yaml.Node, key: str) -> dict[str, Any]:
         known: dict[str, Read] = {
@@ -184,6 +221,7 @@ class _Reader(FleetReader, ObjectReader):
             "policies": lambda n, k: None,
             "teams": self.flag,
             "health": self.flag,
+            "scheduler": self.scheduler,
         }
         return self.mapping(node, key, known)
 
@@ -226,6 +264,7 @@ class _Reader(FleetReader, ObjectReader):
             "gpus": self.amount_spread, "cpu": self.amount, "memory": self.amount, "namespace": self.text,
             "queue": self.text, "team": self.text, "priorityClass": self.text, "from": self.duration,
             "until": self.duration, "count": self.number, "checkpointEvery": self.duration, "gang": self.flag,
+            "gpuMilli": self.amount_spread, "schedulerName": self.text,
             "gpu": lambda n, k: self.items(n, k, self.text) if isinstance(n, yaml.SequenceNode) else [self.text(n, k)],
         }  # fmt: skip
         found = self.mapping(node, key, known)
@@ -239,12 +278,14 @@ class _Reader(FleetReader, ObjectReader):
             queue=found.get("queue", ""), team=found.get("team", ""), priority_class=found.get("priorityClass", ""),
             start=found.get("from", 0.0), until=found.get("until", math.inf), most=found.get("count", 0),
             checkpoint_seconds=found.get("checkpointEvery", 0.0), gang=found.get("gang", False),
+            milli=found.get("gpuMilli"), scheduler=found.get("schedulerName", ""),
         )  # fmt: skip
 
     def trace(self, node: yaml.Node, key: str) -> TraceStream:
         known: dict[str, Read] = {
             "pods": self.path, "from": self.duration, "speed": self.real, "count": self.number,
             "queues": self.labels, "queue": self.text, "team": self.text, "namespace": self.text, "name": self.text,
+            "schedulerName": self.text,
         }  # fmt: skip
         found = self.mapping(node, key, known)
         if "pods" not in found:
@@ -256,6 +297,7 @@ class _Reader(FleetReader, ObjectReader):
             start_seconds=found.get("from", 0.0), speed=found.get("speed", 1.0), most=found.get("count", 0),
             by_class=tuple(sorted((found.get("queues") or {}).items())), queue=found.get("queue", ""),
             team=found.get("team", ""), namespace=found.get("namespace", "default"), name=found.get("name", "trace"),
+            scheduler=found.get("schedulerName", ""),
         )  # fmt: skip
 
     def fault(self, node: yaml.Node, key: str) -> tuple[FaultRule, yaml.Node]:
