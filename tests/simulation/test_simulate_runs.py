@@ -287,3 +287,22 @@ def test_policies_that_share_gpus_are_compared_and_no_part_is_given_twice(tmp_pa
 def test_explored_scenarios_hold_their_invariants() -> None:
     run = command("--explore", "4", "--seeds", "20")
     assert run.returncode == 0 and "4 scenarios" in run.stdout and "0 broke an invariant" in run.stdout, run.stderr
+
+
+PLANTED = """
+from atoll.scheduling.state import NodeState
+NodeState._count = lambda self, pod, sign: None  # a scheduler that forgets what it has placed
+"""
+
+
+def test_a_planted_fault_is_found_by_exploring_and_its_line_plays_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(PLANTED)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    run = command("--explore", "4", "--seeds", "20")
+    assert run.returncode == 1
+    lines = [line for line in run.stderr.splitlines() if line.startswith("atoll simulate --explore 1 --seeds ")]
+    assert lines and all(" of " in line and "are given away" in line for line in lines)
+    again = command(*shlex.split(lines[0].split("   #")[0])[2:])
+    assert again.returncode == 1 and again.stderr.strip().splitlines()[-1] == lines[0]
