@@ -214,15 +214,19 @@ def test_a_kubeconfig_that_would_run_a_program_is_refused(multi: Shell, tmp_path
         source = {"clusterSource": {"kubeConfig": {"locationType": kind, "location": location}}}
         body = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "MultiKueueCluster", "metadata": {"name": name}}
         multi.kubectl("apply", "-f", "-", stdin=json.dumps({**body, "spec": source}))
+    body = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "MultiKueueCluster", "metadata": {"name": "profile"}}
+    spec = {"clusterSource": {"clusterProfileRef": {"name": "some"}}}
+    multi.kubectl("apply", "-f", "-", stdin=json.dumps({**body, "spec": spec}))
 
     def told() -> dict[str, tuple[str, str]]:
         items = multi.get("multikueueclusters")["items"]
         said = {it["metadata"]["name"]: (it.get("status") or {}).get("conditions") or [] for it in items}
         return {name: (found[0]["reason"], found[0]["message"]) for name, found in said.items() if found}
 
-    until(lambda: {"evil", "nosy", "gone"} <= told().keys(), "all to be told of")
+    until(lambda: {"evil", "nosy", "gone", "profile"} <= told().keys(), "all to be told of")
     assert told()["evil"][0] == "InsecureKubeConfig" and "exec plugins are not allowed" in told()["evil"][1]
     assert told()["nosy"][0] == "BadKubeConfig" and "put it into /etc/multikueue/kubeconfigs" in told()["nosy"][1]
     assert "there is no Secret kueue-system/x" in told()["gone"][1]
+    assert told()["profile"][0] == "MultiKueueClusterProfileFeatureDisabled"
     assert not ran.exists()
-    multi.kubectl("delete", "multikueuecluster", "evil", "nosy", "gone")
+    multi.kubectl("delete", "multikueuecluster", "evil", "nosy", "gone", "profile")

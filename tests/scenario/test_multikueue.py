@@ -224,6 +224,25 @@ def test_what_nobody_wants_any_more_is_swept_from_workers() -> None:
     run_virtual(main())
 
 
+def test_what_runs_elsewhere_runs_on_when_its_check_is_taken_away() -> None:
+    async def main() -> None:
+        async with clusters({"east": 4, "west": 0}) as (manager, workers, _):
+            await manager.apply(far("train", cpu=2, seconds=60))
+            await asyncio.sleep(12)
+            queue = await manager.client.get(kueue.CLUSTER_QUEUES, "q")
+            spec = {name: value for name, value in queue["spec"].items() if name != "admissionChecksStrategy"}
+            await manager.client.update(kueue.CLUSTER_QUEUES, {**queue, "spec": spec})
+            await manager.client.delete(kueue.ADMISSION_CHECKS, "check")
+            await asyncio.sleep(30)
+            assert list((await phases(workers["east"])).values()) == ["Running"]
+            workload = (await manager.workloads())["train"]
+            await manager.client.update(kueue.WORKLOADS, {**workload, "spec": {**workload["spec"], "active": False}})
+            await asyncio.sleep(15)
+            assert await phases(workers["east"]) == {} and await copies(workers["east"]) == 0
+
+    run_virtual(main())
+
+
 def test_what_a_worker_evicts_is_queued_anew() -> None:
     async def main() -> None:
         async with clusters({"east": 4, "west": 0}) as (manager, workers, _):

@@ -81,7 +81,7 @@ class MultiKueue:
 
     def _workload_changed(self, old: Object | None, new: Object | None) -> None:
         obj = new or old or {}
-        if self._entry(obj) is not None:
+        if self._entry(obj) is not None or (obj.get("status") or {}).get("clusterName"):
             self.loop.queue.add(key(obj))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
@@ -155,12 +155,12 @@ class MultiKueue:
 
     async def _workload(self, name: Key) -> float | None:
         workload = self._workloads.by_key(name)
-        entry = None if workload is None else self._entry(workload)
-        if workload is None or entry is None or not _wants(workload):
+        if workload is None or not _wants(workload):
             self._rounds.pop(name, None)
             return await self._withdraw(name, keep=())
-        if entry["state"] in ("Retry", "Rejected"):
-            return None  # it is about to be evicted
+        entry = self._entry(workload)
+        if entry is None or entry["state"] in ("Retry", "Rejected"):
+            return None  # no check of ours, or none any more: what runs, runs on; or it is about to be evicted
         mirror = self._mirror(workload)
         why = _no_mirror(workload) if mirror is None else await mirror.refusal(workload)
         if mirror is None or why:
