@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from atoll.capacity.queueing import status
+from atoll.capacity.queueing.podinfo import PodInfo
 from atoll.capacity.queueing.provisioning import Retries, verdict_of, wanted_of
 
 CONFIG: Any = {
@@ -45,7 +46,7 @@ def request(**conditions: str) -> Any:
 
 
 def test_only_pod_sets_of_managed_resources_are_asked_for_as_admitted() -> None:
-    wanted = wanted_of(workload(), "check", CONFIG, 2)
+    wanted = wanted_of(workload(), "check", CONFIG, 2, {})
     assert wanted is not None
     assert wanted.request["metadata"]["name"] == "job-train-check-2"
     assert wanted.request["spec"] == {
@@ -86,3 +87,32 @@ def test_how_often_a_check_was_tried_outlives_the_eviction() -> None:
     obj["status"]["admissionChecks"] = [tried]
     again = status.released(obj, 0.0)["status"]["admissionChecks"]
     assert [(item["state"], item["retryCount"]) for item in again] == [("Pending", 1)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("", {"a": 1, "b": 2, "c": 3, "d": 4}),
+        ("IdenticalPodTemplates", {"a": 3, "c": 3, "d": 4}),
+        ("IdenticalWorkloadSchedulingRequirements", {"a": 6, "d": 4}),
+    ],
+)
+def test_pod_sets_that_are_alike_are_asked_for_together(policy, expected) -> None:
+    """b is as a; c has another image; d another flavour."""
+
+    def template(image: str) -> Any:
+        container = {"name": "c", "image": image, "resources": {"requests": {"cpu": "1"}}}
+        return {"spec": {"containers": [container]}}
+
+    sets = [{"name": n, "count": i + 1, "template": template("j" if n == "c" else "i")} for i, n in enumerate("abcd")]
+    work = {**workload(), "spec": {"podSets": sets}}
+    work["status"] = {"admission": {"podSetAssignments": [{"name": n, "resourceUsage": {"cpu": "1"}} for n in "abcd"]}}
+    config = {"spec": {"provisioningClassName": "queued", **({"podSetMergePolicy": policy} if policy else {})}}
+    infos = {n: PodInfo(node_selector={"pool": "spot" if n == "d" else "plain"}) for n in "abcd"}
+    wanted = wanted_of(work, "check", config, 1, infos)
+    assert wanted is not None
+    listed = wanted.request["spec"]["podSets"]
+    assert {it["podTemplateRef"]["name"][-1]: it["count"] for it in listed} == expected
+    names = [it["podTemplateRef"]["name"] for it in listed]
+    assert [it["metadata"]["name"] for it in wanted.templates] == names
+    assert wanted.templates[-1]["template"]["spec"]["nodeSelector"] == {"pool": "spot"}

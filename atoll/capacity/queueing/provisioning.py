@@ -9,16 +9,19 @@ it (the check then says so). Level-triggered: names follow from workload, check 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import orjson
 
 from atoll.base.clock import rfc3339
 from atoll.base.errors import AlreadyExists, NotFound
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
+from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
 from atoll.kinds import kueue
 from atoll.kinds.builtin import POD_TEMPLATES
 from atoll.kinds.resource import Resource
@@ -87,25 +90,22 @@ def pod_sets_of(workload: Object, config: Object) -> list[Object]:
     return [item for item in workload["spec"]["podSets"] if not managed or managed & asked.get(item["name"], set())]
 
 
-def wanted_of(workload: Object, check: str, config: Object, attempt: int) -> Wanted | None:
-    """None: no pod set needs provisioning."""
-    pod_sets = pod_sets_of(workload, config)
+def wanted_of(
+    workload: Object, check: str, config: Object, attempt: int, infos: Mapping[str, PodInfo]
+) -> Wanted | None:
+    """None: no pod set needs provisioning. `infos`: what flavours add to pods, so that such nodes are made."""
+    name, metadata, spec = request_name(workload, check, attempt), workload["metadata"], config["spec"]
+    pod_sets = merged(workload, pod_sets_of(workload, config), spec.get("podSetMergePolicy") or "", infos)
     if not pod_sets:
         return None
-    name, metadata, spec = request_name(workload, check, attempt), workload["metadata"], config["spec"]
-    counts = {
-        item["name"]: item.get("count")
-        for item in (workload["status"].get("admission") or {}).get("podSetAssignments") or ()
-    }
     common = {"namespace": metadata["namespace"], "labels": {kueue.MANAGED_LABEL: "true"}}
     templates, listed = [], []
-    for item in pod_sets:
-        own = f"ppt-{name}-{item['name']}"[:253]
-        template = {"metadata": item["template"].get("metadata") or {}, "spec": item["template"]["spec"]}
+    for pods, template, count in pod_sets:
+        own = f"ppt-{name}-{pods}"[:253]
         templates.append(
             {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {**common, "name": own}, "template": template}
         )
-        listed.append({"podTemplateRef": {"name": own}, "count": counts.get(item["name"]) or item["count"]})
+        listed.append({"podTemplateRef": {"name": own}, "count": count})
     given = {
         note.removeprefix(_PARAMETER): value
         for note, value in meta.annotations(workload).items()
@@ -121,6 +121,39 @@ def wanted_of(workload: Object, check: str, config: Object, attempt: int) -> Wan
         "spec": body,
     }
     return Wanted(request, templates)
+
+
+def merged(
+    workload: Object, pod_sets: list[Object], policy: str, infos: Mapping[str, PodInfo]
+) -> list[tuple[str, Object, int]]:
+    """(name, pod template, count): pod sets that are alike by `podSetMergePolicy` are one, under the first's name."""
+    assigned = (workload["status"].get("admission") or {}).get("podSetAssignments") or ()
+    counts = {item["name"]: item.get("count") for item in assigned}
+    found: dict[str | bytes, tuple[str, Object, int]] = {}
+    for item in pod_sets:
+        plain = {"metadata": item["template"].get("metadata") or {}, "spec": item["template"]["spec"]}
+        info = infos.get(item["name"], PodInfo())
+        template = injected(plain, PodInfo(node_selector=info.node_selector, tolerations=info.tolerations))
+        count = int(counts.get(item["name"]) or item.get("count", 1))
+        essence = _essence(template, policy) or str(item["name"])
+        first = found.get(essence, (item["name"], template, 0))
+        found[essence] = (first[0], first[1], first[2] + count)
+    return list(found.values())
+
+
+def _essence(template: Object, policy: str) -> bytes | None:
+    """What two pod sets have in common that are merged; None where none are."""
+    spec = template["spec"]
+    if policy == "IdenticalPodTemplates":
+        return orjson.dumps(template, option=orjson.OPT_SORT_KEYS)
+    if policy != "IdenticalWorkloadSchedulingRequirements":
+        return None
+    requests = [
+        [(item.get("resources") or {}).get("requests") for item in spec.get(name) or ()]
+        for name in ("containers", "initContainers")
+    ]
+    rest = [spec.get(name) for name in ("resources", "nodeSelector", "tolerations", "affinity", "resourceClaims")]
+    return orjson.dumps([requests, rest], option=orjson.OPT_SORT_KEYS)
 
 
 def verdict_of(request: Object, config: Object, workload: Object, attempt: int) -> Verdict:
@@ -190,8 +223,8 @@ class ProvisioningChecks:
         self._parts = parts
         of = parts.informers.of
         self._workloads, self._checks = of(kueue.WORKLOADS), of(kueue.ADMISSION_CHECKS)
-        self._configs = of(kueue.PROVISIONING_CONFIGS)
-        waits = (self._workloads, self._checks, self._configs)
+        self._configs, self._flavors = of(kueue.PROVISIONING_CONFIGS), of(kueue.RESOURCE_FLAVORS)
+        waits = (self._workloads, self._checks, self._configs, self._flavors)
         self.loop: Controller[Key] = Controller(self.name, self._reconcile, workers=2, wait_for=waits)
         self._workloads.add_handler(self._workload_changed)
         self._checks.add_handler(lambda old, new: self._setup_changed())
@@ -238,7 +271,10 @@ class ProvisioningChecks:
         if config is None:
             return
         own = check["metadata"]["name"]
-        wanted = wanted_of(workload, own, config, attempt)
+        infos = pod_infos(workload, self._flavors)
+        if infos is None:
+            return  # a flavour is not in the cache yet; it is looked at again soon
+        wanted = wanted_of(workload, own, config, attempt, infos)
         if wanted is None:
             verdict = Verdict("Ready", "No request needed")
         else:
