@@ -225,6 +225,8 @@ class QueueController:
             self._parts.events.event(obj, NORMAL, "Preempted", message)
             queue = evict.victim.admission.queue if evict.victim.admission is not None else ""
             self._parts.metrics.preempted(queue, evict.queue, evict.reason)
+        else:
+            self.state.look_at(evict.queue)  # who waits for it is decided about again
 
     async def _mend(self, broken: Broken) -> None:
         """Other hosts for those that failed; or it goes."""

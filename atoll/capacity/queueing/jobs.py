@@ -17,6 +17,7 @@ from atoll.capacity.queueing.made import (
     adopted,
     made_workload,
     priority_of,
+    reprioritised,
     set_workload,
     workload_name,
 )
@@ -79,7 +80,8 @@ class JobQueueing:
                 job, NORMAL, "FinishedWorkload", f"Workload '{_path(workload)}' is declared finished"
             )
             return None
-        await self._step(job, workload)
+        if not await reprioritised(self._parts, job, workload, self._classes):
+            await self._step(job, workload)
         return None
 
     async def _step(self, job: Object, workload: Object) -> None:

@@ -16,6 +16,7 @@ from atoll.capacity.queueing.made import (
     adopted,
     made_workload,
     priority_of,
+    reprioritised,
     set_workload,
     workload_name,
 )
@@ -94,7 +95,7 @@ class JobSetQueueing:
         elif not status.is_true(workload, "Finished"):
             if done is not None:
                 await self._write(workload, status.finished(workload, *done, self._parts.clock.wall()))
-            else:
+            elif not await reprioritised(self._parts, found, workload, self._classes):
                 await self._step(found, workload)
         return None
 

@@ -99,11 +99,12 @@ class WorkloadController:
                 return "Deactivated", "The workload is deactivated"
             return f"DeactivatedDueTo{because['reason']}", f"The workload is deactivated due to {because['message']}"
         assert workload.admission is not None
+        stops = ("HoldAndDrain",) if workload.admitted else ("Hold", "HoldAndDrain")
         queue = setup.queues.get(workload.admission.queue)
-        if queue is not None and queue.stop == "HoldAndDrain":
+        if queue is not None and queue.stop in stops:
             return "ClusterQueueStopped", "The ClusterQueue is stopped"
         local = setup.local_queues.get(workload.queue_key)
-        if local is not None and local.stop == "HoldAndDrain":
+        if local is not None and local.stop in stops:
             return "LocalQueueStopped", "The LocalQueue is stopped"
         states = {item["name"]: item for item in obj["status"].get("admissionChecks") or ()}
         for state in ("Rejected", "Retry"):
@@ -207,6 +208,10 @@ class WorkloadController:
     # -- those without quota
 
     async def _waiting(self, obj: Object, workload: Workload, now: float) -> float | None:
+        fresh = status.reactivated(obj, now) if workload.active else status.forgiven(obj)
+        if fresh is not obj:
+            await write_status(self._parts.client, kueue.WORKLOADS, obj, fresh)
+            return None
         if workload.requeue_at:
             if workload.requeue_at > now:
                 return workload.requeue_at - now

@@ -84,3 +84,14 @@ async def adopted(parts: Parts, job: Object, workload: Object | None) -> float |
     owned = {**workload["metadata"], "ownerReferences": [owner_reference(job)]}
     await parts.client.update(kueue.WORKLOADS, {**workload, "metadata": owned})
     return None
+
+
+async def reprioritised(parts: Parts, job: Object, workload: Object, classes: Informer) -> bool:
+    """Whether the Workload was given another WorkloadPriorityClass, which the job names now: it may run already."""
+    name, was = labels(job).get(kueue.PRIORITY_CLASS_LABEL), workload["spec"].get("priorityClassRef") or {}
+    found = classes.get(name) if name else None
+    if found is None or was.get("kind") != "WorkloadPriorityClass" or was.get("name") == name:
+        return False
+    spec = {**workload["spec"], "priority": int(found["value"]), "priorityClassRef": {**was, "name": name}}
+    await parts.client.update(kueue.WORKLOADS, {**workload, "spec": spec})
+    return True

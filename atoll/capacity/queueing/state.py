@@ -161,6 +161,11 @@ class State:
         if name in self.lines:
             self.lines[name].discard(workload.key)
 
+    def look_at(self, queue: str) -> None:
+        """Decide about a queue's tree again, though nothing in it has changed."""
+        if queue in self.nodes:
+            self.changed.add(self.root_of(self.nodes[queue]))
+
     def release(self, node: Node) -> None:
         """Quota became free in its tree: all who wait there may have a chance."""
         self.changed.add(self.root_of(node))

@@ -16,6 +16,7 @@ from atoll.kinds.kueue_conversion import slices_of
 
 TARGET: Final = "DeactivationTarget"  # why a Workload is about to be deactivated
 _BY_CAUSE = "DeactivatedDueTo"
+_COUNTED = ("requeueState", "accumulatedPastExecutionTimeSeconds")
 _OF_AN_ADMISSION = (
     "admission", "admissionChecks", "reclaimablePods", "clusterName", "nominatedClusterNames", "unhealthyNodes",
 )  # fmt: skip
@@ -165,6 +166,9 @@ def released(obj: Object, now: float, requeue_at: float | None = None) -> Object
     )
     message = evicted_by.get("message") or "The quota was released"
     obj = with_condition(obj, "QuotaReserved", False, "Pending", message, now)
+    ran = _execution_seconds(obj, now)
+    if ran:
+        obj = {**obj, "status": {**obj["status"], "accumulatedPastExecutionTimeSeconds": ran}}
     if has(obj, "Admitted"):
         obj = with_condition(obj, "Admitted", False, "NoReservation", "The workload has no reservation", now)
     if has(obj, "PodsReady"):
@@ -179,6 +183,32 @@ def released(obj: Object, now: float, requeue_at: float | None = None) -> Object
     if any(item.get("retryCount") for item in tried):
         status["admissionChecks"] = tried
     return {**obj, "status": status}
+
+
+def _execution_seconds(obj: Object, now: float) -> int:
+    """How long it was admitted, up to now and before."""
+    past = int(obj["status"].get("accumulatedPastExecutionTimeSeconds") or 0)
+    if not is_true(obj, "Admitted"):
+        return past
+    since = next(it["lastTransitionTime"] for it in obj["status"]["conditions"] if it["type"] == "Admitted")
+    return past + max(0, int(now - parse_rfc3339(since)))
+
+
+def forgiven(obj: Object) -> Object:
+    """Of one that is deactivated: how often it was tried and how long it ran counts no more once it is activated."""
+    status = obj.get("status") or {}
+    if not any(name in status for name in _COUNTED):
+        return obj
+    return {**obj, "status": {name: value for name, value in status.items() if name not in _COUNTED}}
+
+
+def reactivated(obj: Object, now: float) -> Object:
+    """Itself, unless it was deactivated: then it is queued at once, and why it was is history."""
+    if not has(obj, TARGET):
+        return obj
+    obj = with_condition(obj, "Requeued", True, "Reactivated", "The workload was reactivated", now)
+    kept = [it for it in obj["status"]["conditions"] if it["type"] != TARGET]
+    return {**obj, "status": {**obj["status"], "conditions": kept}}
 
 
 def _again(check: Object, now: float) -> Object:
