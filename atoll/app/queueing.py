@@ -14,6 +14,7 @@ from atoll.base.metrics import Metrics
 from atoll.capacity.queueing import config
 from atoll.capacity.queueing.admission import DEFAULT_QUEUE, QueueChecks, QueuedJobs
 from atoll.capacity.queueing.controller import QueueController
+from atoll.capacity.queueing.deployments import QueuedDeployments
 from atoll.capacity.queueing.foreign import CONFIGURATIONS, DEPLOYMENT, NAMESPACE, WEBHOOKS, is_foreign
 from atoll.capacity.queueing.jobs import JobQueueing
 from atoll.capacity.queueing.jobsets import JobSetQueueing, QueuedJobSets
@@ -48,7 +49,10 @@ class Queueing:
     runnables: tuple[Any, ...]
 
 
-def queue_admission(store: Store) -> tuple[tuple[EmptySpecs, QueuedJobs, QueuedJobSets], QueueChecks]:
+Plugins = tuple[EmptySpecs, QueuedJobs, QueuedJobSets, QueuedDeployments]
+
+
+def queue_admission(store: Store) -> tuple[Plugins, QueueChecks]:
     """The plugins (mutating, validating), which look at the newest state."""
 
     def objects(resource: Resource) -> Iterable[dict[str, Any]]:
@@ -92,6 +96,7 @@ def queue_admission(store: Store) -> tuple[tuple[EmptySpecs, QueuedJobs, QueuedJ
         EmptySpecs(kueue.custom_resource_definitions()),
         QueuedJobs(on, has_default, unnamed, dispatched),
         QueuedJobSets(on, dispatched),
+        QueuedDeployments(on),
     )
     return plugins, QueueChecks(objects, on)
 

@@ -32,6 +32,7 @@ JOB_UID_LABEL: Final = f"{GROUP}/job-uid"
 POD_GROUP_LABEL: Final = f"{GROUP}/pod-group-name"
 POD_GROUP_TOTAL: Final = f"{GROUP}/pod-group-total-count"
 RETRIABLE_IN_GROUP: Final = f"{GROUP}/retriable-in-group"
+POD_PARENT: Final = f"{GROUP}/pod-suspending-parent"  # annotation: of what kind the pods of a template are
 ROLE_HASH: Final = f"{GROUP}/role-hash"
 MIN_PARALLELISM: Final = f"{GROUP}/job-min-parallelism"
 ADMISSION_GATE: Final = f"{GROUP}/admission"

@@ -100,7 +100,9 @@ def is_of_queued_job(job: Object) -> bool:
 
 
 def _is_of_a_job(pod: Object) -> bool:
-    """Its owner is queued, or nothing is."""
+    """Its owner is queued, or nothing is; pods of a queued Deployment are queued themselves."""
+    if (pod["metadata"].get("annotations") or {}).get(kueue.POD_PARENT) == "deployment":
+        return False
     return any(item.get("controller") for item in pod["metadata"].get("ownerReferences") or ())
 
 
