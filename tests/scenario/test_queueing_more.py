@@ -134,6 +134,7 @@ def test_who_waits_is_listed_in_order() -> None:
         owners = [item["metadata"]["ownerReferences"][0]["name"] for item in found["items"]]
         assert owners == ["first", "second"]
         assert [item["positionInClusterQueue"] for item in found["items"]] == [0, 1]
+        assert "2 more needed" in found["items"][0]["metadata"]["annotations"]["atoll.dev/why"]
         path = f"/apis/{group}/v1beta2/namespaces/default/localqueues/a/pendingworkloads"
         answer = await world.client.raw("GET", path, query="offset=1&limit=5")
         assert answer.status == 200 and b'"positionInLocalQueue":1' in answer.body and b"-first-" not in answer.body
