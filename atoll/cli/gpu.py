@@ -170,17 +170,19 @@ def _start(wanted: Testbed, kubeconfig: Path | None) -> None:
 
 
 @gpu.command()
-@click.argument("name", default="gpu")
-def down(name: str) -> None:
-    """Delete the testbed NAME and all that was in it.
+@click.argument("name", required=False)
+@click.option("--name", "named", envvar="KIND_CLUSTER_NAME", help="The same, as `up` has it.")
+def down(name: str | None, named: str | None) -> None:
+    """Delete the testbed NAME (gpu, where none is named) and all that was in it.
 
     \b
-    Example:
+    Examples:
       atoll gpu down
+      atoll gpu down --name dev
     """
     from atoll.cli.cluster import delete
 
-    click.get_current_context().invoke(delete, name=name)
+    click.get_current_context().invoke(delete, name=name or named or "gpu")
 
 
 @gpu.command("list")

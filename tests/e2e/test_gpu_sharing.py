@@ -37,7 +37,7 @@ def shared(home: Path) -> Iterator[Shell]:
     (up,) = commands("atoll gpu up")
     shell.atoll(*up, timeout=120)
     yield shell
-    shell.atoll("gpu", "down", "shared")
+    shell.atoll("gpu", "down", "--name", "shared")
 
 
 def commands(start: str) -> list[list[str]]:
