@@ -1,15 +1,9 @@
-"""Example 15 as its README has it, process nodes with GPUs, and their metrics as a real Prometheus scrapes them."""
+"""Example 15 as its README has it, and process nodes with GPUs."""
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import shutil
-import socket
-import subprocess
-import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,60 +135,6 @@ def test_a_gpu_of_which_a_claim_has_a_partition_is_not_given_whole(shared: Shell
     assert row["pods"] == ["default/claims"] and row["utilization"] > 0
     shared.kubectl("delete", "pod", "claims", "--wait=true")
     until(lambda: not shared.get("resourceclaims")["items"], "the claim to go")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def scrape_config(shell: Shell, home: Path) -> Path:
-    """The configuration in docs/gpu.md, for this cluster."""
-    lines = (ROOT / "docs" / "gpu.md").read_text().splitlines()
-    block = lines[lines.index("    scrape_configs:") :]
-    text = "\n".join(line[4:] for line in block[: next(n for n, line in enumerate(block) if not line)])
-    kubeconfig = json.loads(shell.kubectl("config", "view", "--raw", "--minify", "-o", "json").stdout)
-    cluster, user = kubeconfig["clusters"][0]["cluster"], kubeconfig["users"][0]["user"]
-    token, authority, config = home / "token", home / "ca.pem", home / "prometheus.yml"
-    token.write_text(user["token"])
-    authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
-    for word, value in (
-        ("SERVER", cluster["server"].removeprefix("https://")),
-        ("NODE", "shared-worker"),
-        ("TOKEN_FILE", str(token)),
-        ("CA_FILE", str(authority)),
-    ):
-        text = text.replace(word, value)
-    config.write_text("global: {scrape_interval: 1s}\n" + text)
-    return config
-
-
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Debian's package prometheus is not installed")
-def test_a_real_prometheus_scrapes_the_nodes_and_sees_a_fault(shared: Shell, home: Path) -> None:
-    shared.atoll("gpu", "fault", "shared-worker", "--xid", "63", "--gpu", "1", "--name", "shared")
-    port = free_port()
-    arguments = [
-        "prometheus", f"--config.file={scrape_config(shared, home)}", f"--web.listen-address=127.0.0.1:{port}",
-        f"--storage.tsdb.path={home / 'tsdb'}",
-    ]  # fmt: skip
-    with (home / "prometheus.log").open("w") as log:
-        running = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)
-    try:
-
-        def xids() -> list[Any]:
-            query = urllib.parse.urlencode({"query": "DCGM_FI_DEV_XID_ERRORS > 0"})
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}", timeout=5) as answer:
-                    return list(json.load(answer)["data"]["result"])
-            except OSError:
-                return []
-
-        (found,) = until(xids, f"a scrape: {(home / 'prometheus.log').read_text()[-500:]}", 60)
-        assert (found["metric"]["Hostname"], found["metric"]["gpu"], found["value"][1]) == ("shared-worker", "1", "63")
-    finally:
-        running.terminate()
-        running.wait(20)
 
 
 @pytest.mark.skipif(diagnose().mode == "none", reason="process nodes can't run here")
