@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from atoll.base.chance import Chance
+from atoll.cluster.scheduler.gangs.reserve import kept_until
 from atoll.scheduling.explain import why_gang, why_pod
 from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
 from atoll.scheduling.gang_preemption import plan_gang_preemption
 from atoll.scheduling.plan import Planner
+from atoll.scheduling.pod import Templates
 
 BLOCK, RACK, HOST = "example.com/block", "example.com/rack", "kubernetes.io/hostname"
 LEVELS = (BLOCK, RACK, HOST)
@@ -259,3 +261,13 @@ def test_slices_have_a_rack_each_and_a_block_together():
     for host in ("h00", "h01", "h08", "h09"):
         planner.state.place(a_pod(planner, f"y{host}", 3), host)
     assert isinstance(plan_gang(planner, Gang("h", many.pods, LEVELS, BLOCK, parts=slices)), Shortage)
+
+
+def test_what_pods_were_told_is_read_with_doubt():
+    def pod(message):
+        obj = {"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": []}}
+        told = {"type": "PodScheduled", "status": "False", "message": message}
+        return Templates().pod({**obj, "status": {"conditions": [told]}})
+
+    assert kept_until([pod("room on 2 nodes is kept for it until 2023-11-14T22:13:20Z")]) == 1_700_000_000
+    assert kept_until([pod("is kept for it until tomorrow"), pod("is kept for it until 9999-99-99T00:00:00Z")]) == 0

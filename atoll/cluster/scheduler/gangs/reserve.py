@@ -116,4 +116,12 @@ def kept_until(pods: Sequence[PodInfo]) -> float:
     """Until when (wall seconds) room is kept for a gang, by what its pods were told; 0: for none."""
     messages = ((condition(pod.obj, "PodScheduled") or {}).get("message") or "" for pod in pods)
     found = [match[1] for text in messages if (match := _WORDS.search(text)) is not None]
-    return max(map(parse_rfc3339, found), default=0.0)
+    return max(map(_moment, found), default=0.0)
+
+
+def _moment(text: str) -> float:
+    """0 for what is no time: others may write such a message too."""
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        return 0.0
