@@ -95,10 +95,13 @@ def test_health_and_teams_run_beside_a_cluster(plain: Shell) -> None:
         until(lambda: "atoll.dev/repairs" in node(plain)["metadata"]["annotations"], "the repair")
         repairs = json.loads(node(plain)["metadata"]["annotations"]["atoll.dev/repairs"])
         assert [item["remedy"] for item in repairs] == ["reset"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-            text = page.read().decode()
-        assert 'atoll_health_returned_total{remedy="reset"} 1' in text
-        assert 'atoll_team_nodes{team="red",what="have"} 2' in text
+
+        def told(series: str) -> bool:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+                return series in page.read().decode()
+
+        until(lambda: told('atoll_health_returned_total{remedy="reset"} 1'), "the node's return")
+        until(lambda: told('atoll_team_nodes{team="red",what="have"} 2'), "the node in its stead to be given back")
         lease = plain.get("lease", "atoll-capacity", "-n", "kube-system")
         assert lease["spec"]["holderIdentity"]
     finally:

@@ -115,9 +115,6 @@ def test_it_scrapes_the_gpu_nodes(watching: Watching) -> None:
     joules = watching.ask("query", query="max(irate(DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION[1m])) / 1000")["result"]
     watts = watching.ask("query", query="max(DCGM_FI_DEV_POWER_USAGE)")["result"]
     assert float(joules[0]["value"][1]) == pytest.approx(float(watts[0]["value"][1]), rel=0.3)
-    watching.shell.atoll("gpu", "fault", GPU_NODE, "--xid", "63", "--gpu", "1", "--context", CONTEXT)
-    (told,) = until(lambda: watching.ask("query", query="DCGM_FI_DEV_XID_ERRORS > 0")["result"], "the fault")
-    assert (told["metric"]["gpu"], told["value"][1]) == ("1", "63")
 
 
 def test_gpu_nodes_that_are_not_known_stay_as_they_were(watching: Watching, tmp_path: Path) -> None:
@@ -209,3 +206,10 @@ def test_credentials_are_for_their_owner_only(watching: Watching) -> None:
     token = watching.folder / f"{CONTEXT}.token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert token.read_text().strip() not in (watching.folder / "prometheus.yml").read_text()
+
+
+def test_it_sees_a_fault(watching: Watching) -> None:
+    """The last: from now on an alert fires."""
+    watching.shell.atoll("gpu", "fault", GPU_NODE, "--xid", "63", "--gpu", "1", "--context", CONTEXT)
+    (told,) = until(lambda: watching.ask("query", query="DCGM_FI_DEV_XID_ERRORS > 0")["result"], "the fault")
+    assert (told["metric"]["gpu"], told["value"][1]) == ("1", "63")
