@@ -208,3 +208,7 @@ def test_a_group_asks_for_one_level() -> None:
 
 def test_layers_are_read_in_order() -> None:
     assert slice_layers('[{"topology": "a", "size": 4}]') == [{"topology": "a", "size": 4}]
+
+
+def test_a_job_without_a_spec_asks_for_nothing() -> None:
+    assert template_problems("JobSet", {"spec": {"replicatedJobs": [{"name": "a", "template": {}}]}}) == []

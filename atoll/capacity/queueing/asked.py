@@ -101,10 +101,8 @@ def _templates(kind: str, obj: Object) -> dict[str, Object]:
     if kind == "Pod":
         return {"": obj}
     if kind == "JobSet":
-        jobs = enumerate(spec.get("replicatedJobs") or ())
-        return {
-            f"spec.replicatedJobs[{i}].template.spec.template.": it["template"]["spec"]["template"] for i, it in jobs
-        }
+        jobs = enumerate(it["template"].get("spec") or {} for it in spec.get("replicatedJobs") or ())
+        return {f"spec.replicatedJobs[{i}].template.spec.template.": it.get("template") or {} for i, it in jobs}
     if kind == "LeaderWorkerSet":
         both = spec.get("leaderWorkerTemplate") or {}
         return {f"spec.leaderWorkerTemplate.{name}.": both[name] for name in _OF_GROUPS if both.get(name)}
