@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from health_world import HealthWorld, health_world
+from turns import killed_before
 
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.runtime.virtual import run_virtual
@@ -23,27 +23,14 @@ def killed_at_every_turn(
     """
 
     def once(kill_at: int | None) -> int:
-        turns = 0
-
-        async def main() -> None:
-            nonlocal turns
+        async def main() -> int:
             async with health_world(*groups, start=False, **more) as world:
-                loop: Any = asyncio.get_running_loop()
+                with killed_before(kill_at, world.kill, world.start) as turns:
+                    world.start()
+                    await scenario(world)
+            return turns.count
 
-                def turn() -> None:
-                    nonlocal turns
-                    turns += 1
-                    if turns == kill_at:
-                        world.kill()
-                        loop.call_later(0.05, world.start)
-
-                loop.on_turn = turn
-                world.start()
-                await scenario(world)
-                loop.on_turn = None
-
-        run_virtual(main())
-        return turns
+        return run_virtual(main())
 
     total = once(None)
     for kill_at in range(1 + share, total + 1, shares):

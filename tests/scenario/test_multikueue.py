@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
 from multikueue_world import clusters, condition, copies, entry, far
 from queueing_world import QueueingWorld
+from turns import killed_before
 
 from atoll.base.errors import NotFound
 from atoll.client.port import DeleteOptions
@@ -285,25 +287,15 @@ def test_a_manager_that_is_killed_at_any_turn_takes_up_and_nothing_runs_twice(ki
     async def main() -> None:
         async with clusters({"east": 4, "west": 4}) as (manager, workers, clients):
             watching = [pods_made(world, seen) for world in workers.values()]
-            loop: Any = asyncio.get_running_loop()
             number, killed = 0, True
             while killed:
-                turns, killed = 0, False
                 number += 1
-
-                def turn(at: int = number * STEP) -> None:
-                    nonlocal turns, killed
-                    turns += 1
-                    if turns == at:
-                        killed = True
-                        manager.kill()
-                        loop.call_later(0.05, lambda: manager.start(connect=lambda text: clients[text]))
-
-                loop.on_turn = turn
                 name = f"train-{number}"
-                await manager.apply(far(name, cpu=2, seconds=6) if kind == "Job" else pod(name, seconds=6))
-                await asyncio.sleep(60)
-                loop.on_turn = None
+                start = partial(manager.start, connect=clients.__getitem__)
+                with killed_before(number * STEP, manager.kill, start) as turns:
+                    await manager.apply(far(name, cpu=2, seconds=6) if kind == "Job" else pod(name, seconds=6))
+                    await asyncio.sleep(60)
+                killed = turns.killed
                 assert name in await manager.holding("Finished")
                 assert len(seen[name]) == 1, "one pod, on one worker"
                 assert [await copies(world) for world in workers.values()] == [0, 0]

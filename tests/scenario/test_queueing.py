@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from queueing_world import FLAVOR, QueueingWorld, job, queueing_world, setup
+from turns import killed_before
 
 from atoll.base.errors import Invalid
 from atoll.kinds import kueue
@@ -346,32 +347,19 @@ def test_killed_at_every_turn_nothing_is_lost_or_admitted_beyond_quota(share: in
     """The controllers are killed before turn n of the loop, for every n, and started again a moment later."""
 
     def once(kill_at: int | None) -> int:
-        turns = 0
-
-        async def main() -> None:
-            nonlocal turns
+        async def main() -> int:
             async with queueing_world() as world:
-                loop: Any = asyncio.get_running_loop()
-
-                def turn() -> None:
-                    nonlocal turns
-                    turns += 1
-                    if turns == kill_at:
-                        world.kill()
-                        loop.call_later(0.05, world.start)
-
                 watching = asyncio.create_task(watched(world))
-                loop.on_turn = turn
-                await small_scenario(world)
-                async with asyncio.timeout(600):
-                    assert await watching == 4, "big twice, since it was preempted; the others once"
-                loop.on_turn = None
+                with killed_before(kill_at, world.kill, world.start) as turns:
+                    await small_scenario(world)
+                    async with asyncio.timeout(600):
+                        assert await watching == 4, "big twice, since it was preempted; the others once"
                 for name in ("big", "own", "late"):
                     found = await world.client.get(JOBS, name, "default")
                     assert any(it["type"] == "Complete" for it in found["status"]["conditions"]), name
+            return turns.count
 
-        run_virtual(main())
-        return turns
+        return run_virtual(main())
 
     total = once(None)
     assert total > 100

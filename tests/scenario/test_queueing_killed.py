@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from queueing_world import FLAVOR, QueueingWorld, job, queueing_world, setup
+from turns import killed_before
 
 from atoll.capacity.queueing import read
 from atoll.capacity.queueing.provisioning import PROVISIONING_REQUESTS
@@ -25,30 +26,18 @@ Scenario = Callable[[QueueingWorld], Awaitable[None]]
 
 def once(prepare: Scenario, scenario: Scenario, watched: Scenario, kill_at: int | None) -> int:
     """Play it, the controllers killed before that turn and started again a moment later; how many turns there were."""
-    turns = 0
 
-    async def main() -> None:
-        nonlocal turns
+    async def main() -> int:
         async with queueing_world() as world:
-            loop: Any = asyncio.get_running_loop()
             await prepare(world)
-
-            def turn() -> None:
-                nonlocal turns
-                turns += 1
-                if turns == kill_at:
-                    world.kill()
-                    loop.call_later(0.05, world.start)
-
             watching = asyncio.create_task(watched(world))
-            loop.on_turn = turn
-            await scenario(world)
-            async with asyncio.timeout(900):
-                await watching
-            loop.on_turn = None
+            with killed_before(kill_at, world.kill, world.start) as turns:
+                await scenario(world)
+                async with asyncio.timeout(900):
+                    await watching
+        return turns.count
 
-    run_virtual(main())
-    return turns
+    return run_virtual(main())
 
 
 def holds(obj: Any, kind: str) -> bool:
