@@ -293,6 +293,8 @@ class Supervisor:
             return {"error": f"no cluster {name!r} in this fleet", "hint": f"there are: {known}"}
         if do == "heal":
             return self._heal(child)
+        if how == "partition" and (name == "hub" or "hub" not in self._children):
+            return {"error": f"{name!r} has no hub to be cut off from", "hint": "use --how kill or --how stop"}
         if how == "partition":
             self._partition(name, True)
         elif how == "stop":

@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from atoll.base.errors import UserError
 from atoll.cli.output import Progress
+
+if TYPE_CHECKING:
+    from atoll.app.state import FleetState
 
 new_fleet_option = click.option("--fleet", "fleet", default="default", show_default=True, help="The fleet's name.")
 
@@ -226,12 +229,39 @@ def kubeconfig(fleet: str, target: Path | None) -> None:
     click.echo(f"merged into {path}")
 
 
+def _cluster_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Where the cluster is looked for."""
+    shown = "the one that runs, or a cluster of its own"
+    return click.option("--fleet", "fleet", show_default=shown, help="The fleet's name.")(command)
+
+
+def _fleet_of(cluster: str, named: str | None) -> FleetState:
+    """The running fleet that has the cluster: the named one, the one that runs, or that of a cluster of its own."""
+    from atoll.app import launch
+    from atoll.app.state import fleet_names, fleet_state
+
+    alone = f"cluster-{cluster}"
+    if named is None and alone in fleet_names() and fleet_state(alone).supervisor_pid() is not None:
+        running = fleet_state(_running())
+        if running.supervisor_pid() is None or cluster not in _processes(running):
+            return fleet_state(alone)
+    return launch.running_fleet(named or _running())
+
+
+def _processes(state: FleetState) -> set[str]:
+    from atoll.app import launch
+
+    return {"hub", *(item.name for item in launch.read_fleet(state).clusters)}
+
+
 @click.command()
 @click.argument("cluster")
 @click.option("--how", type=click.Choice(["kill", "stop", "partition"]), default="kill", show_default=True)
-@fleet_option
-def kill(cluster: str, how: str, fleet: str) -> None:
+@_cluster_option
+def kill(cluster: str, how: str, fleet: str | None) -> None:
     """Kill a cluster's process, stop it (it hangs), or cut it off from the hub.
+
+    CLUSTER is one of a fleet, or one that `atoll cluster create` made.
 
     \b
     Examples:
@@ -239,10 +269,9 @@ def kill(cluster: str, how: str, fleet: str) -> None:
       atoll kill cloud-a --how stop
       atoll status --watch
     """
-    from atoll.app import launch
     from atoll.app.control import ask_one
 
-    state = launch.running_fleet(fleet)
+    state = _fleet_of(cluster, fleet)
     answer = ask_one(state.control_socket, {"do": "kill", "cluster": cluster, "how": how})
     done = {"kill": "killed", "stop": "stopped", "partition": "cut off from the hub"}[how]
     click.echo(f"{answer['cluster']} {done}; undo with: atoll heal {cluster}")
@@ -250,18 +279,17 @@ def kill(cluster: str, how: str, fleet: str) -> None:
 
 @click.command()
 @click.argument("cluster")
-@fleet_option
-def heal(cluster: str, fleet: str) -> None:
+@_cluster_option
+def heal(cluster: str, fleet: str | None) -> None:
     """Undo what `atoll kill` did to a cluster.
 
     \b
     Example:
       atoll heal onprem
     """
-    from atoll.app import launch
     from atoll.app.control import ask_one
 
-    state = launch.running_fleet(fleet)
+    state = _fleet_of(cluster, fleet)
     answer = ask_one(state.control_socket, {"do": "heal", "cluster": cluster})
     healed = answer.get("healed") or []
     click.echo(f"{cluster}: " + (f"healed ({', '.join(healed)})" if healed else "nothing to heal"))

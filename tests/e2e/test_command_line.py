@@ -338,6 +338,24 @@ def test_kill_and_heal(tiny: Shell, how: str) -> None:
     assert re.search(r"^two +\S+ +NotReady", seen, re.M) and "Traceback" not in seen, seen
 
 
+def test_a_cluster_of_its_own_is_killed_and_healed(tiny: Shell, tmp_path: Path) -> None:
+    config = tmp_path / "alone.yaml"
+    tiny.atoll("cluster", "create", "alone", "--api-only", "--kubeconfig", str(config))
+    ask = [str(BIN / "kubectl"), f"--kubeconfig={config}", "get", "--raw=/readyz"]
+    try:
+        cut = tiny.atoll("kill", "alone", "--how", "partition", check=False)
+        assert re.search("'alone' has no hub to be cut off from.*next: use --how kill", cut.stderr, re.S)
+        assert "alone killed; undo with: atoll heal alone" in tiny.atoll("kill", "alone").stdout
+        assert tiny.run(*ask, check=False).returncode
+        assert "healed (kill)" in tiny.atoll("heal", "alone").stdout
+        until(lambda: not tiny.run(*ask, check=False).returncode, "it answers again", 20)
+        assert "nothing to heal" in tiny.atoll("heal", "alone").stdout
+    finally:
+        tiny.atoll("cluster", "delete", "alone")
+    gone = tiny.atoll("kill", "alone", check=False)
+    assert "no cluster 'alone' in this fleet" in gone.stderr, gone.stderr
+
+
 def test_a_killed_supervisor_leaves_no_process_and_up_takes_its_state_up(tiny: Shell) -> None:
     tiny.kubectl("create", "configmap", "kept", "--from-literal=a=b")
     tiny.kubectl("create", "configmap", "kept", "--from-literal=a=b", context="atoll-one")

@@ -177,6 +177,9 @@ def test_rules() -> None:
     assert broken({"rule": "self.n < 3"}, {}) == [
         'spec: Invalid value: "object": no such key: n evaluating rule: self.n < 3'
     ]
+    assert broken({"rule": "self.n < 3", "message": "n is below 3"}, {}) == [
+        'spec: Invalid value: "object": no such key: n evaluating rule: n is below 3'
+    ]
 
 
 def test_transition_rules() -> None:

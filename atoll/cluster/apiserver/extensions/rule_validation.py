@@ -15,6 +15,8 @@ from atoll.cluster.apiserver.extensions.validation import MISSING, correlate
 from atoll.cluster.apiserver.ports import Cause
 from atoll.cluster.apiserver.problems import bad_value, duplicate, not_allowed, required
 
+_MOST_MESSAGE_BYTES = 5 * 1024  # of what a messageExpression gives
+
 
 def by_rules(value: Any, at: Structure, path: str, old: Any, causes: list[Cause]) -> None:
     """The x-kubernetes-validations of this place and below. `old` is `MISSING` where there is none."""
@@ -109,11 +111,11 @@ def _judge(rule: Json, value: Any, at: Structure, path: str, old: Any, seen: _Se
         return False  # as it was: not held against this write
     holds, fault = program.evaluate(seen.value, seen.old, seen.has_old)
     if fault:
-        text = f"{fault} evaluating rule: {rule_text(rule)}"
+        text = f"{fault} evaluating rule: {_named(rule)}"
         if fault == "no such overload":
             text = (
                 f"'{fault}': call arguments did not match a supported operator, function or macro signature for rule:"
-                f" {rule_text(rule)}"
+                f" {_named(rule)}"
             )
         causes.append(bad_value(shown_path, kind, text))
     elif holds is not True:
@@ -131,11 +133,11 @@ def _failed(rule: Json, value: Any, at: Structure, path: str, seen: _Seen) -> Ca
         try:
             program = at.expressions.message(rule["messageExpression"], bool(rule.get("optionalOldSelf")))
             text, fault = program.evaluate(seen.value, seen.old, seen.has_old)
-            if not fault and isinstance(text, str) and text.strip() and "\n" not in text.strip():
+            if not fault and isinstance(text, str) and _can_be_told(text.strip()):
                 detail = text.strip()
         except cel.CelError:
             detail = ""
-    detail = detail or (rule.get("message") or "").strip() or f"failed rule: {rule_text(rule)}"
+    detail = detail or (rule.get("message") or "").strip() or f"failed rule: {_named(rule)}"
     reason = rule.get("reason")
     if reason == "FieldValueForbidden":
         return not_allowed(where, detail)
@@ -148,5 +150,10 @@ def _failed(rule: Json, value: Any, at: Structure, path: str, seen: _Seen) -> Ca
     return bad_value(where, value, detail)
 
 
-def rule_text(rule: Json) -> str:
-    return str(rule.get("rule") or "").strip()
+def _can_be_told(text: str) -> bool:
+    return bool(text) and "\n" not in text and len(text.encode()) <= _MOST_MESSAGE_BYTES
+
+
+def _named(rule: Json) -> str:
+    """What an error calls a rule that went wrong: by its message, where it has one."""
+    return (rule.get("message") or rule.get("rule") or "").strip()

@@ -260,3 +260,37 @@ schema["x-kubernetes-validations"] = [{"rule": "self.metadata.name.matches('^([a
 costs.create("customresourcedefinitions", root, id="whole-resource", query="dryRun=All")
 
 SCENARIOS = [rules, costs]
+
+# A rule that goes wrong on a value, and messages that do: upstream shows the rule's message in place of the rule.
+faults = Scenario("crd-rule-faults")
+LONG = "'" + "m" * 5121 + "'"
+FAULTS: dict[str, dict[str, Any]] = {
+    "key": {"rule": "self.n > 0"},
+    "key-told": {"rule": "self.n > 0", "message": " n is there and above 0 "},
+    "key-expression": {"rule": "self.n > 0", "messageExpression": "'n'"},
+    "key-reason": {"rule": "self.n > 0", "message": "no", "reason": "FieldValueForbidden", "fieldPath": ".n"},
+    "index": {"rule": "self.list[3] == 1", "message": "the fourth is 1"},
+    "index-rule": {"rule": "self.list[3] == 1"},
+    "zero": {"rule": "1 / self.share2 == 1"},
+    "zero-told": {"rule": "1 / self.share2 == 1", "message": "divides"},
+    "map": {"rule": "self.map['x'] == 'y'", "message": "x is y"},
+    "overload": {"rule": "self.any > 5"},
+    "overload-told": {"rule": "self.any > 5", "message": "above 5"},
+    "convert": {"rule": "int(self.name) > 5", "message": "a number"},
+    "pattern": {"rule": "self.name.matches(self.address)", "message": "matches"},
+    "fallback": {"rule": "self.share2 == 1", "message": "is 1", "messageExpression": "'is ' + self.names[0]"},
+    "fallback-rule": {"rule": "self.share2 == 1", "messageExpression": "'is ' + self.names[0]"},
+    "blank": {"rule": "self.share2 == 1", "message": "is 1", "messageExpression": "'  '"},
+    "lines": {"rule": "self.share2 == 1", "message": "is 1", "messageExpression": "'a\\nb'"},
+    "long": {"rule": "self.share2 == 1", "message": "is 1", "messageExpression": LONG},
+}
+for number, (label, rule) in enumerate(FAULTS.items()):
+    kind = f"faulty{number}"
+    schema = {"type": "object", "properties": {**PROPERTIES, "share2": {"type": "integer"}},
+              "x-kubernetes-validations": [rule]}  # fmt: skip
+    faults.create("customresourcedefinitions", definition(schema, f"{kind}s", kind.capitalize()), id=f"define-{label}")
+    faults.get(f"rules.example.com/v1/{kind}s", id=f"served-{label}", settle=True)
+    body = {"apiVersion": "rules.example.com/v1", "kind": kind.capitalize(), "metadata": {"name": label}}
+    spec = {"list": [1], "map": {"a": "b"}, "any": "text", "name": "text", "address": "(", "share2": 0}
+    faults.create(f"rules.example.com/v1/{kind}s", body | {"spec": spec}, id=f"value-{label}", query="dryRun=All")
+SCENARIOS.append(faults)
