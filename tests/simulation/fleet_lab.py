@@ -43,6 +43,7 @@ class Wire:
     def __init__(self, client: Client) -> None:
         self._client = client
         self.mode = "up"
+        self.unseen = ""  # a path that discovery does not show yet
         self._changed = asyncio.Event()
         self.calls: dict[str, int] = {}
 
@@ -112,6 +113,8 @@ class Wire:
 
     async def raw(self, method: str, path: str, **more: Any) -> RawResponse:
         await self._pass("raw")
+        if path == self.unseen:
+            return RawResponse(404)
         return await self._client.raw(method, path, **more)
 
     async def close(self) -> None:

@@ -38,6 +38,24 @@ async def _equals(found: Any, wanted: Any) -> bool:
     return bool(await found == wanted)
 
 
+def _definition(plural: str, kind: str) -> Object:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.shop.example"},
+        "spec": {"group": "shop.example", "scope": "Namespaced",
+                 "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
+                 "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]},
+    }  # fmt: skip
+
+
+async def _lists(lab: FleetLab, resource: Resource) -> bool:
+    try:
+        return not (await lab.client.list(resource)).items
+    except NotFound:
+        return False
+
+
 async def _present(lab: FleetLab, resource: Resource, name: str, members: set[str]) -> bool:
     found = {member for member in lab.members if await lab.in_member(member, resource, name) is not None}
     return found == members
@@ -377,14 +395,7 @@ def test_unplaced_replicas_say_why_and_are_placed_once_there_is_room() -> None:
 def test_a_kind_that_nobody_serves_yet_is_propagated_once_it_is() -> None:
     async def story() -> None:
         async with fleet_lab() as lab:
-            crd = {
-                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-                "metadata": {"name": "widgets.shop.example"},
-                "spec": {"group": "shop.example", "scope": "Namespaced",
-                         "names": {"plural": "widgets", "singular": "widget", "kind": "Widget"},
-                         "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
-                             "type": "object", "x-kubernetes-preserve-unknown-fields": True}}}]},
-            }  # fmt: skip
+            crd = _definition("widgets", "Widget")
             await lab.client.create(POLICY, policy("w", kind="Widget", api_version="shop.example/v1"))
             wide = {"apiVersion": POLICY.api_version, "kind": "ClusterPropagationPolicy", "metadata": {"name": "crds"},
                     "spec": {"resourceSelectors": [{
@@ -414,17 +425,31 @@ def test_a_kind_that_nobody_serves_yet_is_propagated_once_it_is() -> None:
     run_virtual(story())
 
 
+def test_a_kind_that_discovery_shows_late_is_propagated_all_the_same() -> None:
+    """A real API server's discovery comes a while after its CRD is established, and no event tells of it."""
+
+    async def story() -> None:
+        async with fleet_lab() as lab:
+            widgets = Resource("shop.example", "v1", "widgets", "Widget")
+            for client in (lab.client, *(one.client for one in lab.members.values())):
+                await client.create(CUSTOM_RESOURCE_DEFINITIONS, _definition("widgets", "Widget"))
+            await lab.until(lambda: _lists(lab, widgets))
+            lab.hub_wire.unseen = "/apis/shop.example/v1"
+            await lab.client.create(POLICY, policy("w", kind="Widget", api_version="shop.example/v1"))
+            metadata = {"name": "w", "namespace": "default"}
+            await lab.client.create(widgets, {"apiVersion": "shop.example/v1", "kind": "Widget", "metadata": metadata})
+            await asyncio.sleep(20)
+            assert not await _present(lab, widgets, "w", {"member1"})
+            lab.hub_wire.unseen = ""
+            await lab.until(lambda: _present(lab, widgets, "w", ALL), 35)
+
+    run_virtual(story())
+
+
 def test_a_kind_that_is_gone_does_not_keep_a_member_unknown() -> None:
     async def story() -> None:
         async with fleet_lab() as lab:
-            crd = {
-                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-                "metadata": {"name": "gadgets.shop.example"},
-                "spec": {"group": "shop.example", "scope": "Namespaced",
-                         "names": {"plural": "gadgets", "singular": "gadget", "kind": "Gadget"},
-                         "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
-                             "type": "object", "x-kubernetes-preserve-unknown-fields": True}}}]},
-            }  # fmt: skip
+            crd = _definition("gadgets", "Gadget")
             gadgets = Resource("shop.example", "v1", "gadgets", "Gadget")
             assert lab.hub is not None
             for client in (lab.client, *(one.client for one in lab.members.values())):

@@ -25,6 +25,7 @@ from atoll.fleet.propagation.placement import strategy
 from atoll.fleet.propagation.reservations import reserved
 from atoll.fleet.propagation.selectors import NO_MATCH, best_precision
 from atoll.fleet.propagation.view import TemplateKey, View, work_template
+from atoll.fleet.propagation.wanted import WantedKinds
 from atoll.kinds.builtin import SECRETS
 from atoll.kinds.hub import WORKS
 from atoll.runtime.controller import Controller
@@ -46,7 +47,8 @@ class Bindings:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._dependencies = Dependencies(view)
+        self._wanted = WantedKinds(view)
+        self._dependencies = Dependencies(view, self._wanted)
         self._gone: dict[str, set[str]] = {}  # uid of a template being deleted → clusters certainly without its Work
         options = view.options
         self.controller: Controller[TemplateKey] = Controller(
@@ -66,7 +68,7 @@ class Bindings:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.controller.run())
-            group.create_task(self._watch_kinds())
+            group.create_task(self._wanted.run())
 
     # What wakes a template up.
 
@@ -94,7 +96,7 @@ class Bindings:
         for selector in one["spec"].get("resourceSelectors") or ():
             informer = self._view.template_informer(selector["apiVersion"], selector["kind"])
             if informer is None:
-                self._new_kinds.put_nowait((selector["apiVersion"], selector["kind"]))
+                self._wanted.add(selector["apiVersion"], selector["kind"])
                 continue
             where, name = selector.get("namespace") or space, selector.get("name")
             if name and (where or not informer.resource.namespaced):
@@ -126,9 +128,7 @@ class Bindings:
         if moved:
             for reference in self._dependencies.needed_by(key):
                 self._queue.add(reference)
-        informer = self._view.template_informer(key.api_version, key.kind)
-        if informer is None:
-            self._new_kinds.put_nowait((key.api_version, key.kind))
+        self._wanted.add(key.api_version, key.kind)
 
     def _on_work(self, old: Object | None, new: Object | None) -> None:
         if new is None and old is not None:
@@ -160,19 +160,6 @@ class Bindings:
         for binding in self._view.all_bindings():
             if scheduled_of(binding).get("unplaced"):
                 self._queue.add(TemplateKey.of_reference(binding["spec"]["resource"]))
-
-    async def _watch_kinds(self) -> None:
-        """Kinds that a policy or a binding names are watched as they turn up."""
-        while True:
-            api_version, kind = await self._new_kinds.get()
-            try:
-                await self._view.watch_kind(api_version, kind)
-            except Exception as error:
-                log.info("templates %s %s: %s", api_version, kind, error)
-                self._queue_later(api_version, kind)
-
-    def _queue_later(self, api_version: str, kind: str) -> None:
-        asyncio.get_running_loop().call_later(1.0, self._new_kinds.put_nowait, (api_version, kind))
 
     # One template.
 
@@ -422,10 +409,6 @@ class Bindings:
                 resource, (space, name) = self._view.binding_resource(key), key.binding
                 await self._view.client.patch(resource, name, {"metadata": note}, space)
             self._view.recorder.event(template, WARNING, "DeletionWaits", text)
-
-    @property
-    def _new_kinds(self) -> asyncio.Queue[tuple[str, str]]:
-        return self._dependencies.new_kinds
 
 
 _OURS = frozenset((SCHEDULED, names.TEMPLATE_GENERATION, names.UNMANAGED, *names.CLAIMS))

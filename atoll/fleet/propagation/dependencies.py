@@ -6,11 +6,11 @@ the template that required it has been looked at in this process: a restart drop
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from atoll.fleet.propagation import manifests
 from atoll.fleet.propagation.view import TemplateKey, View
+from atoll.fleet.propagation.wanted import WantedKinds
 
 Object = dict[str, Any]
 
@@ -18,9 +18,9 @@ Object = dict[str, Any]
 class Dependencies:
     """Kept by the bindings' controller."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, wanted: WantedKinds) -> None:
         self._view = view
-        self.new_kinds: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._wanted = wanted
         self._needs: dict[TemplateKey, frozenset[TemplateKey]] = {}
         self._required_by: dict[TemplateKey, set[TemplateKey]] = {}
         self._looked_at: set[tuple[str | None, str]] = set()  # bindings whose needs are known
@@ -36,7 +36,8 @@ class Dependencies:
             references = manifests.interpreter(template).references(template)
             needs = frozenset(TemplateKey(one.api_version, one.kind, one.namespace, one.name) for one in references)
         for one in sorted(needs, key=str):
-            await self._view.watch_kind(one.api_version, one.kind)
+            if await self._view.watch_kind(one.api_version, one.kind) is None:
+                self._wanted.add(one.api_version, one.kind)
         return self._set(key, needs)
 
     def forget(self, key: TemplateKey) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from atoll.base.clock import Clock
-from atoll.base.errors import AtollError
 from atoll.client.port import Client
 from atoll.fleet import names
 from atoll.fleet.continuity.budget import Budget
@@ -30,7 +29,6 @@ from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informer, Informers
 
 Object = dict[str, Any]
-_DISCOVERY_SECONDS = (0.0, 0.2, 0.5, 1.0, 3.0, 10.0)  # after a change of CRDs
 
 
 class TemplateKey(NamedTuple):
@@ -94,15 +92,13 @@ class View:
         self.policies = (informers.of(PROPAGATION_POLICIES), informers.of(CLUSTER_PROPAGATION_POLICIES))
         self.overrides = (informers.of(OVERRIDE_POLICIES), informers.of(CLUSTER_OVERRIDE_POLICIES))
         self.namespaces = informers.of(NAMESPACES)
-        self._definitions = informers.of(CUSTOM_RESOURCE_DEFINITIONS)
+        self.definitions = informers.of(CUSTOM_RESOURCE_DEFINITIONS)
         self.on_template: list[Callable[[TemplateKey, Object | None, Object | None], None]] = []
         self.on_decided: list[Callable[[TemplateKey], None]] = []
         self._decided: dict[TemplateKey, tuple[float, int]] = {}  # when, and the binding's generation then
         self.on_refused: list[Callable[[TemplateKey], None]] = []
         self._refused: dict[TemplateKey, dict[str, str]] = {}  # → cluster → why no manifest can be made for it
         self._templates: dict[tuple[str, str], Informer] = {}
-        self._unserved: set[tuple[str, str]] = set()
-        self._retries: set[asyncio.Task[None]] = set()
         self.works.add_index("template", _by_template)
         self.works.add_index("inside", lambda work: [key.namespace for key in _by_template(work) if key.namespace])
         for informer in (self.bindings, self.cluster_bindings):
@@ -110,7 +106,6 @@ class View:
             informer.add_index("cluster", _by_cluster)
         for informer in (*self.policies, *self.overrides):
             informer.add_index("selects", _by_selector)
-        self._definitions.add_handler(lambda old, new: self._retry_unserved())
 
     def decided(self, key: TemplateKey, generation: int) -> None:
         """The template's placement has just been decided on (again); the binding has that generation."""
@@ -207,7 +202,6 @@ class View:
         if (api_version, kind) in self._templates:
             return self._templates[api_version, kind]
         if resource is None:
-            self._unserved.add((api_version, kind))
             return None
         informer = self.informers.of(resource)
         self._templates[api_version, kind] = informer
@@ -232,26 +226,6 @@ class View:
     def resource(self, key: TemplateKey) -> Resource:
         informer = self._templates[key.api_version, key.kind]
         return informer.resource
-
-    def _retry_unserved(self) -> None:
-        if not self._unserved:
-            return
-        waiting, self._unserved = self._unserved, set()
-        for api_version, kind in sorted(waiting):
-            task = asyncio.get_running_loop().create_task(self._try_again(api_version, kind))
-            self._retries.add(task)
-            task.add_done_callback(self._retries.discard)
-
-    async def _try_again(self, api_version: str, kind: str) -> None:
-        """A real API server's discovery comes a little after its CRD is established."""
-        for delay in _DISCOVERY_SECONDS:
-            await asyncio.sleep(delay)
-            try:
-                if await self.watch_kind(api_version, kind) is not None:
-                    self._unserved.discard((api_version, kind))
-                    return
-            except AtollError:
-                self._unserved.add((api_version, kind))
 
 
 def _by_template(work: Object) -> list[TemplateKey]:
