@@ -2,7 +2,8 @@
 
 The collector looks once at each object that lives on, however it is set: a twentieth of the time of a large Deployment.
 So it waits for more objects than Python's 700, and looks as well whenever the process has little else to do: what comes
-all at once then is mostly made, and waited for, without it. A look at the most that can be due takes 0.1 to 0.2 s.
+all at once (some 13,000 pods leave as many behind) then is mostly made, and waited for, without it. A look takes 0.6 s
+for a million objects and finds a few dozen that are garbage.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import gc
 import time
 
-_MOST = 400_000  # young objects that are due, busy or not
+_MOST = 1_000_000  # young objects that are due, busy or not
 _WORTH = 50_000  # young objects that are worth a look at leisure
 _LOOK_SECONDS = 1.0
 _LEISURE = 0.2  # of a core

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Bools", "Floats", "Ids", "Ints", "NDArray", "Rows", "grown", "np"]
+__all__ = ["Bools", "Floats", "Ids", "Ints", "NDArray", "Rows", "grown", "load", "np"]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,11 @@ else:
 
     np = _lazy("numpy")
     NDArray = Ints = Ids = Rows = Bools = Floats = Any
+
+
+def load() -> None:
+    """Now rather than when first used."""
+    np.zeros(0)
 
 
 def grown(array: NDArray[Any], rows: int, fill: Any) -> NDArray[Any]:

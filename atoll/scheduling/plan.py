@@ -15,7 +15,7 @@ from typing import Any
 from atoll.base.chance import Chance
 from atoll.base.errors import AtollError
 from atoll.scheduling import status
-from atoll.scheduling.arrays import np
+from atoll.scheduling.arrays import load, np
 from atoll.scheduling.dra.model import Selectors
 from atoll.scheduling.dra.needs import DeviceNeeds, DevicePlan
 from atoll.scheduling.dra.state import Devices
@@ -36,6 +36,7 @@ Object = dict[str, Any]
 DefaultSelector = Callable[[Object], tuple[str, LabelMatcher] | None]
 """What spreads a pod by default: (identity, matcher) of its Services' and owner's selectors; None for none."""
 
+_MANY_NODES = 100
 _ROWS = 2_000_000  # remembered over all evaluations (some 60 bytes each), before the least used one is dropped
 
 
@@ -78,6 +79,7 @@ class Planner:
         self.nodes = Snapshot(self.state)
         self.plugins = default_plugins() if plugins is None else plugins
         self._profiles = profiles or {}
+        self._prepared = False
         self.reservation: Reservation | None = None  # room that is kept for a gang
         self.volumes = Volumes()
         self.devices = Devices(self.state.touch, selectors)
@@ -87,6 +89,12 @@ class Planner:
 
     def pod(self, obj: Object) -> PodInfo:
         return self.state.templates.pod(obj)
+
+    def prepare(self) -> None:
+        """Load what decisions need (0.1 s) once there are many nodes: the first pods do not wait for it then."""
+        if not self._prepared and len(self.state.nodes) >= _MANY_NODES:
+            self._prepared = True
+            load()
 
     def decide(self, pod: PodInfo) -> Decision:
         """The best node for a pod, or why there is none. Raises AllocationError: a claim or class is wrong."""

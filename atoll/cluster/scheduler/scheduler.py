@@ -114,6 +114,7 @@ class Scheduler:
         try:
             while True:
                 await self._work()
+                self.planner.prepare()
                 now = self._clock.monotonic()
                 if now >= flush_at:
                     self._queue.flush(now)

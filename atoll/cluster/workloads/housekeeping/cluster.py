@@ -15,6 +15,7 @@ from atoll.runtime.controller import Controller
 from atoll.runtime.informer import Informer
 
 _SIMULATED = "kwok.x-k8s.io/node"
+_WRITERS = 30  # as upstream's: hundreds of nodes may come at once
 
 
 def aggregated_rules(role: Object, roles: list[Object]) -> list[Object]:
@@ -75,7 +76,7 @@ class NodeAddresses:
         prefix = max(context.options.node_cidr_mask_size, network.prefixlen)
         self._ranges = Ranges(network, prefix if network.version == 4 else max(64, network.prefixlen))
         self._waiting: dict[str, None] = {}
-        self.loop: Controller[str] = Controller(self.name, self._reconcile, wait_for=(self._nodes,))
+        self.loop: Controller[str] = Controller(self.name, self._reconcile, workers=_WRITERS, wait_for=(self._nodes,))
         self._nodes.add_handler(self._changed)
 
     async def run(self) -> None:
@@ -97,7 +98,9 @@ class NodeAddresses:
         if present:
             self._ranges.give_back(present)
             if self._waiting:
-                self.loop.queue.add(next(iter(self._waiting)))
+                waiting = next(iter(self._waiting))
+                del self._waiting[waiting]  # the next range is for another
+                self.loop.queue.add(waiting)
 
     async def _reconcile(self, name: str) -> float | None:
         node = self._nodes.get(name)
