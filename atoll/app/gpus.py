@@ -9,18 +9,22 @@ from atoll.app.assembly import Assembly
 from atoll.app.fleetspec import NodeGroup, ProcessNodeSpec
 from atoll.base.clock import Clock
 from atoll.base.errors import UserError
+from atoll.base.names import SIMULATED_LABEL
 from atoll.cluster.gpus.advertise import advertise
 from atoll.cluster.gpus.controller import NAME, GpuNodeAgents
 from atoll.cluster.gpus.dcgm import KUBELET_PATH, PORT, exposition
 from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.gpus.manager import DeviceManager
 from atoll.cluster.gpus.meters import Meters
+from atoll.cluster.gpus.mig import STATE_LABEL
 from atoll.cluster.gpus.model import ANNOTATION, annotation, declare_real, parse_gpus, parse_machine
 from atoll.cluster.gpus.node_devices import GpuNodeDevices
 from atoll.cluster.gpus.nvml import open_nvml
-from atoll.cluster.gpus.settings import PluginConfig
+from atoll.cluster.gpus.plan import plan_node
+from atoll.cluster.gpus.settings import PluginConfig, Settings
 from atoll.cluster.gpus.simulated import SimulatedDevices
-from atoll.cluster.gpus.survey import has_gpus
+from atoll.cluster.gpus.slices import DRIVER, resource_slices
+from atoll.cluster.gpus.survey import Survey, has_gpus, survey
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
 
@@ -43,6 +47,33 @@ def gpu_fields(group: NodeGroup) -> GpuFields:
         return GpuFields()
     found = advertise(parse_gpus(text, "node"), {}, PluginConfig())
     return GpuFields({ANNOTATION: text}, dict(found.labels), found.capacity)
+
+
+def furnished(kind: str, count: int, labels: dict[str, str], settings: Settings) -> tuple[GpuFields, Survey]:
+    """What a simulated node with such GPUs is once its agents have done what its labels and the cluster's
+    configurations ask for: the fields that they add, and all that is known of its GPUs. Raises UserError."""
+    notes = {ANNOTATION: annotation(parse_machine(f"{kind}:{count}"))}
+    own = {SIMULATED_LABEL: "true", **labels}
+    status: dict[str, dict[str, str]] = {}
+    while True:
+        node: Object = {"metadata": {"name": "node", "labels": own, "annotations": notes}, "status": status}
+        found = survey(node, settings)
+        plan = plan_node(node, found, settings)
+        if found.problems or own.get(STATE_LABEL) == "failed" or any("MIG" in kind for kind, _ in plan.events):
+            raise UserError(found.problems[0] if found.problems else plan.events[-1][1])
+        if not plan.metadata and not plan.status:
+            added = {key: value for key, value in own.items() if key not in labels and key != SIMULATED_LABEL}
+            return GpuFields(notes, added, dict(found.advertised.capacity)), found
+        notes = {**notes, **plan.metadata.get("annotations", {})}
+        own = {**own, **plan.metadata.get("labels", {})}
+        status = {name: {**status.get(name, {}), **plan.status.get(name, {})} for name in ("capacity", "allocatable")}
+
+
+def device_slices(found: Survey) -> list[Object]:
+    """What the DRA driver of such a node will publish: driver, devices and shared counters of each slice."""
+    made = resource_slices("node", found.gpus, found.layout, found.mode, found.faults)
+    kept = ("devices", "sharedCounters")
+    return [{"driver": DRIVER, **{key: item["spec"][key] for key in kept if key in item["spec"]}} for item in made]
 
 
 def gpu_devices(

@@ -47,10 +47,20 @@ def read(config_map: Object | None, key: str, kind: type[T]) -> T:
 class Live(Generic[T]):
     """The settings as they are now. Call `value` only once `informer` has synced."""
 
-    def __init__(self, informers: Informers, events: EventRecorder, name: str, key: str, kind: type[T]) -> None:
+    def __init__(
+        self,
+        informers: Informers,
+        events: EventRecorder,
+        name: str,
+        key: str,
+        kind: type[T],
+        complete: Callable[[T], T] = lambda value: value,
+    ) -> None:
+        """`complete`: fills in what follows from what is written; raises SettingsError where that makes no sense."""
         self.informer: Informer = informers.of(CONFIGMAPS, namespace=names.SYSTEM_NAMESPACE)
         self._events = events
         self._name, self._key, self._kind = name, key, kind
+        self._complete = complete
         self._good: T = parse("", kind)
         self._seen: str | None = None
 
@@ -62,7 +72,7 @@ class Live(Generic[T]):
         if text != self._seen:
             self._seen = text
             try:
-                self._good = parse(text, self._kind)
+                self._good = self._complete(parse(text, self._kind))
             except SettingsError as error:
                 log.warning("%s/%s %s: %s", names.SYSTEM_NAMESPACE, self._name, self._key, error)
                 if found is not None:

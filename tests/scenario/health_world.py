@@ -178,11 +178,14 @@ class HealthWorld:
         return await self.client.create(PODS, {"metadata": {"name": name, **metadata}, "spec": spec}, "default")
 
     async def running(self, name: str) -> Any:
+        return await self.running_within(name, 120)
+
+    async def running_within(self, name: str, seconds: float) -> Any:
         async def holds() -> Any:
             pod = await self.client.get(PODS, name, "default")
             return pod if pod["status"].get("phase") == "Running" else None
 
-        return await self.until(holds, 120)
+        return await self.until(holds, seconds)
 
 
 def gpu_healthy(node: Any) -> tuple[str, str]:

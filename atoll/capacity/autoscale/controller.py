@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import msgspec
 
 from atoll.base.chance import Chance
 from atoll.base.clock import rfc3339
 from atoll.capacity import names
+from atoll.capacity.autoscale.devices import DeviceView, PoolDevices
 from atoll.capacity.autoscale.model import (
     Create,
     Empty,
@@ -30,7 +32,7 @@ from atoll.capacity.autoscale.model import (
 from atoll.capacity.autoscale.plan import View, has_work, in_service, is_idle, plan_pools, price
 from atoll.capacity.autoscale.provider import OutOfStock, Provider
 from atoll.capacity.autoscale.settings import AutoscaleSettings
-from atoll.capacity.autoscale.trial import Surroundings
+from atoll.capacity.autoscale.trial import Surroundings, asks_for_devices
 from atoll.capacity.autoscale.underused import share_asked_for
 from atoll.capacity.eviction import evict
 from atoll.capacity.nodes import is_over, with_taint, without_taint
@@ -38,17 +40,21 @@ from atoll.capacity.parts import Parts, pods_by_node
 from atoll.capacity.settings import Live
 from atoll.kinds.builtin import (
     DAEMON_SETS,
+    DEVICE_CLASSES,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
     POD_DISRUPTION_BUDGETS,
     PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     STORAGE_CLASSES,
 )
 from atoll.objects.meta import condition, labels
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
+from atoll.scheduling.dra.model import Selectors
 
 NAME = "autoscale"
 _ALL = ""
@@ -61,7 +67,15 @@ log = logging.getLogger(__name__)
 class AutoscaleController:
     """One key: pools are planned together, as pods choose among them."""
 
-    def __init__(self, parts: Parts, settings: Live[AutoscaleSettings], provider: Provider, chance: Chance) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        settings: Live[AutoscaleSettings],
+        provider: Provider,
+        chance: Chance,
+        selectors: Selectors | None = None,
+    ) -> None:
+        """`selectors`: CEL over devices."""
         self.name = NAME
         self._parts = parts
         self._settings = settings
@@ -76,10 +90,15 @@ class AutoscaleController:
         self._volumes = parts.informers.of(PERSISTENT_VOLUMES)
         self._classes = parts.informers.of(STORAGE_CLASSES)
         self._daemons = parts.informers.of(DAEMON_SETS)
+        self._selectors = selectors
+        self._slices = parts.informers.of(RESOURCE_SLICES)
+        self._device_classes = parts.informers.of(DEVICE_CLASSES)
+        self._device_claims = parts.informers.of(RESOURCE_CLAIMS)
         self._idle_since: dict[str, float] = {}
         self._underused_since: dict[str, float] = {}
         self._shares: dict[str, tuple[frozenset[str], float]] = {}  # node → its pods, and what they ask for of it
         self._leaving: frozenset[str] = frozenset()
+        self._bare: frozenset[str] = frozenset()  # pools whose nodes turned out to have no devices
         self._dry: dict[str, float] = {}  # pool → until when it is not asked
         self._told: dict[str, str] = {}
         self._machines: list[Machine] = []
@@ -133,6 +152,9 @@ class AutoscaleController:
         settings, now = self._settings.value, self._parts.clock.wall()
         if not settings.pools:
             return None
+        devices = (self._slices, self._device_classes, self._device_claims)  # an older cluster serves none
+        if not all(informer.answered.is_set() for informer in devices):
+            return _GATHER_SECONDS
         self._machines = await self._provider.machines()
         found = plan_pools(self._observe(settings, now))
         waits = [_LOOK_SECONDS, *([found.again_seconds] if found.again_seconds is not None else [])]
@@ -159,11 +181,23 @@ class AutoscaleController:
         self._look_for_underused(settings, nodes, pods, now)
         storage = (list(self._claims), list(self._volumes), list(self._classes))
         daemons = list(self._daemons)
-        around = Surroundings(list(self._nodes), list(self._pods), list(self._namespaces), *storage, daemons)
+        devices = self._devices(now)
+        around = Surroundings(list(self._nodes), list(self._pods), list(self._namespaces), *storage, daemons, devices)
         return View(
             settings, self._machines, nodes, pods, pending, now, self._idle_since, self._underused_since,
             frozenset(self._dry), around, list(self._budgets),
         )  # fmt: skip
+
+    def _devices(self, now: float) -> DeviceView:
+        """Where nobody asks for any, none are looked at."""
+        classes = list(self._device_classes)
+        stand_in = any((item.get("spec") or {}).get("extendedResourceName") for item in classes)
+        if not stand_in and not asks_for_devices(self._pods):
+            return DeviceView(selectors=self._selectors, now=now)
+        slices, claims = list(self._slices), list(self._device_claims)
+        view = DeviceView(slices, classes, claims, self._selectors, now, self._bare)
+        self._bare = PoolDevices(view, list(self._nodes)).bare()
+        return replace(view, bare=self._bare)
 
     def _look_for_underused(
         self, settings: AutoscaleSettings, nodes: dict[str, Object], pods: dict[str, list[Object]], now: float

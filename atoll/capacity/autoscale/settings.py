@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,21 +20,39 @@ Positive = Annotated[float, Meta(gt=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 
 
+class DeviceSlice(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """A ResourceSlice's spec as far as it is the same on each node (resource.k8s.io/v1)."""
+
+    driver: str
+    devices: tuple[dict[str, Any], ...] = ()
+    shared_counters: tuple[dict[str, Any], ...] = ()
+
+
 class NodeShape(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """What a node of the pool looks like to the scheduler."""
+    """What a node of the pool looks like to the scheduler.
+
+    `gpu`: the type of its GPUs, where they are simulated: labels, resources and slices follow from that. `resources`:
+    extended ones beside nvidia.com/gpu. `resource_slices`: specs of the ResourceSlices that drivers will publish for a
+    node, without pool and nodeName; those of a node of the pool that is there count before them.
+    """
 
     cpu: str | int = "16"
     memory: str = "64Gi"
     pods: Count = 110
     gpus: Count = 0
+    gpu: str = ""
+    resources: dict[str, str | int] = msgspec.field(default_factory=dict)
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
     taints: tuple[dict[str, str], ...] = ()
+    resource_slices: tuple[DeviceSlice, ...] = ()
 
     @property
     def capacity(self) -> dict[str, str]:
         """As in a Node's status."""
         amounts = {"cpu": str(self.cpu), "memory": self.memory, "pods": str(self.pods)}
-        return amounts | ({GPU: str(self.gpus)} if self.gpus else {})
+        gpus = {GPU: str(self.gpus)} if self.gpus and not (self.gpu and self.resources) else {}
+        return amounts | gpus | {name: str(amount) for name, amount in self.resources.items()}
 
     @property
     def amounts(self) -> dict[str, int]:
@@ -69,9 +87,11 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
         try:
             amounts = self.node.amounts
         except ValueError:
-            raise ValueError(f"pool {self.name!r}: cpu and memory are quantities, as 96 and 1Ti") from None
+            raise ValueError(f"pool {self.name!r}: cpu, memory and resources are quantities, as 96 and 1Ti") from None
         if min(amounts["cpu"], amounts["memory"]) <= 0:
             raise ValueError(f"pool {self.name!r}: a node has cpu and memory")
+        if self.node.gpu and not self.node.gpus:
+            raise ValueError(f"pool {self.name!r}: gpus (how many a node has) goes with gpu (their type)")
 
     @property
     def labels(self) -> dict[str, str]:

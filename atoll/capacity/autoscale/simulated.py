@@ -152,17 +152,19 @@ def _machines(found: Object) -> list[Machine]:
 def node_object(pool: Pool, machine: Machine, now: str) -> Object:
     """The Node as its kubelet would register it; simulated nodes fill in the rest."""
     shape = pool.node
+    known = {"nvidia.com/gpu.count": str(shape.gpus), "nvidia.com/gpu.present": "true"} if shape.gpus else {}
     labels = {
+        **known,
         "kubernetes.io/hostname": machine.name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": "amd64",
         names.MACHINE: machine.name,
         **pool.labels,
-    } | ({"nvidia.com/gpu.count": str(shape.gpus), "nvidia.com/gpu.present": "true"} if shape.gpus else {})
+    }
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": machine.name, "labels": labels, "annotations": dict(_KWOK)},
+        "metadata": {"name": machine.name, "labels": labels, "annotations": _KWOK | shape.annotations},
         "spec": {"taints": [dict(taint) for taint in shape.taints]} if shape.taints else {},
         "status": {"capacity": shape.capacity, "allocatable": shape.capacity},
     }

@@ -11,7 +11,6 @@ from typing import Any
 from atoll.base import quantity
 from atoll.capacity import names
 from atoll.capacity.autoscale.settings import Pool
-from atoll.capacity.nodes import GPU
 
 Object = dict[str, Any]
 PRIORITY_CLASS = "atoll-balloon"
@@ -67,8 +66,9 @@ def deployment(pool: Pool) -> Object:
 
 
 def _resources(pool: Pool) -> Object:
-    if pool.node.gpus:
-        return {"limits": {GPU: str(pool.node.gpus)}}
+    devices = {name: amount for name, amount in pool.node.capacity.items() if "/" in name}
+    if devices:
+        return {"limits": devices}
     amounts = pool.node.amounts
     return {
         "requests": {
