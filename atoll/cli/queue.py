@@ -72,7 +72,7 @@ def list_(kubeconfig: Path | None, context: str | None, output: str | None) -> N
             {
                 "name": name,
                 "cohort": state.setup.queues[name].cohort,
-                "pending": len(state.lines[name]),
+                "pending": state.pending_count(name),
                 "running": len(node.workloads),
                 "active": name not in state.inactive,
                 "used": used,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from atoll.capacity.queueing.fair import FINAL, INITIAL
@@ -346,6 +348,24 @@ def test_queues_that_can_t_admit_say_why() -> None:
     }
     lab.add("w", "none", 1)
     assert lab.state.not_queued(lab.state.workloads["ns", "w"]) == "LocalQueue none doesn't exist"
+
+
+def test_who_waits_for_a_queue_is_pending_though_it_is_inactive_or_rests() -> None:
+    locals_ = {("ns", name): LocalQueue("ns", name, "a", stop) for name, stop in (("a", "None"), ("s", "Hold"))}
+    lab = Lab(queue("a", 9, stop="Hold"), local_queues=locals_)
+    lab.add("w", "a", 1)
+    lab.add("stopped", "s", 1)
+    assert lab.state.pending_count("a") == 1
+    lab.state.configure(replace(lab.state.setup, queues={"a": queue("a", 9)}))
+    assert lab.state.pending_count("a") == 1
+    lab.plan()
+    assert lab.admitted() == ["w"] and lab.state.pending_count("a") == 0
+    rests = replace(lab.state.workloads["ns", "w"], admission=None, usage={}, requeue_at=lab.now + 10)
+    lab.state.put(rests)
+    assert lab.state.pending_count("a") == 1 and not lab.plan().admit
+    lab.now += 10
+    lab.plan()
+    assert lab.admitted() == ["w"] and lab.state.pending_count("a") == 0
 
 
 def test_one_at_a_time_while_pods_are_not_ready() -> None:

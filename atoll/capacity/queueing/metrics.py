@@ -82,7 +82,7 @@ class QueueingMetrics:
             line, running = state.lines[name], list(node.workloads.values())
             parked = line.parked_count()
             pending.of(name, "active").set(len(line) - parked)
-            pending.of(name, "inadmissible").set(parked)
+            pending.of(name, "inadmissible").set(parked + len(state.aside[name]))
             reserving.of(name).set(len(running))
             active.of(name).set(sum(1 for item in running if item.admitted))
             for status in _STATUSES:

@@ -52,6 +52,9 @@ class State:
         self.nodes: dict[str, Node] = {}
         self.cohorts: dict[str, Node] = {}
         self.lines: dict[str, Line] = {}
+        self.aside: dict[
+            str, set[Key]
+        ] = {}  # by queue, those that wait for it in no line: it is inactive, or they rest
         self.inactive: dict[str, tuple[str, str]] = {}  # queue → (reason, message)
         self.consumption = Consumption(PastUsage())
         self.changed: set[str] = set()  # roots of trees (by a queue's or cohort's name) to look at
@@ -72,6 +75,7 @@ class State:
             name: why for name, queue in setup.queues.items() if (why := _why_inactive(queue, setup, cycles))
         }
         self.lines = {name: Line() for name in setup.queues}
+        self.aside = {name: set() for name in setup.queues}
         self._later.clear()
         self.by_local.clear()
         self.given.clear()
@@ -135,15 +139,16 @@ class State:
                 node.add_all(workload.usage)
                 self.given.add(placed_of(workload))
             return
-        if not workload.pending or self.not_queued(workload):
+        local = self.setup.local_queues.get(workload.queue_key)
+        if not workload.pending or local is None or local.stop != "None" or local.queue not in self.lines:
             return
-        name = self.queue_of(workload)
-        assert name is not None
-        if workload.requeue_at:
-            heapq.heappush(self._later, (workload.requeue_at, workload.key))
+        if workload.requeue_at or self.not_queued(workload):
+            self.aside[local.queue].add(workload.key)
+            if workload.requeue_at:
+                heapq.heappush(self._later, (workload.requeue_at, workload.key))
             return
-        self.lines[name].add(workload)
-        self.changed.add(self.root_of(self.nodes[name]))
+        self.lines[local.queue].add(workload)
+        self.changed.add(self.root_of(self.nodes[local.queue]))
 
     def _leave(self, workload: Workload) -> None:
         self.by_local.get(workload.queue_key, {}).pop(workload.key, None)
@@ -160,6 +165,7 @@ class State:
         name = self.queue_of(workload)
         if name in self.lines:
             self.lines[name].discard(workload.key)
+            self.aside[name].discard(workload.key)
 
     def look_at(self, queue: str) -> None:
         """Decide about a queue's tree again, though nothing in it has changed."""
@@ -194,6 +200,7 @@ class State:
                 continue
             name = self.queue_of(workload)
             if name is not None and key not in self.lines[name]:
+                self.aside[name].discard(key)
                 self.lines[name].add(workload)
                 self.changed.add(self.root_of(self.nodes[name]))
 
@@ -230,6 +237,10 @@ class State:
         return known
 
     # -- what a queue shows
+
+    def pending_count(self, queue: str) -> int:
+        """Those in its line, and those that would be if it were active and theirs, and their rest over."""
+        return len(self.lines[queue]) + len(self.aside[queue])
 
     def past_usage(self, queue: ClusterQueue, local: Key) -> float:
         """What decides first between local queues, where past use counts."""

@@ -249,7 +249,7 @@ def cluster_queue_status(state: State, name: str, obj: Object, now: float) -> Ob
     reserved = _flavors(node, running)
     status = {
         **obj["status"],
-        "pendingWorkloads": len(state.lines[name]),
+        "pendingWorkloads": state.pending_count(name),
         "reservingWorkloads": len(running),
         "admittedWorkloads": len(admitted),
         "flavorsReservation": reserved,
