@@ -19,6 +19,7 @@ from atoll.capacity.queueing.foreign import CONFIGURATIONS, DEPLOYMENT, NAMESPAC
 from atoll.capacity.queueing.jobs import JobQueueing
 from atoll.capacity.queueing.jobsets import JobSetQueueing, QueuedJobSets
 from atoll.capacity.queueing.keeping import Keepers
+from atoll.capacity.queueing.leaving import LeavingWorkloads
 from atoll.capacity.queueing.lifecycle import WorkloadController
 from atoll.capacity.queueing.metrics import QueueingMetrics
 from atoll.capacity.queueing.multikueue import MultiKueue
@@ -33,7 +34,8 @@ from atoll.capacity.specs import EmptySpecs
 from atoll.client.port import Client
 from atoll.cluster.store.port import Key, Store
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS, NAMESPACES
+from atoll.kinds.batch import JOB_SETS
+from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS, JOBS, NAMESPACES
 from atoll.kinds.resource import Resource
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
@@ -133,6 +135,7 @@ def make_queueing(
         Keepers(parts, queues),
         TopologyUngater(parts),
         FailedNodes(parts),
+        LeavingWorkloads(parts, (JOBS, JOB_SETS) if job_sets else (JOBS,)),
         ProvisioningChecks(parts),
         JobQueueing(parts, queues.manages),
         PodQueueing(parts),

@@ -30,6 +30,8 @@ PRIORITY_CLASS_LABEL: Final = f"{GROUP}/priority-class"
 MANAGED_LABEL: Final = f"{GROUP}/managed"
 JOB_UID_LABEL: Final = f"{GROUP}/job-uid"
 POD_GROUP_LABEL: Final = f"{GROUP}/pod-group-name"
+POD_GROUP_SERVING: Final = f"{GROUP}/pod-group-serving"  # annotation: it never ends by itself
+POD_GROUP_FAST: Final = f"{GROUP}/pod-group-fast-admission"
 POD_GROUP_TOTAL: Final = f"{GROUP}/pod-group-total-count"
 RETRIABLE_IN_GROUP: Final = f"{GROUP}/retriable-in-group"
 POD_PARENT: Final = f"{GROUP}/pod-suspending-parent"  # annotation: of what kind the pods of a template are
@@ -49,6 +51,7 @@ SLICE_SIZE: Final = f"{GROUP}/podset-slice-size"
 SLICE_LAYERS: Final = f"{GROUP}/podset-slice-required-topology-constraints"
 POD_SET_GROUP: Final = f"{GROUP}/podset-group-name"
 WORKLOAD_ANNOTATION: Final = f"{GROUP}/workload"
+WAITS_FOR_PODS: Final = "WaitingForReplacementPods"  # a condition of Workloads
 FINALIZER: Final = f"{GROUP}/resource-in-use"
 POD_FINALIZER: Final = f"{GROUP}/managed"
 

@@ -63,11 +63,14 @@ def test_a_pod_that_succeeded_and_is_deleted_still_counts_for_its_group() -> Non
             assert "next" in await world.holding("Admitted")
             await world.apply(member("extra", 5))
             await asyncio.sleep(10)
-            extra = await world.client.get(PODS, "extra", "default")
-            assert extra["spec"]["schedulingGates"], "the group has its two"
+            names = [it["metadata"]["name"] for it in (await world.client.list(PODS)).items]
+            assert "extra" not in names, "the group has its two: one too many is deleted, as upstream"
+            assert "short" in names, "a pod that is deleted stays until its group is over"
             await asyncio.sleep(45)
             group = await world.client.get(kueue.WORKLOADS, "pair", "default")
             assert condition(group, "Finished")["message"] == "Pods succeeded: 2/2."
+            left = await world.client.list(PODS, label_selector=f"{kueue.POD_GROUP_LABEL}=pair")
+            assert [it["metadata"]["name"] for it in left.items] == ["long"]
 
     run_virtual(main())
 

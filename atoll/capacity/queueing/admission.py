@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from atoll.base.errors import Invalid
 from atoll.capacity.queueing.asked import template_problems
 from atoll.capacity.queueing.flavors import amount_of
+from atoll.capacity.queueing.members import of_parent
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.status import is_true
 from atoll.capacity.queueing.tree import find_cycle
@@ -74,6 +75,9 @@ class QueuedJobs:
             gates = obj["spec"].setdefault("schedulingGates", [])
             if not any(gate["name"] == kueue.ADMISSION_GATE for gate in gates):
                 gates.append({"name": kueue.ADMISSION_GATE})
+            if kueue.POD_GROUP_LABEL in labels and not of_parent(obj):
+                finalizers = obj["metadata"].get("finalizers") or []
+                obj["metadata"]["finalizers"] = list(dict.fromkeys([*finalizers, kueue.POD_FINALIZER]))
         return None
 
     def _job(self, namespace: str, job: Object, labels: Object) -> None:

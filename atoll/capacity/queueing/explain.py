@@ -41,6 +41,9 @@ def explain(state: State, workload: Workload) -> Row:
     """Of a workload without quota. The state is as it was afterwards."""
     queue = state.queue_of(workload) or ""
     reason = "the workload is deactivated" if not workload.active else state.not_queued(workload)
+    if workload.active and workload.lacking_pods:
+        text = "pods of its group are gone or failed"
+        return _row(workload, queue, -1, text, f"make new pods of group {workload.key[1]}, under other names")
     if reason:
         cheapest = "set spec.active to true" if not workload.active else _repair(state, workload, queue)
         return _row(workload, queue, -1, reason, cheapest)

@@ -12,6 +12,7 @@ from typing import Any
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import is_of_queued_job
 from atoll.capacity.queueing.asked import topology_request
+from atoll.capacity.queueing.leaving import let_go
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
     adopted,
@@ -85,7 +86,8 @@ class JobQueueing:
         return None
 
     async def _step(self, job: Object, workload: Object) -> None:
-        may_run = status.is_true(workload, "Admitted") and not status.is_true(workload, "Evicted")
+        leaves = is_deleting(workload)
+        may_run = status.is_true(workload, "Admitted") and not status.is_true(workload, "Evicted") and not leaves
         suspended = bool(job["spec"].get("suspend"))
         if may_run and suspended:
             await self._start(job, workload)
@@ -93,7 +95,7 @@ class JobQueueing:
             await self._follow(job, workload)
         elif not suspended:
             await self._stop(job, workload)
-        elif status.is_true(workload, "Evicted") and status.is_true(workload, "QuotaReserved"):
+        elif leaves or (status.is_true(workload, "Evicted") and status.is_true(workload, "QuotaReserved")):
             await self._release(job, workload)
         elif not status.is_true(workload, "QuotaReserved") and kueue.PREBUILT_LABEL not in labels(job):
             await self._renew(job, workload)
@@ -146,6 +148,7 @@ class JobQueueing:
     async def _stop(self, job: Object, workload: Object) -> None:
         evicted = condition(workload, "Evicted") or {}
         message = evicted.get("message") or "Not admitted by cluster queue"
+        message = "Workload is deleted" if is_deleting(workload) else message
         await self._parts.client.update(JOBS, {**job, "spec": {**job["spec"], "suspend": True}})
         self._parts.events.event(job, NORMAL, "Stopped", message)
 
@@ -158,7 +161,10 @@ class JobQueueing:
         if spec != job["spec"]:
             await self._parts.client.update(JOBS, {**job, "spec": spec})
             return
-        await self._write(workload, status.released(workload, self._now(), status.requeue_at(workload)))
+        if is_deleting(workload):
+            await let_go(self._parts, workload)
+        else:
+            await self._write(workload, status.released(workload, self._now(), status.requeue_at(workload)))
 
     async def _follow(self, job: Object, workload: Object) -> None:
         """PodsReady, and the pods that are done."""

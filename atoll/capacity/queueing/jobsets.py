@@ -11,6 +11,7 @@ from typing import Final
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import Request, let_manage
 from atoll.capacity.queueing.asked import topology_request
+from atoll.capacity.queueing.leaving import let_go
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
     adopted,
@@ -124,7 +125,8 @@ class JobSetQueueing:
 
     async def _step(self, jobset: Object, workload: Object) -> None:
         evicted, reserved = status.is_true(workload, "Evicted"), status.is_true(workload, "QuotaReserved")
-        may_run = status.is_true(workload, "Admitted") and not evicted
+        leaves = is_deleting(workload)
+        may_run = status.is_true(workload, "Admitted") and not evicted and not leaves
         suspended = bool(jobset["spec"].get("suspend"))
         if may_run and suspended:
             infos = pod_infos(workload, self._flavors)
@@ -135,8 +137,9 @@ class JobSetQueueing:
             await self._write(workload, with_pods_ready(workload, jobset, self._parts.clock.wall()))
         elif not suspended:
             message = (condition(workload, "Evicted") or {}).get("message") or "Not admitted by cluster queue"
+            message = "Workload is deleted" if leaves else message
             await self._set(jobset, {**jobset["spec"], "suspend": True}, "Stopped", message)
-        elif evicted and reserved:
+        elif leaves or (evicted and reserved):
             await self._release(jobset, workload)
         elif not reserved and kueue.PREBUILT_LABEL not in labels(jobset):
             await self._renew(jobset, workload)
@@ -148,6 +151,9 @@ class JobSetQueueing:
         spec = restored(jobset["spec"], workload)
         if spec != jobset["spec"]:
             await self._parts.client.update(JOB_SETS, {**jobset, "spec": spec})
+            return
+        if is_deleting(workload):
+            await let_go(self._parts, workload)
             return
         at = status.requeue_at(workload)
         await self._write(workload, status.released(workload, self._parts.clock.wall(), at))

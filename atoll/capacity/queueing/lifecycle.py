@@ -14,7 +14,7 @@ from atoll.capacity.queueing.model import Object, Workload
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.plan import checks_for
 from atoll.kinds import kueue
-from atoll.objects.meta import condition, key
+from atoll.objects.meta import condition, is_deleting, key
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
 from atoll.runtime.informer import Key
@@ -73,7 +73,7 @@ class WorkloadController:
 
     async def _reconcile(self, name: Key) -> float | None:
         obj = self._workloads.by_key(name)
-        if obj is None or not self._parts.on() or status.is_true(obj, "Finished"):
+        if obj is None or not self._parts.on() or status.is_true(obj, "Finished") or is_deleting(obj):
             return None
         now = self._parts.clock.wall()
         workload = self._queues.read(obj)

@@ -10,7 +10,7 @@ from atoll.base.errors import AlreadyExists
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts
 from atoll.kinds import kueue
-from atoll.objects.meta import labels, owner_reference
+from atoll.objects.meta import is_deleting, labels, owner_reference
 from atoll.runtime.informer import Informer
 
 JOB_INDEX_LABEL: Final = "batch.kubernetes.io/job-completion-index"
@@ -65,6 +65,7 @@ def set_workload(
             "name": workload_name(kind, group, owner),
             "namespace": metadata["namespace"],
             "labels": {kueue.JOB_UID_LABEL: metadata["uid"]},
+            "finalizers": [kueue.FINALIZER],
             "ownerReferences": [owner_reference(owner)],
         },
         "spec": spec,
@@ -79,11 +80,18 @@ async def made_workload(parts: Parts, workload: Object) -> None:
 
 async def adopted(parts: Parts, job: Object, workload: Object | None) -> float | None:
     """The Workload that the job names was made by somebody else, before it or yet to come: it becomes the job's."""
-    if workload is None:
+    if workload is None or is_deleting(workload):
         return _LOOK_SECONDS
-    owned = {**workload["metadata"], "ownerReferences": [owner_reference(job)]}
-    await parts.client.update(kueue.WORKLOADS, {**workload, "metadata": owned})
+    await own(parts, workload, [owner_reference(job)])
     return None
+
+
+async def own(parts: Parts, workload: Object, owners: list[Object]) -> None:
+    """Theirs, and kept until it is over."""
+    metadata = workload["metadata"]
+    finalizers = list(dict.fromkeys([*(metadata.get("finalizers") or ()), kueue.FINALIZER]))
+    owned = {**metadata, "ownerReferences": owners, "finalizers": finalizers}
+    await parts.client.update(kueue.WORKLOADS, {**workload, "metadata": owned})
 
 
 async def reprioritised(parts: Parts, job: Object, workload: Object, classes: Informer) -> bool:

@@ -13,10 +13,11 @@ from typing import Any, Final, Protocol
 
 from atoll.base.errors import AlreadyExists, NotFound, UserError
 from atoll.capacity.queueing import status
+from atoll.capacity.queueing.members import is_gated, is_over, role_of
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts
 from atoll.capacity.queueing.podinfo import restored
-from atoll.capacity.queueing.pods import QUEUED, index_queued, is_gated, is_over, role_of
+from atoll.capacity.queueing.pods import QUEUED, index_queued
 from atoll.capacity.queueing.workers import ORIGIN, Worker
 from atoll.client.port import Client, DeleteOptions
 from atoll.kinds import kueue

@@ -192,6 +192,7 @@ class Workload:
     owners: tuple[str, ...] = ()  # names of the objects that it is of
     unhealthy: tuple[str, ...] = ()  # hosts whose pods must be placed elsewhere (status.unhealthyNodes)
     held: bool = False  # spec.active is true, but it may not be queued: an admission check said Retry or Rejected
+    lacking_pods: bool = False  # of a group whose pods must be replaced before it may be queued
 
     @property
     def queue_key(self) -> Key:
@@ -199,7 +200,8 @@ class Workload:
 
     @property
     def pending(self) -> bool:
-        return self.active and not self.finished and self.admission is None and not self.held
+        free = self.active and not self.finished and self.admission is None
+        return free and not (self.held or self.lacking_pods)
 
     def asked(self) -> dict[str, int]:
         """All that it asks for, by resource."""

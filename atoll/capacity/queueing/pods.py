@@ -7,33 +7,40 @@ are alike form one pod set. Pods that failed may be replaced by new ones of the 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import suppress
 from typing import Final
 
-import orjson
-
-from atoll.base.errors import NotFound
+from atoll.base.errors import Conflict, NotFound
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.asked import topology_request
-from atoll.capacity.queueing.made import adopted, made_workload, priority_of, set_workload, workload_name
+from atoll.capacity.queueing.made import adopted, made_workload, own, priority_of, set_workload, workload_name
+from atoll.capacity.queueing.members import (
+    done_of,
+    is_fast,
+    is_gated,
+    is_over,
+    missing_of,
+    of_parent,
+    outcome_of,
+    role_of,
+    surplus_of,
+    total_of,
+)
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
 from atoll.client.port import DeleteOptions
 from atoll.kinds import kueue
 from atoll.kinds.builtin import PODS, PRIORITY_CLASSES
-from atoll.objects import meta
 from atoll.objects.meta import condition, is_deleting, labels, owner_reference
 from atoll.runtime.controller import Controller
-from atoll.runtime.events import NORMAL, WARNING
+from atoll.runtime.events import NORMAL
 from atoll.runtime.informer import Informer
 
 Unit = tuple[str, str, str]
 """(namespace, "pod" or "group", name)."""
 POD_INDEX_LABEL = f"{kueue.GROUP}/pod-group-pod-index"
 QUEUED: Final = "queued"  # an index of pods
-_OVER = ("Succeeded", "Failed")
 
 
 class PodQueueing:
@@ -78,41 +85,106 @@ class PodQueueing:
         prebuilt = labels(pods[0]).get(kueue.PREBUILT_LABEL)
         name = prebuilt or (unit[2] if unit[1] == "group" else workload_name("Pod", "", pods[0]))
         workload = self._workloads.get(name, unit[0])
-        total = _total(pods)
+        total = total_of(pods)
+        if workload is not None and is_deleting(workload) and not status.is_true(workload, "Finished"):
+            await self._withdraw(pods)
+            return None
+        if unit[1] == "group" and await self._tidy(pods, workload, total):
+            return None
         if prebuilt and (workload is None or not workload["metadata"].get("ownerReferences")):
             return await self._adopt(unit, pods, total, workload)
         if workload is None:
             await self._make(unit, name, pods, total)
-            return None
-        if status.is_true(workload, "Finished"):
-            return None
-        done = _done(pods, workload) if unit[1] == "group" else {}
-        over = _outcome(pods, total, sum(done.values()))
+        elif not status.is_true(workload, "Finished"):
+            await self._step(unit, pods, workload, total)
+        return None
+
+    async def _step(self, unit: Unit, pods: list[Object], workload: Object, total: int) -> None:
+        done = done_of(pods, workload) if unit[1] == "group" else {}
+        over = outcome_of(pods, total, sum(done.values()))
+        replaced = unit[1] == "group" and not of_parent(pods[0]) and not is_fast(pods)
+        missing = missing_of(pods, total, sum(done.values())) if replaced else 0
         if over is not None:
             await self._write(workload, status.finished(workload, *over, self._parts.clock.wall()))
         elif status.is_true(workload, "Evicted"):
-            await self._leave(pods, workload)
+            await self._leave(pods, workload, missing)
         elif status.is_true(workload, "Admitted"):
-            await self._start(pods, workload, total, done)
-        return None
+            await self._start(pods, workload, total, done, missing)
+        else:
+            await self._write(workload, self._with_missing(workload, missing))
 
     async def _write(self, old: Object, new: Object) -> None:
         await write_status(self._parts.client, kueue.WORKLOADS, old, new)
 
+    def _with_missing(self, workload: Object, missing: int) -> Object:
+        """The condition WaitingForReplacementPods, under which it gets no quota."""
+        if not missing and not status.has(workload, kueue.WAITS_FOR_PODS):
+            return workload
+        if missing:
+            told = True, "PodsMissing", f"The group lacks {missing} of its pods: make new ones"
+        else:
+            told = False, "PodsReplaced", "All pods of the group are there"
+        was = condition(workload, kueue.WAITS_FOR_PODS) or {}
+        if was.get("message") == told[2] and (was.get("status") == "True") == told[0]:
+            return workload
+        return status.with_condition(workload, kueue.WAITS_FOR_PODS, *told, self._parts.clock.wall())
+
+    async def _tidy(self, pods: list[Object], workload: Object | None, total: int) -> bool:
+        """Pods of a group that may go are let go, those too many are deleted; whether the Workload was written.
+
+        New ones own the Workload first, or it would go with the others.
+        """
+        finished = workload is not None and status.is_true(workload, "Finished")
+        if workload is not None and not finished and await self._owned(pods, workload):
+            return True
+        surplus = surplus_of(pods, workload, total)
+        await asyncio.gather(*map(self._free, surplus.free))
+        await asyncio.gather(*(self._delete(pod, "ExcessPodDeleted", "Excess pod deleted") for pod in surplus.excess))
+        return False
+
+    async def _owned(self, pods: list[Object], workload: Object) -> bool:
+        known = list(workload["metadata"].get("ownerReferences") or ())
+        uids = {owner["uid"] for owner in known}
+        new = [pod for pod in pods if pod["metadata"]["uid"] not in uids and not is_over(pod)]
+        if not known or not new or of_parent(pods[0]):
+            return False
+        owners = [owner_reference(pod, controller=False, block=False) for pod in new]
+        metadata = {**workload["metadata"], "ownerReferences": known + owners}
+        await self._parts.client.update(kueue.WORKLOADS, {**workload, "metadata": metadata})
+        return True
+
+    async def _free(self, pod: Object) -> None:
+        """Without our finalizer."""
+        left = [name for name in pod["metadata"].get("finalizers") or () if name != kueue.POD_FINALIZER]
+        if left != (pod["metadata"].get("finalizers") or []):
+            with suppress(NotFound):
+                await self._parts.client.update(PODS, {**pod, "metadata": {**pod["metadata"], "finalizers": left}})
+
+    async def _delete(self, pod: Object, reason: str, message: str) -> None:
+        metadata = pod["metadata"]
+        with suppress(NotFound, Conflict):  # gone, or a namesake by now
+            options = DeleteOptions(uid=metadata["uid"])
+            await self._parts.client.delete(PODS, metadata["name"], metadata["namespace"], options=options)
+            self._parts.events.event(pod, NORMAL, reason, message)
+
+    async def _withdraw(self, pods: list[Object]) -> None:
+        """Their Workload is deleted: all go with it; of those whose parent makes new ones, those that run."""
+        leaving = [pod for pod in pods if not is_deleting(pod) and not (of_parent(pod) and is_gated(pod))]
+        await asyncio.gather(*(self._delete(pod, "Stopped", "Workload is deleted") for pod in leaving))
+        await asyncio.gather(*(self._free(pod) for pod in pods if is_deleting(pod)))
+
     async def _make(self, unit: Unit, name: str, pods: list[Object], total: int) -> None:
-        living = [pod for pod in pods if not is_deleting(pod) and not is_over(pod)]
-        if len(living) < total:
-            return
-        if len(living) > total:
-            message = f"the group has {len(living)} pods, more than its total of {total}"
-            self._parts.events.event(living[0], WARNING, "ErrWorkloadCompose", message)
-            return
+        living = [pod for pod in pods if not is_deleting(pod) and not is_over(pod)][:total]
+        group = unit[1] == "group"
+        if not living or (len(living) < total and not is_fast(living)) or (group and of_parent(living[0])):
+            return  # a parent's controller makes the Workload of its group
         first = living[0]
         priority = priority_of(first, {"spec": first["spec"]}, self._classes, self._pod_classes)
-        workload = set_workload("Pod", "", first, _pod_sets(living, unit[1] == "group"), priority)
-        if unit[1] == "group":
-            owners = [owner_reference(pod, controller=False, block=False) for pod in living]
-            workload["metadata"] |= {"name": name, "ownerReferences": owners}
+        workload = set_workload("Pod", "", first, _pod_sets(living, group, total), priority)
+        owners = [owner_reference(pod, controller=not group, block=False) for pod in (living if group else [first])]
+        workload["metadata"]["ownerReferences"] = owners
+        if group:
+            workload["metadata"]["name"] = name
         await made_workload(self._parts, workload)
         self._parts.events.event(first, NORMAL, "CreatedWorkload", f"Created Workload: {unit[0]}/{name}")
 
@@ -121,23 +193,22 @@ class PodQueueing:
         if unit[1] == "pod" or workload is None:
             return await adopted(self._parts, pods[0], workload)
         if len(pods) >= total:
-            owners = [owner_reference(pod, controller=False, block=False) for pod in pods]
-            owned = {**workload["metadata"], "ownerReferences": owners}
-            await self._parts.client.update(kueue.WORKLOADS, {**workload, "metadata": owned})
+            await own(self._parts, workload, [owner_reference(pod, controller=False, block=False) for pod in pods])
         return None
 
-    async def _start(self, pods: list[Object], workload: Object, total: int, done: dict[str, int]) -> None:
+    async def _start(
+        self, pods: list[Object], workload: Object, total: int, done: dict[str, int], missing: int
+    ) -> None:
         infos = pod_infos(workload, self._flavors)
         if infos is None:
             return
-        taken = sum(1 for pod in pods if not is_gated(pod) and _phase(pod) not in _OVER and not is_deleting(pod))
-        taken += sum(done.values())
+        taken = sum(1 for pod in pods if not is_gated(pod) and not is_over(pod)) + sum(done.values())
         waiting = [pod for pod in pods if is_gated(pod) and not is_deleting(pod)][: max(0, total - taken)]
         group = len(infos) > 1 or bool(labels(pods[0]).get(kueue.POD_GROUP_LABEL))
         await asyncio.gather(
             *(self._open(pod, infos.get(role_of(pod) if group else "main", PodInfo())) for pod in waiting)
         )
-        new = workload
+        new = self._with_missing(workload, missing)
         if done:
             listed = [{"name": name, "count": count} for name, count in sorted(done.items())]
             new = {**new, "status": {**new["status"], "reclaimablePods": listed}}
@@ -156,23 +227,18 @@ class PodQueueing:
             await self._parts.client.update(PODS, {**new, "spec": spec})
             self._parts.events.event(pod, NORMAL, "Started", "Admitted by the queue")
 
-    async def _leave(self, pods: list[Object], workload: Object) -> None:
+    async def _leave(self, pods: list[Object], workload: Object, missing: int) -> None:
         """Those that run are deleted; once they are gone, the quota is free."""
         running = [pod for pod in pods if not is_gated(pod) and not is_over(pod)]
         leaving = [pod for pod in running if not is_deleting(pod)]
         message = (condition(workload, "Evicted") or {}).get("message") or "Not admitted by cluster queue"
-
-        async def delete(pod: Object) -> None:
-            metadata = pod["metadata"]
-            with suppress(NotFound):
-                options = DeleteOptions(uid=metadata["uid"])
-                await self._parts.client.delete(PODS, metadata["name"], metadata["namespace"], options=options)
-                self._parts.events.event(pod, NORMAL, "Stopped", message)
-
-        await asyncio.gather(*(delete(pod) for pod in leaving))
-        if not running and status.is_true(workload, "QuotaReserved"):
-            at = status.requeue_at(workload)
-            await self._write(workload, status.released(workload, self._parts.clock.wall(), at))
+        await asyncio.gather(*(self._delete(pod, "Stopped", message) for pod in leaving))
+        if running:
+            return
+        new = self._with_missing(workload, missing)
+        if status.is_true(workload, "QuotaReserved"):
+            new = status.released(new, self._parts.clock.wall(), status.requeue_at(workload))
+        await self._write(workload, new)
 
 
 def index_queued(pods: Informer) -> None:
@@ -190,84 +256,26 @@ def _unit(pod: Object) -> Unit:
     return (metadata["namespace"], "group", group) if group else (metadata["namespace"], "pod", metadata["name"])
 
 
-def _total(pods: list[Object]) -> int:
-    counts = [meta.annotations(pod).get(kueue.POD_GROUP_TOTAL, "") for pod in pods]
-    return next((int(text) for text in counts if text.isdigit()), 1)
-
-
-def is_gated(pod: Object) -> bool:
-    return any(gate["name"] == kueue.ADMISSION_GATE for gate in pod["spec"].get("schedulingGates") or ())
-
-
-def _phase(pod: Object) -> str:
-    return str((pod.get("status") or {}).get("phase") or "")
-
-
-def is_over(pod: Object) -> bool:
-    return _phase(pod) in _OVER
-
-
 def _is_ready(pod: Object) -> bool:
     return (condition(pod, "Ready") or {}).get("status") == "True"
 
 
-def _done(pods: list[Object], workload: Object) -> dict[str, int]:
-    """By pod set, how many of a group have succeeded: those that are there, and those that were and are deleted since.
-
-    The Workload's reclaimablePods remember them, and free their quota.
-    """
-    found: dict[str, int] = {}
-    for pod in pods:
-        if _phase(pod) == "Succeeded":
-            found[role_of(pod)] = found.get(role_of(pod), 0) + 1
-    counts = {item["name"]: item["count"] for item in workload["spec"]["podSets"]}
-    for item in (workload.get("status") or {}).get("reclaimablePods") or ():
-        found[item["name"]] = max(item["count"], found.get(item["name"], 0))
-    return {name: min(count, counts[name]) for name, count in found.items() if name in counts}
-
-
-def _outcome(pods: list[Object], total: int, done: int) -> tuple[str, str] | None:
-    """Over when all succeeded, or when none may be replaced and none is left. `done`: of a group, as `_done` has it."""
-    succeeded = max(done, sum(1 for pod in pods if _phase(pod) == "Succeeded"))
-    if succeeded >= total:
-        return "Succeeded", f"Pods succeeded: {succeeded}/{total}."
-    final = any(meta.annotations(pod).get(kueue.RETRIABLE_IN_GROUP) == "false" for pod in pods)
-    alone = not labels(pods[0]).get(kueue.POD_GROUP_LABEL)
-    if (alone or final) and all(is_over(pod) for pod in pods):
-        return "Failed", f"Pods succeeded: {succeeded}/{total}."
-    return None
-
-
-def _essence(pod: Object) -> Object:
-    """What makes pods alike, as they were before a flavour was put in."""
-    spec = pod["spec"]
-    kept = ("containers", "initContainers", "affinity", "priority", "resourceClaims", "topologySpreadConstraints")
-    return {name: spec[name] for name in kept if name in spec}
-
-
-def role_of(pod: Object) -> str:
-    """The name of its pod set: a hash of what pods of one role have in common, unless the pod says it."""
-    said = meta.annotations(pod).get(kueue.ROLE_HASH)
-    if said:
-        return said
-    essence = _essence(pod)
-    requests = [(item["name"], item.get("resources")) for item in essence.get("containers") or ()]
-    text = orjson.dumps(
-        [requests, {k: v for k, v in essence.items() if k != "containers"}], option=orjson.OPT_SORT_KEYS
-    )
-    return hashlib.sha256(text).hexdigest()[:8]
-
-
-def _pod_sets(pods: list[Object], group: bool) -> list[Object]:
+def _pod_sets(pods: list[Object], group: bool, total: int) -> list[Object]:
+    """Of a group that is queued by its first pods: all of it is like the first."""
     found: dict[str, Object] = {}
-    for pod in pods:
+    fast = group and len(pods) < total
+    for pod in pods[:1] if fast else pods:
         name = role_of(pod) if group else "main"
         known = found.get(name)
         if known is not None:
             known["count"] += 1
             continue
         metadata = {"labels": labels(pod)} if labels(pod) else {}
-        found[name] = {"name": name, "count": 1, "template": {"metadata": metadata, "spec": _plain(pod["spec"])}}
+        found[name] = {
+            "name": name,
+            "count": total if fast else 1,
+            "template": {"metadata": metadata, "spec": _plain(pod["spec"])},
+        }
         request = topology_request(pod, POD_INDEX_LABEL if POD_INDEX_LABEL in labels(pod) else "")
         if request:
             found[name]["topologyRequest"] = request

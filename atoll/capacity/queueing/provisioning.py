@@ -26,7 +26,7 @@ from atoll.kinds import kueue
 from atoll.kinds.builtin import POD_TEMPLATES
 from atoll.kinds.resource import Resource
 from atoll.objects import meta
-from atoll.objects.meta import condition, key, owner_reference
+from atoll.objects.meta import condition, is_deleting, key, owner_reference
 from atoll.runtime.controller import Controller
 from atoll.runtime.informer import Key
 
@@ -251,7 +251,7 @@ class ProvisioningChecks:
         workload = self._workloads.by_key(name)
         if workload is None or not status.is_true(workload, "QuotaReserved") or status.is_true(workload, "Finished"):
             return None
-        if status.is_true(workload, "Evicted"):
+        if status.is_true(workload, "Evicted") or is_deleting(workload):
             return None
         again = None
         for item in workload["status"].get("admissionChecks") or ():

@@ -30,6 +30,7 @@ from atoll.capacity.queueing.model import (
     Workload,
 )
 from atoll.capacity.queueing.topology import TopologyAssignment, TopologyRequest, by_leaf
+from atoll.kinds import kueue
 from atoll.kinds.kueue_conversion import domains_of
 from atoll.objects.pod_resources import pod_requests
 
@@ -190,6 +191,7 @@ def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION, before: W
     has_quota = reserved.get("status") == "True"
     admission = _admission(status.get("admission") or {}) if has_quota else None
     requeue = status.get("requeueState") or {}
+    leaving = "deletionTimestamp" in metadata  # it has its quota until nothing of it runs, and gets none
     return Workload(
         key=(metadata.get("namespace") or "", metadata["name"]),
         uid=metadata["uid"],
@@ -201,8 +203,8 @@ def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION, before: W
         admission=admission,
         usage=_used(admission, status) if admission else {},
         reserved_at=parse_rfc3339(reserved["lastTransitionTime"]) if has_quota else 0.0,
-        evicted=evicted.get("status") == "True",
-        active=spec.get("active", True) is not False,
+        evicted=leaving or evicted.get("status") == "True",
+        active=spec.get("active", True) is not False and not leaving,
         finished=(known.get("Finished") or {}).get("status") == "True",
         admitted=(known.get("Admitted") or {}).get("status") == "True",
         ready=(known.get("PodsReady") or {}).get("status") == "True",
@@ -210,6 +212,7 @@ def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION, before: W
         owners=tuple(owner["name"] for owner in metadata.get("ownerReferences") or ()),
         unhealthy=tuple(node["name"] for node in status.get("unhealthyNodes") or ()),
         held=any(check.get("state") in _HELD for check in status.get("admissionChecks") or ()),
+        lacking_pods=(known.get(kueue.WAITS_FOR_PODS) or {}).get("status") == "True",
     )
 
 

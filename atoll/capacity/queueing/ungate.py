@@ -56,7 +56,7 @@ class TopologyUngater:
         workload = self._workloads.by_key(key)
         if workload is None or not self._parts.on() or not status.is_true(workload, "Admitted"):
             return None
-        if status.is_true(workload, "Evicted") or status.is_true(workload, "Finished"):
+        if is_deleting(workload) or status.is_true(workload, "Evicted") or status.is_true(workload, "Finished"):
             return None
         pods = [pod for pod in self._pods.by_index("placed", key) if not is_deleting(pod) and not _is_over(pod)]
         await asyncio.gather(*(self._open(pod, places) for pod, places in _opened(workload, pods)))
