@@ -74,9 +74,11 @@ class Running:
 
         nodes = self.informers.of(NODES)
         nodes.add_handler(look)
-        if count:
-            await enough.wait()
-        nodes.remove_handler(look)
+        try:
+            if count:
+                await enough.wait()
+        finally:
+            nodes.remove_handler(look)
         return len(ready)
 
 

@@ -191,9 +191,9 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 
 def _show_asked(scenario: Scenario, seeds: int) -> None:
     nodes = sum(pool.nodes for pool in scenario.pools)
-    click.echo(
-        f"{scenario.name}: {_clock(scenario.seconds)} of {nodes:,} nodes with {scenario.gpus:,} GPUs; {seeds} seeds"
-    )
+    more = f" and up to {scenario.most_machines:,} machines more" if scenario.autoscale is not None else ""
+    long, gpus = _clock(scenario.seconds), f"{scenario.gpus:,} GPUs"
+    click.echo(f"{scenario.name}: {long} of {nodes:,} nodes with {gpus}{more}; {seeds} seeds")
 
 
 def parse_seeds(text: str) -> list[int]:

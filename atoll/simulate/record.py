@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from atoll.capacity import names
 from atoll.kinds import kueue
 from atoll.objects.meta import condition, labels
 from atoll.simulate.faults import Fault
 from atoll.simulate.fragmentation import Fragmentation
 from atoll.simulate.ledger import Ledger, Listener, Node, Pod, requests_of
+from atoll.simulate.prices import Prices
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL
 from atoll.simulate.work import Job, Loss, Work, job_of
 
@@ -50,11 +52,12 @@ class Recorder(Listener):
 
     resources = (_JOBS, _WORKLOADS)
 
-    def __init__(self, ledger: Ledger, fragmentation: Fragmentation) -> None:
+    def __init__(self, ledger: Ledger, fragmentation: Fragmentation, prices: Prices) -> None:
         self.rows: list[Row] = []
         self.work = Work()
         self.wounds: list[Wound] = []
         self.preemptions = 0
+        self.prices = prices
         self._ledger = ledger
         self._fragmentation = fragmentation
         self._hurt: dict[tuple[str, str], list[Wound]] = {}  # Job → the faults that stopped it, until it is whole again
@@ -68,6 +71,8 @@ class Recorder(Listener):
     # -- what happens
 
     def on_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
+        if (new or old).labels.get(names.BALLOON) == "true":  # type: ignore[union-attr]
+            return  # it keeps a node warm, and does nothing
         if new is not None and new.disruption and (old is None or not old.disruption):
             self._row(now, "pod-disrupted", new, 0.0, new.disruption)
             self.preemptions += new.disruption == "PreemptionByScheduler"
@@ -229,8 +234,10 @@ class Recorder(Listener):
         idle, lost = self._fragmentation.shares()
         gauges = {
             "gpus": self._gpus, "ready": self._ready_gpus, "allocated": self._allocated, "working": self._working,
-            "idle": idle, "fragmented": lost, "pending-pods": self._pending,
+            "idle": idle, "fragmented": lost, "pending-pods": self._pending, "nodes": len(self._ledger.nodes),
         }  # fmt: skip
+        if self.prices.known:
+            gauges["price"] = self.prices.rate
         self.rows += [Row(now, "gauge", name, "", 0.0, float(value), "") for name, value in gauges.items()]
 
     def _row(self, now: float, event: str, pod: Pod, value: float, detail: str, job: Job | None = None) -> None:

@@ -41,6 +41,7 @@ MEASURES = (
     Measure("unrecovered", "faults not recovered from", "", -1),
     Measure("finished", "jobs finished", "", 1),
     Measure("unstarted", "jobs never started", "", -1),
+    Measure("cost", "price of all nodes", "", -1),
 )
 TEAM_WAIT = "wait of "  # and the team: measures of their own
 
@@ -94,6 +95,8 @@ def measured(recorder: Recorder, rows: Sequence[Row], now: float) -> dict[str, f
         "pods": float(sum(job.pods for job in jobs)),
         "unstarted": float(sum(job.started is None for job in jobs)),
     }
+    if recorder.prices.known:
+        found["cost"] = recorder.prices.spent(now)
     by_team: dict[str, list[float]] = {}
     for job, wait in zip(jobs, waits, strict=True):
         by_team.setdefault(job.team, []).append(wait)
@@ -102,9 +105,12 @@ def measured(recorder: Recorder, rows: Sequence[Row], now: float) -> dict[str, f
 
 def measures_of(results: Iterable[RunResult]) -> list[Measure]:
     """All that are known of these runs; teams' waits come after the wait of all."""
-    teams = sorted({name for result in results for name in result.measures if name.startswith(TEAM_WAIT)})
+    known = {name for result in results for name in result.measures}
+    teams = sorted(name for name in known if name.startswith(TEAM_WAIT))
     found: list[Measure] = []
     for measure in MEASURES:
+        if measure.name not in known:
+            continue
         found.append(measure)
         if measure.name == "wait-p95" and len(teams) > 1:
             found += [Measure(team, f"… {team[len(TEAM_WAIT) :]}, mean", "min", -1) for team in teams]

@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
 
 from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
 from atoll.app.controllers import Running, running_cluster
@@ -20,11 +23,13 @@ from atoll.app.serving import handler_of
 from atoll.base.chance import Chance
 from atoll.base.clock import rfc3339
 from atoll.base.errors import AlreadyExists, ApiError, AtollError, Conflict, UserError
+from atoll.capacity import names
+from atoll.capacity.autoscale.settings import CONFIG_MAP, KEY
 from atoll.client.port import Client
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.nodes.simulated.model import AddressPool
 from atoll.kinds import batch, kueue
-from atoll.kinds.builtin import JOBS, NAMESPACES, NODES
+from atoll.kinds.builtin import CONFIGMAPS, JOBS, NAMESPACES, NODES
 from atoll.runtime.virtual import LoopClock
 from atoll.simulate.arrivals import Arrival, job_object, plan_arrivals
 from atoll.simulate.faults import Fault, plan_faults
@@ -35,6 +40,7 @@ from atoll.simulate.invariants.port import Invariant, Violation
 from atoll.simulate.invariants.registry import MAKERS
 from atoll.simulate.layout import Place, node_of, places
 from atoll.simulate.ledger import Ledger, ObservedStore
+from atoll.simulate.prices import Prices
 from atoll.simulate.programs import Programs
 from atoll.simulate.record import Recorder
 from atoll.simulate.scenario.model import Given, Scenario
@@ -44,6 +50,7 @@ _SETTLE_SECONDS = 5.0
 _HOUR = 3600.0
 _LOOK_SECONDS = 60.0  # how often the run looks whether it is to stop
 _RETRY_SECONDS = 1.0
+_JOIN_SECONDS = 3600.0  # for the least that pools have; where there is no stock the scenario begins without
 Progress = Callable[[float], None]
 """(virtual seconds that are done)"""
 
@@ -86,6 +93,7 @@ async def play(scenario: Scenario, seed: int, progress: Progress | None = None) 
 class _Run:
     def __init__(self, scenario: Scenario, seed: int, plan: Plan) -> None:
         self._scenario = scenario
+        self._seed = seed
         self._plan = plan
         self._clock = LoopClock(asyncio.get_running_loop())
         self._store = ObservedStore(self._clock)
@@ -101,7 +109,9 @@ class _Run:
         self._gate = Gate(self._store.break_watches)
         self._ledger = Ledger(self._clock)
         self._store.see = self._ledger.see
-        self._recorder = Recorder(self._ledger, Fragmentation(plan.arrivals))
+        self._prices = Prices(scenario.pools, scenario.autoscale)
+        self._ledger.add(self._prices)
+        self._recorder = Recorder(self._ledger, Fragmentation(plan.arrivals), self._prices)
         self._ledger.add(self._recorder)
         client = self._assembly.client()
         self._programs = Programs(client, self._clock, self._recorder.work)
@@ -136,11 +146,13 @@ class _Run:
             health=scenario.health,
             scheduler_config=scenario.scheduler_config,
             workload_api=scenario.workload_api,
+            autoscale=scenario.autoscale is not None,
         )
         async with running_cluster(assembly, spec) as running:
             client = assembly.client()
             await self._set_up(client, running)
             self._epoch = self._clock.monotonic()
+            self._prices.begin(self._epoch)
             loop = asyncio.get_running_loop()
             parts = [
                 loop.create_task(self._programs.run(), name="programs"),
@@ -158,17 +170,32 @@ class _Run:
                 await asyncio.gather(*parts, return_exceptions=True)
 
     async def _set_up(self, client: LocalClient, running: Running) -> None:
+        scaled = self._scenario.autoscale
+        least = sum(pool.min for pool in scaled.pools) if scaled is not None else 0
         addresses = AddressPool(_NODE_NETWORK)
         now = rfc3339(self._clock.wall())
         for place in self._plan.stand:
             await client.create(NODES, node_of(place, addresses.take() or "", now))
-        await running.nodes_ready(len(self._plan.stand))
+        await self._scale(client)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if scaled is None else _JOIN_SECONDS):
+                await running.nodes_ready(len(self._plan.stand) + least)
         for given in self._scenario.given:
             if given.at_seconds <= 0:
                 await self._bring(client, given)
         await self._spaces(client, {item.namespace for item in self._plan.arrivals})
         await asyncio.sleep(_SETTLE_SECONDS)
         gc.freeze()  # what is there now stays: later collections need not look at it
+
+    async def _scale(self, client: Client) -> None:
+        """The autoscaler's settings; boot times and stock follow from the run's seed too."""
+        settings = self._scenario.autoscale
+        if settings is None:
+            return
+        await self._spaces(client, {names.SYSTEM_NAMESPACE})
+        text = msgspec.json.encode(replace(settings, seed=settings.seed + self._seed)).decode()
+        made = {"metadata": {"name": CONFIG_MAP}, "data": {KEY: text}}
+        await client.create(CONFIGMAPS, made, names.SYSTEM_NAMESPACE)
 
     async def _spaces(self, client: Client, names: set[str]) -> None:
         for name in sorted(names):

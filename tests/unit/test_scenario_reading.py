@@ -51,7 +51,7 @@ def test_a_whole_scenario_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (POOL + "  fautls: []\n", "s.yaml:7: spec.fautls: unknown key; known here: arrivals, duration, faults"),
+        (POOL + "  fautls: []\n", "s.yaml:7: spec.fautls: unknown key; known here: arrivals, autoscale, duration, f"),
         ("  fleet: {pools: [{name: h}]}\n", "s.yaml:6: spec.fleet.pools[0].nodes: missing"),
         ("  fleet: {pools: [{name: h, nodes: 4, gpus: 8}]}\n", "gpus (how many a node has) goes with gpu (a type)"),
         ("  fleet: {pools: [{name: h, nodes: 4, gpu: H110, gpus: 8}]}\n", "pools[0].gpu: unknown GPU type 'H110'"),
@@ -228,3 +228,43 @@ def test_draws_have_the_mean_that_they_should() -> None:
     assert mean(Spread("choice", (1.0, 2.0), (3.0, 1.0))) == pytest.approx(1.25, rel=0.05)
     assert mean(Spread("lognormal", (8.0, 0.5))) == pytest.approx(8 * 1.1331, rel=0.1)  # e^(σ²/2)
     assert max(Spread("exponential", (10.0,), most=12.0).draw(chance) for _ in range(200)) == 12.0
+
+
+SCALED = "  autoscale: {{pools: [{{name: a, max: 4, {}}}]}}\n"
+H100 = "node: {cpu: 96, memory: 1Ti, gpu: H100, gpus: 8}"
+
+
+def test_autoscaled_pools_are_read_as_a_cluster_reads_its_own_settings() -> None:
+    job = "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, gpus: 8, gpu: H100}}]\n"
+    found = scenario(SCALED.format(H100) + job)
+    assert found.pools == () and found.most_machines == 4
+    assert found.autoscale.pools[0].node.gpus == 8 and not found.autoscale.pools[0].node.labels, "as written"
+    fixed = scenario("  fleet: {pools: [{name: h, nodes: 8, pricePerHour: 12.5}]}\n")
+    assert fixed.pools[0].price_per_hour == 12.5 and fixed.autoscale is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("  autoscale: on\n", "s.yaml:6: spec.autoscale: must be a mapping"),
+        ("  autoscale: {idleSeconds: 60}\n", "s.yaml:6: spec.autoscale.pools: missing"),
+        ("  autoscale:\n    pools:\n    - {name: a}\n", "s.yaml:8: spec.autoscale.pools[0]: object missing required f"),
+        ("  autoscale:\n    pools:\n    - name: a\n      max: many\n", "s.yaml:9: spec.autoscale.pools[0].max: expe"),
+        ("  autoscale:\n    pools:\n    - name: a\n      maxx: 3\n      max: 3\n",
+         "s.yaml:9: spec.autoscale.pools[0].maxx: unknown key"),
+        ("  autoscale:\n    pools: [{name: a, max: 1}]\n    idle: 3\n", "s.yaml:8: spec.autoscale.idle: unknown key"),
+        ("  autoscale:\n    pools:\n    - {name: a, max: 1, min: 2}\n",
+         "s.yaml:8: spec.autoscale.pools[0]: pool 'a': min is above max"),
+        ("  autoscale:\n    pools:\n    - {name: a, max: 1, node: {gpu: H110, gpus: 8}}\n",
+         "s.yaml:8: spec.autoscale.pools[0].node: pool 'a': unknown GPU type 'H110'"),
+        (SCALED.format(H100) + "  faults: [{at: 1h, node: any, for: 1h}]\n",
+         "s.yaml:7: faults: strike nodes of fleet.pools: give it one"),
+        (SCALED.format(H100) + "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, gpus: 8, gpu: L4}}]\n",
+         "no pool has GPUs of type 'L4'; the pools have H100"),
+        ("  fleet: {pools: [{name: h, nodes: 8, pricePerHour: dear}]}\n", "pools[0].pricePerHour: must be a number"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_autoscaled_pools_is_told_with_line_and_key(text: str, said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        scenario(text)
+    assert said in raised.value.message, raised.value.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from html import escape
 from importlib import resources
 
@@ -29,6 +30,9 @@ def page(scenario: Scenario, results: Sequence[RunResult], reproduce: Sequence[s
         ("Lost work", "GPU-hours since the start", _over_time(results, _lost, hours)),
         ("Time to recover", "minutes, one dot a fault that stopped jobs", _recovery(results, policies)),
     ]
+    if any(row.subject == "price" for result in results for row in result.rows):
+        nodes, price = (_over_time(results, partial(_gauge, name), hours) for name in ("nodes", "price"))
+        plots += [("Nodes", "that have joined", nodes), ("Price of all nodes", "an hour, booting ones too", price)]
     cards = "".join(
         f"<figure><figcaption><b>{escape(title)}</b> <span>{escape(note)}</span></figcaption>{svg}</figure>"
         for title, note, svg in plots
@@ -49,10 +53,11 @@ def _asked(scenario: Scenario, results: Sequence[RunResult]) -> str:
     faults = sum(row.event == "fault" for row in results[0].rows) if results else 0
     jobs = sum(row.event == "job-arrived" for row in results[0].rows) if results else 0
     nodes = sum(pool.nodes for pool in scenario.pools)
+    more = f" and up to {scenario.most_machines:,} machines more" if scenario.autoscale is not None else ""
     hours = scenario.seconds / _HOUR
     long = _in_minutes(hours) if hours <= _FEW_HOURS else _in_hours(round(hours, 1))
     return (
-        f"{long} of {nodes:,} nodes with {scenario.gpus:,} GPUs · {seeds} "
+        f"{long} of {nodes:,} nodes with {scenario.gpus:,} GPUs{more} · {seeds} "
         f"seed{'s' if seeds != 1 else ''} · in the first one {jobs:,} jobs arrive and {faults:,} faults strike"
     )
 
@@ -84,6 +89,10 @@ def _share_of_all(result: RunResult, gauge: str) -> list[tuple[float, float]]:
     total = {row.seconds: row.value for row in result.rows if row.event == "gauge" and row.subject == "gpus"}
     found = [row for row in result.rows if row.event == "gauge" and row.subject == gauge]
     return [(row.seconds / _HOUR, 100 * row.value / (total.get(row.seconds) or 1.0)) for row in found]
+
+
+def _gauge(name: str, result: RunResult) -> list[tuple[float, float]]:
+    return [(row.seconds / _HOUR, row.value) for row in result.rows if row.event == "gauge" and row.subject == name]
 
 
 def _preempted(result: RunResult) -> list[tuple[float, float]]:

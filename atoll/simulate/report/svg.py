@@ -51,7 +51,7 @@ class Bar:
 def lines(series: Sequence[Line], marks: Sequence[Mark], x_most: float, x_label: Callable[[float], str]) -> str:
     """Over 0 to `x_most`."""
     tops = [value for line in series for _, value in line.points] + [most for line in series for *_, most in line.band]
-    frame = _Frame(x_most or 1.0, max([*tops, 1e-9]))
+    frame = _Frame(x_most or 1.0, _top(tops))
     parts = [frame.axes([(x, x_label(x)) for x in _ticks(x_most, 6, _TIME_STEPS)])]
     for mark in marks:
         x, width = frame.x(mark.x), max(1.5, frame.x(mark.x + mark.width) - frame.x(mark.x))
@@ -75,7 +75,7 @@ def bars(values: Sequence[Bar], unit: str) -> str:
     highest = max([bar.value for bar in values] or [0.0])
     top = max([min(bar.value + (bar.half or 0.0), _MOST_WHISKER * highest) for bar in values] or [0.0])
     tops = [highest, top]
-    frame = _Frame(max(1.0, float(len(groups))), max([*tops, 1e-9]))
+    frame = _Frame(max(1.0, float(len(groups))), _top(tops))
     parts = [frame.axes([(index + 0.5, group) for index, group in enumerate(groups)], ticked=False)]
     width = 0.8 / max(1, len(names))
     for bar in values:
@@ -93,6 +93,11 @@ def bars(values: Sequence[Bar], unit: str) -> str:
             ends = f"M{middle - 4:.1f},{low:.1f}h8" + (f"M{middle - 4:.1f},{high:.1f}h8" if high > _TOP else "")
             parts.append(f'<path class="whisker" d="M{middle:.1f},{low:.1f}V{high:.1f}{ends}"/>')
     return _svg(parts)
+
+
+def _top(values: Sequence[float]) -> float:
+    """Of an axis; where all is 0 it still has a length."""
+    return max([*values, 0.0]) or 1.0
 
 
 def dots(rows: Sequence[tuple[str, Sequence[tuple[float, str]]]]) -> str:

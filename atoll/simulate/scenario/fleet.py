@@ -33,6 +33,7 @@ class FleetReader(UnitReader):
             "memory": self.amount, "pods": self.number, "block": self.number, "rack": self.number,
             "labels": self.labels, "zone": self.text, "taints": lambda n, k: self.items(n, k, self.labels),
             "names": lambda n, k: self.items(n, k, self.text), "shared": self.flag,
+            "pricePerHour": self.real,
         }  # fmt: skip
         found = self.mapping(node, key, known)
         names = tuple(found.pop("names", ()))
@@ -54,6 +55,7 @@ class FleetReader(UnitReader):
             raise self.fail(node, f"{key}.block", f"{blocks} nodes are not whole racks of {racks}")
         labels = tuple(sorted(found.pop("labels", {}).items()))
         taints = tuple(tuple(sorted(taint.items())) for taint in found.pop("taints", ()))
+        found["price_per_hour"] = found.pop("pricePerHour", 0.0)
         return Pool(**found, block_nodes=blocks, rack_nodes=racks, labels=labels, taints=taints, names=names)
 
     def gpu(self, node: yaml.Node, key: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from atoll.capacity.autoscale.settings import AutoscaleSettings
 from atoll.simulate.scenario.spread import Spread
 
 Object = dict[str, Any]
@@ -37,6 +38,7 @@ class Pool:
     zone: str = ""
     names: tuple[str, ...] = ()  # of a snapshot's nodes
     shared: bool = False  # its GPUs are given in parts (docs/scheduling-openb.md)
+    price_per_hour: float = 0.0  # of a node
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class Scenario:
     policies: tuple[str, ...] = ()  # all that the file names
     scheduler_config: str = ""  # a file of kind KubeSchedulerConfiguration
     workload_api: bool = False  # scheduling.k8s.io/v1alpha2 is served
+    autoscale: AutoscaleSettings | None = None  # pools beside the fixed ones, as written
 
     @property
     def shared(self) -> bool:
@@ -135,3 +138,8 @@ class Scenario:
     @property
     def gpus(self) -> int:
         return sum(pool.nodes * pool.gpus for pool in self.pools)
+
+    @property
+    def most_machines(self) -> int:
+        """That autoscaled pools may have."""
+        return sum(pool.max for pool in self.autoscale.pools) if self.autoscale is not None else 0

@@ -24,14 +24,15 @@ from atoll.app.scheduler_config import read_profiles
 from atoll.base.chance import Chance
 from atoll.base.errors import UserError
 from atoll.base.yamlfile import Read, compose, plain
+from atoll.capacity.autoscale.settings import AutoscaleSettings
 from atoll.kinds import batch
 from atoll.kinds.workload import WORKLOADS
 from atoll.simulate.invariants.registry import INVARIANTS
+from atoll.simulate.scenario.autoscale import AutoscaleReader
+from atoll.simulate.scenario.checks import Checks
 from atoll.simulate.scenario.fleet import FleetReader
 from atoll.simulate.scenario.layers import child, laid_over, without
 from atoll.simulate.scenario.model import (
-    BLOCK_LABEL,
-    RACK_LABEL,
     FaultRule,
     Given,
     JobStream,
@@ -68,7 +69,7 @@ def parse(text: str, source: str, policy: str | None = None) -> Scenario:
     return _Reader(source).scenario(root, policy)
 
 
-class _Reader(FleetReader, ObjectReader):
+class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
     """What is known where in a scenario file."""
 
     def scenario(self, root: yaml.Node, policy: str | None) -> Scenario:
@@ -111,7 +112,8 @@ class _Reader(FleetReader, ObjectReader):
     def _whole(self, root: yaml.Node, spec: dict[str, Any], name: str, policy: str, names: tuple[str, ...]) -> Scenario:
         node = child(root, "spec") or root
         pools: tuple[Pool, ...] = tuple((spec.get("fleet") or {}).get("pools") or ())
-        if not pools:
+        scaled: AutoscaleSettings | None = spec.get("autoscale")
+        if not pools and scaled is None:
             raise self.fail(node, "spec.fleet.pools", "a scenario needs at least one pool of nodes")
         if "duration" not in spec:
             raise self.fail(node, "spec.duration", "missing: how long is simulated, e.g. 24h")
@@ -124,7 +126,7 @@ class _Reader(FleetReader, ObjectReader):
                 raise UserError(
                     f"{where}: there is no {kind} {target!r} to patch", hint="name one of queues or objects"
                 )
-        self._check_sharing(node, pools, spec)
+        self.check_sharing(node, pools, spec)
         streams = spec.get("arrivals") or ()
         jobs = tuple(item for item, _ in streams if isinstance(item, JobStream))
         traces = tuple(item for item, _ in streams if isinstance(item, TraceStream))
@@ -133,58 +135,21 @@ class _Reader(FleetReader, ObjectReader):
         spaces = check_queues(given)
         path, profiles = spec.get("scheduler") or ("", frozenset())
         for stream, at in streams:
-            self._check_stream(stream, at, pools, spaces)
+            self.check_stream(stream, at, pools, scaled, spaces)
             if stream.scheduler and stream.scheduler not in profiles:
                 have = ", ".join(sorted(profiles)) or "none: give spec.scheduler a file"
                 why = f"{stream.scheduler!r} is no profile of the scheduler; there are: {have}"
                 raise self.fail(at, f"schedulerName of {stream.name}", why)
-        self._check_faults(spec.get("faults") or (), pools)
+        self.check_faults(spec.get("faults") or (), pools)
         return Scenario(
             name=name, source=self._source, policy=policy, seconds=spec["duration"], pools=pools, queueing=queueing,
             batch=in_batch, teams=spec.get("teams", False), health=spec.get("health", False), given=tuple(given),
             jobs=jobs, traces=traces, faults=tuple(item for item, _ in spec.get("faults") or ()), policies=names,
             invariants=tuple(spec.get("invariants") or INVARIANTS),
             sample_seconds=spec.get("sample") or _sample(spec["duration"]), scheduler_config=path,
+            autoscale=scaled,
             workload_api=any(item.obj["apiVersion"] == WORKLOADS.api_version for item in given),
         )  # fmt: skip
-
-    def _check_stream(
-        self, stream: JobStream | TraceStream, node: yaml.Node, pools: tuple[Pool, ...], spaces: dict[str, set[str]]
-    ) -> None:
-        types = {pool.gpu for pool in pools if pool.gpus}
-        for gpu in stream.gpu if isinstance(stream, JobStream) else ():
-            if gpu not in types:
-                have = ", ".join(sorted(types)) or "none: give a pool gpu and gpus"
-                raise self.fail(
-                    node, f"gpu of {stream.name}", f"no pool has GPUs of type {gpu!r}; the pools have {have}"
-                )
-        queues = (
-            (stream.queue, *(queue for _, queue in stream.by_class))
-            if isinstance(stream, TraceStream)
-            else (stream.queue,)
-        )
-        for queue in filter(None, queues):
-            if queue not in spaces.get(stream.namespace, ()):
-                have = ", ".join(sorted(spaces.get(stream.namespace, ()))) or "none"
-                why = f"{queue!r} is no LocalQueue of namespace {stream.namespace}; there are: {have}"
-                raise self.fail(node, f"queue of {stream.name}", why)
-
-    def _check_sharing(self, node: yaml.Node, pools: tuple[Pool, ...], spec: dict[str, Any]) -> None:
-        with_gpus = [pool for pool in pools if pool.gpus]
-        if not any(pool.shared for pool in with_gpus):
-            for stream, at in spec.get("arrivals") or ():
-                if isinstance(stream, JobStream) and stream.milli is not None:
-                    raise self.fail(at, f"gpuMilli of {stream.name}", "no pool shares its GPUs: give one shared: true")
-            return
-        if not all(pool.shared for pool in with_gpus):
-            raise self.fail(node, "spec.fleet.pools", "either all pools with GPUs share them (shared: true), or none")
-        if not spec.get("scheduler"):
-            why = "missing: parts of GPUs are given by a profile with the plugin Open-Gpu-Share"
-            raise self.fail(node, "spec.scheduler", why)
-        for stream, at in spec.get("arrivals") or ():
-            if not stream.scheduler:
-                why = "missing: name the scheduler's profile that gives parts of GPUs"
-                raise self.fail(at, f"schedulerName of {stream.name}", why)
 
     def scheduler(self, node: yaml.Node, key: str) -> tuple[str, frozenset[str]]:
         """The file, and the schedulerNames that it has profiles for."""
@@ -195,17 +160,6 @@ class _Reader(FleetReader, ObjectReader):
             return str(found["file"]), frozenset(read_profiles(found["file"], Chance(0)))
         except UserError as error:
             raise self.fail(node, f"{key}.file", error.message, error.hint) from None
-
-    def _check_faults(self, rules: Any, pools: tuple[Pool, ...]) -> None:
-        racks = any(pool.rack_nodes or RACK_LABEL in dict(pool.labels) for pool in pools)
-        blocks = any(pool.block_nodes or BLOCK_LABEL in dict(pool.labels) for pool in pools)
-        for rule, node in rules:
-            if rule.target == "rack" and not racks:
-                raise self.fail(node, "rack", "no pool has racks: give one rack: NODES")
-            if rule.target == "block" and not blocks:
-                raise self.fail(node, "block", "no pool has blocks: give one block: NODES")
-            if rule.target == "gpu" and not any(pool.gpus and not pool.shared for pool in pools):
-                raise self.fail(node, "gpu", "no pool has GPUs that can break: those that are shared declare none")
 
     def spec(self, node: yaml.Node, key: str) -> dict[str, Any]:
         known: dict[str, Read] = {
@@ -222,6 +176,7 @@ class _Reader(FleetReader, ObjectReader):
             "teams": self.flag,
             "health": self.flag,
             "scheduler": self.scheduler,
+            "autoscale": self.autoscale,
         }
         return self.mapping(node, key, known)
 

@@ -1,0 +1,74 @@
+"""What of a scenario does not go together, found before anything runs: told with line and key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from atoll.base.yamlfile import YamlReader
+from atoll.capacity.autoscale.settings import AutoscaleSettings
+from atoll.simulate.scenario.model import BLOCK_LABEL, RACK_LABEL, JobStream, Pool, TraceStream
+
+
+class Checks(YamlReader):
+    """Of pools, arrivals and faults with each other."""
+
+    def check_stream(
+        self,
+        stream: JobStream | TraceStream,
+        node: yaml.Node,
+        pools: tuple[Pool, ...],
+        scaled: AutoscaleSettings | None,
+        spaces: Mapping[str, set[str]],
+    ) -> None:
+        types = {pool.gpu for pool in pools if pool.gpus}
+        types |= {pool.node.gpu for pool in (scaled.pools if scaled is not None else ()) if pool.node.gpu}
+        for gpu in stream.gpu if isinstance(stream, JobStream) else ():
+            if gpu not in types:
+                have = ", ".join(sorted(types)) or "none: give a pool gpu and gpus"
+                raise self.fail(
+                    node, f"gpu of {stream.name}", f"no pool has GPUs of type {gpu!r}; the pools have {have}"
+                )
+        queues = (
+            (stream.queue, *(queue for _, queue in stream.by_class))
+            if isinstance(stream, TraceStream)
+            else (stream.queue,)
+        )
+        for queue in filter(None, queues):
+            if queue not in spaces.get(stream.namespace, ()):
+                have = ", ".join(sorted(spaces.get(stream.namespace, ()))) or "none"
+                why = f"{queue!r} is no LocalQueue of namespace {stream.namespace}; there are: {have}"
+                raise self.fail(node, f"queue of {stream.name}", why)
+
+    def check_sharing(self, node: yaml.Node, pools: tuple[Pool, ...], spec: dict[str, Any]) -> None:
+        with_gpus = [pool for pool in pools if pool.gpus]
+        if not any(pool.shared for pool in with_gpus):
+            for stream, at in spec.get("arrivals") or ():
+                if isinstance(stream, JobStream) and stream.milli is not None:
+                    raise self.fail(at, f"gpuMilli of {stream.name}", "no pool shares its GPUs: give one shared: true")
+            return
+        if not all(pool.shared for pool in with_gpus):
+            raise self.fail(node, "spec.fleet.pools", "either all pools with GPUs share them (shared: true), or none")
+        if not spec.get("scheduler"):
+            why = "missing: parts of GPUs are given by a profile with the plugin Open-Gpu-Share"
+            raise self.fail(node, "spec.scheduler", why)
+        for stream, at in spec.get("arrivals") or ():
+            if not stream.scheduler:
+                why = "missing: name the scheduler's profile that gives parts of GPUs"
+                raise self.fail(at, f"schedulerName of {stream.name}", why)
+
+    def check_faults(self, rules: Any, pools: tuple[Pool, ...]) -> None:
+        if rules and not pools and any(rule.target != "apiServer" for rule, _ in rules):
+            at = next(node for rule, node in rules if rule.target != "apiServer")
+            raise self.fail(at, "faults", "strike nodes of fleet.pools: give it one")
+        racks = any(pool.rack_nodes or RACK_LABEL in dict(pool.labels) for pool in pools)
+        blocks = any(pool.block_nodes or BLOCK_LABEL in dict(pool.labels) for pool in pools)
+        for rule, node in rules:
+            if rule.target == "rack" and not racks:
+                raise self.fail(node, "rack", "no pool has racks: give one rack: NODES")
+            if rule.target == "block" and not blocks:
+                raise self.fail(node, "block", "no pool has blocks: give one block: NODES")
+            if rule.target == "gpu" and not any(pool.gpus and not pool.shared for pool in pools):
+                raise self.fail(node, "gpu", "no pool has GPUs that can break: those that are shared declare none")

@@ -1,0 +1,128 @@
+"""Scenarios whose pools grow and shrink, or whose GPUs are partitioned or shared: invariants, work, prices."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from atoll.simulate.compare import simulate
+from atoll.simulate.scenario.read import parse
+from atoll.simulate.summary import RunResult
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ATOLL = (sys.executable, "-c", "import sys; from atoll.cli.main import run; sys.exit(run(sys.argv[1:]))")
+HEAD = """
+apiVersion: simulate.atoll.dev/v1alpha1
+kind: Scenario
+metadata: {name: pools}
+spec:
+  duration: 2h
+"""
+
+
+def command(*arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
+    return subprocess.run(
+        [*ATOLL, "simulate", *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def played(text: str, seed: int = 1) -> RunResult:
+    found = simulate(parse(HEAD + text, "pools.yaml"), seed)
+    assert found.violations == []
+    return found
+
+
+def events(result: RunResult, *kinds: str) -> list[Any]:
+    return [row for row in result.rows if row.event in kinds]
+
+
+def gauge(result: RunResult, name: str) -> list[float]:
+    return [row.value for row in result.rows if row.event == "gauge" and row.subject == name]
+
+
+SCALED = """
+  sample: 30s
+  autoscale:
+    idleSeconds: 300
+    pools:
+    - {name: h, max: 4, pricePerHour: 60, node: {cpu: 96, memory: 1Ti, gpu: H100, gpus: 8},
+       simulated: {bootSeconds: 240, bootJitterSeconds: 0}}
+"""
+
+
+def test_a_pool_grows_for_work_shrinks_after_it_and_costs_what_its_machines_do() -> None:
+    result = played(
+        SCALED
+        + """
+  arrivals: [{jobs: {name: a, every: 10m, count: 1, run: 30m, pods: 2, gpus: 8, gang: true}}]
+"""
+    )
+    (started,), (finished,) = events(result, "job-started"), events(result, "job-finished")
+    assert 240 < started.value < 300, "a machine boots for four minutes"
+    nodes = gauge(result, "nodes")
+    assert nodes[0] == 0 and max(nodes) == 2 and nodes[-1] == 0
+    busy = [row.seconds for row in events(result, "gauge") if row.subject == "price" and row.value]
+    lived = (finished.value + 300, finished.value + 400)  # from the order on, and idle for five minutes
+    assert lived[0] * 0.95 < busy[-1] - busy[0] < lived[1]
+    assert abs(result.measures["cost"] - 2 * 60 * (busy[-1] - busy[0]) / 3600) < 3
+    assert max(gauge(result, "working")) == 16 and max(gauge(result, "gpus")) == 16
+
+
+def test_balloons_keep_a_node_warm_and_are_no_work() -> None:
+    cold, warm = (
+        played(SCALED.replace("max: 4", f"max: 4, spare: {spare}") + """
+  arrivals: [{jobs: {name: a, every: 20m, count: 3, run: 15m, gpus: 8}}]
+""") for spare in (0, 1)
+    )  # fmt: skip
+    assert warm.measures["wait"] < 0.2 and cold.measures["wait"] > 1
+    assert warm.measures["cost"] > cold.measures["cost"]
+    assert warm.measures["preemptions"] == 0, "a balloon is not work"
+    first = next(row.seconds for row in events(warm, "job-started"))
+    assert not any(row.value for row in warm.rows if row.subject == "working" and row.seconds < first)
+
+
+def test_where_there_is_no_stock_the_dearer_pool_grows() -> None:
+    result = played("""
+  autoscale:
+    pools:
+    - {name: spot, max: 4, pricePerHour: 30, node: {cpu: 96, memory: 1Ti, gpu: H100, gpus: 8},
+       simulated: {bootSeconds: 60, stock: 1}}
+    - {name: dear, max: 4, pricePerHour: 98, node: {cpu: 96, memory: 1Ti, gpu: H100, gpus: 8}}
+  arrivals: [{jobs: {name: a, every: 1m, count: 3, run: 30m, gpus: 8}}]
+""")
+    assert len(events(result, "job-finished")) == 3
+    assert max(gauge(result, "price")) == 30 + 2 * 98
+
+
+def test_the_same_seed_gives_the_same_event_hash_with_pools_that_grow(tmp_path: Path) -> None:
+    path = tmp_path / "pools.yaml"
+    path.write_text(
+        HEAD.replace("2h", "90m")
+        + SCALED.replace("max: 4", "max: 6, min: 1, spare: 1")
+        + """
+  fleet: {pools: [{name: own, nodes: 2, gpu: H100, gpus: 8, pricePerHour: 40}]}
+  health: true
+  arrivals: [{jobs: {name: a, every: {exponential: 6m}, run: {exponential: 20m}, gpus: {choice: [1, 4, 8]}}}]
+  faults: [{every: {exponential: 20m}, node: any, for: 5m}]
+"""
+    )
+    runs = [command(str(path), "--seeds", "3", "-o", "json", hash_seed=number) for number in (1, 2)]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+    first, second = (json.loads(run.stdout)[0] for run in runs)
+    assert first["hash"] == second["hash"] and first["measures"] == second["measures"]
+    assert first["violations"] == [] and first["measures"]["cost"] > 2 * 40 * 1.5
+
+
+def test_example_19_what_warm_nodes_cost(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    file = EXAMPLES / "19-what-warm-nodes-cost" / "pools.yaml"
+    run = command(str(file), "--compare", "lean,warm", "--seeds", "1", "-o", "json", "--report", str(page))
+    assert run.returncode == 0, run.stderr
+    lean, warm = (item["measures"] for item in json.loads(run.stdout))
+    assert warm["wait"] < lean["wait"] and warm["cost"] != lean["cost"] > 0
+    assert "Price of all nodes" in page.read_text() and "up to 16 machines more" in page.read_text()
