@@ -10,7 +10,7 @@ from atoll.app.assembly import Assembly
 from atoll.base.clock import Clock
 from atoll.base.metrics import CONTENT_TYPE, Metrics
 from atoll.cluster.apiserver.api import Api, WriteObserver
-from atoll.cluster.apiserver.ports import Admission, AdmissionRequest, Repeatability, User
+from atoll.cluster.apiserver.ports import Admission, AdmissionRequest, Object, Repeatability, User
 from atoll.cluster.apiserver.request_metrics import SECONDS
 from atoll.cluster.store.port import ABSENT, Key
 from atoll.wire.messages import HttpRequest, HttpResponse
@@ -45,8 +45,8 @@ class ObservedAdmission:
             _ADMISSION_SECONDS, ("type", "operation", "rejected"),
         )  # fmt: skip
 
-    def repeats(self, group_resource: str, user: User) -> Repeatability | None:
-        return self._inner.repeats(group_resource, user)
+    def repeats(self, group_resource: str, user: User, created: Object | None = None) -> Repeatability | None:
+        return self._inner.repeats(group_resource, user, created)
 
     async def mutate(self, request: AdmissionRequest) -> None:
         started = self._now()

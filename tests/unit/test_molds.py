@@ -34,11 +34,11 @@ def pod(name: str, **spec: Any) -> dict[str, Any]:
     }
 
 
-def tell(story: Story) -> None:
+def tell(story: Story, options: ApiOptions | None = None) -> None:
     async def main() -> None:
         clock = ManualClock()
         store = MemoryStore(clock)
-        assembly = assemble(store, clock, Chance(1), ApiOptions())
+        assembly = assemble(store, clock, Chance(1), options or ApiOptions())
         await bootstrap(assembly)
         client = assembly.client()
         await client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default"}}, "default")
@@ -189,6 +189,64 @@ def test_volumes_whose_claims_have_the_pods_name_are_not_cast(casts: list[str]) 
         assert casts == []
 
     tell(story)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "cast"),
+    [
+        ({}, 2),
+        ({"labels": {"kueue.x-k8s.io/queue-name": "q"}}, 0),
+        ({"labels": {"leaderworkerset.sigs.k8s.io/name": "l"}}, 0),
+        ({"annotations": {"kueue.x-k8s.io/pod-group-total-count": "2"}}, None),
+    ],
+)
+def test_pods_of_which_queues_and_groups_know_nothing_are_cast(
+    metadata: dict[str, Any], cast: int | None, casts: list[str]
+) -> None:
+    """None: it is refused each time."""
+
+    async def story(client: Client, _: Assembly) -> None:
+        for number in range(4):
+            template = pod(f"p-{number}")
+            template["metadata"] |= metadata
+            if cast is None:
+                with pytest.raises(ApiError, match="must name the group"):
+                    await client.create(PODS, template, "default")
+            else:
+                made = await client.create(PODS, template, "default")
+                gated = bool(made["spec"].get("schedulingGates"))
+                assert gated == ("kueue.x-k8s.io/queue-name" in made["metadata"].get("labels", {}))
+        assert len(casts) == (cast or 0)
+
+    tell(story, ApiOptions(batch=True, queueing=True))
+
+
+def test_pods_of_a_leader_worker_set_learn_their_place() -> None:
+    async def story(client: Client, _: Assembly) -> None:
+        indices = []
+        for number in range(4):
+            template = pod(f"l-0-{number}")
+            tags = {"leaderworkerset.sigs.k8s.io/name": "l", "leaderworkerset.sigs.k8s.io/group-index": "0"}
+            notes = {"leaderworkerset.sigs.k8s.io/size": "5", "leaderworkerset.sigs.k8s.io/leader-name": "l-0"}
+            template["metadata"] |= {"labels": tags, "annotations": notes}
+            made = await client.create(PODS, template, "default")
+            indices.append(made["metadata"]["labels"]["leaderworkerset.sigs.k8s.io/worker-index"])
+        assert indices == ["0", "1", "2", "3"]
+
+    tell(story, ApiOptions(batch=True))
+
+
+@pytest.mark.parametrize("labels", [7, ["kueue.x-k8s.io/queue-name"], "leaderworkerset.sigs.k8s.io/name"])
+def test_labels_that_are_none_are_refused(labels: Any) -> None:
+    async def story(client: Client, _: Assembly) -> None:
+        template = pod("p")
+        template["metadata"] |= {"labels": labels}
+        for _again in range(3):
+            with pytest.raises(ApiError) as refused:
+                await client.create(PODS, template, "default")
+            assert refused.value.code in (400, 422)
+
+    tell(story, ApiOptions(batch=True, queueing=True))
 
 
 def test_molds_are_few() -> None:

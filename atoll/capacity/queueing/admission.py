@@ -18,6 +18,7 @@ from atoll.capacity.queueing.status import is_true
 from atoll.capacity.queueing.tree import find_cycle
 from atoll.kinds import kueue
 from atoll.kinds.batch import JOB_SETS, LEADER_WORKER_SETS
+from atoll.kinds.builtin import PODS
 from atoll.kinds.resource import Resource
 
 DEFAULT_QUEUE = "default"
@@ -61,6 +62,12 @@ class QueuedJobs:
         self._has_default = has_default
         self._unnamed = unnamed
 
+    def depends_on(self, user: Any) -> tuple[str, ...]:
+        return ()
+
+    def each_time(self, group_resource: str, obj: Object) -> bool:
+        return group_resource != PODS.group_resource or carries(obj, kueue.QUEUE_LABEL)
+
     def mutate(self, request: Request) -> Awaitable[None] | None:
         obj = request.obj
         if request.operation != "CREATE" or request.subresource or obj is None or not self._on():
@@ -89,6 +96,12 @@ class QueuedJobs:
             job["spec"]["suspend"] = True
         if named and self._dispatched(namespace, job["metadata"]["labels"][kueue.QUEUE_LABEL]):
             let_manage(job, "kubernetes.io/job-controller")
+
+
+def carries(obj: Object, name: str, what: str = "labels") -> bool:
+    """Whether an object that nothing has looked at yet has a label (or annotation) of that name."""
+    found = obj["metadata"].get(what)
+    return isinstance(found, dict) and name in found
 
 
 def let_manage(job: Object, usual: str) -> None:
@@ -126,6 +139,13 @@ class QueueChecks:
     def __init__(self, objects: Objects, on: Callable[[], bool]) -> None:
         self._objects = objects
         self._on = on
+
+    def depends_on(self, user: Any) -> tuple[str, ...]:
+        return ()
+
+    def each_time(self, group_resource: str, obj: Object) -> bool:
+        of_a_group = carries(obj, kueue.QUEUE_LABEL) or carries(obj, kueue.POD_GROUP_TOTAL, "annotations")
+        return group_resource != PODS.group_resource or of_a_group
 
     def validate(self, request: Request) -> Awaitable[None] | None:
         """Raises Invalid."""

@@ -79,7 +79,7 @@ class NoAdmission:
     async def validate(self, request: AdmissionRequest) -> None:
         return None
 
-    def repeats(self, group_resource: str, user: User) -> Repeatability | None:
+    def repeats(self, group_resource: str, user: User, created: Object | None = None) -> Repeatability | None:
         return Repeatability(())
 
 

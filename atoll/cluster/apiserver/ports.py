@@ -149,8 +149,11 @@ class Admission(Protocol):
     async def validate(self, request: AdmissionRequest) -> None:
         """Raises Forbidden/…; quota is charged here by a compare-and-swap of its own."""
 
-    def repeats(self, group_resource: str, user: User) -> Repeatability | None:
-        """Whether equal creates of this resource are treated alike; None: each must be asked about."""
+    def repeats(self, group_resource: str, user: User, created: Object | None = None) -> Repeatability | None:
+        """Whether equal writes of this resource are treated alike; None: each must be asked about.
+
+        `created`: the object of a create as sent, unchecked but that its metadata are a dict; None for other writes.
+        """
 
 
 class Cause(Struct, frozen=True):

@@ -8,10 +8,11 @@ placed at once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from atoll.capacity.groups.leaderworkerset import model
 from atoll.capacity.groups.leaderworkerset.model import Object
-from atoll.capacity.queueing.admission import Request
+from atoll.capacity.queueing.admission import Request, carries
 
 
 class GroupPods:
@@ -21,6 +22,13 @@ class GroupPods:
 
     def __init__(self, on: Callable[[], bool]) -> None:
         self._on = on
+
+    def depends_on(self, user: Any) -> tuple[str, ...]:
+        return ()
+
+    def each_time(self, group_resource: str, obj: Object) -> bool:
+        """A pod of a group is told its place, which its name says."""
+        return carries(obj, model.NAME)
 
     def mutate(self, request: Request) -> Awaitable[None] | None:
         pod = request.obj

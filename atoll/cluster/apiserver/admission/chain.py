@@ -37,6 +37,14 @@ class Repeating(Protocol):
         """Those resources; None: at present it must be asked each time (as is one that does not say)."""
 
 
+class Choosing(Repeating, Protocol):
+    """One that does the same on equal creates, but for some objects: what it does to these depends on more."""
+
+    def each_time(self, group_resource: str, obj: Object) -> bool:
+        """Whether creates of this object must be asked about each time. As it was sent: nothing has looked at it yet
+        but whether its metadata are a dict."""
+
+
 class Drawing(Protocol):
     """A plugin that draws a string by chance for each object."""
 
@@ -58,7 +66,7 @@ class AdmissionChain:
         self._mutating_for: dict[str, list[Mutating]] = {}
         self._validating_for: dict[str, list[Validating]] = {}
 
-    def repeats(self, group_resource: str, user: User) -> Repeatability | None:
+    def repeats(self, group_resource: str, user: User, created: Object | None = None) -> Repeatability | None:
         resources: list[str] = []
         drawing: list[Any] = []
         plugins: list[Mutating | Validating] = [*self._mutating, *self._allocating, *self._validating]
@@ -68,6 +76,9 @@ class AdmissionChain:
             depends_on = getattr(plugin, "depends_on", None)
             found = None if depends_on is None else depends_on(user)
             if found is None:
+                return None
+            each_time = getattr(plugin, "each_time", None)
+            if created is not None and each_time is not None and each_time(group_resource, created):
                 return None
             resources += found
             if hasattr(plugin, "draw"):

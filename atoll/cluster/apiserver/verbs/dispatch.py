@@ -50,7 +50,7 @@ async def create(
                 molds.remember(mold, equal, body, raw["metadata"])
             record = await cast(api, context, served, namespace, mold, name, raw["metadata"])
             return Answer(served, record, created=True)
-        watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource, context.user))
+        watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource, context.user, raw))
     change = None if repeated else _event(api, context, served, namespace, raw)
     if change is not None and change.recast is not None:
         made = await repeat(api, change, change.recast)

@@ -39,6 +39,7 @@ FindResource = Callable[[str, str], Awaitable[Resource | None]]  # (apiVersion, 
 
 log = logging.getLogger(__name__)
 _WRITERS = 64
+_FEW = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -53,22 +54,44 @@ class Job:
     dropped: bool = False
     held: bool = False  # not to be played for now
     overdue: bool = False  # its time came while it was held
+    entry: Entry | None = None  # in the agenda
+
+
+@dataclass(slots=True)
+class Entry:
+    """What an agenda has to do; nothing once it is done or called off."""
+
+    callback: Callable[[], None] | None
 
 
 class Agenda:
     """One event heap for many players: calls back when something is due."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Entry]] = []
+        self._off = 0  # entries of the heap that were called off
         self._sequence = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def at(self, when: float, callback: Callable[[], None]) -> None:
+    def at(self, when: float, callback: Callable[[], None]) -> Entry:
         """`when` is the loop's time."""
         self._sequence += 1
-        heapq.heappush(self._heap, (when, self._sequence, callback))
+        entry = Entry(callback)
+        heapq.heappush(self._heap, (when, self._sequence, entry))
         if self._heap[0][1] == self._sequence:
             self._arm()
+        return entry
+
+    def call_off(self, entry: Entry) -> None:
+        """It keeps nothing alive any more; those called off go from the heap before they are half of it."""
+        if entry.callback is None:
+            return
+        entry.callback = None
+        self._off += 1
+        if self._off > _FEW and self._off * 2 > len(self._heap):
+            self._heap = [item for item in self._heap if item[2].callback is not None]
+            heapq.heapify(self._heap)
+            self._off = 0
 
     def close(self) -> None:
         self._heap.clear()
@@ -84,7 +107,12 @@ class Agenda:
         self._timer = None
         now = asyncio.get_running_loop().time()
         while self._heap and self._heap[0][0] <= now + 0.0005:
-            heapq.heappop(self._heap)[2]()
+            entry = heapq.heappop(self._heap)[2]
+            callback, entry.callback = entry.callback, None
+            if callback is None:
+                self._off -= 1
+            else:
+                callback()
         if self._heap:
             self._arm()
 
@@ -125,9 +153,8 @@ class StagePlayer:
     def replace_stages(self, stages: Sequence[Stage]) -> None:
         """Other stages from now on; the owner observes its objects again."""
         self.stages = list(stages)
-        for job in self._jobs.values():
-            job.dropped = True
-        self._jobs.clear()
+        for key in list(self._jobs):
+            self.forget(key)
 
     def observe(self, obj: Object) -> None:
         """An object's newest state."""
@@ -141,8 +168,7 @@ class StagePlayer:
             if stage is not None and job.stage is stage and job.step == 0:
                 job.obj = obj  # already waiting for it: keep its time
                 return
-            job.dropped = True
-            del self._jobs[key]
+            self.forget(key)
         if stage is None:
             return
         self._jobs[key] = job = Job(key, obj, stage)
@@ -150,12 +176,14 @@ class StagePlayer:
         if delay <= 0:
             self._due(job)
         else:
-            self._agenda.at(asyncio.get_running_loop().time() + delay, lambda: self._due(job))
+            job.entry = self._agenda.at(asyncio.get_running_loop().time() + delay, lambda: self._due(job))
 
     def forget(self, key: Key) -> None:
         job = self._jobs.pop(key, None)
         if job is not None:
             job.dropped = True
+            if job.entry is not None:
+                self._agenda.call_off(job.entry)
 
     def hold(self, key: Key) -> None:
         """Nothing more is written of the object until `release`; its time goes on."""
@@ -253,7 +281,7 @@ class StagePlayer:
         job.failures += 1
         self._jobs[job.key] = job
         delay = self._backoff.delay(job.failures - 1, self._around.chance)
-        self._agenda.at(asyncio.get_running_loop().time() + delay, lambda: self._due(job))
+        job.entry = self._agenda.at(asyncio.get_running_loop().time() + delay, lambda: self._due(job))
 
     async def _carry_out(self, obj: Object, step: Step) -> Object | None:
         metadata = obj["metadata"]

@@ -27,7 +27,7 @@ class EventExpiry:
         self._client = context.client(self.name)
         self._clock = context.clock
         self._ttl = context.options.event_ttl_seconds
-        self._events = context.informers.of(EVENTS)
+        self._events = context.informers.of(EVENTS, transform=slim_event)
         self.loop: Controller[Key] = Controller(self.name, self._reconcile, wait_for=(self._events,))
         self._due: list[tuple[float, Key]] = []  # a heap of when each is to be looked at, by the monotonic clock
         self._sooner = asyncio.Event()
@@ -58,13 +58,9 @@ class EventExpiry:
 
     def _left(self, event: Object) -> float:
         """From when it was last written, as an etcd lease counts; what it tells of may be long ago."""
-        metadata, now = event["metadata"], self._clock.wall()
-        told = event.get("lastTimestamp") or (event.get("series") or {}).get("lastObservedTime")
-        left = parse_rfc3339(told or event.get("eventTime") or metadata["creationTimestamp"]) + self._ttl - now
-        if left > 0:
-            return left
-        written = [item["time"] for item in metadata.get("managedFields") or () if item.get("time")]
-        return max(map(parse_rfc3339, (metadata["creationTimestamp"], *written))) + self._ttl - now
+        now = self._clock.wall()
+        left = parse_rfc3339(event["told"]) + self._ttl - now
+        return left if left > 0 else max(map(parse_rfc3339, event["written"])) + self._ttl - now
 
     async def _reconcile(self, name: Key) -> float | None:
         event = self._events.by_key(name)
@@ -79,6 +75,19 @@ class EventExpiry:
         except NotFound:
             return None
         return None
+
+
+def slim_event(event: Object) -> Object:
+    """What is kept of an event, of which there may be several a pod: who it is, when it was told and written."""
+    metadata = event["metadata"]
+    created = metadata["creationTimestamp"]
+    told = event.get("lastTimestamp") or (event.get("series") or {}).get("lastObservedTime") or event.get("eventTime")
+    written = (item.get("time") for item in metadata.get("managedFields") or ())
+    return {
+        "metadata": {name: metadata[name] for name in ("namespace", "name", "uid", "resourceVersion")},
+        "told": told or created,
+        "written": (created, *(time for time in written if time and time != created)),
+    }
 
 
 class FinishedJobs:
