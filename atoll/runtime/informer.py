@@ -221,14 +221,18 @@ class Informer:
         if not self._indexers:
             return
         nowhere: tuple[tuple[Hashable, ...], ...] = ((),) * len(self._indexers)
-        before = after = self._standing.get(key, nowhere)
+        before = self._standing.get(key, nowhere)
         if new is None:
             after = nowhere
             self._standing.pop(key, None)
         else:
             after = tuple([tuple(function(new)) for function in self._indexers.values()])
-            if after != before:
-                self._standing[key] = after
+            if after == before:
+                for buckets, values in zip(self._indices.values(), before, strict=True):
+                    for value in values:
+                        buckets[value][key] = new
+                return
+            self._standing[key] = after
         for buckets, old_values, values in zip(self._indices.values(), before, after, strict=True):
             if old_values != values:
                 for value in old_values:

@@ -80,6 +80,7 @@ class Planner:
         self.plugins = default_plugins() if plugins is None else plugins
         self._profiles = profiles or {}
         self._prepared = False
+        self._default: tuple[tuple[str, str], list[SpreadConstraint]] | None = None  # the last ones
         self.reservation: Reservation | None = None  # room that is kept for a gang
         self.volumes = Volumes()
         self.devices = Devices(self.state.touch, selectors)
@@ -202,8 +203,11 @@ class Planner:
         )
 
     def _default_constraints(self, namespace: str, key: str, matcher: LabelMatcher) -> list[SpreadConstraint]:
-        selection = self.state.templates.selection(key, namespace, matcher)
-        return [SpreadConstraint(3, HOSTNAME, selection), SpreadConstraint(5, ZONE, selection)]
+        if self._default is None or self._default[0] != (namespace, key):
+            selection = self.state.templates.selection(key, namespace, matcher)
+            constraints = [SpreadConstraint(3, HOSTNAME, selection), SpreadConstraint(5, ZONE, selection)]
+            self._default = ((namespace, key), constraints)
+        return self._default[1]
 
     def _evaluation(self, shape: Shape) -> Evaluation:
         found = self._evaluations.get(shape.key)

@@ -158,7 +158,7 @@ def test_what_compaction_moved_behind_the_damage_is_kept(tmp_path: Path) -> None
     file = logfile.LogFile(path)
 
     def entry(key: Key, version: int, kind: int) -> bytes:
-        return logfile.pack(logfile.Entry(version, kind, *key, b'{"metadata":{"resourceVersion":"%d"}}' % version))
+        return logfile.pack(version, kind, *key, b'{"metadata":{"resourceVersion":"%d"}}' % version)
 
     file.append(logfile.Row(5, 7, 1.0, entry(A, 7, logfile.ADDED)))
     file.append(logfile.Row(6, 8, 1.0, entry(A, 8, logfile.MODIFIED)))
@@ -279,7 +279,7 @@ def test_a_floor_survives_compaction(tmp_path: Path) -> None:
 def test_only_its_owner_reads_a_log(tmp_path: Path) -> None:
     """It holds Secrets: the log and its write-ahead file, wherever they lie."""
     file = logfile.LogFile(tmp_path / "store.db")
-    file.append(logfile.Row(1, 1, 1.0, logfile.pack(logfile.Entry(1, logfile.ADDED, *A, b"{}"))))
+    file.append(logfile.Row(1, 1, 1.0, logfile.pack(1, logfile.ADDED, *A, b"{}")))
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     file.close()
     assert modes and set(modes.values()) == {0o600}, modes

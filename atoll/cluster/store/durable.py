@@ -164,7 +164,7 @@ class DurableStore(StoreCore):
         self._thick = len(self._unsent) >= _THICK_WRITES
         changes, self._unsent = self._unsent, []
         entries = [
-            logfile.pack(Entry(record.version, _KINDS[kind], *record.key, b"" if kind == "DELETED" else record.data))
+            logfile.pack(record.version, _KINDS[kind], *record.key, b"" if kind == "DELETED" else record.data)
             for kind, record, _ in changes
         ]
         size = sum(map(len, entries))
@@ -235,12 +235,12 @@ class DurableStore(StoreCore):
             for entry in logfile.unpack(row.entries):
                 kind = entry.kind & ~logfile.RELOCATED
                 if kind == logfile.FLOOR:
-                    live.append(logfile.pack(entry))
+                    live.append(logfile.pack(*entry))
                 if kind in (logfile.DELETED, logfile.FLOOR):
                     continue
                 newest = self.newest(Key(entry.resource, entry.namespace, entry.name))
                 if newest is not None and newest.version == entry.version:
-                    live.append(logfile.pack(entry._replace(kind=entry.kind | logfile.RELOCATED)))
+                    live.append(logfile.pack(*entry._replace(kind=entry.kind | logfile.RELOCATED)))
         group = _Group(self._epoch, [], live, sum(map(len, live)), self._assigned, rows[-1].at)
         group.remove += [row.number for row in rows]
         group.removed_bytes = sum(len(row.entries) for row in rows)

@@ -115,11 +115,10 @@ def verified(values: Columns, before: Row | None) -> Row | str:
     return row
 
 
-def pack(entry: Entry) -> bytes:
+def pack(version: int, kind: int, resource: str, namespace: str, name: str, data: bytes) -> bytes:
     """The bytes of an entry."""
-    resource, namespace, name = entry.resource.encode(), entry.namespace.encode(), entry.name.encode()
-    head = _ENTRY.pack(entry.version, entry.kind, len(resource), len(namespace), len(name), len(entry.data))
-    return b"".join((head, resource, namespace, name, entry.data))
+    key = resource.encode(), namespace.encode(), name.encode()
+    return b"".join((_ENTRY.pack(version, kind, *map(len, key), len(data)), *key, data))
 
 
 def unpack(blob: bytes) -> Iterator[Entry]:

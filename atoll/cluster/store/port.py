@@ -14,6 +14,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, Protocol
 
+from msgspec import Struct
+
 Object = dict[str, Any]
 
 ABSENT = 0
@@ -28,7 +30,7 @@ class Origin(Protocol):
         ...
 
 
-class Encoded(NamedTuple):
+class Encoded(Struct, frozen=True):
     """An object that is JSON already: its resourceVersion is written between the two parts."""
 
     head: bytes

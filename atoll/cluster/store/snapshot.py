@@ -76,13 +76,13 @@ def write(path: Path, entries: Iterable[Entry], version: int, at: float, about: 
 def _rows(entries: Iterable[Entry], version: int, at: float) -> Iterator[Row]:
     number, waiting, size = 1, [], 0
     for entry in entries:
-        blob = logfile.pack(entry._replace(kind=logfile.ADDED | logfile.RELOCATED))
+        blob = logfile.pack(*entry._replace(kind=logfile.ADDED | logfile.RELOCATED))
         waiting.append(blob)
         size += len(blob)
         if size >= _ROW_BYTES:
             yield Row(number, version, at, b"".join(waiting))
             number, waiting, size = number + 1, [], 0
-    waiting.append(logfile.pack(Entry(version, logfile.FLOOR, "", "", "", b"")))
+    waiting.append(logfile.pack(version, logfile.FLOOR, "", "", "", b""))
     yield Row(number, version, at, b"".join(waiting))
 
 

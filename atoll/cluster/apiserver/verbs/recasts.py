@@ -21,6 +21,7 @@ import datetime
 import functools
 import re
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -36,6 +37,14 @@ _MOST = 1024
 _MOST_BYTES = 32 * 1024
 _MOST_TRIES = 8
 _LONGEST_MESSAGE = 1024
+_ORDERED, _A_TIME = 1, 2
+_IS_ORDERED = re.compile(rb"[0-9][^\n]*[:.]").match
+_KINDS = (  # what each matches is of one kind: no time nor ordered, a time, an address, none again
+    rb"[^:.Z\n]*",
+    rb"[0-9]+-[0-9-]+T[0-9]+:[0-9:]+Z",
+    rb"[0-9]+\.[0-9.]+",
+    rb"[A-Ya-z](?:[^\n]*[^Z\n])?",
+)
 _FRESH = b"\0"  # in place of a uid that is still to be drawn
 _EVENTS_OWN = (("name",), ("name", "uid", "resourceVersion"), ("message", "firstTimestamp", "lastTimestamp"))
 _OCTET = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -49,12 +58,48 @@ Equal = tuple[Any, ...]
 """What makes two writes equal but for their values."""
 
 
+def _likeness(values: list[bytes]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Which values are equal; how times and addresses (lists and managers go by them) are ordered; which are times."""
+    kinds = tuple([_ORDERED * bool(_IS_ORDERED(value)) | _A_TIME * value.endswith(b"Z") for value in values])
+    ordered = [place for place, kind in enumerate(kinds) if kind & _ORDERED]
+    return tuple(map(values.index, values)), tuple(sorted(ordered, key=values.__getitem__)), kinds
+
+
+def _kind_of(value: bytes) -> bytes:
+    """A pattern of values of this one's kind, of its own where it is like none."""
+    return next((kind for kind in _KINDS if re.fullmatch(kind, value)), re.escape(value))
+
+
+class _Likeness:
+    """Recognises most values of which `_likeness` would say the same, in a third of its time."""
+
+    __slots__ = ("_distinct", "_firsts", "_kinds", "_order")
+
+    def __init__(self, values: list[bytes]) -> None:
+        places, order, _ = _likeness(values)
+        self._distinct = len(set(places))
+        self._firsts = itemgetter(*places)
+        self._order = itemgetter(*order) if len(order) > 1 else None
+        self._kinds = re.compile(rb"\n".join([_kind_of(value) for value in values])).fullmatch
+
+    def has(self, values: list[bytes]) -> bool:
+        """`values` are as many as it was made of, at least two."""
+        if len(set(values)) != self._distinct or self._firsts(values) != tuple(values):
+            return False
+        if self._order is not None:
+            ordered = self._order(values)
+            if list(ordered) != sorted(ordered):
+                return False
+        return self._kinds(b"\n".join(values)) is not None
+
+
 class Recast(Struct, frozen=True):
     """`takes`: which of the change's values is which of the form's."""
 
     form: Form
     takes: tuple[int, ...]
     watched: Watched
+    likeness: _Likeness
 
     def fill(self, values: Sequence[bytes]) -> Encoded:
         """What the change with these values comes to."""
@@ -85,6 +130,7 @@ class Recasts:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[Equal, Recast | int] = {}  # or how often it could not be learnt
+        self._recent: dict[Equal, Recast] = {}  # what such texts came to last
 
     def __len__(self) -> int:
         return sum(isinstance(item, Recast) for item in self._known.values())
@@ -157,7 +203,11 @@ class Recasts:
         size = sum(map(len, texts)) + (0 if form is None else form.size)
         if context.dry_run or context.large or size > _MOST_BYTES:
             return None
-        equal = (key.resource, *asks, *_likeness(values))
+        asked = (key.resource, *asks)
+        recent = self._recent.get(asked)
+        if recent is not None and recent.likeness.has(values) and recent.watched.hold(self._store):
+            return Change((), key, version, texts, values, recent, None, 0)
+        equal = (*asked, *_likeness(values))
         known = self._known.get(equal)
         if known is None:
             if len(self._known) >= _MOST:
@@ -167,7 +217,9 @@ class Recasts:
         recast, watched = None, None
         if isinstance(known, Recast):
             if known.watched.hold(self._store):
-                recast = known
+                if len(self._recent) >= _MOST:
+                    del self._recent[next(iter(self._recent))]
+                recast = self._recent[asked] = known
             else:
                 self._known[equal] = 0
         elif known >= _MOST_TRIES:
@@ -245,23 +297,6 @@ def _is_time(value: bytes) -> bool:
     return True
 
 
-def _likeness(values: list[bytes]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bool, ...]]:
-    """Which values are equal; how times and addresses (lists and managers go by them) are ordered; which are times."""
-    number: dict[bytes, int] = {}
-    places, ordered, times = [], [], []
-    for value in values:
-        place = number.get(value)
-        if place is None:
-            place = number[value] = len(number)
-            time = value.endswith(b"Z")
-            times.append(time)
-            if value[:1].isdigit() and (b":" in value or b"." in value):
-                ordered.append(value)
-        places.append(place)
-    order = sorted(range(len(ordered)), key=ordered.__getitem__)
-    return tuple(places), tuple(order), tuple(times)
-
-
 def _recast(change: Change, record: Record, fixed: tuple[bytes, ...]) -> Recast | None:
     """The result with holes where the change's values are. None where a value could be other text."""
     first: dict[bytes, int] = {}
@@ -284,6 +319,6 @@ def _recast(change: Change, record: Record, fixed: tuple[bytes, ...]) -> Recast 
     holes = [VERSION if value is None else takes.index(first[value]) for value in known]
     assert change.watched is not None
     try:
-        return Recast(Form(parts, holes), tuple(takes), change.watched)
+        return Recast(Form(parts, holes), tuple(takes), change.watched, _Likeness(change.values))
     except ValueError:
         return None

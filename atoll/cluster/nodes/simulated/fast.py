@@ -18,6 +18,7 @@ from atoll.cluster.nodes.stages.model import DeleteStep, Functions, PatchStep, S
 Object = dict[str, Any]
 
 ADMISSION_ERROR = "UnexpectedAdmissionError"  # kubelet's reason where a device manager has not what was promised
+_CONDITIONS = ("Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers")
 HOLD_ANNOTATION = "atoll.dev/run-seconds"  # on a Job's pod: how long it runs (default: not at all)
 
 
@@ -36,6 +37,9 @@ class PodReady(_Fast):
     """Pending and bound → Running and Ready."""
 
     name = "pod-ready"
+
+    def __init__(self) -> None:
+        self._alike: tuple[list[Any], list[Object], list[Object]] | None = None
 
     def matches(self, obj: Object) -> bool:
         if "deletionTimestamp" in obj["metadata"]:
@@ -56,19 +60,19 @@ class PodReady(_Fast):
         except AtollError as error:
             failed = {"phase": "Failed", "reason": ADMISSION_ERROR, "message": error.message, "startTime": now}
             return (PatchStep(STRATEGIC_PATCH, {"status": failed}, "status"),)
-        running = {"running": {"startedAt": now}}
-        done = {"terminated": {"exitCode": 0, "finishedAt": now, "startedAt": now, "reason": "Completed"}}
-        types = ["Initialized", "Ready", "ContainersReady", "PodReadyToStartContainers"]
-        types += [gate["conditionType"] for gate in spec.get("readinessGates") or ()]
+        conditions, containers = self._shared(spec, now)
         status: Object = {
-            "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in types],
-            "containerStatuses": [
-                _with_devices(_container(item, running, True), devices) for item in spec["containers"]
-            ],
+            "conditions": conditions,
+            "containerStatuses": [_with_devices(item, devices) for item in containers] if devices else containers,
             "phase": "Running",
             "startTime": now,
         }
+        if spec.get("readinessGates"):
+            gates = [gate["conditionType"] for gate in spec["readinessGates"]]
+            status["conditions"] = [*conditions, *_true(gates, now)]
         if spec.get("initContainers"):
+            running = {"running": {"startedAt": now}}
+            done = {"terminated": {"exitCode": 0, "finishedAt": now, "startedAt": now, "reason": "Completed"}}
             status["initContainerStatuses"] = [
                 _with_devices(_container(item, running, True), devices)
                 if item.get("restartPolicy") == "Always"
@@ -82,6 +86,16 @@ class PodReady(_Fast):
         if own:
             status |= {"podIP": own[0], "podIPs": [{"ip": address} for address in own]}
         return (PatchStep(STRATEGIC_PATCH, {"status": status}, "status"),)
+
+    def _shared(self, spec: Object, now: str) -> tuple[list[Object], list[Object]]:
+        """Conditions and container statuses: those of the last pod where it had such containers in that second."""
+        alike = [now, *((item["name"], item.get("image")) for item in spec["containers"])]
+        found = self._alike
+        if found is None or found[0] != alike:
+            running = {"running": {"startedAt": now}}
+            statuses = [_container(item, running, True) for item in spec["containers"]]
+            found = self._alike = (alike, _true(_CONDITIONS, now), statuses)
+        return found[1], found[2]
 
 
 class PodComplete(_Fast):
@@ -227,6 +241,10 @@ def pod_stages(saved: Callable[[Object], float]) -> tuple[Stage, ...]:
 
 POD_STAGES = pod_stages(lambda pod: 0.0)
 NODE_STAGES = (NodeInitialize(), NodeFail())
+
+
+def _true(kinds: Sequence[str], now: str) -> list[Object]:
+    return [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in kinds]
 
 
 def _with_devices(status: Object, devices: Mapping[str, list[Object]]) -> Object:
