@@ -17,6 +17,7 @@ from atoll.scheduling.gang import Gang, Placement, plan_gang
 from atoll.scheduling.gang_preemption import plan_gang_preemption
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import PodInfo
+from atoll.scheduling.units import Work
 from bench.figure import Figure, within
 
 SIZES = (65_000, 130_000)
@@ -67,7 +68,9 @@ class Fleet:
     def grow(self, pods: Sequence[PodInfo], gangs: Sequence[Sequence[PodInfo]]) -> int:
         """Room is made by whole gangs, as many as it takes; how many pods went."""
         names = {pod.uid: f"train-{number}" for number, gang in enumerate(gangs) for pod in gang}
-        found = plan_gang_preemption(self.planner, Gang("grow", pods), lambda pod: names.get(pod.uid, ""), ())
+        found = plan_gang_preemption(
+            self.planner, Gang("grow", pods), Work(self.planner.state, lambda pod: names.get(pod.uid, "")), ()
+        )
         assert found is not None
         gone = [pod for unit in found.units for pod, _ in unit.pods]
         self.stop(gone)

@@ -11,7 +11,7 @@ A `Board` (board.py) keeps several shapes together and asks about all of them at
 from __future__ import annotations
 
 from array import array
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,24 +32,29 @@ _MANY = 32  # rows: for so many the ranks of all are as soon joined again
 class _Kept:
     """The last decision's: the feasible rows in order, their ranks, and what of these is normalised.
 
-    `leaders`: the places of the greatest rank, the first in the snapshot's order last; None where not sorted.
+    Rows that were filled since have the rank NEVER. `leaders`: the places that had the greatest rank, `lead`, when they
+    were sorted, the first in the snapshot's order last; some may have less by now. None where not sorted.
     """
 
     rows: Rows
     ranks: Ints
     normal: Ints
     leaders: list[int] | None = None
+    lead: int = NEVER
     used: bool = False  # for more than one decision
 
-    def raised(self, place: int, rank: int) -> None:
+    def rerank(self, place: int, rank: int) -> None:
         """Note the new rank of one place."""
-        ranks, leaders = self.ranks, self.leaders
-        if leaders:
-            if leaders[-1] == place and rank < ranks.item(place):
-                leaders.pop()
-            elif ranks.item(place) != rank and max(rank, ranks.item(place)) >= ranks.item(leaders[-1]):
-                self.leaders = None
-        ranks[place] = rank
+        if rank >= self.lead and self.ranks.item(place) != rank:
+            self.leaders = None
+        self.ranks[place] = rank
+
+    def leading(self) -> Iterator[int]:
+        """Those of the leaders that still are."""
+        leaders, ranks, lead = self.leaders or [], self.ranks, self.lead
+        while leaders and ranks.item(leaders[-1]) != lead:
+            leaders.pop()
+        return (place for place in reversed(leaders) if ranks.item(place) == lead)
 
 
 class Refusals:
@@ -259,24 +264,37 @@ class Evaluation:
         rows, ranks = kept.rows, kept.ranks
         if barred:
             ranks = np.where(np.isin(rows, np.array(barred)), NEVER, ranks)
-        elif kept.used:
-            return self._leader(kept)
+        else:
+            return next(self.leaders(kept), None)
         place = self._first(ranks, rows)
         return None if place is None else int(rows[place])
 
-    def _leader(self, kept: _Kept) -> int | None:
-        """The first of the greatest rank. Many decisions in a row find it on one list, of which each takes one off."""
-        if not kept.leaders:
+    def leaders(self, kept: _Kept | None = None) -> Iterator[int]:
+        """Rows of the greatest rank, those first that come first; perhaps not all of them.
+
+        Many decisions in a row find them on one list. Until the second they are not put in order: then it is the first.
+        """
+        kept = kept or self._join()
+        places = kept.leading()
+        place = next(places, None)
+        if place is None:
             place = self._first(kept.ranks, kept.rows)
-            if place is None:
-                return None
-            equals = (kept.ranks == kept.ranks.item(place)).nonzero()[0]
-            order = self.nodes.order.take(kept.rows[equals])
-            places = order.argsort()[::-1]
-            if (np.diff(order[places]) == 0).any():  # where two are of the same order, names decide
-                return int(kept.rows[place])
-            kept.leaders = equals[places].tolist()
-        return kept.rows.item(kept.leaders[-1])
+            if place is not None and kept.used and self._sort(kept, kept.ranks.item(place)):
+                places = kept.leading()
+                place = next(places)
+        if place is not None:
+            yield kept.rows.item(place)
+            yield from (kept.rows.item(other) for other in places)
+
+    def _sort(self, kept: _Kept, rank: int) -> bool:
+        """Put the rows of that rank in order; False: two are of the same order, so that names decide."""
+        equals = (kept.ranks == rank).nonzero()[0]
+        order = self.nodes.order.take(kept.rows[equals])
+        places = order.argsort()[::-1]
+        if (np.diff(order[places]) == 0).any():
+            return False
+        kept.leaders, kept.lead = equals[places].tolist(), rank
+        return True
 
     def _join(self) -> _Kept:
         """The feasible rows and their ranks; those of last time where but a few rows were looked at again."""
@@ -298,28 +316,43 @@ class Evaluation:
 
     def _rejoined(self, kept: _Kept, moved: list[int]) -> bool:
         """Bring the ranks of these rows up to date; False where others change with them."""
-        rows = kept.rows
-        places: list[int] = []
-        for row in moved:
-            place = int(rows.searchsorted(row))
-            there = place < len(rows) and rows.item(place) == row
-            if there != (self._rank.item(row) != NEVER):
-                return False
-            if there:
-                places.append(place)
+        places, gone = self._places(kept, moved)
+        if places is None or (gone and any(self._varied)):
+            return False
+        if gone and not all(part.leave(gone) for part in self.refusals.around):
+            return False
+        rows, ranks = kept.rows, self._rank
         totals = [
-            (self._rank.item(rows.item(place)) + (self._unit - 1)) // self._unit + kept.normal.item(place)
+            (ranks.item(rows.item(place)) + (self._unit - 1)) // self._unit + kept.normal.item(place)
             for place in places
         ]
-        for part in self.refusals.around:
+        for part in self.refusals.around if places else ():
             found = part.rescored(places)
             if found is None:
                 return False
             weight = part.weight * self._parts
             totals = [total + weight * score for total, score in zip(totals, found, strict=True)]
+        for place in gone:
+            kept.rerank(place, NEVER)
         for place, total in zip(places, totals, strict=True):
-            kept.raised(place, total * PODS_UNIT - self._pods(rows.item(place)))
+            kept.rerank(place, total * PODS_UNIT - self._pods(rows.item(place)))
         return True
+
+    def _places(self, kept: _Kept, moved: list[int]) -> tuple[list[int] | None, list[int]]:
+        """Where these rows are among the kept ones, and those that are not feasible any more. None: new ones are."""
+        rows, ranks = kept.rows, kept.ranks
+        there: list[int] = []
+        gone: list[int] = []
+        for row, place in zip(moved, rows.searchsorted(moved).tolist(), strict=True):
+            is_in = place < len(rows) and rows.item(place) == row and ranks.item(place) != NEVER
+            if self._rank.item(row) == NEVER:
+                if is_in:
+                    gone.append(place)
+            elif not is_in:
+                return None, []
+            else:
+                there.append(place)
+        return there, gone
 
     def _first(self, ranks: Ints, rows: Rows | None = None) -> int | None:
         """Where the greatest rank is; of several the one that the snapshot's order names first."""

@@ -13,7 +13,7 @@ from atoll.objects.resource_claims import pod_claims
 from atoll.scheduling import status
 from atoll.scheduling.dra.model import AllocationError
 from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
-from atoll.scheduling.gang_preemption import GangOf, GangPreemption, plan_gang_preemption
+from atoll.scheduling.gang_preemption import GangPreemption, plan_gang_preemption
 from atoll.scheduling.matching import untolerated
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import PodInfo, Template
@@ -21,6 +21,7 @@ from atoll.scheduling.preemption import plan_preemption
 from atoll.scheduling.resources import PODS, shown
 from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Failure, Status
+from atoll.scheduling.units import Work
 
 Object = dict[str, Any]
 _NAMED = 3  # pods or gangs that are named before "and … more"
@@ -110,11 +111,11 @@ def _static_change(planner: Planner, pod: PodInfo, failure: Failure) -> str:
     return ""
 
 
-def why_gang(planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object] = ()) -> str:
+def why_gang(planner: Planner, gang: Gang, work: Work, budgets: Sequence[Object] = ()) -> str:
     found = plan_gang(planner, gang)
     if isinstance(found, Placement):
         return f"fits in {_level(found.level)} {found.domain}" if found.level else "fits"
-    return gang_reason(planner, gang, found, plan_gang_preemption(planner, gang, gang_of, budgets))
+    return gang_reason(planner, gang, found, plan_gang_preemption(planner, gang, work, budgets))
 
 
 def gang_reason(planner: Planner, gang: Gang, found: Shortage, preemption: GangPreemption | None) -> str:

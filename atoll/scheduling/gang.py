@@ -101,16 +101,24 @@ def plan_gang(planner: Planner, gang: Gang) -> Placement | Shortage:
 
     Room that preemption has made for others, of the gang's priority or above, counts as taken.
     """
+    with promised_to_others(planner, gang):
+        return plan_beside(planner, gang)
+
+
+@contextmanager
+def promised_to_others(planner: Planner, gang: Gang) -> Iterator[None]:
+    """Meanwhile they have the room that was promised to them."""
     with trial() as undos:
         mine = {pod.uid for pod in gang.pods}
         for node, nominated in list(planner.state.nominated.items()):
             for pod in list(nominated.values()):
                 if pod.priority >= gang.priority and pod.uid not in mine and pod.uid not in planner.state.pod_nodes:
                     undos.append(place(planner, pod, node))
-        return _plan(planner, gang)
+        yield
 
 
-def _plan(planner: Planner, gang: Gang) -> Placement | Shortage:
+def plan_beside(planner: Planner, gang: Gang) -> Placement | Shortage:
+    """As `plan_gang`, on the state as it is."""
     if gang.parts:
         return _in_parts(planner, gang)
     count = len(gang.pods)
@@ -163,7 +171,7 @@ def _one_after_the_other(planner: Planner, gang: Gang, within: tuple[str, str] |
     nodes: dict[str, str] = {}
     with trial() as undos:
         for part in gang.parts:
-            found = _plan(planner, part if within is None else replace(part, within=within))
+            found = plan_beside(planner, part if within is None else replace(part, within=within))
             if isinstance(found, Shortage):
                 return found
             for pod, node in zip(part.pods, found.nodes, strict=True):

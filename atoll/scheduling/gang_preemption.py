@@ -8,36 +8,16 @@ least important work, then the fewest pods.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.scheduling.gang import Gang, Placement, Undo, lift, plan_gang
+from atoll.scheduling.gang import Gang, Placement, Undo, lift, plan_beside, promised_to_others
 from atoll.scheduling.plan import Planner
-from atoll.scheduling.pod import PodInfo
 from atoll.scheduling.preemption import split_by_budget
-from atoll.scheduling.tenants import started
+from atoll.scheduling.units import Unit, Work
 
 Object = dict[str, Any]
-GangOf = Callable[[PodInfo], str]
-"""The name of the gang that a pod belongs to; "" for none."""
-
-
-@dataclass(slots=True)
-class Unit:
-    """What goes or stays as one: a gang, or a pod by itself."""
-
-    name: str
-    pods: list[tuple[PodInfo, str]]  # and the nodes that they are on
-
-    @property
-    def priority(self) -> int:
-        return max(pod.priority for pod, _ in self.pods)
-
-    @property
-    def rank(self) -> tuple[int, int, float, str]:
-        """What goes first: unimportant, small, started late."""
-        return self.priority, len(self.pods), -min(started(pod) for pod, _ in self.pods), self.name
 
 
 @dataclass(slots=True)
@@ -54,60 +34,40 @@ class GangPreemption:
         return self.violations, highest, sum(len(unit.pods) for unit in self.units), self.placement.domain
 
 
-def plan_gang_preemption(
-    planner: Planner, gang: Gang, gang_of: GangOf, budgets: Sequence[Object]
-) -> GangPreemption | None:
+def plan_gang_preemption(planner: Planner, gang: Gang, work: Work, budgets: Sequence[Object]) -> GangPreemption | None:
     """None: no removal of less important work would let the gang in, or none is needed. The state is left as it was."""
-    if _fits(planner, gang) is not None or not all(pod.template.may_preempt for pod in gang.pods):
+    if not all(pod.template.may_preempt for pod in gang.pods):
         return None
-    units = _units(planner, gang, gang_of)
-    found = []
-    for domain in _domains(planner, gang):
-        inside = {
-            name for name, node in planner.state.nodes.items() if domain in (None, node.labels.get(gang.required))
-        }
-        touching = [unit for unit in units if any(node in inside for _, node in unit.pods)]
-        plan = _in_domain(planner, gang, touching, budgets)
-        if plan is not None:
-            found.append(plan)
-    return min(found, key=lambda plan: plan.cost, default=None)
+    units = work.below(gang)
+    with promised_to_others(planner, gang):
+        if not units or _fits(planner, gang) is not None:
+            return None
+        tried = [_in_domain(planner, gang, touching, budgets) for touching in _by_domain(planner, gang, units)]
+    return min((plan for plan in tried if plan is not None), key=lambda plan: plan.cost, default=None)
 
 
-def _units(planner: Planner, gang: Gang, gang_of: GangOf) -> list[Unit]:
-    """All less important work on nodes."""
-    priority, nodes = gang.priority, planner.state.nodes.values()
-    if not any(pod.priority < priority for node in nodes for pod in node.pods.values()):
-        return []
-    mine = {pod.uid for pod in gang.pods}
-    found: dict[tuple[bool, str], Unit] = {}
-    for node in nodes:
-        for pod in node.pods.values():
-            if pod.uid not in mine:
-                name = gang_of(pod)
-                if name == gang.name:
-                    continue
-                key = (bool(name), name or f"{pod.template.namespace}/{pod.name}")
-                unit = found.get(key)
-                if unit is None:
-                    unit = found[key] = Unit(key[1], [])
-                unit.pods.append((pod, node.name))
-    return [unit for unit in found.values() if unit.priority < priority]
-
-
-def _domains(planner: Planner, gang: Gang) -> list[str | None]:
-    if not gang.required:
-        return [None]
+def _by_domain(planner: Planner, gang: Gang, units: list[Unit]) -> list[list[Unit]]:
+    """Those of which any pod is in a domain, for each domain that the gang may go to, in order of their names."""
+    only = None
     if gang.within is not None:
-        return [gang.within[1] if gang.within[0] == gang.required else None]
-    values = {node.labels[gang.required] for node in planner.state.nodes.values() if gang.required in node.labels}
-    return [*sorted(values)]
+        if gang.within[0] != gang.required:
+            return [units]
+        only = gang.within[1]
+    if not gang.required:
+        return [units]
+    nodes, found = planner.state.nodes, dict[str, list[Unit]]()
+    for unit in units:
+        for domain in {nodes[node].labels.get(gang.required) for _, node in unit.pods}:
+            if domain is not None and only in (None, domain):
+                found.setdefault(domain, []).append(unit)
+    return [found[domain] for domain in sorted(found)]
 
 
 def _in_domain(planner: Planner, gang: Gang, units: list[Unit], budgets: Sequence[Object]) -> GangPreemption | None:
+    """`units`: what goes first at the head."""
     trial = _Trial(planner, gang)
     try:
-        ranked = sorted(units, key=lambda unit: unit.rank)
-        placement = _lift_until_it_fits(trial, ranked)
+        placement = _lift_until_it_fits(trial, units)
         if placement is None:
             return None
         placement = _reprieve(trial, placement)
@@ -127,8 +87,10 @@ class _Trial:
         self._gone: dict[int, tuple[Unit, list[Undo]]] = {}
 
     def take(self, units: Sequence[Unit]) -> None:
+        state = self._planner.state
         for unit in units:
-            self._gone[id(unit)] = (unit, [lift(self._planner.state, pod) for pod, _ in unit.pods])
+            unit.pods = [(state.nodes[node].pods[pod.uid], node) for pod, node in unit.pods]  # as they are now
+            self._gone[id(unit)] = (unit, [lift(state, pod) for pod, _ in unit.pods])
 
     def bring_back(self, units: Sequence[Unit]) -> None:
         for unit in units:
@@ -163,7 +125,9 @@ def _lift_until_it_fits(trial: _Trial, ranked: Sequence[Unit]) -> Placement | No
 
 def _reprieve(trial: _Trial, placement: Placement) -> Placement:
     """As much as possible stays, the most important first: tried in runs that grow while they fit, and halve."""
-    waiting = sorted(trial.gone(), key=lambda unit: unit.rank, reverse=True)
+    waiting = trial.gone()[::-1]
+    if len(waiting) == 1:
+        return placement  # with it there was no room
     start, size = 0, 1
     while start < len(waiting):
         some = waiting[start : start + size]
@@ -182,5 +146,5 @@ def _reprieve(trial: _Trial, placement: Placement) -> Placement:
 
 
 def _fits(planner: Planner, gang: Gang) -> Placement | None:
-    found = plan_gang(planner, gang)
+    found = plan_beside(planner, gang)
     return found if isinstance(found, Placement) else None

@@ -7,7 +7,7 @@ It looks at all nodes (upstream samples large clusters): see evaluation.py for w
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -248,9 +248,15 @@ class Planner:
         return evaluation.refusals.why(with_pods(node, rivals))
 
     def _best(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> str | None:
-        rows = self.nodes.rows
+        rows, nominated = self.nodes.rows, self.state.nominated
         barred = self._kept_rows(pod) if only is None else [row for name, row in rows.items() if name not in only]
-        barred += self._promised(pod, evaluation, only)
+        if nominated and not barred:  # of the equally good ones the first that nobody was promised
+            names = self.nodes.names
+            for name in (names[leader] for leader in evaluation.leaders()):
+                if name not in nominated or not self._promised(pod, evaluation, None, [name]):
+                    return name
+        if nominated:
+            barred += self._promised(pod, evaluation, only, nominated)
         row = evaluation.best(barred)
         return None if row is None else self.nodes.names[row]
 
@@ -264,11 +270,13 @@ class Planner:
             return everywhere
         return kept.barred(self.nodes, pod.template.requests)
 
-    def _promised(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> list[int]:
-        """Rows where the pod would fit, were others not promised the room."""
+    def _promised(
+        self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None, names: Iterable[str]
+    ) -> list[int]:
+        """Of these nodes the rows where the pod would fit, were others not promised the room."""
         state, rows = self.state, self.nodes.rows
         open_: list[tuple[str, int, list[PodInfo]]] = []
-        for name in state.nominated:
+        for name in names:
             row = rows.get(name)
             if row is None or not evaluation.is_open(row) or (only is not None and name not in only):
                 continue

@@ -162,7 +162,7 @@ class ClusterState:
         self.templates = Templates()
         self.nodes: dict[str, NodeState] = {}  # known nodes only
         self.journal: Journal[str] = Journal([])
-        self.restarted: Journal[str] = Journal([])  # nodes whose pods have another start time, which no placement asks
+        self.restarted: Journal[str] = Journal([])  # nodes whose pods changed in what no placement asks for: `_aside`
         self.images_version = 0
         self.image_nodes: dict[str, int] = {}
         self.anti_terms: dict[Term, int] = {}  # of all pods: term -> pods that have it
@@ -243,7 +243,7 @@ class ClusterState:
                 and old.devices == pod.devices
             ):
                 self._node(old_name).pods[pod.uid] = pod
-                if _start_time(old.obj) != _start_time(pod.obj):
+                if _aside(old.obj) != _aside(pod.obj):
                     self.restarted.add(node_name)
                 return
             self.lift(pod.uid)
@@ -315,9 +315,9 @@ class ClusterState:
         return [item for item in found.values() if item.uid != pod.uid and item.priority >= pod.priority]
 
 
-def _start_time(obj: Object) -> str | None:
-    found: str | None = (obj.get("status") or {}).get("startTime")
-    return found
+def _aside(obj: Object) -> tuple[str | None, Object | None]:
+    """When it started, and its annotations, which may name its gang."""
+    return (obj.get("status") or {}).get("startTime"), obj["metadata"].get("annotations")
 
 
 def _images(images: Iterable[Object]) -> dict[str, int]:

@@ -8,8 +8,9 @@ import pytest
 
 from atoll.base.chance import Chance
 from atoll.scheduling.gang import Gang, Placement, lift, plan_gang
-from atoll.scheduling.gang_preemption import Unit, plan_gang_preemption
+from atoll.scheduling.gang_preemption import plan_gang_preemption
 from atoll.scheduling.plan import Planner
+from atoll.scheduling.units import Unit, Work
 
 RACK, HOST = "example.com/rack", "kubernetes.io/hostname"
 
@@ -80,8 +81,10 @@ def one_by_one(planner, gang):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_the_same_victims(seed):
+    """Of one `Work`, while pods come, go and move."""
     draw = random.Random(seed)
     planner = a_world(draw)
+    work = Work(planner.state, gang_of)
     for number in range(6):
         size, gpus, priority = draw.randint(1, 12), draw.choice([1, 1, 2]), draw.randrange(7)
         gang = Gang(
@@ -89,9 +92,26 @@ def test_the_same_victims(seed):
         )
         before = {name: sorted(node.pods) for name, node in planner.state.nodes.items()}
         expected = one_by_one(planner, gang)
-        found = plan_gang_preemption(planner, gang, gang_of, [])
+        found = plan_gang_preemption(planner, gang, work, [])
         assert (found is None) == (not expected)
         if found is not None:
             assert {unit.name for unit in found.units} == expected
             assert len(found.placement.nodes) == size
         assert before == {name: sorted(node.pods) for name, node in planner.state.nodes.items()}
+        changes(draw, planner, number)
+
+
+def changes(draw, planner, number):
+    state = planner.state
+    for uid in draw.sample(sorted(state.pod_nodes), min(4, len(state.pod_nodes))):
+        pod, node = state.placed(uid), f"h{draw.randrange(len(state.nodes)):02}"
+        what = draw.randrange(4)
+        if what == 0:
+            state.lift(uid)
+        elif what == 1:  # it moves
+            state.place(pod, node)
+        elif what == 2:  # and starts: who started late goes first
+            status = {"startTime": f"2026-01-01T00:00:{draw.randrange(60):02}Z"}
+            state.place(planner.pod({**pod.obj, "status": status}), state.pod_nodes[uid])
+        else:
+            state.place(a_pod(planner, f"n{number}-{uid}", 1, draw.randrange(6)), node)

@@ -11,6 +11,7 @@ from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
 from atoll.scheduling.gang_preemption import plan_gang_preemption
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import Templates
+from atoll.scheduling.units import Work
 
 BLOCK, RACK, HOST = "example.com/block", "example.com/rack", "kubernetes.io/hostname"
 LEVELS = (BLOCK, RACK, HOST)
@@ -153,11 +154,16 @@ def test_preemption_takes_whole_gangs_and_the_cheapest():
     start(planner, a_gang(planner, "wide", 32, priority=0))  # two racks
     start(planner, a_gang(planner, "high", 16, priority=50))
     before = state_of(planner)
-    found = plan_gang_preemption(planner, a_gang(planner, "new", 12, required=RACK, priority=9), gang_of, [])
+    found = plan_gang_preemption(
+        planner, a_gang(planner, "new", 12, required=RACK, priority=9), Work(planner.state, gang_of), []
+    )
     assert [unit.name for unit in found.units] == ["wide"] and len(found.units[0].pods) == 32
     assert state_of(planner) == before
-    assert plan_gang_preemption(planner, a_gang(planner, "new", 12, required=RACK), gang_of, []) is None
-    equal = plan_gang_preemption(planner, a_gang(planner, "new", 32, priority=9), gang_of, [])
+    assert (
+        plan_gang_preemption(planner, a_gang(planner, "new", 12, required=RACK), Work(planner.state, gang_of), [])
+        is None
+    )
+    equal = plan_gang_preemption(planner, a_gang(planner, "new", 32, priority=9), Work(planner.state, gang_of), [])
     assert [unit.name for unit in equal.units] == ["wide"]  # not more than it takes
 
 
@@ -170,7 +176,9 @@ def test_preemption_prefers_to_keep_budgets():
         "spec": {"selector": {"matchLabels": {"app": "g0"}}},
         "status": {"disruptionsAllowed": 0},
     }
-    found = plan_gang_preemption(planner, a_gang(planner, "new", 2, required=RACK, priority=1), gang_of, [budget])
+    found = plan_gang_preemption(
+        planner, a_gang(planner, "new", 2, required=RACK, priority=1), Work(planner.state, gang_of), [budget]
+    )
     assert [unit.name for unit in found.units] == ["g1"] and found.violations == 0
 
 
@@ -182,12 +190,18 @@ def test_why_a_gang_waits():
             planner.state.place(pod, f"h{number:02}")
     asked = "needs room for 12 pods of 1 nvidia.com/gpu in one rack; 4 racks have 8; "
     wanting = a_gang(planner, "g", 12, required=RACK, priority=5)
-    assert why_gang(planner, wanting, gang_of) == f"{asked}preempting batch-0, batch-1 (priority 0) would do"
-    assert why_gang(planner, a_gang(planner, "g", 12, required=RACK), gang_of) == f"{asked}leave to span racks would do"
-    assert why_gang(planner, a_gang(planner, "g", 33), gang_of) == (
+    assert (
+        why_gang(planner, wanting, Work(planner.state, gang_of))
+        == f"{asked}preempting batch-0, batch-1 (priority 0) would do"
+    )
+    assert (
+        why_gang(planner, a_gang(planner, "g", 12, required=RACK), Work(planner.state, gang_of))
+        == f"{asked}leave to span racks would do"
+    )
+    assert why_gang(planner, a_gang(planner, "g", 33), Work(planner.state, gang_of)) == (
         "needs room for 33 pods of 1 nvidia.com/gpu; there is room for 32; a minimum of 32 members would do"
     )
-    assert why_gang(planner, a_gang(planner, "g", 8, required=RACK), gang_of) == "fits in rack r0"
+    assert why_gang(planner, a_gang(planner, "g", 8, required=RACK), Work(planner.state, gang_of)) == "fits in rack r0"
 
 
 def test_why_a_pod_waits():
@@ -239,7 +253,7 @@ def test_victims_among_thousands_are_found_in_few_tries():
             planner.state.place(a_pod(planner, f"x{number:03}-{place}", 0, priority=number), f"n{number:03}")
     gang = a_gang(planner, "vip", 40, gpus=0, priority=1000)
     before = state_of(planner)
-    found = plan_gang_preemption(planner, gang, lambda pod: "", [])
+    found = plan_gang_preemption(planner, gang, Work(planner.state, lambda pod: ""), [])
     assert len(found.units) == 40
     assert max(unit.priority for unit in found.units) < 10  # four pods of each priority, the least important first
     assert state_of(planner) == before

@@ -340,7 +340,7 @@ class Scheduler:
         """The cheapest work that can go, gangs as a whole, so that the pod fits."""
         assert self._gangs is not None
         alone = Gang(f"{pod.template.namespace}/{pod.name}", [pod])
-        return plan_gang_preemption(self.planner, alone, self._gangs.book.gangs(), list(self._cache.budgets))
+        return plan_gang_preemption(self.planner, alone, self._gangs.work, list(self._cache.budgets))
 
     def _free(self, pod: PodInfo, needs: DeviceNeeds) -> None:
         """A claim that is idle where the pod can't go, or was left by an attempt of the pod's before."""

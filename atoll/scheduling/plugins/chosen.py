@@ -65,6 +65,9 @@ class _PartAround(Around):
     def rescored(self, places: Sequence[int]) -> list[int] | None:
         return self._inner.rescored(places) if self._scores else [0] * len(places)
 
+    def leave(self, places: Sequence[int]) -> bool:
+        return self._inner.leave(places) if self._scores else True
+
     def why(self, node: NodeState) -> Status | None:
         return self._inner.why(node)
 

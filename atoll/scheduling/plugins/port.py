@@ -108,6 +108,10 @@ class Around(Protocol):
         """
         return None
 
+    def leave(self, places: Sequence[int]) -> bool:
+        """These places are not feasible any more. False: that may change what `scores` says at others."""
+        return False
+
     @abstractmethod
     def why(self, node: NodeState) -> Status | None:
         """As Filter's; where `node` is a variant, all others are as they are."""

@@ -59,6 +59,7 @@ class Gangs:
         """`helped` is called when others than a gang itself may find room."""
         self._reserving = Reserving(planner, clock, helped)
         self.book = book
+        self.work = book.work(planner.state)
         self._planner = planner
         self._queue = queue
         self._clock = clock
@@ -171,7 +172,7 @@ class Gangs:
         preempting = self._victims_leaving(gang)
         preemption = None
         if not preempting:
-            preemption = plan_gang_preemption(self._planner, gang, self.book.gangs(), budgets)
+            preemption = plan_gang_preemption(self._planner, gang, self.work, budgets)
         reason = self._reason(gang, found, preemption, preempting)
         outcome = self._refuse(key, taken, reason)
         if preemption is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,8 @@ from atoll.kinds.resource import Resource
 from atoll.runtime.informer import Informer, Informers
 from atoll.scheduling.groups.model import Dialect, Group, GroupKey, Missing
 from atoll.scheduling.pod import PodInfo
+from atoll.scheduling.state import ClusterState
+from atoll.scheduling.units import Work
 
 Object = dict[str, Any]
 _INDEX = "gang"
@@ -90,21 +92,16 @@ class GangBook:
     def gang_of(self, pod: PodInfo) -> str:
         """The name of the gang that a pod on a node goes with; "" for none."""
         key = self.key(pod.obj)
-        group = None if key is None else self.group(key, [pod.obj])
-        return str(key) if isinstance(group, Group) and group.is_preempted_whole else ""
+        return "" if key is None else self._name_of(pod, key)
 
-    def gangs(self) -> Callable[[PodInfo], str]:
-        """`gang_of` as of now, for asking about thousands of pods: each gang is looked up once."""
-        names: dict[str, str] = {}
-        for key in self._pods.index_values(_INDEX):
-            assert isinstance(key, GroupKey)
-            pods = self.pods(key)
-            group = self.group(key, pods[:1])
-            if isinstance(group, Group) and group.is_preempted_whole:
-                name = str(key)
-                for pod in pods:
-                    names[pod["metadata"]["uid"]] = name
-        return lambda pod: names.get(pod.uid, "")
+    def work(self, state: ClusterState) -> Work:
+        """The units of all work on nodes."""
+        return Work(state, lambda pod: self.key(pod.obj), self._name_of)
+
+    def _name_of(self, pod: PodInfo, key: Hashable) -> str:
+        assert isinstance(key, GroupKey)
+        group = self.group(key, [pod.obj])
+        return str(key) if isinstance(group, Group) and group.is_preempted_whole else ""
 
     def levels(self) -> list[list[str]]:
         """Of each topology, by its name: node labels from wide to narrow."""

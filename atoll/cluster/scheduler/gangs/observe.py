@@ -98,7 +98,7 @@ class Observation:
         if missing:
             return f"{not_free(missing)}{kept}"
         gang = self._gang(key, group, members)
-        return f"{why_gang(self._planner, gang, self._book.gang_of, list(self._cache.budgets))}{kept}"
+        return f"{why_gang(self._planner, gang, self._book.work(self._planner.state), list(self._cache.budgets))}{kept}"
 
     def _why_pod(self, members: Members) -> str:
         return why_pod(self._planner, members.waiting[0], list(self._cache.budgets))
