@@ -17,7 +17,7 @@ from atoll.client.port import MERGE_PATCH, STRATEGIC_PATCH, Client
 from atoll.cluster.apiserver.verbs.forms import VERSION, Form
 from atoll.cluster.apiserver.verbs.recasts import Recast, Recasts
 from atoll.cluster.store.memory import MemoryStore
-from atoll.cluster.store.port import Key
+from atoll.cluster.store.port import ABSENT, Key
 from atoll.kinds.builtin import EVENTS, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS
 
 Object = dict[str, Any]
@@ -323,3 +323,19 @@ def test_nothing_is_stamped_while_a_policy_is_bound(stamped: list[int]) -> None:
         assert stamped == []
 
     asyncio.run(story())
+
+
+def test_what_was_filled_in_is_what_a_form_reads() -> None:
+    whole = Form([b'{"a":"', b'","v":"', b'"}'], [0, VERSION])
+    gaps = Form([b'{"a":"', b'","v":"', b'"}'], [1, VERSION])  # nothing shows the first value
+
+    async def main() -> None:
+        store = MemoryStore(ManualClock())
+        for number, (form, values) in enumerate(
+            [(whole, [b"x"]), (whole, [b"y", b"of no hole"]), (gaps, [b"z", b"y"])]
+        ):
+            record = await store.write(Key("things", "", f"t{number}"), ABSENT, form.fill(values))
+            assert list(record.values) == form.read(record.data)
+            assert record.object == orjson.loads(record.data)
+
+    asyncio.run(main())

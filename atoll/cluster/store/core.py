@@ -180,8 +180,11 @@ class StoreCore:
         else:
             kind = "ADDED" if current is None else "MODIFIED"
         if isinstance(obj, Encoded):
-            data = b"".join((obj.head, text.encode(), obj.tail))
+            digits = text.encode()
+            data = b"".join((obj.head, digits, obj.tail))
             origin = obj.origin
+            if obj.values is not None:
+                self._parsed.fill(version, (*obj.values, digits))
         else:
             origin = None
             obj["metadata"]["resourceVersion"] = text

@@ -11,7 +11,7 @@ acknowledged only once durable, in version order. A commit that fails fails ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -25,8 +25,15 @@ ABSENT = 0
 class Origin(Protocol):
     """What many objects were made from."""
 
-    def parse(self, data: bytes) -> Object:
-        """The object of bytes that were made from it, as a JSON parser gives it; parts may be shared with others."""
+    def read(self, data: bytes) -> list[bytes]:
+        """What was filled in to make these bytes; the version last."""
+        ...
+
+    def parse(self, data: bytes, values: Sequence[bytes] | None = None) -> Object:
+        """The object of bytes that were made from it, as a JSON parser gives it; parts may be shared with others.
+
+        `values`: what `read` gives, where that is known.
+        """
         ...
 
 
@@ -36,6 +43,7 @@ class Encoded(Struct, frozen=True):
     head: bytes
     tail: bytes
     origin: Origin | None = None  # for the record to name
+    values: Sequence[bytes] | None = None  # what `origin` will read from it but for the version, where that is known
 
 
 class Key(NamedTuple):
@@ -72,6 +80,10 @@ class Record(Protocol):
     @property
     def origin(self) -> Origin | None:
         """What the Encoded that it was written from named; None where there was none, or it was read from the disk."""
+
+    @property
+    def values(self) -> Sequence[bytes]:
+        """What its origin reads in it; nothing where it has none."""
 
     @property
     def node_name(self) -> str:

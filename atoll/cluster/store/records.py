@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -34,10 +35,14 @@ _NO_LABELS: dict[str, str] = {}
 
 
 class ParsedObjects:
-    """The objects parsed or written last: a small LRU, because all objects parsed would be ten times their bytes."""
+    """The objects parsed or written last: a small LRU, because all objects parsed would be ten times their bytes.
+
+    And what was filled into the texts written last: soon somebody will ask for it.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._values: OrderedDict[int, Sequence[bytes]] = OrderedDict()
         self._objects: OrderedDict[int, Object] = OrderedDict()  # a plain dict seeks its first item past all it lost
 
     def get(self, version: int) -> Object | None:
@@ -51,6 +56,15 @@ class ParsedObjects:
         objects[version] = obj
         if len(objects) > self._most:
             objects.popitem(last=False)
+
+    def filled(self, version: int) -> Sequence[bytes] | None:
+        return self._values.get(version)
+
+    def fill(self, version: int, values: Sequence[bytes]) -> None:
+        known = self._values
+        known[version] = values
+        if len(known) > self._most:
+            known.popitem(last=False)
 
 
 class StoredRecord:
@@ -72,9 +86,18 @@ class StoredRecord:
     def object(self) -> Object:
         found = self._parsed.get(self.version)
         if found is None:
-            found = orjson.loads(self.data) if self.origin is None else self.origin.parse(self.data)
+            origin = self.origin
+            filled = self._parsed.filled(self.version)
+            found = orjson.loads(self.data) if origin is None else origin.parse(self.data, filled)
             self._parsed.put(self.version, found)
         return found
+
+    @property
+    def values(self) -> Sequence[bytes]:
+        filled = self._parsed.filled(self.version)
+        if filled is None:
+            return () if self.origin is None else self.origin.read(self.data)
+        return filled
 
     @property
     def uid(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ class _ForgetsDeletions(FaultyLog):
     def rows(self) -> Iterator[Row]:
         for row in super().rows():
             kept = [entry for entry in logfile.unpack(row.entries) if entry.kind != logfile.DELETED]
-            yield row._replace(entries=b"".join(map(logfile.pack, kept)))
+            yield row._replace(entries=b"".join(starmap(logfile.pack, kept)))
 
 
 class _StaleList(_Wrapped):

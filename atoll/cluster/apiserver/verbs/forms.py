@@ -30,6 +30,7 @@ class Form:
     """Compared by identity. `parts` are the texts around the holes; `holes` says which value each of these has."""
 
     __slots__ = (
+        "_all",
         "_build",
         "_head",
         "_head_holes",
@@ -51,6 +52,7 @@ class Form:
         self._head, self._tail = b"%b".join(texts[: at + 1]), b"%b".join(texts[at + 1 :])
         self._head_holes, self._tail_holes = tuple(holes[:at]), tuple(holes[at + 1 :])
         self._width = max(holes) + 1
+        self._all = {*range(self._width), VERSION} == set(holes)  # whether each value has its hole
         self.size = sum(map(len, parts))  # bytes, without what is in the holes
         self._steps = [(len(part), hole, after[:1]) for part, hole, after in zip(parts, holes, parts[1:], strict=False)]
         if any(_SIGN.encode() in part for part in parts):
@@ -66,7 +68,8 @@ class Form:
     def fill(self, values: Sequence[bytes]) -> Encoded:
         """The object with these values; it remembers where it is from."""
         head = self._head % tuple([values[hole] for hole in self._head_holes])
-        return Encoded(head, self._tail % tuple([values[hole] for hole in self._tail_holes]), self)
+        tail = self._tail % tuple([values[hole] for hole in self._tail_holes])
+        return Encoded(head, tail, self, values[: self._width] if self._all else None)
 
     def read(self, data: bytes) -> list[bytes]:
         """The values in a text that was filled from this form (b"" for those without a hole), and last its version."""
@@ -79,8 +82,8 @@ class Form:
             at = end
         return values
 
-    def parse(self, data: bytes) -> Object:
-        """The object of such a text; shared in parts, never to be changed."""
+    def parse(self, data: bytes, values: Sequence[bytes] | None = None) -> Object:
+        """The object of such a text; shared in parts, never to be changed. `values`: of it, where they are known."""
         build = self._build
         if build is None:
             self._parsed += 1
@@ -88,7 +91,7 @@ class Form:
                 obj: Object = orjson.loads(data)
                 return obj
             build = self._build = _builder_of(self.parts, self._holes)
-        return build([value.decode() for value in self.read(data)])
+        return build([value.decode() for value in (self.read(data) if values is None else values)])
 
 
 def _builder_of(parts: Sequence[bytes], holes: Sequence[int]) -> Build:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 
 from atoll.cluster.apiserver.ports import Object
@@ -13,6 +15,7 @@ class Loose:
 
     __slots__ = ("_data", "_object", "key", "version")
     origin = None
+    values: Sequence[bytes] = ()
 
     def __init__(self, key: Key, version: int, obj: Object) -> None:
         self.key = key

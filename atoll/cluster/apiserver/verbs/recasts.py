@@ -176,7 +176,7 @@ class Recasts:
         form = record.origin
         if not isinstance(form, Form):
             return None
-        values = form.read(record.data)[:-1] + own
+        values = [*record.values[:-1], *own]
         return self._change(context, admission, record.key, record.version, (form, asks, texts), texts, values, form)
 
     def event(self, context: Context, admission: Admission, key: Key, event: Any, now: str) -> Change | None:

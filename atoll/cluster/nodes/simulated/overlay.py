@@ -6,6 +6,7 @@ only: the node lifecycle controller goes by the mark on the lease (`leases.py`),
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -21,7 +22,7 @@ RESOURCE = "leases.coordination.k8s.io"
 class FreshRecord:
     """A stored lease as readers are to see it now."""
 
-    __slots__ = ("data", "key", "labels", "node_name", "object", "origin", "uid", "version")
+    __slots__ = ("data", "key", "labels", "node_name", "object", "origin", "uid", "values", "version")
 
     def __init__(self, stored: Record, obj: Object) -> None:
         self.object = obj
@@ -32,6 +33,7 @@ class FreshRecord:
         self.labels = stored.labels
         self.node_name = ""
         self.origin: Origin | None = None
+        self.values: Sequence[bytes] = ()
 
 
 class LeaseOverlay:
