@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from atoll.app.autoscale import completed
 from atoll.base.chance import Chance
 from atoll.base.errors import UserError
 from atoll.cluster.nodes.simulated.fast import HOLD_ANNOTATION
 from atoll.kinds import kueue
 from atoll.scheduling.devices.annotations import COUNT, MILLI, MODEL
 from atoll.simulate.csvfile import Line, lines, unique
-from atoll.simulate.layout import GPU_LABEL, product
+from atoll.simulate.layout import GPU_LABEL
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL, JobStream, Scenario, TraceStream
 
 Object = dict[str, Any]
@@ -50,6 +51,8 @@ class Arrival:
     milli: int = 1000  # of each GPU
     shared: bool = False  # it asks for parts of GPUs
     scheduler: str = ""
+    resource: str = GPU
+    products: tuple[str, ...] = ()  # what nodes with such GPUs are labelled with
 
     @property
     def gpu_share(self) -> float:
@@ -65,7 +68,20 @@ def plan_arrivals(scenario: Scenario, chance: Chance) -> list[Arrival]:
     types = {pool.gpu for pool in scenario.pools if pool.gpus}
     for trace in scenario.traces:
         found += _replayed(trace, scenario, types)
-    return sorted(found, key=lambda item: (item.at, item.name))
+    products = _products(scenario)
+    named = [replace(it, products=tuple(sorted({name for gpu in it.gpu for name in products[gpu]}))) for it in found]
+    return sorted(named, key=lambda item: (item.at, item.name))
+
+
+def _products(scenario: Scenario) -> dict[str, set[str]]:
+    """By type: those that are partitioned or shared are labelled otherwise than whole ones."""
+    found: dict[str, set[str]] = {}
+    for pool in scenario.pools:
+        found.setdefault(pool.gpu, set()).add(pool.made.product)
+    for scaled in completed(scenario.autoscale).pools if scenario.autoscale is not None else ():
+        if scaled.node.gpu:
+            found.setdefault(scaled.node.gpu, set()).add(scaled.node.labels[GPU_LABEL])
+    return found
 
 
 def _drawn(stream: JobStream, scenario: Scenario, chance: Chance) -> Iterator[Arrival]:
@@ -81,7 +97,7 @@ def _drawn(stream: JobStream, scenario: Scenario, chance: Chance) -> Iterator[Ar
             at, f"{stream.name}-{number}", stream.namespace, stream.queue, _team(stream), pods, gpus,
             stream.gpu if gpus else (), stream.cpu, stream.memory, max(1.0, stream.run.draw(chance)),
             stream.priority_class, stream.checkpoint_seconds, stream.gang,
-            milli, scenario.shared, stream.scheduler,
+            milli, scenario.shared, stream.scheduler, stream.resource,
         )  # fmt: skip
         number += 1
 
@@ -143,7 +159,7 @@ def job_object(arrival: Arrival) -> Object:
     requests = {"cpu": arrival.cpu, "memory": arrival.memory}
     limits: dict[str, str] = {}
     if arrival.gpus and not arrival.shared:
-        requests[GPU] = limits[GPU] = str(arrival.gpus)
+        requests[arrival.resource] = limits[arrival.resource] = str(arrival.gpus)
     labels = {TEAM_LABEL: arrival.team}
     notes = {HOLD_ANNOTATION: f"{arrival.run_seconds:.3f}"}
     if arrival.gpus and arrival.shared:
@@ -160,9 +176,7 @@ def job_object(arrival: Arrival) -> Object:
     if arrival.scheduler:
         spec["schedulerName"] = arrival.scheduler
     if arrival.gpu and not arrival.shared:
-        term = {
-            "matchExpressions": [{"key": GPU_LABEL, "operator": "In", "values": [product(gpu) for gpu in arrival.gpu]}]
-        }
+        term = {"matchExpressions": [{"key": GPU_LABEL, "operator": "In", "values": list(arrival.products)}]}
         required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
         spec["affinity"] = {"nodeAffinity": required}
     if arrival.priority_class:

@@ -1,7 +1,8 @@
 """Scenarios nobody thought of: small ones drawn from a seed, to find what breaks an invariant. Pure.
 
-A seed makes one scenario: a pool, a tree of queues with limits and preemption policies, jobs of all sizes that come
-fast, a service with a budget, and faults of every kind, within ten to 25 minutes: half a second of CPU. The same seed
+A seed makes one scenario: a pool, often one of partitioned or shared GPUs and one that grows, a tree of queues with
+limits and preemption policies, jobs of all sizes that come fast, a service with a budget, and faults of every kind,
+within ten to 25 minutes: half a second of CPU. The same seed
 always makes the same text, so the one line that is printed for a failing seed plays it again.
 """
 
@@ -41,8 +42,41 @@ def explored_text(seed: int) -> str:
         "arrivals": [_jobs(chance, number % queues, number) for number in range(chance.integer(2, 4))],
         "faults": _faults(chance),
     }
+    _divided(spec, chance.stream("divided"))
+    _scaled(spec, chance.stream("scaled"))
     document = {"apiVersion": API_VERSION, "kind": "Scenario", "metadata": {"name": f"explored-{seed}"}, "spec": spec}
     return yaml.safe_dump(document, sort_keys=False)
+
+
+def _divided(spec: Object, chance: Chance) -> None:
+    """Nodes whose GPUs are partitioned or shared, and jobs for them."""
+    kinds: list[Object] = [
+        {"mig": "all-1g.10gb", "migStrategy": "mixed"}, {"mig": "all-balanced", "migStrategy": "mixed"},
+        {"mig": "all-2g.20gb"}, {"timeSlicing": chance.integer(2, 8)},
+    ]  # fmt: skip
+    if chance.random() < 0.5:
+        return
+    kind = chance.choice(kinds)
+    pool = {"name": "d", "nodes": chance.integer(1, 2), "gpu": "A100", "gpus": chance.integer(1, 4)}
+    spec["fleet"]["pools"].append({**pool, **kind})
+    resource = "nvidia.com/mig-1g.10gb" if kind.get("migStrategy") else "nvidia.com/gpu"
+    stream = {
+        "name": "d", "every": {"exponential": f"{chance.integer(20, 120)}s"}, "gpu": "A100", "resource": resource,
+        "run": {"exponential": f"{chance.integer(1, 12)}m"}, "gpus": {"choice": [1, 1, 2]}, "pods": {"choice": [1, 3]},
+    }  # fmt: skip
+    spec["arrivals"].append({"jobs": stream})
+
+
+def _scaled(spec: Object, chance: Chance) -> None:
+    """A pool that grows and shrinks."""
+    if chance.random() < 0.6:
+        return
+    pool = {
+        "name": "s", "max": chance.integer(1, 3), "spare": chance.integer(0, 1),
+        "node": {"cpu": 96, "memory": "1Ti", "gpu": "H100", "gpus": 8},
+        "simulated": {"bootSeconds": chance.integer(10, 200), "stockoutShare": chance.choice([0.0, 0.5])},
+    }  # fmt: skip
+    spec["autoscale"] = {"idleSeconds": chance.integer(30, 300), "pools": [pool]}
 
 
 def _queues(chance: Chance, count: int, gpus: int) -> list[Object]:

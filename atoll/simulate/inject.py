@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from atoll.base.clock import Clock
 from atoll.base.errors import NotFound
 from atoll.client.port import Client
+from atoll.cluster.gpus.settings import NAMESPACE as OPERATOR
+from atoll.cluster.gpus.settings import read_settings
+from atoll.cluster.gpus.survey import has_gpus, survey
 from atoll.cluster.nodes.simulated.model import HEARTBEAT_ANNOTATION
-from atoll.kinds.builtin import NODES
+from atoll.kinds.builtin import CONFIGMAPS, NODES
 from atoll.objects.gpu_faults import ANNOTATION as GPU_ANNOTATION
 from atoll.objects.gpu_faults import GpuFault, format_faults, read_faults
 from atoll.simulate.faults import Fault
@@ -80,10 +83,25 @@ class Injector:
     async def _break_gpu(self, fault: Fault) -> None:
         (name,) = fault.nodes
         await self._declare(name, add=_as_declared(fault))
-        user = _user_of(self._recorder.pods_on(name), fault.gpu)
-        if user is not None and fault.kind in _FATAL and user.running:
-            self._recorder.hurt(fault, user)
-            await self._programs.fail(user, 1, "Error")
+        if fault.kind not in _FATAL:
+            return
+        for user in await self._users_of(name, fault.gpu):
+            if user.running:
+                self._recorder.hurt(fault, user)
+                await self._programs.fail(user, 1, "Error")
+
+    async def _users_of(self, name: str, gpu: int) -> list[Pod]:
+        """By what kubelet has given them: of a partitioned or shared GPU there are several."""
+        pods = self._recorder.pods_on(name)
+        try:
+            node = await self._client.get(NODES, name)
+        except NotFound:
+            return []
+        if not has_gpus(node):
+            return _users_by_order(pods, gpu)
+        found = survey(node, read_settings((await self._client.list(CONFIGMAPS, OPERATOR)).items))
+        own = {unit.id for unit in found.advertised.units if unit.gpu == gpu}
+        return [pod for pod in pods if not own.isdisjoint(pod.devices)]
 
     async def _mend_gpu(self, fault: Fault) -> None:
         await self._declare(fault.nodes[0], remove=_as_declared(fault))
@@ -108,11 +126,11 @@ def _as_declared(fault: Fault) -> GpuFault:
     return GpuFault(fault.kind, 0 if fault.kind == "lost" else fault.value, fault.gpu)  # type: ignore[arg-type]
 
 
-def _user_of(pods: Sequence[Pod], gpu: int) -> Pod | None:
-    """Who uses a GPU: a node hands them out from index 0, in the order of the pods' names."""
+def _users_by_order(pods: Sequence[Pod], gpu: int) -> list[Pod]:
+    """Where GPUs are not declared: handed out from index 0, in the order of the pods' names."""
     first = 0.0
     for pod in pods:
         if first <= gpu < first + pod.gpus:
-            return pod
+            return [pod]
         first += pod.gpus
-    return None
+    return []

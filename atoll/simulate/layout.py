@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from atoll.app.fleetspec import NodeGroup
-from atoll.app.gpus import GpuFields, gpu_fields
+from atoll.app.gpus import GpuFields, furnished
 from atoll.base.errors import UserError
+from atoll.cluster.gpus.settings import Settings
 from atoll.cluster.gpus.types import gpu_type
 from atoll.cluster.nodes.simulated.model import SimulatedGroup, node_object
 from atoll.scheduling.devices.annotations import COUNT, MODEL
-from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, Pool
+from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, Pool, PoolGpus
+from atoll.simulate.shares import WHOLE, parts_of
 
 Object = dict[str, Any]
 GPU_LABEL = "nvidia.com/gpu.product"
@@ -66,16 +67,21 @@ def product(gpu: str) -> str:
         return gpu
 
 
-@lru_cache(maxsize=256)
-def _gpu_fields(pool: Pool) -> GpuFields:
+def pool_gpus(pool: Pool, settings: Settings) -> PoolGpus:
+    """`settings`: the configurations of the GPU operator's namespace. Raises UserError: there is no such layout."""
     if pool.declared:
-        return gpu_fields(NodeGroup(1, gpus=f"{pool.gpu}:{pool.gpus}"))
+        fields, found = furnished(pool.gpu, pool.gpus, dict(pool.labels), settings)
+        if not fields.resources:
+            why = "its nodes would offer no GPUs: unlike partitions go with migStrategy mixed"
+            raise UserError(why, hint="give the pool migStrategy: mixed, or another layout")
+        return PoolGpus(fields, parts_of(found), fields.labels.get(GPU_LABEL, ""))
     if not pool.gpus:
-        return GpuFields()
+        return PoolGpus()
+    name = product(pool.gpu)
     if pool.shared:
-        return GpuFields({}, {GPU_LABEL: product(pool.gpu), MODEL: pool.gpu}, {COUNT: str(pool.gpus)})
-    labels = {GPU_LABEL: product(pool.gpu), "nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(pool.gpus)}
-    return GpuFields({}, labels, {GPU: str(pool.gpus)})
+        return PoolGpus(GpuFields({}, {GPU_LABEL: name, MODEL: pool.gpu}, {COUNT: str(pool.gpus)}), WHOLE, name)
+    labels = {GPU_LABEL: name, "nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(pool.gpus)}
+    return PoolGpus(GpuFields({}, labels, {GPU: str(pool.gpus)}), WHOLE, name)
 
 
 def node_of(place: Place, address: str, now: str) -> Object:
@@ -86,7 +92,7 @@ def node_of(place: Place, address: str, now: str) -> Object:
         labels[RACK_LABEL] = place.rack
     if place.block:
         labels[BLOCK_LABEL] = place.block
-    gpus = _gpu_fields(pool)
+    gpus = pool.made.fields
     group = SimulatedGroup(
         count=1, cpu=pool.cpu, memory=pool.memory, pods=pool.pods, resources=gpus.resources,
         labels={**gpus.labels, **labels}, annotations=gpus.annotations,

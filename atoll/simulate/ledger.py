@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from atoll.base import quantity
 from atoll.base.clock import Clock
+from atoll.cluster.gpus.settings import NAMESPACE as OPERATOR
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import Encoded, Event, Key, Record
 from atoll.kinds import kueue
@@ -24,12 +25,14 @@ from atoll.objects.pod_resources import pod_requests
 from atoll.scheduling.devices.annotations import COUNT, INDEX, devices_of, share_of
 from atoll.simulate.membership import Member, member_of
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL
+from atoll.simulate.shares import WHOLE, Parts, Shares
 
 import asyncio  # isort: skip
 
 Object = dict[str, Any]
 _NANO = 1_000_000_000
 _MILLI = 1_000_000
+_NVIDIA = "nvidia.com/"
 
 
 class ObservedStore(MemoryStore):
@@ -68,10 +71,8 @@ class Pod(Struct, frozen=True):
     tolerations: tuple[Mapping[str, Any], ...]
     gang: Member | None = None  # that it names itself
     parts: tuple[tuple[int, int], ...] = ()  # (number, milli) of the node's GPUs that it shares
-
-    @property
-    def gpus(self) -> float:
-        return self.requests.get(GPU, 0) / _NANO
+    devices: tuple[str, ...] = ()  # ids of the GPUs, partitions and time slices that its containers were given
+    gpus: float = 0.0  # what it asks for, in whole GPUs of its node
 
     @property
     def holds(self) -> bool:
@@ -93,9 +94,12 @@ class Node(Struct, frozen=True):
     allocatable: Mapping[str, int]
     taints: tuple[Mapping[str, Any], ...]
     labels: Mapping[str, str]
+    gpus: int = 0  # physical ones
+    units: Mapping[str, float] = {}  # how much of a GPU one of each resource is
 
     @property
-    def gpus(self) -> int:
+    def advertised(self) -> int:
+        """nvidia.com/gpu: partitions and time slices among them, where the node gives these out under that name."""
         return self.capacity.get(GPU, 0) // _NANO
 
 
@@ -123,6 +127,9 @@ class Ledger:
         self._hash = hashlib.sha256()
         self._listeners: list[Listener] = []
         self._named: dict[str, list[Listener]] = {}
+        self._shares = Shares()
+        self._operators: dict[str, Object] = {}  # ConfigMaps of the GPU operator's namespace
+        self._typical: dict[str, tuple[float, float]] = {}  # resource → units that there are, and GPUs that they are
         self.pods: dict[tuple[str, str], Pod] = {}
         self.nodes: dict[str, Node] = {}
         self.commits = 0
@@ -146,6 +153,11 @@ class Ledger:
             self._pod(event)
         elif resource == "nodes":
             self._node(event)
+        elif resource == "configmaps" and record.key.namespace == OPERATOR:
+            self._operators.pop(record.key.name, None)
+            if event.type != "DELETED":
+                self._operators[record.key.name] = record.object
+            self._shares.configure(self._operators.values())
         for listener in self._named.get(resource, ()):
             old = None if event.previous is None else event.previous.object
             new = None if event.type == "DELETED" else record.object
@@ -159,6 +171,9 @@ class Ledger:
             self.pods.pop(key, None)
         else:
             new = pod_of(event.record.object, old)
+            settled = old is not None and old.uid == new.uid and bool(old.node)
+            gpus = old.gpus if old is not None and settled else self.gpus_of(new.requests, new.node)
+            new = structs.replace(new, gpus=gpus)
             if new == old:
                 return
             self.pods[key] = new
@@ -173,13 +188,33 @@ class Ledger:
         if event.type == "DELETED":
             self.nodes.pop(name, None)
         else:
-            new = node_of(event.record.object)
+            new = node_of(event.record.object, self._shares.of(event.record.object))
             if new == old:
                 return
             self.nodes[name] = new
+        self._count(old, -1)
+        self._count(new, 1)
         now = self._clock.monotonic()
         for listener in self._listeners:
             listener.on_node(old, new, now)
+
+    def _count(self, node: Node | None, sign: int) -> None:
+        for name, part in node.units.items() if node is not None else ():
+            units, gpus = self._typical.get(name, (0.0, 0.0))
+            amount = sign * node.capacity.get(name, 0) / _NANO  # type: ignore[union-attr]
+            self._typical[name] = (units + amount, gpus + amount * part)
+
+    def gpus_of(self, requests: Mapping[str, int], node: str = "") -> float:
+        """Whole GPUs that requests are: on a node, or on the mean of those that have the resource."""
+        found, there = 0.0, self.nodes.get(node)
+        for name, amount in requests.items():
+            if amount and name.startswith(_NVIDIA):
+                units, gpus = self._typical.get(name, (0.0, 0.0))
+                part = there.units.get(name) if there is not None else None
+                if part is None:
+                    part = gpus / units if units > 0 else WHOLE.get(name, 0.0)
+                found += amount * part / _NANO
+        return found
 
 
 def pod_of(obj: Object, old: Pod | None = None) -> Pod:
@@ -200,7 +235,7 @@ def pod_of(obj: Object, old: Pod | None = None) -> Pod:
         ready=(condition(obj, "Ready") or {}).get("status") == "True", deleting="deletionTimestamp" in metadata,
         disruption=disrupted["reason"] if disrupted is not None and disrupted["status"] == "True" else "",
         tolerations=tuple(spec.get("tolerations") or ()), gang=gang,
-        parts=_parts(obj),
+        parts=_parts(obj), devices=_devices(status),
     )  # fmt: skip
 
 
@@ -219,11 +254,27 @@ def _parts(pod: Object) -> tuple[tuple[int, int], ...]:
     return () if share is None else tuple((device, share.milli) for device in devices_of(notes))
 
 
-def node_of(obj: Object) -> Node:
+def _devices(status: Object) -> tuple[str, ...]:
+    """Where kubelet tells of them (KEP-4680); an app container may have what an init container had."""
+    found = {
+        item["resourceID"]
+        for kind in ("containerStatuses", "initContainerStatuses")
+        for container in status.get(kind) or ()
+        for resource in container.get("allocatedResourcesStatus") or ()
+        if resource["name"].startswith(_NVIDIA)
+        for item in resource.get("resources") or ()
+    }
+    return tuple(sorted(found))
+
+
+def node_of(obj: Object, declared: tuple[int, Parts] | None = None) -> Node:
+    """`declared`: GPUs, and what units are of them."""
     metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    capacity = _amounts(status.get("capacity"))
+    gpus, units = declared if declared is not None else (capacity.get(GPU, 0) // _NANO, WHOLE)
     return Node(
         name=metadata["name"], ready=(condition(obj, "Ready") or {}).get("status") == "True",
-        unschedulable=bool(spec.get("unschedulable")), capacity=_amounts(status.get("capacity")),
+        unschedulable=bool(spec.get("unschedulable")), capacity=capacity, gpus=gpus, units=units,
         allocatable=_amounts(status.get("allocatable")), taints=tuple(spec.get("taints") or ()),
         labels=metadata.get("labels") or {},
     )  # fmt: skip

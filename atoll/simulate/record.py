@@ -16,7 +16,7 @@ from atoll.simulate.faults import Fault
 from atoll.simulate.fragmentation import Fragmentation
 from atoll.simulate.ledger import Ledger, Listener, Node, Pod, requests_of
 from atoll.simulate.prices import Prices
-from atoll.simulate.scenario.model import GPU, TEAM_LABEL
+from atoll.simulate.scenario.model import TEAM_LABEL
 from atoll.simulate.work import Job, Loss, Work, job_of
 
 Object = dict[str, Any]
@@ -144,7 +144,7 @@ class Recorder(Listener):
         key = (metadata["namespace"], metadata["name"])
         if old is None:
             team = labels(new).get(TEAM_LABEL) or labels(new).get(kueue.QUEUE_LABEL) or key[0]
-            gpus = requests_of(new["spec"]["template"]).get(GPU, 0) / 1_000_000_000
+            gpus = self._ledger.gpus_of(requests_of(new["spec"]["template"]))
             job = self.work.jobs[key] = job_of(new, team, gpus, now)
             self.rows.append(Row(now, "job-arrived", key[1], team, gpus * job.pods, job.run_seconds, ""))
             return

@@ -88,7 +88,7 @@ def measured(recorder: Recorder, rows: Sequence[Row], now: float) -> dict[str, f
         "wait-p95": percentile(waits, 0.95),
         "fragmented": 100 * _mean(gauges.get("fragmented", ())) / total,
         "preemptions": float(recorder.preemptions),
-        "lost": sum(job.lost_seconds * job.gpus for job in jobs) / _HOUR,
+        "lost": sum(job.lost_gpu_seconds for job in jobs) / _HOUR,
         "recovery": _mean(healed) / _MINUTE,
         "unrecovered": float(len(hurt) - len(healed)),
         "finished": float(sum(job.finished is not None for job in jobs)),

@@ -39,6 +39,7 @@ class Job:
     finished: float | None = None
     interrupted: int = 0
     lost_seconds: float = 0.0  # of one pod each, added up
+    lost_gpu_seconds: float = 0.0
     saved: deque[float] = field(default_factory=deque)  # progress that the next pods take up
 
     @property
@@ -126,6 +127,7 @@ class Work:
         job.interrupted += 1
         lost = max(0.0, done - kept)
         job.lost_seconds += lost
+        job.lost_gpu_seconds += lost * pod.gpus
         return Loss(job, pod, lost)
 
     def _leave(self, pod: Pod) -> Job | None:

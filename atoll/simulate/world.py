@@ -44,6 +44,7 @@ from atoll.simulate.prices import Prices
 from atoll.simulate.programs import Programs
 from atoll.simulate.record import Recorder
 from atoll.simulate.scenario.model import Given, Scenario
+from atoll.simulate.scenario.objects import is_operators
 
 _NODE_NETWORK = "172.16.0.0/12"
 _SETTLE_SECONDS = 5.0
@@ -174,6 +175,9 @@ class _Run:
         least = sum(pool.min for pool in scaled.pools) if scaled is not None else 0
         addresses = AddressPool(_NODE_NETWORK)
         now = rfc3339(self._clock.wall())
+        for given in self._scenario.given:
+            if given.at_seconds <= 0 and is_operators(given.obj):
+                await self._bring(client, given)  # nodes' agents act upon it as these join
         for place in self._plan.stand:
             await client.create(NODES, node_of(place, addresses.take() or "", now))
         await self._scale(client)
@@ -181,7 +185,7 @@ class _Run:
             async with asyncio.timeout(None if scaled is None else _JOIN_SECONDS):
                 await running.nodes_ready(len(self._plan.stand) + least)
         for given in self._scenario.given:
-            if given.at_seconds <= 0:
+            if given.at_seconds <= 0 and not is_operators(given.obj):
                 await self._bring(client, given)
         await self._spaces(client, {item.namespace for item in self._plan.arrivals})
         await asyncio.sleep(_SETTLE_SECONDS)

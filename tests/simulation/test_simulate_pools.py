@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from atoll.simulate.compare import simulate
+from atoll.simulate.ledger import Ledger
 from atoll.simulate.scenario.read import parse
 from atoll.simulate.summary import RunResult
 
@@ -126,3 +129,94 @@ def test_example_19_what_warm_nodes_cost(tmp_path: Path) -> None:
     lean, warm = (item["measures"] for item in json.loads(run.stdout))
     assert warm["wait"] < lean["wait"] and warm["cost"] != lean["cost"] > 0
     assert "Price of all nodes" in page.read_text() and "up to 16 machines more" in page.read_text()
+
+
+def test_partitions_and_time_slices_count_as_the_part_of_a_gpu_that_they_are() -> None:
+    """Two GPUs of seven small instances, two of two large ones, and two that are given out four times."""
+    result = played("""
+  fleet:
+    pools:
+    - {name: small, nodes: 1, gpu: A100, gpus: 2, mig: all-1g.10gb, migStrategy: mixed}
+    - {name: large, nodes: 1, gpu: A100, gpus: 2, mig: all-3g.40gb, migStrategy: mixed}
+    - {name: slices, nodes: 1, gpu: L4, gpus: 2, timeSlicing: 4}
+  arrivals:
+  - jobs: {name: small, every: 1s, count: 14, from: 10m, run: 20m, resource: nvidia.com/mig-1g.10gb}
+  - jobs: {name: large, every: 1s, count: 5, from: 40m, run: 20m, resource: nvidia.com/mig-3g.40gb}
+  - jobs: {name: slice, every: 1s, count: 6, from: 90m, run: 20m, gpus: 1}
+""")
+    assert set(gauge(result, "gpus")) == {6.0}
+    at = {round(row.seconds / 60): row.value for row in result.rows if row.subject == "working"}
+    assert at[20] == pytest.approx(2.0), "fourteen instances are two GPUs"
+    assert at[50] == pytest.approx(4 * 3 / 7), "the fifth waits; a seventh of each GPU is in no instance"
+    assert at[100] == pytest.approx(6 / 4)
+    finished = {row.subject.split("-")[0]: row.gpus for row in events(result, "job-finished")}
+    assert finished == pytest.approx({"small": 1 / 7, "large": 3 / 7, "slice": 1 / 4})
+    idle = {round(row.seconds / 60): row.value for row in result.rows if row.subject == "idle"}
+    assert idle[20] == pytest.approx(4 * 3 / 7 + 2)
+
+
+def test_nodes_are_made_as_their_agents_leave_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to a node's labels or capacity after it has joined."""
+    seen: dict[str, set[tuple[Any, ...]]] = {}
+    own = Ledger.see
+
+    def see(self: Ledger, event: Any) -> None:
+        if event.record.key.resource == "nodes":
+            node = event.record.object
+            gpus = {key: value for key, value in node["metadata"]["labels"].items() if key.startswith("nvidia.com/")}
+            told = (tuple(sorted(gpus.items())), tuple(sorted(node["status"]["capacity"].items())))
+            seen.setdefault(event.record.key.name, set()).add(told)
+        own(self, event)
+
+    monkeypatch.setattr(Ledger, "see", see)
+    played("""
+  fleet:
+    pools:
+    - {name: parts, nodes: 1, gpu: A100, gpus: 2, mig: all-balanced, migStrategy: mixed}
+    - {name: alike, nodes: 1, gpu: H100, gpus: 2, mig: all-2g.20gb}
+    - {name: slices, nodes: 1, gpu: L4, gpus: 2, timeSlicing: 4}
+    - {name: whole, nodes: 1, gpu: L4, gpus: 2}
+""")
+    assert {name: len(told) for name, told in seen.items()} == {
+        "parts-n0": 1, "alike-n0": 1, "slices-n0": 1, "whole-n0": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pool", "job", "stopped"),
+    [("mig: all-1g.10gb, migStrategy: mixed", "resource: nvidia.com/mig-1g.10gb", 7), ("timeSlicing: 4", "gpus: 1", 4)],
+)
+def test_a_gpu_that_breaks_ends_all_that_share_it_and_nothing_else(pool: str, job: str, stopped: int) -> None:
+    result = played(f"""
+  fleet: {{pools: [{{name: p, nodes: 1, gpu: A100, gpus: 2, {pool}}}]}}
+  arrivals: [{{jobs: {{name: a, every: 1s, count: {2 * stopped}, run: 30m, {job}, checkpointEvery: 1m}}}}]
+  faults: [{{at: 10m, gpu: p-n0, kind: xid, value: 79, for: 20m}}]
+""")
+    assert [row.detail for row in events(result, "work-lost")] == ["Failed"] * stopped
+    assert len(events(result, "job-finished")) == 2 * stopped
+
+
+def test_quota_counts_partitions_by_their_name() -> None:
+    result = played("""
+  fleet: {pools: [{name: p, nodes: 1, gpu: A100, gpus: 2, mig: all-1g.10gb, migStrategy: mixed}]}
+  queues:
+  - {apiVersion: kueue.x-k8s.io/v1beta2, kind: ResourceFlavor, metadata: {name: f}}
+  - apiVersion: kueue.x-k8s.io/v1beta2
+    kind: ClusterQueue
+    metadata: {name: q}
+    spec:
+      namespaceSelector: {}
+      resourceGroups:
+      - coveredResources: [nvidia.com/mig-1g.10gb, cpu, memory]
+        flavors:
+        - name: f
+          resources:
+          - {name: nvidia.com/mig-1g.10gb, nominalQuota: 5}
+          - {name: cpu, nominalQuota: 1k}
+          - {name: memory, nominalQuota: 1Pi}
+  - {apiVersion: kueue.x-k8s.io/v1beta2, kind: LocalQueue, metadata: {name: q}, spec: {clusterQueue: q}}
+  arrivals:
+  - {jobs: {name: a, every: 1s, count: 10, run: 20m, resource: nvidia.com/mig-1g.10gb, cpu: 1, memory: 1Gi, queue: q}}
+""")
+    assert max(gauge(result, "working")) == pytest.approx(5 / 7)
+    assert len(events(result, "job-finished")) == 10

@@ -268,3 +268,85 @@ def test_a_mistake_in_autoscaled_pools_is_told_with_line_and_key(text: str, said
     with pytest.raises(UserError) as raised:
         scenario(text)
     assert said in raised.value.message, raised.value.message
+
+
+A100 = "name: a, nodes: 2, gpu: A100, gpus: 4"
+
+
+def pool_with(text: str) -> str:
+    return f"  fleet:\n    pools:\n    - {{{A100}, {text}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "resources", "parts", "product"),
+    [
+        ("rack: 1", {"nvidia.com/gpu": "4"}, {"nvidia.com/gpu": 1.0}, "NVIDIA-A100-SXM4-80GB"),
+        ("mig: all-1g.10gb", {"nvidia.com/gpu": "28"}, {"nvidia.com/gpu": 1 / 7}, "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"),
+        ("mig: all-3g.40gb, migStrategy: mixed", {"nvidia.com/mig-3g.40gb": "8"}, {"nvidia.com/mig-3g.40gb": 3 / 7},
+         "NVIDIA-A100-SXM4-80GB"),
+        ("timeSlicing: 8", {"nvidia.com/gpu": "32"}, {"nvidia.com/gpu": 1 / 8}, "NVIDIA-A100-SXM4-80GB-SHARED"),
+        ("mig: all-3g.40gb, timeSlicing: 2", {"nvidia.com/gpu": "16"}, {"nvidia.com/gpu": 3 / 14},
+         "NVIDIA-A100-SXM4-80GB-MIG-3g.40gb-SHARED"),
+    ],
+)  # fmt: skip
+def test_partitioned_and_shared_gpus_are_what_a_nodes_agents_would_make_of_them(
+    text: str, resources: dict[str, str], parts: dict[str, float], product: str
+) -> None:
+    found = scenario(pool_with(text))
+    (pool,) = found.pools
+    node = node_of(next(iter(places(found.pools))), "10.0.0.1", "2023-11-14T22:13:20Z")
+    amounts = {key: value for key, value in node["status"]["allocatable"].items() if key.startswith("nvidia.com/")}
+    assert amounts == resources == pool.made.fields.resources
+    assert pool.made.parts == pytest.approx(parts)
+    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == pool.made.product == product
+
+
+def test_configurations_of_ones_own_are_read_from_the_operators_config_maps() -> None:
+    operator = """  objects:
+  - apiVersion: v1
+    kind: ConfigMap
+    metadata: {name: parts, namespace: gpu-operator}
+    data:
+      mine: "{version: v1, flags: {migStrategy: mixed}}"
+      mig.yaml: "{mig-configs: {odd: [{devices: all, mig-enabled: true, mig-devices: {1g.10gb: 1, 3g.40gb: 1}}]}}"
+"""
+    labels = "labels: {nvidia.com/device-plugin.config: mine, nvidia.com/mig.config: odd}"
+    found = scenario(pool_with(labels) + operator)
+    assert found.pools[0].made.fields.resources == {"nvidia.com/mig-1g.10gb": "4", "nvidia.com/mig-3g.40gb": "4"}
+    with pytest.raises(UserError, match="pools say migStrategy or timeSlicing, and objects"):
+        scenario(pool_with("timeSlicing: 2") + operator)
+
+
+def test_jobs_ask_for_partitions_by_their_name() -> None:
+    jobs = "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, resource: nvidia.com/mig-3g.40gb, gpu: A100}}]\n"
+    found = scenario(pool_with("mig: all-3g.40gb, migStrategy: mixed") + jobs)
+    (arrival, *_) = plan_arrivals(found, Chance(1))
+    spec = job_object(arrival)["spec"]["template"]["spec"]
+    assert spec["containers"][0]["resources"]["limits"] == {"nvidia.com/mig-3g.40gb": "1"}
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"][0]["values"] == ["NVIDIA-A100-SXM4-80GB"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (pool_with("mig: all-9g"), "s.yaml:8: spec.fleet.pools[0]: unknown MIG configuration 'all-9g' for NVIDIA A100"),
+        (pool_with("migStrategy: mixed"), "s.yaml:8: spec.fleet.pools[0].migStrategy: goes with mig"),
+        (pool_with("mig: all-balanced, migStrategy: some"), "migStrategy: 'some' is none of single, mixed"),
+        (pool_with("timeSlicing: 1"), "s.yaml:8: spec.fleet.pools[0].timeSlicing: must be a whole number from 2"),
+        (pool_with("timeSlicing: 2, mig: all-balanced, migStrategy: mixed"), "timeSlicing: shares nvidia.com/gpu;"),
+        (pool_with("timeSlicing: 2, shared: true"), "pools[0].timeSlicing: goes with gpu (a type that Atoll knows)"),
+        (pool_with("mig: all-balanced, labels: {nvidia.com/mig.config: x}"), "labels.nvidia.com/mig.config: says the"),
+        ("  fleet: {pools: [{name: h, nodes: 2, gpu: L4, gpus: 4, mig: all-balanced}]}\n", "NVIDIA L4 can't be"),
+        (pool_with("mig: all-balanced"), "spec.fleet.pools[0]: its nodes would offer no GPUs: unlike pa"),
+        (pool_with("mig: all-1g.10gb, migStrategy: mixed")
+         + "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, gpus: 1}}]\n",
+         "s.yaml:9: resource of a: no pool has 'nvidia.com/gpu'; the pools have nvidia.com/mig-1g.10gb"),
+        (POOL + "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, resource: nvidia.com/mig-1g.10gb}}]\n",
+         "s.yaml:7: resource of a: no pool has 'nvidia.com/mig-1g.10gb'; the pools have nvidia.com/gpu"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_partitions_is_told_with_line_and_key(text: str, said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        scenario(text)
+    assert said in raised.value.message, raised.value.message

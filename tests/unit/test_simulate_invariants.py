@@ -564,3 +564,26 @@ def test_what_is_made_in_stages_is_a_gang_stage_by_stage() -> None:
         assert bench.told == ["jobset default/s (w): 1 of 2 pods have had places for 100 s"]
 
     run_virtual(main())
+
+
+def test_a_partition_that_is_given_twice_is_found_at_that_commit() -> None:
+    def given(name: str, *devices: str) -> Object:
+        made = pod(name, 1)
+        resources = [{"resourceID": item, "health": "Healthy"} for item in devices]
+        told = [{"name": "c", "allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": resources}]}]
+        return {**made, "status": {**made["status"], "containerStatuses": told}}
+
+    def main(bench: Bench) -> None:
+        bench.put("nodes", node())
+        bench.put("pods", given("a", "MIG-1", "GPU-2::0"))
+        bench.put("pods", given("b", "GPU-2::1"))
+        assert bench.told == []
+        bench.put("pods", given("c", "MIG-1"))
+        assert bench.told == ["node n: MIG-1 is given to pods u-a and u-c"]
+        bench.invariant.full(0.0)
+        assert len(bench.told) == 2
+        bench.remove("pods", "a")
+        bench.put("pods", given("d", "GPU-2::0"))
+        assert len(bench.told) == 2, "it had been given back"
+
+    on_bench("devices", main)

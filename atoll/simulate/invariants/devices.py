@@ -1,8 +1,9 @@
 """No device is given twice: what the pods of a node were given never exceeds what the node has.
 
 Looked at where a pod comes onto a node: CPU, memory, pods' places and extended resources such as `nvidia.com/gpu`,
-against the node's capacity as it was when the pod came (a GPU that is lost later takes nothing back). Devices that
-ResourceClaims were given by name are held by one claim each, but for those that ask for admin access.
+against the node's capacity as it was when the pod came (a GPU that is lost later takes nothing back). GPUs, partitions
+and time slices that containers were given by their ids are held by one pod each; devices that ResourceClaims were given
+by one claim each, but for those that ask for admin access.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ class Devices(Invariant):
         self._tell = tell
         self._used: dict[str, dict[str, int]] = {}
         self._held: dict[Device, str] = {}
+        self._given: dict[str, str] = {}  # id of a GPU, partition or time slice → uid of the pod that has it
         self._parts: dict[str, dict[int, int]] = {}  # node → number of a GPU → milli that pods have of it
 
     def on_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
         was, is_now = old is not None and old.holds, new is not None and new.holds
+        self._hand_over(old if was else None, new if is_now else None, now)
         if was == is_now:
             if was and old is not None and new is not None and (old.uid, old.node) != (new.uid, new.node):
                 self._tell(f"pod {new.key[1]} moved from {old.node} to {new.node}", now)
@@ -49,6 +52,19 @@ class Devices(Invariant):
             _share(self._parts.setdefault(new.node, {}), new, 1)
             self._compare_parts(new.node, self._parts[new.node], now)
 
+    def _hand_over(self, old: Pod | None, new: Pod | None, now: float) -> None:
+        before, after = old.devices if old is not None else (), new.devices if new is not None else ()
+        if before == after and old is not None and new is not None and old.uid == new.uid:
+            return
+        for item in before:
+            if old is not None and self._given.get(item) == old.uid:
+                del self._given[item]
+        for item in after:
+            assert new is not None
+            other = self._given.setdefault(item, new.uid)
+            if other != new.uid:
+                self._tell(f"node {new.node}: {item} is given to pods {other} and {new.uid}", now)
+
     def on_object(self, resource: str, old: Object | None, new: Object | None, now: float) -> None:
         for device in _devices(old):
             self._held.pop(device, None)
@@ -62,11 +78,18 @@ class Devices(Invariant):
     def full(self, now: float) -> None:
         used: dict[str, dict[str, int]] = {}
         parts: dict[str, dict[int, int]] = {}
+        given: dict[str, str] = {}
         for record in self._store.scan("pods"):
             pod = pod_of(record.object)
             if pod.holds:
                 _add(used.setdefault(pod.node, {}), pod.requests, 1)
                 _share(parts.setdefault(pod.node, {}), pod, 1)
+                for item in pod.devices:
+                    other = given.setdefault(item, pod.uid)
+                    if other != pod.uid:
+                        self._tell(f"node {pod.node}: {item} is given to pods {other} and {pod.uid}", now)
+        if given != self._given:
+            self._tell(f"pods hold {len(given)} GPUs by id, counted by changes {len(self._given)}", now)
         for node, shares in parts.items():
             self._compare_parts(node, shares, now)
         for node, amounts in used.items():

@@ -36,13 +36,13 @@ class _Team:
     def names(self, node: Node) -> bool:
         """Whether the team may have the node."""
         selected = all(node.labels.get(key) == value for key, value in self.selector.items())
-        return selected and (node.gpus > 0 or not self.in_gpus)
+        return selected and (node.advertised > 0 or not self.in_gpus)
 
     def nodes(self, could: list[Node]) -> int:
         """How many, of those that it may have."""
         if not self.in_gpus:
             return self.amount
-        return math.ceil(self.amount / min((node.gpus for node in could), default=1))
+        return math.ceil(self.amount / min((node.advertised for node in could), default=1))
 
 
 class Teams(Invariant):

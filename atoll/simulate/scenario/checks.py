@@ -9,7 +9,7 @@ import yaml
 
 from atoll.base.yamlfile import YamlReader
 from atoll.capacity.autoscale.settings import AutoscaleSettings
-from atoll.simulate.scenario.model import BLOCK_LABEL, RACK_LABEL, JobStream, Pool, TraceStream
+from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, JobStream, Pool, TraceStream
 
 
 class Checks(YamlReader):
@@ -23,6 +23,7 @@ class Checks(YamlReader):
         scaled: AutoscaleSettings | None,
         spaces: Mapping[str, set[str]],
     ) -> None:
+        self._check_resource(stream, node, pools, scaled)
         types = {pool.gpu for pool in pools if pool.gpus}
         types |= {pool.node.gpu for pool in (scaled.pools if scaled is not None else ()) if pool.node.gpu}
         for gpu in stream.gpu if isinstance(stream, JobStream) else ():
@@ -41,6 +42,25 @@ class Checks(YamlReader):
                 have = ", ".join(sorted(spaces.get(stream.namespace, ()))) or "none"
                 why = f"{queue!r} is no LocalQueue of namespace {stream.namespace}; there are: {have}"
                 raise self.fail(node, f"queue of {stream.name}", why)
+
+    def _check_resource(
+        self,
+        stream: JobStream | TraceStream,
+        node: yaml.Node,
+        pools: tuple[Pool, ...],
+        scaled: AutoscaleSettings | None,
+    ) -> None:
+        if not isinstance(stream, JobStream) or not stream.gpus.largest:
+            return
+        if any(pool.shared for pool in pools):
+            if stream.resource == GPU:
+                return
+            raise self.fail(node, f"resource of {stream.name}", "GPUs that are shared are asked for by gpuMilli")
+        known = {name for pool in pools for name in pool.made.fields.resources}
+        known |= {name for pool in (scaled.pools if scaled else ()) for name in pool.node.capacity if "/" in name}
+        if stream.resource not in known and (known or stream.resource != GPU):
+            why = f"no pool has {stream.resource!r}; the pools have {', '.join(sorted(known)) or 'no GPUs'}"
+            raise self.fail(node, f"resource of {stream.name}", why)
 
     def check_sharing(self, node: yaml.Node, pools: tuple[Pool, ...], spec: dict[str, Any]) -> None:
         with_gpus = [pool for pool in pools if pool.gpus]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from atoll.app.gpus import GpuFields
 from atoll.capacity.autoscale.settings import AutoscaleSettings
 from atoll.simulate.scenario.spread import Spread
 
@@ -17,6 +19,16 @@ BLOCK_LABEL = "cloud.provider.com/topology-block"
 RACK_LABEL = "cloud.provider.com/topology-rack"
 TEAM_LABEL = "atoll.dev/team"
 GPU = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolGpus:
+    """What follows for a pool's nodes from their GPUs, partitioned and shared as they are: what they are made with, how
+    much of a GPU a unit of each resource is, and the label of their product."""
+
+    fields: GpuFields = field(default_factory=GpuFields)
+    parts: Mapping[str, float] = field(default_factory=dict)
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class Pool:
     names: tuple[str, ...] = ()  # of a snapshot's nodes
     shared: bool = False  # its GPUs are given in parts (docs/scheduling-openb.md)
     price_per_hour: float = 0.0  # of a node
+    made: PoolGpus = field(default_factory=PoolGpus, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,7 @@ class JobStream:
     run: Spread
     pods: Spread
     gpus: Spread
+    resource: str = GPU  # of which it asks for so many
     gpu: tuple[str, ...] = ()  # types it can use; any, if none
     cpu: str = "4"
     memory: str = "32Gi"

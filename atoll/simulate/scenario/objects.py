@@ -15,6 +15,7 @@ import yaml
 from atoll.base.errors import UserError
 from atoll.base.yamlfile import YamlReader, plain
 from atoll.client.port import Object
+from atoll.cluster.gpus.settings import NAMESPACE as OPERATOR
 from atoll.kinds import kueue
 from atoll.objects.patch_merge import apply_merge_patch
 from atoll.simulate.scenario.model import Given
@@ -56,6 +57,18 @@ class ObjectReader(YamlReader):
         if not isinstance(obj.get("metadata"), dict) or not isinstance(obj["metadata"].get("name"), str):
             raise UserError(f"{where}: {key or 'the object'}.metadata.name: missing")
         return Given(at_seconds, obj, where)
+
+
+def is_operators(obj: Object) -> bool:
+    """Whether it is a ConfigMap of the GPU operator's namespace."""
+    return bool(obj["kind"] == "ConfigMap" and obj["metadata"].get("namespace") == OPERATOR)
+
+
+def operators_map(plugins: Mapping[str, Object]) -> Object:
+    """With the device plugin's configurations by name; who names none has the plugin's defaults."""
+    data = {name: yaml.safe_dump(found) for name, found in sorted({"default": {"version": "v1"}, **plugins}.items())}
+    metadata = {"name": "atoll-simulate", "namespace": OPERATOR}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def patched(given: Iterable[Given], kind: str, name: str, patch: Object) -> tuple[list[Given], int]:

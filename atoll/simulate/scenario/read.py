@@ -15,6 +15,7 @@ spec:
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,17 @@ from atoll.base.chance import Chance
 from atoll.base.errors import UserError
 from atoll.base.yamlfile import Read, compose, plain
 from atoll.capacity.autoscale.settings import AutoscaleSettings
+from atoll.cluster.gpus.settings import read_settings
 from atoll.kinds import batch
 from atoll.kinds.workload import WORKLOADS
 from atoll.simulate.invariants.registry import INVARIANTS
+from atoll.simulate.layout import pool_gpus
 from atoll.simulate.scenario.autoscale import AutoscaleReader
 from atoll.simulate.scenario.checks import Checks
 from atoll.simulate.scenario.fleet import FleetReader
 from atoll.simulate.scenario.layers import child, laid_over, without
 from atoll.simulate.scenario.model import (
+    GPU,
     FaultRule,
     Given,
     JobStream,
@@ -40,7 +44,7 @@ from atoll.simulate.scenario.model import (
     Scenario,
     TraceStream,
 )
-from atoll.simulate.scenario.objects import ObjectReader, check_queues, patched
+from atoll.simulate.scenario.objects import ObjectReader, check_queues, is_operators, operators_map, patched
 from atoll.simulate.scenario.spread import constant
 
 API_VERSION = "simulate.atoll.dev/v1alpha1"
@@ -126,6 +130,8 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
                 raise UserError(
                     f"{where}: there is no {kind} {target!r} to patch", hint="name one of queues or objects"
                 )
+        pools, operator = self._partitioned(node, pools, given)
+        given = [*operator, *given]
         self.check_sharing(node, pools, spec)
         streams = spec.get("arrivals") or ()
         jobs = tuple(item for item, _ in streams if isinstance(item, JobStream))
@@ -150,6 +156,26 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
             autoscale=scaled,
             workload_api=any(item.obj["apiVersion"] == WORKLOADS.api_version for item in given),
         )  # fmt: skip
+
+    def _partitioned(
+        self, node: yaml.Node, pools: tuple[Pool, ...], given: list[Given]
+    ) -> tuple[tuple[Pool, ...], list[Given]]:
+        """The pools with what their GPUs make of their nodes, and the ConfigMap for the nodes' agents."""
+        maps = [item.obj for item in given if item.at_seconds <= 0 and is_operators(item.obj)]
+        if self.plugins and maps:
+            why = "pools say migStrategy or timeSlicing, and objects a ConfigMap in gpu-operator: say it in one place"
+            raise self.fail(node, "spec.fleet.pools", why)
+        made = [Given(0.0, operators_map(self.plugins), f"{self._source}: fleet.pools")] if self.plugins else []
+        settings = read_settings([*maps, *(item.obj for item in made)])
+        listed = child(child(node, "fleet") or node, "pools")
+        found = []
+        for number, pool in enumerate(pools):
+            try:
+                found.append(replace(pool, made=pool_gpus(pool, settings)))
+            except UserError as error:
+                at = listed.value[number] if isinstance(listed, yaml.SequenceNode) else node
+                raise self.fail(at, f"spec.fleet.pools[{number}]", error.message, error.hint) from None
+        return tuple(found), made
 
     def scheduler(self, node: yaml.Node, key: str) -> tuple[str, frozenset[str]]:
         """The file, and the schedulerNames that it has profiles for."""
@@ -179,12 +205,6 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
             "autoscale": self.autoscale,
         }
         return self.mapping(node, key, known)
-
-    def one_of(self, node: yaml.Node, key: str, known: tuple[str, ...]) -> str:
-        text = self.text(node, key)
-        if text not in known:
-            raise self.fail(node, key, f"{text!r} is none of {', '.join(known)}")
-        return text
 
     def timed(self, node: yaml.Node, key: str) -> list[Given]:
         """An object, `file:`, or `{at:, file: | object:}`."""
@@ -219,7 +239,7 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
             "gpus": self.amount_spread, "cpu": self.amount, "memory": self.amount, "namespace": self.text,
             "queue": self.text, "team": self.text, "priorityClass": self.text, "from": self.duration,
             "until": self.duration, "count": self.number, "checkpointEvery": self.duration, "gang": self.flag,
-            "gpuMilli": self.amount_spread, "schedulerName": self.text,
+            "gpuMilli": self.amount_spread, "schedulerName": self.text, "resource": self.text,
             "gpu": lambda n, k: self.items(n, k, self.text) if isinstance(n, yaml.SequenceNode) else [self.text(n, k)],
         }  # fmt: skip
         found = self.mapping(node, key, known)
@@ -228,7 +248,8 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
                 raise self.fail(node, f"{key}.{name}", "missing")
         return JobStream(
             name=found["name"], every=found["every"], run=found["run"], pods=found.get("pods", constant(1)),
-            gpus=found.get("gpus", constant(0)), gpu=tuple(found.get("gpu") or ()), cpu=found.get("cpu", "4"),
+            gpus=found.get("gpus", constant(1 if "resource" in found else 0)),
+            resource=found.get("resource", GPU), gpu=tuple(found.get("gpu") or ()), cpu=found.get("cpu", "4"),
             memory=found.get("memory", "32Gi"), namespace=found.get("namespace", "default"),
             queue=found.get("queue", ""), team=found.get("team", ""), priority_class=found.get("priorityClass", ""),
             start=found.get("from", 0.0), until=found.get("until", math.inf), most=found.get("count", 0),

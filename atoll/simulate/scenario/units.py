@@ -31,6 +31,12 @@ def seconds_of(text: str) -> float | None:
 class UnitReader(YamlReader):
     """Reads the values that scenarios have and other files have not."""
 
+    def one_of(self, node: yaml.Node, key: str, known: tuple[str, ...]) -> str:
+        text = self.text(node, key)
+        if text not in known:
+            raise self.fail(node, key, f"{text!r} is none of {', '.join(known)}")
+        return text
+
     def duration(self, node: yaml.Node, key: str) -> float:
         """Seconds."""
         text = self.text(node, key)
