@@ -220,3 +220,11 @@ def test_quota_counts_partitions_by_their_name() -> None:
 """)
     assert max(gauge(result, "working")) == pytest.approx(5 / 7)
     assert len(events(result, "job-finished")) == 10
+
+
+def test_example_20_whole_partitioned_or_shared() -> None:
+    run = command(str(EXAMPLES / "20-whole-partitioned-or-shared" / "gpus.yaml"), "-o", "json")
+    assert run.returncode == 0, run.stderr
+    whole, slices, partitions = (item["measures"] for item in json.loads(run.stdout))
+    assert whole["wait"] > slices["wait"] > partitions["wait"]
+    assert whole["utilisation"] > slices["utilisation"] > partitions["utilisation"] > 50
