@@ -27,6 +27,8 @@ from atoll.capacity.queueing.parts import Parts
 from atoll.capacity.queueing.pods import PodQueueing
 from atoll.capacity.queueing.provisioning import ProvisioningChecks
 from atoll.capacity.queueing.queues import QueueStatus
+from atoll.capacity.queueing.service_admission import QueuedServices
+from atoll.capacity.queueing.service_groups import ServiceQueueing
 from atoll.capacity.queueing.ungate import TopologyUngater
 from atoll.capacity.queueing.unhealthy import FailedNodes
 from atoll.capacity.queueing.worker_access import kubeconfig_at
@@ -34,8 +36,8 @@ from atoll.capacity.specs import EmptySpecs
 from atoll.client.port import Client
 from atoll.cluster.store.port import Key, Store
 from atoll.kinds import kueue
-from atoll.kinds.batch import JOB_SETS
-from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS, JOBS, NAMESPACES
+from atoll.kinds.batch import JOB_SETS, LEADER_WORKER_SETS
+from atoll.kinds.builtin import CONFIGMAPS, DEPLOYMENTS, JOBS, NAMESPACES, STATEFUL_SETS
 from atoll.kinds.resource import Resource
 from atoll.runtime.events import EventRecorder
 from atoll.runtime.informer import Informers
@@ -51,7 +53,7 @@ class Queueing:
     runnables: tuple[Any, ...]
 
 
-Plugins = tuple[EmptySpecs, QueuedJobs, QueuedJobSets, QueuedDeployments]
+Plugins = tuple[EmptySpecs, QueuedServices, QueuedJobs, QueuedJobSets, QueuedDeployments]
 
 
 def queue_admission(store: Store) -> tuple[Plugins, QueueChecks]:
@@ -96,6 +98,7 @@ def queue_admission(store: Store) -> tuple[Plugins, QueueChecks]:
 
     plugins = (
         EmptySpecs(kueue.custom_resource_definitions()),
+        QueuedServices(on, newest),
         QueuedJobs(on, has_default, unnamed, dispatched),
         QueuedJobSets(on, dispatched),
         QueuedDeployments(on),
@@ -114,7 +117,8 @@ def make_queueing(
     connect: Callable[[str], Client] | None = None,
     kubeconfig_folders: Sequence[Path] = (),
 ) -> Queueing:
-    """They write as `client_for(NAME)`. `job_sets`: JobSets are served, and queued too. `metrics`: where they count.
+    """They write as `client_for(NAME)`. `job_sets`: JobSets and LeaderWorkerSets are served, and queued too.
+    `metrics`: where they count.
 
     `connect`: a client of the cluster that a kubeconfig's text names, for MultiKueue; without it nothing is dispatched.
     `kubeconfig_folders`: where those that MultiKueueClusters name by path may lie.
@@ -135,6 +139,7 @@ def make_queueing(
         Keepers(parts, queues),
         TopologyUngater(parts),
         FailedNodes(parts),
+        ServiceQueueing(parts, (STATEFUL_SETS, LEADER_WORKER_SETS) if job_sets else (STATEFUL_SETS,)),
         LeavingWorkloads(parts, (JOBS, JOB_SETS) if job_sets else (JOBS,)),
         ProvisioningChecks(parts),
         JobQueueing(parts, queues.manages),

@@ -33,6 +33,7 @@ POD_GROUP_LABEL: Final = f"{GROUP}/pod-group-name"
 POD_GROUP_SERVING: Final = f"{GROUP}/pod-group-serving"  # annotation: it never ends by itself
 POD_GROUP_FAST: Final = f"{GROUP}/pod-group-fast-admission"
 POD_GROUP_TOTAL: Final = f"{GROUP}/pod-group-total-count"
+POD_INDEX_LABEL: Final = f"{GROUP}/pod-group-pod-index"  # its rank in its pod set
 RETRIABLE_IN_GROUP: Final = f"{GROUP}/retriable-in-group"
 POD_PARENT: Final = f"{GROUP}/pod-suspending-parent"  # annotation: of what kind the pods of a template are
 ROLE_HASH: Final = f"{GROUP}/role-hash"

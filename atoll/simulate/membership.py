@@ -49,7 +49,7 @@ def member_of(pod: Object) -> Member | None:
     if name:
         return Member("volcano", name, name, notes.get(batch.VOLCANO_TASK, ""))
     name = labels.get(kueue.POD_GROUP_LABEL)
-    if name:
+    if name and kueue.POD_PARENT not in notes and kueue.POD_GROUP_FAST not in notes:
         return Member("kueue", name, "", size=_number(notes.get(kueue.POD_GROUP_TOTAL)))
     name, index = labels.get(batch.LWS_NAME), labels.get(batch.LWS_GROUP)
     if name and index is not None:

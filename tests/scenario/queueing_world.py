@@ -14,13 +14,16 @@ from scenario_cluster import ScenarioCluster
 from atoll.app.queueing import Queueing, make_queueing
 from atoll.base.metrics import Metrics
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS, JOBS, NAMESPACES, PODS
+from atoll.kinds.builtin import CUSTOM_RESOURCE_DEFINITIONS, JOBS, NAMESPACES, PODS, STATEFUL_SETS
 from atoll.runtime.informer import Informers
 
 KINDS = {
     it.kind: it
     for it in (kueue.CLUSTER_QUEUES, kueue.COHORTS, kueue.LOCAL_QUEUES, kueue.RESOURCE_FLAVORS, kueue.WORKLOADS)
-} | {it.kind: it for it in (kueue.WORKLOAD_PRIORITY_CLASSES, kueue.ADMISSION_CHECKS, JOBS, PODS, NAMESPACES)}
+} | {
+    it.kind: it
+    for it in (kueue.WORKLOAD_PRIORITY_CLASSES, kueue.ADMISSION_CHECKS, JOBS, PODS, NAMESPACES, STATEFUL_SETS)
+}
 
 
 class QueueingWorld:

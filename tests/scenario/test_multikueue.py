@@ -113,7 +113,9 @@ def test_pods_run_on_the_worker_and_stay_gated_here(group: str) -> None:
             assert workload["status"]["clusterName"] == "west" and entry(workload)["state"] == "Pending"
             assert await phases(manager) == await phases(workers["west"]) == dict.fromkeys(names, "Running")
             for here in (await manager.client.list(PODS)).items:
-                assert here["spec"]["schedulingGates"] == [{"name": kueue.ADMISSION_GATE}]
+                assert here["spec"]["schedulingGates"] == [
+                    {"name": it} for it in (kueue.ADMISSION_GATE, kueue.TOPOLOGY_GATE)
+                ]
                 assert "nodeName" not in here["spec"] and here["status"]["podIP"]
                 assert condition(here, "PodScheduled")["reason"] == "SchedulingGated"
             assert await copies(workers["east"]) == 0

@@ -1,6 +1,7 @@
 """Queues in, statuses out: YAML scenarios in virtual time. `--update-goldens` writes what is seen as what is expected.
 
-Steps: `config` (Kueue's), `apply` (Kueue's objects), `jobs`, `patch` (a merge), `run` seconds, `show`.
+Steps: `config` (Kueue's), `apply` (Kueue's objects, and others), `jobs`, `patch` (a merge), `delete`, `run` seconds,
+`show`.
 """
 
 from __future__ import annotations
@@ -82,9 +83,12 @@ async def step(world: QueueingWorld, what: Any, shown: list[Any]) -> None:
         for obj in yaml.safe_load_all(told):
             await world.apply({"apiVersion": f"{kueue.GROUP}/{kueue.VERSION}", **obj})
     elif name == "patch":
-        await world.client.patch(
-            KINDS[told["kind"]], told["name"], {"spec": told["spec"]}, None, content_type=MERGE_PATCH
-        )
+        resource = KINDS[told["kind"]]
+        space = "default" if resource.namespaced else None
+        await world.client.patch(resource, told["name"], {"spec": told["spec"]}, space, content_type=MERGE_PATCH)
+    elif name == "delete":  # a Workload by its owner's name
+        named = (await world.workloads())[told["of"]]["metadata"]["name"] if "of" in told else told["name"]
+        await world.client.delete(KINDS[told["kind"]], named, "default")
     else:
         assert name == "config", name
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kueue-system"}}

@@ -14,11 +14,12 @@ from atoll.capacity.queueing.asked import template_problems
 from atoll.capacity.queueing.flavors import amount_of
 from atoll.capacity.queueing.members import of_parent
 from atoll.capacity.queueing.model import Object
+from atoll.capacity.queueing.services import change_problems
 from atoll.capacity.queueing.status import is_true
 from atoll.capacity.queueing.tree import find_cycle
 from atoll.kinds import kueue
 from atoll.kinds.batch import JOB_SETS, LEADER_WORKER_SETS
-from atoll.kinds.builtin import PODS
+from atoll.kinds.builtin import PODS, STATEFUL_SETS
 from atoll.kinds.resource import Resource
 
 DEFAULT_QUEUE = "default"
@@ -80,8 +81,8 @@ class QueuedJobs:
         elif not _is_of_a_job(obj):
             obj["metadata"]["labels"] = {**labels, kueue.MANAGED_LABEL: "true"}
             gates = obj["spec"].setdefault("schedulingGates", [])
-            if not any(gate["name"] == kueue.ADMISSION_GATE for gate in gates):
-                gates.append({"name": kueue.ADMISSION_GATE})
+            known = {gate["name"] for gate in gates}
+            gates += [{"name": name} for name in (kueue.ADMISSION_GATE, kueue.TOPOLOGY_GATE) if name not in known]
             if kueue.POD_GROUP_LABEL in labels and not of_parent(obj):
                 finalizers = obj["metadata"].get("finalizers") or []
                 obj["metadata"]["finalizers"] = list(dict.fromkeys([*finalizers, kueue.POD_FINALIZER]))
@@ -117,8 +118,8 @@ def is_of_queued_job(job: Object) -> bool:
 
 
 def _is_of_a_job(pod: Object) -> bool:
-    """Its owner is queued, or nothing is; pods of a queued Deployment are queued themselves."""
-    if (pod["metadata"].get("annotations") or {}).get(kueue.POD_PARENT) == "deployment":
+    """Its owner is queued, or nothing is; pods of a queued Deployment, StatefulSet … are queued themselves."""
+    if of_parent(pod):
         return False
     return any(item.get("controller") for item in pod["metadata"].get("ownerReferences") or ())
 
@@ -132,6 +133,7 @@ class QueueChecks:
             "pods",
             "jobs.batch",
             JOB_SETS.group_resource,
+            STATEFUL_SETS.group_resource,
             LEADER_WORKER_SETS.group_resource,
         }
     )
@@ -173,6 +175,10 @@ class QueueChecks:
             return found + (self._cycle(obj) if plural == "cohorts" else [])
         if plural == "workloads":
             return workload_problems(obj, request.old, request.subresource)
+        if plural in ("statefulsets", "leaderworkersets") and request.subresource in ("", "scale") and request.old:
+            found = change_problems(obj, request.old)
+            if found or request.subresource:
+                return found
         if request.subresource:
             return []
         labelled = kueue.QUEUE_LABEL in ((obj.get("metadata") or {}).get("labels") or {})

@@ -16,7 +16,7 @@ from atoll.capacity.queueing import status
 from atoll.capacity.queueing.members import is_gated, is_over
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts
-from atoll.capacity.queueing.pods import QUEUED, Unit, index_queued
+from atoll.capacity.queueing.pods import QUEUED, index_queued, unit_of
 from atoll.kinds import kueue
 from atoll.kinds.builtin import JOBS, PODS
 from atoll.kinds.resource import Resource
@@ -64,16 +64,9 @@ class LeavingWorkloads:
         if owner is not None and owner["kind"] in self._jobs:
             job = self._jobs[owner["kind"]].get(owner["name"], workload["metadata"]["namespace"])
             return job is not None and job["metadata"]["uid"] == owner["uid"] and not is_deleting(job)
-        pods = self._pods.by_index(QUEUED, unit_of(workload))
+        unit = unit_of(workload)
+        pods = self._pods.by_index(QUEUED, unit) if unit is not None else []
         return any(not is_gated(pod) and not is_over(pod) for pod in pods)
-
-
-def unit_of(workload: Object) -> Unit:
-    """Of the pods that it is made for."""
-    metadata, owner = workload["metadata"], controller_of(workload)
-    if owner is not None and owner["kind"] == "Pod":
-        return metadata["namespace"], "pod", owner["name"]
-    return metadata["namespace"], "group", metadata["name"]
 
 
 async def let_go(parts: Parts, workload: Object) -> None:

@@ -29,6 +29,7 @@ from atoll.capacity.queueing.members import (
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
+from atoll.capacity.queueing.services import PARENTS
 from atoll.client.port import DeleteOptions
 from atoll.kinds import kueue
 from atoll.kinds.builtin import PODS, PRIORITY_CLASSES
@@ -39,7 +40,6 @@ from atoll.runtime.informer import Informer
 
 Unit = tuple[str, str, str]
 """(namespace, "pod" or "group", name)."""
-POD_INDEX_LABEL = f"{kueue.GROUP}/pod-group-pod-index"
 QUEUED: Final = "queued"  # an index of pods
 
 
@@ -68,14 +68,9 @@ class PodQueueing:
             self.loop.queue.add(_unit(pod))
 
     def _workload_changed(self, old: Object | None, new: Object | None) -> None:
-        workload = new or old or {}
-        metadata = workload["metadata"]
-        for owner in metadata.get("ownerReferences") or ():
-            if owner["kind"] == "Pod":
-                kind = "pod" if owner.get("controller") else "group"
-                name = owner["name"] if kind == "pod" else metadata["name"]
-                self.loop.queue.add((metadata["namespace"], kind, name))
-                return
+        unit = unit_of(new or old or {})
+        if unit is not None:
+            self.loop.queue.add(unit)
 
     async def _reconcile(self, unit: Unit) -> float | None:
         pods = self._pods.by_index(QUEUED, unit)
@@ -89,7 +84,10 @@ class PodQueueing:
         if workload is not None and is_deleting(workload) and not status.is_true(workload, "Finished"):
             await self._withdraw(pods)
             return None
-        if unit[1] == "group" and await self._tidy(pods, workload, total):
+        parted = of_parent(pods[0])  # its controller makes the Workload, and replaces pods under their names
+        if parted and workload is not None:
+            total = sum(int(item["count"]) for item in workload["spec"]["podSets"])
+        if unit[1] == "group" and not parted and await self._tidy(pods, workload, total):
             return None
         if prebuilt and (workload is None or not workload["metadata"].get("ownerReferences")):
             return await self._adopt(unit, pods, total, workload)
@@ -146,7 +144,7 @@ class PodQueueing:
         known = list(workload["metadata"].get("ownerReferences") or ())
         uids = {owner["uid"] for owner in known}
         new = [pod for pod in pods if pod["metadata"]["uid"] not in uids and not is_over(pod)]
-        if not known or not new or of_parent(pods[0]):
+        if not known or not new:
             return False
         owners = [owner_reference(pod, controller=False, block=False) for pod in new]
         metadata = {**workload["metadata"], "ownerReferences": known + owners}
@@ -219,9 +217,10 @@ class PodQueueing:
         await self._write(workload, new)
 
     async def _open(self, pod: Object, info: PodInfo) -> None:
-        """Without our gate, on its flavours' nodes."""
+        """Without our gate, on its flavours' nodes; where these have a topology, `ungate` opens the other gate."""
         new = injected(pod, info)
-        gates = [gate for gate in pod["spec"].get("schedulingGates") or () if gate["name"] != kueue.ADMISSION_GATE]
+        ours = {kueue.ADMISSION_GATE, kueue.TOPOLOGY_GATE} - {gate["name"] for gate in info.gates}
+        gates = [gate for gate in pod["spec"].get("schedulingGates") or () if gate["name"] not in ours]
         spec = {**new["spec"], "schedulingGates": gates}
         with suppress(NotFound):
             await self._parts.client.update(PODS, {**new, "spec": spec})
@@ -239,6 +238,20 @@ class PodQueueing:
         if status.is_true(workload, "QuotaReserved"):
             new = status.released(new, self._parts.clock.wall(), status.requeue_at(workload))
         await self._write(workload, new)
+
+
+def unit_of(workload: Object) -> Unit | None:
+    """Of the pods that it is made for; None: it is a job's."""
+    metadata = workload["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    if not owners:
+        return metadata["namespace"], "group", metadata["name"]
+    for owner in owners:
+        if owner["kind"] == "Pod" and owner.get("controller"):
+            return metadata["namespace"], "pod", owner["name"]
+        if owner["kind"] == "Pod" or owner["kind"] in PARENTS:
+            return metadata["namespace"], "group", metadata["name"]
+    return None
 
 
 def index_queued(pods: Informer) -> None:
@@ -276,7 +289,7 @@ def _pod_sets(pods: list[Object], group: bool, total: int) -> list[Object]:
             "count": total if fast else 1,
             "template": {"metadata": metadata, "spec": _plain(pod["spec"])},
         }
-        request = topology_request(pod, POD_INDEX_LABEL if POD_INDEX_LABEL in labels(pod) else "")
+        request = topology_request(pod, kueue.POD_INDEX_LABEL if kueue.POD_INDEX_LABEL in labels(pod) else "")
         if request:
             found[name]["topologyRequest"] = request
     return list(found.values())

@@ -82,11 +82,17 @@ class LeaderWorkers(SimpleDialect):
 
 
 class KueuePodGroups(SimpleDialect):
-    """Plain pods that Kueue (or our queueing) lets go together: a gang once their gates are open."""
+    """Plain pods that Kueue (or our queueing) lets go together: a gang once their gates are open.
+
+    Not where they come one after the other: with fast admission, and of a StatefulSet or the like.
+    """
 
     name = "kueue"
 
     def group_name(self, pod: Object) -> str | None:
+        notes = meta.annotations(pod)
+        if kueue.POD_PARENT in notes or kueue.POD_GROUP_FAST in notes:
+            return None
         return labels(pod).get(kueue.POD_GROUP_LABEL)
 
     def group(self, name: str, owner: Object | None, pods: Sequence[Object]) -> Group | Missing | None:
