@@ -11,11 +11,13 @@ server says, Unreachable when nothing was carried out, OutcomeUnknown when a wri
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from atoll.base.errors import AtollError
 from atoll.kinds.resource import Resource
 
 Object = dict[str, Any]
@@ -148,3 +150,29 @@ class Client(Protocol):
         """Any request (discovery, OpenAPI, /version, proxies); never raises for a status."""
 
     async def close(self) -> None: ...
+
+
+async def create_all(
+    client: Client, resource: Resource, objs: Sequence[Object], namespace: str | None = None
+) -> Sequence[str | AtollError]:
+    """Create many objects together: the name of each, or why it was not made.
+
+    A client whose class has a `create_all` does it in its own way; of others `create` is called for each, all at once.
+    """
+    own: Callable[..., Awaitable[Sequence[str | AtollError]]] | None = getattr(type(client), "create_all", None)
+    if own is not None:
+        return await own(client, resource, objs, namespace)
+    return await gathered(client, resource, objs, namespace)
+
+
+async def gathered(
+    client: Client, resource: Resource, objs: Sequence[Object], namespace: str | None = None
+) -> Sequence[str | AtollError]:
+    """`create_all` by single creates."""
+    results = await asyncio.gather(*(client.create(resource, obj, namespace) for obj in objs), return_exceptions=True)
+    made: list[str | AtollError] = []
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, AtollError):
+            raise result
+        made.append(result if isinstance(result, AtollError) else result["metadata"]["name"])
+    return made

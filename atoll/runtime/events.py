@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock, rfc3339
 from atoll.base.errors import AtollError, Conflict, NotFound
-from atoll.client.port import MERGE_PATCH, Client, Object
+from atoll.client.port import MERGE_PATCH, Client, Object, create_all
 from atoll.kinds.builtin import EVENTS
 
 NORMAL = "Normal"
@@ -193,25 +193,43 @@ class EventRecorder:
                 event["firstTimestamp"] = told.first
                 event["metadata"]["name"] = told.name
                 batch[key] = event
-            await asyncio.gather(*(self._write(key, event) for key, event in batch.items()))
+            fresh: list[tuple[_Told | None, Object]] = []
+            again: list[Awaitable[None]] = []
+            for key, event in batch.items():
+                told = self._told.get(key)
+                if told is not None and told.created:
+                    again.append(self._repeat(told, event))
+                else:
+                    fresh.append((told, event))
+            if again:
+                await asyncio.gather(self._create(fresh), *again)
+            else:
+                await self._create(fresh)
 
-    async def _write(self, key: Hashable, event: Object) -> None:
-        told = self._told.get(key)
+    async def _repeat(self, told: _Told, event: Object) -> None:
+        fields = ("count", "message", "lastTimestamp", "firstTimestamp")
+        patch: Any = {name: event[name] for name in fields}
         try:
-            if told is not None and told.created:
-                fields = ("count", "message", "lastTimestamp", "firstTimestamp")
-                patch: Any = {name: event[name] for name in fields}
-                try:
-                    await self._client.patch(EVENTS, told.name, patch, told.namespace, content_type=MERGE_PATCH)
-                    return
-                except NotFound:  # its hour was over: start anew
-                    pass
-            await self._client.create(EVENTS, event, event["metadata"]["namespace"])
-            if told is not None:
-                told.created = True
+            await self._client.patch(EVENTS, told.name, patch, told.namespace, content_type=MERGE_PATCH)
+        except NotFound:  # its hour was over: start anew
+            await self._create([(told, event)])
         except AtollError as error:
-            expected = isinstance(error, Conflict | NotFound) or getattr(error, "code", 0) == 403
-            log.log(logging.DEBUG if expected else logging.INFO, "event dropped: %s", error)
+            _dropped(error)
+
+    async def _create(self, events: list[tuple[_Told | None, Object]]) -> None:
+        if not events:
+            return
+        made = await create_all(self._client, EVENTS, [event for _, event in events])
+        for (told, _), result in zip(events, made, strict=True):
+            if isinstance(result, AtollError):
+                _dropped(result)
+            elif told is not None:
+                told.created = True
+
+
+def _dropped(error: AtollError) -> None:
+    expected = isinstance(error, Conflict | NotFound) or getattr(error, "code", 0) == 403
+    log.log(logging.DEBUG if expected else logging.INFO, "event dropped: %s", error)
 
 
 def _target(about: Object) -> tuple[Hashable, ...]:

@@ -66,7 +66,7 @@ def create_at_once(translator: Translator, request: HttpRequest) -> Promise | No
     if target.served.deprecation:
         context.warn(target.served.deprecation)
     mold = api.molds.find_read(read, path.namespace, context)
-    key = None if mold is None else free_key(api, target.served, path.namespace, read)
+    key = None if mold is None else free_key(api, target.served, path.namespace, read.name, read.prefix)
     if mold is None or key is None:
         return None
     creating = _Creating(translator, request, question, target, context, key, started)

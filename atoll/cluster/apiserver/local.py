@@ -6,10 +6,20 @@ returned is shared with the store: never change it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from atoll.client.port import APPLY_PATCH, MERGE_PATCH, DeleteOptions, ListResult, Object, RawResponse, WatchEvent
+from atoll.base.errors import AtollError
+from atoll.client.port import (
+    APPLY_PATCH,
+    MERGE_PATCH,
+    DeleteOptions,
+    ListResult,
+    Object,
+    RawResponse,
+    WatchEvent,
+    gathered,
+)
 from atoll.cluster.apiserver import problems
 from atoll.cluster.apiserver.api import Api
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN, User
@@ -21,6 +31,7 @@ from atoll.cluster.apiserver.verbs import dispatch
 from atoll.cluster.apiserver.verbs import watch as watching
 from atoll.cluster.apiserver.verbs.get import get
 from atoll.cluster.apiserver.verbs.list import list_page
+from atoll.cluster.apiserver.verbs.together import Begun, Together
 from atoll.kinds.resource import Resource
 from atoll.objects.meta import copy
 
@@ -132,6 +143,29 @@ class LocalClient:
             own = obj if served.custom is None else copy(obj)  # decoding a built-in kind copies what may be changed
             answer = await dispatch.create(self._api, context, served, space, own)
         return answer.obj
+
+    async def create_all(
+        self, resource: Resource, objs: Sequence[Object], namespace: str | None = None
+    ) -> Sequence[str | AtollError]:
+        """See `atoll.client.port.create_all`."""
+        together = Together(self._api, self._context(False), self._served(resource))
+        made: list[str | AtollError] = [""] * len(objs)
+        begun: list[tuple[int, Begun]] = []
+        rest: list[int] = []
+        for place, obj in enumerate(objs):
+            one = together.begin(namespace or (obj.get("metadata") or {}).get("namespace") or "", obj)
+            if one is None:
+                rest.append(place)
+            elif isinstance(one, AtollError):
+                made[place] = one
+            else:
+                begun.append((place, one))
+        others = await gathered(self, resource, [objs[place] for place in rest], namespace)
+        for place, result in zip(rest, others, strict=True):
+            made[place] = result
+        for place, one in begun:
+            made[place] = await together.finish(one)
+        return made
 
     async def update(
         self, resource: Resource, obj: Object, *, subresource: str | None = None, dry_run: bool = False

@@ -36,6 +36,7 @@ from atoll.client.port import (
     DeleteOptions,
     Object,
     WatchEvent,
+    create_all,
 )
 from atoll.kinds.builtin import (
     CONFIGMAPS,
@@ -122,6 +123,30 @@ class ClientContract:
             names = {(await client.create(CONFIGMAPS, sent, namespace))["metadata"]["name"] for _ in range(3)}
             assert len(names) == 3
             assert all(name.startswith("gen-") and len(name) == 9 for name in names)
+
+        self.run(scenario)
+
+    def test_many_are_created_each_for_itself(self) -> None:
+        """Of one template and of others, some not to be made, over and over."""
+
+        async def scenario(client: Client, namespace: str) -> None:
+            await client.create(PODS, pod("taken"), namespace)
+            alike, bad = pod("x"), pod("bad")
+            alike["metadata"] = {"generateName": "alike-", "labels": {"app": "web"}}
+            bad["spec"]["restartPolicy"] = "Sometimes"
+            for number in range(3):
+                named = [pod(f"p{number}-{place}") for place in range(3)]
+                asked = [alike, *named, alike, bad, pod("taken"), alike]
+                made = await create_all(client, PODS, asked, namespace)
+                kinds = [str if isinstance(one, str) else type(one) for one in made]
+                assert kinds == [str, str, str, str, str, Invalid, AlreadyExists, str]
+                assert made[1:4] == [f"p{number}-{place}" for place in range(3)]
+            found = (await client.list(PODS, namespace)).items
+            assert len(found) == len({item["metadata"]["uid"] for item in found}) == 1 + 3 * 6
+            assert sum(item["metadata"]["name"].startswith("alike-") for item in found) == 9
+            specs = [item["spec"]["restartPolicy"] for item in found]
+            assert set(specs) == {"Always"}
+            assert await create_all(client, PODS, [], namespace) == []
 
         self.run(scenario)
 

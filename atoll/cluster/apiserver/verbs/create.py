@@ -13,7 +13,7 @@ from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs import ownership
 from atoll.cluster.apiserver.verbs.commit import check_size, put, settle
 from atoll.cluster.apiserver.verbs.loose import Loose
-from atoll.cluster.apiserver.verbs.molds import Mold, Read
+from atoll.cluster.apiserver.verbs.molds import Mold
 from atoll.cluster.store.port import ABSENT, Key, Record, StaleVersion
 
 _NAME_ATTEMPTS = 8
@@ -115,9 +115,9 @@ async def cast(
     raise problems.generated_name_taken(served.resource, own)
 
 
-def free_key(api: Api, served: Served, namespace: str, read: Read) -> Key | None:
-    """The key of a body that was not parsed, for `begin_cast`; None where it is taken, or others want to follow."""
-    key = served.key(namespace, read.name or _generate(api, read.prefix))
+def free_key(api: Api, served: Served, namespace: str, name: str, prefix: str) -> Key | None:
+    """The key of a valid name or of one that is made, for `begin_cast`; None: it is taken, or others want to follow."""
+    key = served.key(namespace, name or _generate(api, prefix))
     return None if key.resource in api.followers or api.store.newest(key) is not None else key
 
 

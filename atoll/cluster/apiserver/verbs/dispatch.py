@@ -51,7 +51,7 @@ async def create(
             record = await cast(api, context, served, namespace, mold, name, raw["metadata"])
             return Answer(served, record, created=True)
         watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource, context.user, raw))
-    change = None if repeated else _event(api, context, served, namespace, raw)
+    change = None if repeated else event(api, context, served, namespace, raw)
     if change is not None and change.recast is not None:
         made = await repeat(api, change, change.recast)
         if made is not None:
@@ -75,7 +75,7 @@ async def create(
     return Answer(served, record, created=True)
 
 
-def _event(api: Api, context: Context, served: Served, namespace: str, raw: Any) -> Change | None:
+def event(api: Api, context: Context, served: Served, namespace: str, raw: Any) -> Change | None:
     """The create of a core/v1 Event as one that may be like others."""
     if served.store_resource != "events" or served.from_storage is not None or raw.__class__ is not dict:
         return None

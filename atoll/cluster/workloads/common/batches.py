@@ -18,11 +18,22 @@ async def slow_start(
 
     Returns how many succeeded and the first error.
     """
+
+    async def together(batch: Sequence[T]) -> Sequence[object]:
+        return await asyncio.gather(*(act(item) for item in batch), return_exceptions=True)
+
+    return await slow_batches(items, together, first=first)
+
+
+async def slow_batches(
+    items: Sequence[T], act: Callable[[Sequence[T]], Awaitable[Sequence[object]]], *, first: int = 1
+) -> tuple[int, AtollError | None]:
+    """The same where `act` takes a batch, and gives what came of each: an exception where it failed."""
     done = succeeded = 0
     size = first
     while done < len(items):
         batch = items[done : done + size]
-        results = await asyncio.gather(*(act(item) for item in batch), return_exceptions=True)
+        results = await act(batch)
         done += len(batch)
         failures = [result for result in results if isinstance(result, BaseException)]
         succeeded += len(batch) - len(failures)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from atoll.base.errors import AtollError, Forbidden, NotFound
-from atoll.client.port import DeleteOptions, Object
+from atoll.client.port import DeleteOptions, Object, create_all
 from atoll.cluster.workloads.common import batches, owners, pods
 from atoll.cluster.workloads.common.context import Context
 from atoll.cluster.workloads.common.expectations import Expectations
@@ -194,20 +194,24 @@ class ReplicaSetController:
         pod = pods.pod_from_template(owner["spec"]["template"], owner)
         namespace = owner["metadata"].get("namespace")
 
-        async def create(_: int) -> None:
-            try:
-                made = await self._client.create(PODS, pod, namespace)
-            except AtollError as error:
-                if namespace_terminates(error):
-                    return
-                self._events.event(owner, WARNING, "FailedCreate", f"Error creating: {error.message}")
-                raise
-            self._events.event(owner, NORMAL, "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
+        async def create(batch: Sequence[int]) -> list[object]:
+            made = await create_all(self._client, PODS, [pod] * len(batch), namespace)
+            return [self._told(owner, result) for result in made]
 
-        succeeded, error = await batches.slow_start(range(count), create)
+        succeeded, error = await batches.slow_batches(range(count), create)
         if succeeded < count:
             self._expectations.creation_observed(owner_key, count - succeeded)
         return error
+
+    def _told(self, owner: Object, made: str | AtollError) -> object:
+        """What a create has come to, told in an Event."""
+        if isinstance(made, str):
+            self._events.event(owner, NORMAL, "SuccessfulCreate", f"Created pod: {made}")
+        elif namespace_terminates(made):
+            return None
+        else:
+            self._events.event(owner, WARNING, "FailedCreate", f"Error creating: {made.message}")
+        return made
 
     async def _delete(self, owner_key: Key, owner: Object, doomed: list[Object]) -> AtollError | None:
         uids = [pod["metadata"]["uid"] for pod in doomed]
