@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atoll.scheduling.arrays import Bools, Ints, np
-from atoll.scheduling.evaluation import NEVER, PODS_UNIT, Evaluation, Lines, those
+from atoll.scheduling.evaluation import PODS_UNIT, Evaluation, Lines, those
+from atoll.scheduling.kept import NEVER
 from atoll.scheduling.plugins.port import Many, Plugin
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import Snapshot

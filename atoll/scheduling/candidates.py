@@ -68,16 +68,13 @@ def search(
     asking = _Asking(planner, pod, evaluation, amounts[0], budgets)
     calm = 0
     for first in range(0, len(names), _CHUNK):
-        for name, cost, lacking in asking.costs(names[first : first + _CHUNK], alone):
-            if cost is None:
-                found.lacking[name] = lacking
-                continue
+        for name, cost in asking.costs(names[first : first + _CHUNK], alone):
             found.nodes.append(name)
             found.costs.append(cost)
             calm += cost[0] == 0
             if calm and len(found.nodes) >= wanted:
                 return found
-    return found
+    return found if found.nodes else Search(lacking=asking.lacking())
 
 
 class _Asking:
@@ -98,11 +95,18 @@ class _Asking:
         self._lines = [self._nodes.resource(name) for name in self._resources]
         self._want = np.array([amounts[name] for name in self._resources], np.int64)
         self._protected = _Protected(budgets)
+        self._seen: list[tuple[Sequence[str], Bools, Bools]] = []  # names, what they lack, which are allowed
 
-    def costs(
-        self, names: Sequence[str], alone: Callable[[str], Cost | None]
-    ) -> Iterator[tuple[str, Cost | None, Lacking | None]]:
-        """For each node what it would cost, or (None) that it would not do, and what it lacks."""
+    def lacking(self) -> dict[str, Lacking | None]:
+        """Of all nodes that were asked for, where none would do."""
+        found: dict[str, Lacking | None] = {}
+        for names, lacking, allowed in self._seen:
+            told = (tuple(line) if may else None for line, may in zip(lacking.tolist(), allowed.tolist(), strict=True))
+            found.update(zip(names, told, strict=True))
+        return found
+
+    def costs(self, names: Sequence[str], alone: Callable[[str], Cost | None]) -> Iterator[tuple[str, Cost]]:
+        """Those that would do, and what they would cost."""
         rows = np.array([self._nodes.rows[name] for name in names], np.intp)
         tenants = tenants_of(self._nodes, self._state)
         tenants.refresh(rows)
@@ -115,13 +119,16 @@ class _Asking:
         free += (asked * lesser[:, :, None]).sum(axis=1)
         lacking = np.column_stack([free >= self._want, lesser.any(axis=1)])
         allowed = np.logical_and.reduce([np.ones(len(rows), np.bool_), *(part.allowed(rows) for part in self._static)])
-        fits = (lacking.all(axis=1) & allowed).tolist()
-        costs = _costs(self._victims(asked, lesser, free), priorities, tenants.started[rows])
-        for place, name in enumerate(names):
-            cost = costs[place] if fits[place] else None
-            if fits[place] and self._protected.any_of(self._state.nodes[name].pods.values(), self._pod.priority):
+        self._seen.append((names, lacking, allowed))
+        fits: Rows = (lacking.all(axis=1) & allowed).nonzero()[0]
+        victims = self._victims(asked[fits], lesser[fits], free[fits])
+        costs = _costs(victims, priorities[fits], tenants.started[rows[fits]])
+        for place, found in zip(fits.tolist(), costs, strict=True):
+            name, cost = names[place], found
+            if self._protected.any_of(self._state.nodes[name].pods.values(), self._pod.priority):
                 cost = alone(name)
-            yield name, cost, tuple(lacking[place].tolist()) if allowed[place] else None
+            if cost is not None:
+                yield name, cost
 
     def _rivals(self, names: Sequence[str]) -> Ints:
         """What more important pods that were promised room on a node ask for."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
+from atoll.scheduling.kept import NEVER, Kept
 from atoll.scheduling.plugins.port import UNLIMITED, Around, Devices, Filter, Plugin, Score
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import Snapshot
@@ -23,38 +24,8 @@ from atoll.scheduling.state import NodeState
 from atoll.scheduling.status import Status
 
 PODS_UNIT = 1 << 20  # more than any node's pods: ranks by score first, then by pods
-NEVER = -(1 << 63)
 _FEW = 4  # rows: so few are cheaper one by one than as arrays
 _MANY = 32  # rows: for so many the ranks of all are as soon joined again
-
-
-@dataclass(slots=True, eq=False)
-class _Kept:
-    """The last decision's: the feasible rows in order, their ranks, and what of these is normalised.
-
-    Rows that were filled since have the rank NEVER. `leaders`: the places that had the greatest rank, `lead`, when they
-    were sorted, the first in the snapshot's order last; some may have less by now. None where not sorted.
-    """
-
-    rows: Rows
-    ranks: Ints
-    normal: Ints
-    leaders: list[int] | None = None
-    lead: int = NEVER
-    used: bool = False  # for more than one decision
-
-    def rerank(self, place: int, rank: int) -> None:
-        """Note the new rank of one place."""
-        if rank >= self.lead and self.ranks.item(place) != rank:
-            self.leaders = None
-        self.ranks[place] = rank
-
-    def leading(self) -> Iterator[int]:
-        """Those of the leaders that still are."""
-        leaders, ranks, lead = self.leaders or [], self.ranks, self.lead
-        while leaders and ranks.item(leaders[-1]) != lead:
-            leaders.pop()
-        return (place for place in reversed(leaders) if ranks.item(place) == lead)
 
 
 class Refusals:
@@ -109,8 +80,9 @@ class Evaluation:
         self._raw: list[Ints] = [np.zeros(size, np.int64) for _ in self._normalised]
         self._varied = [not score.static for score in self._normalised]  # raw values that are all 0 decide nothing
         self._reasons: dict[int, Status] = {}  # why rows that plain filters refuse are refused
+        self._rooms: dict[int, int] = {}  # of rows that were asked for one by one
         self._told: tuple[int, dict[str, Status]] | None = None
-        self._kept: _Kept | None = None
+        self._kept: Kept | None = None
         self._moved: dict[int, None] = {}  # rows that were looked at again since `_kept`
         self._steady = all(score.static for score in self._normalised) and not self.refusals.look_around
         self._placed, self._changed = nodes.placed.end, nodes.changed.end
@@ -172,9 +144,10 @@ class Evaluation:
 
     def _update(self, rows: Rows) -> None:
         """Rows whose pods, or nodes, are not what they were."""
-        if self._reasons:
+        if self._reasons or self._rooms:
             for row in rows.tolist():
                 self._reasons.pop(row, None)
+                self._rooms.pop(row, None)
         found, total = self._static_open.take(rows), self._static_sum.take(rows)
         for part in self._filters:
             found &= part.allowed(rows)
@@ -198,6 +171,7 @@ class Evaluation:
     def _update_one(self, row: int) -> None:
         """The same for one row: numpy's price a call is more than what there is to count."""
         self._reasons.pop(row, None)
+        self._rooms.pop(row, None)
         rank = NEVER
         if self._static_open[row] and all(part.allows(row) for part in self._filters):
             total = self._static_sum.item(row)
@@ -261,15 +235,12 @@ class Evaluation:
         if not barred and self.by_rank:
             return self._first(self._rank)
         kept = self._join()
-        rows, ranks = kept.rows, kept.ranks
-        if barred:
-            ranks = np.where(np.isin(rows, np.array(barred)), NEVER, ranks)
-        else:
+        if not barred:
             return next(self.leaders(kept), None)
-        place = self._first(ranks, rows)
-        return None if place is None else int(rows[place])
+        place = self._first(np.where(np.isin(kept.rows, np.array(barred)), NEVER, kept.ranks), kept.rows)
+        return None if place is None else kept.rows.item(place)
 
-    def leaders(self, kept: _Kept | None = None) -> Iterator[int]:
+    def leaders(self, kept: Kept | None = None) -> Iterator[int]:
         """Rows of the greatest rank, those first that come first; perhaps not all of them.
 
         Many decisions in a row find them on one list. Until the second they are not put in order: then it is the first.
@@ -279,24 +250,14 @@ class Evaluation:
         place = next(places, None)
         if place is None:
             place = self._first(kept.ranks, kept.rows)
-            if place is not None and kept.used and self._sort(kept, kept.ranks.item(place)):
+            if place is not None and kept.used and kept.sort(place, self.nodes.order):
                 places = kept.leading()
                 place = next(places)
         if place is not None:
             yield kept.rows.item(place)
             yield from (kept.rows.item(other) for other in places)
 
-    def _sort(self, kept: _Kept, rank: int) -> bool:
-        """Put the rows of that rank in order; False: two are of the same order, so that names decide."""
-        equals = (kept.ranks == rank).nonzero()[0]
-        order = self.nodes.order.take(kept.rows[equals])
-        places = order.argsort()[::-1]
-        if (np.diff(order[places]) == 0).any():
-            return False
-        kept.leaders, kept.lead = equals[places].tolist(), rank
-        return True
-
-    def _join(self) -> _Kept:
+    def _join(self) -> Kept:
         """The feasible rows and their ranks; those of last time where but a few rows were looked at again."""
         kept, moved, self._moved = self._kept, self._moved, {}
         if kept is not None and self._steady and (not moved or self._rejoined(kept, list(moved))):
@@ -305,18 +266,18 @@ class Evaluation:
         self._kept = None
         rows = np.flatnonzero(self.feasible())
         if not len(rows):
-            return _Kept(rows, np.zeros(0, np.int64), np.zeros(0, np.int64))
+            return Kept(rows, np.zeros(0, np.int64), np.zeros(0, np.int64))
         normal = self._normal(rows)
         total = self._total(rows, normal)
         ranks = total * PODS_UNIT
         if not self._packs:
             ranks -= self.nodes.requested[0].take(rows)
-        kept = self._kept = _Kept(rows, ranks, normal)
+        kept = self._kept = Kept(rows, ranks, normal)
         return kept
 
-    def _rejoined(self, kept: _Kept, moved: list[int]) -> bool:
+    def _rejoined(self, kept: Kept, moved: list[int]) -> bool:
         """Bring the ranks of these rows up to date; False where others change with them."""
-        places, gone = self._places(kept, moved)
+        places, gone = kept.places(moved, self._rank)
         if places is None or (gone and any(self._varied)):
             return False
         if gone and not all(part.leave(gone) for part in self.refusals.around):
@@ -337,22 +298,6 @@ class Evaluation:
         for place, total in zip(places, totals, strict=True):
             kept.rerank(place, total * PODS_UNIT - self._pods(rows.item(place)))
         return True
-
-    def _places(self, kept: _Kept, moved: list[int]) -> tuple[list[int] | None, list[int]]:
-        """Where these rows are among the kept ones, and those that are not feasible any more. None: new ones are."""
-        rows, ranks = kept.rows, kept.ranks
-        there: list[int] = []
-        gone: list[int] = []
-        for row, place in zip(moved, rows.searchsorted(moved).tolist(), strict=True):
-            is_in = place < len(rows) and rows.item(place) == row and ranks.item(place) != NEVER
-            if self._rank.item(row) == NEVER:
-                if is_in:
-                    gone.append(place)
-            elif not is_in:
-                return None, []
-            else:
-                there.append(place)
-        return there, gone
 
     def _first(self, ranks: Ints, rows: Rows | None = None) -> int | None:
         """Where the greatest rank is; of several the one that the snapshot's order names first."""
@@ -408,16 +353,17 @@ class Evaluation:
         if self._told is not None and self._told[0] == self._placed:
             return self._told[1]
         nodes, reasons = self.nodes, self._reasons
-        found: dict[str, Status] = {}
-        for row in np.flatnonzero(nodes.present & ~self.feasible()).tolist():
+        rows = np.flatnonzero(nodes.present & ~self.feasible()).tolist()
+        around: dict[int, Status] = {}  # those of others' making may be others with the next change anywhere
+        for row in [row for row in rows if row not in reasons]:
             node = nodes.nodes[row]
-            why = reasons.get(row)
-            if why is None and node is not None:
-                why = self.refusals.why(node)
-                if why is not None and self._rank[row] == NEVER:
-                    reasons[row] = why
+            why = None if node is None else self.refusals.why(node)
             if why is not None:
-                found[nodes.names[row]] = why
+                (reasons if self._rank[row] == NEVER else around)[row] = why
+        if around:
+            reasons = reasons | around
+        told = [row for row in rows if row in reasons]
+        found = dict(zip(map(nodes.names.__getitem__, told), map(reasons.__getitem__, told), strict=True))
         self._told = (self._placed, found)
         return found
 
@@ -427,6 +373,13 @@ class Evaluation:
         for part in self.refusals.filters:
             np.minimum(found, part.room(rows), out=found)
         return found
+
+    def room_on(self, rows: Sequence[int]) -> list[int]:
+        """The same for a few, which are asked for again and again."""
+        new = [row for row in rows if row not in self._rooms]
+        if new:
+            self._rooms.update(zip(new, self.room(np.array(new, np.intp)).tolist(), strict=True))
+        return [self._rooms[row] for row in rows]
 
 
 @dataclass(slots=True)

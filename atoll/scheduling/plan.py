@@ -15,7 +15,7 @@ from typing import Any
 from atoll.base.chance import Chance
 from atoll.base.errors import AtollError
 from atoll.scheduling import status
-from atoll.scheduling.arrays import load, np
+from atoll.scheduling.arrays import load
 from atoll.scheduling.dra.model import Selectors
 from atoll.scheduling.dra.needs import DeviceNeeds, DevicePlan
 from atoll.scheduling.dra.state import Devices
@@ -285,7 +285,7 @@ class Planner:
                 open_.append((name, row, rivals))
         if not open_:
             return []
-        room = evaluation.room(np.array([row for _, row, _ in open_], np.intp)).tolist()
+        room = evaluation.room_on([row for _, row, _ in open_])
         alike = not evaluation.refusals.look_around
         found = []
         for (name, row, rivals), most in zip(open_, room, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 
@@ -15,6 +16,8 @@ class Status:
     reasons: tuple[str, ...]
     resolvable: bool = False
 
+
+_REASONS = attrgetter("reasons")
 
 UNSCHEDULABLE = Status(("node(s) were unschedulable",))
 UNTOLERATED = Status(("node(s) had untolerated taint(s)",))
@@ -42,7 +45,10 @@ def fit_error(total: int, statuses: Iterable[Status], prefilter: str = "", postf
     if prefilter:
         message += f" {prefilter}."
     else:
-        counts = Counter(reason for status in statuses for reason in status.reasons)
+        counts = Counter[str]()
+        for reasons, count in Counter(map(_REASONS, statuses)).items():
+            for reason in reasons:
+                counts[reason] += count
         if counts:
             message += " " + ", ".join(sorted(f"{count} {reason}" for reason, count in counts.items())) + "."
     return f"{message} {postfilter}" if postfilter else message

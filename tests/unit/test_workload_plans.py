@@ -41,7 +41,8 @@ def replica_set(replicas: int, **status: Any) -> Object:
 def test_replica_set_sizes() -> None:
     three = [pod(str(number)) for number in range(3)]
     assert replicaset.plan_scale(replica_set(5), three, lambda: (), NOW).create == 2
-    assert replicaset.plan_scale(replica_set(5000), three, lambda: (), NOW).create == replicaset.BURST_REPLICAS
+    assert replicaset.plan_scale(replica_set(5000), three, lambda: (), NOW).create == 500
+    assert replicaset.plan_growth(replica_set(50_000), 8_000).create == 1_000  # a pass looks at all: an eighth
     assert len(replicaset.plan_scale(replica_set(1), three, lambda: (), NOW).delete) == 2
     going = replica_set(5)
     going["metadata"]["deletionTimestamp"] = "t"

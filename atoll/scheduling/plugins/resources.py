@@ -40,6 +40,7 @@ class _Filter(Filter):
         pairs = [(nodes.resource(name), want) for name, want in self._wanted]
         self._lines = [(0, 1), *pairs]  # a pod is one of the node's pods
         self._least: Ints | None = None
+        self._known: dict[tuple[object, ...], Status] = {}  # one for thousands of nodes that lack the same
 
     def allowed(self, rows: Rows) -> Bools:
         free = self._nodes.free
@@ -85,7 +86,10 @@ class _Filter(Filter):
             if want > have - requested.get(name, 0):
                 reasons.append(f"Insufficient {name}")
                 resolvable = resolvable and want <= have
-        return Status(tuple(reasons), resolvable) if reasons else None
+        if not reasons:
+            return None
+        key = (*reasons, resolvable)
+        return self._known.get(key) or self._known.setdefault(key, Status(tuple(reasons), resolvable))
 
 
 class _Many(Many):

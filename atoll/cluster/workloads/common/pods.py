@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache, partial
 from typing import Any
 
 from atoll.base.clock import parse_rfc3339
@@ -67,6 +68,7 @@ def deletion_order(pods: Iterable[Object], related: Iterable[Object], now: float
     `related` are the active pods of all replica sets of the same owner: their number on a pod's node is its rank.
     """
     doubled = Counter(str(pod["spec"].get("nodeName") or "") for pod in related if is_active(pod))
+    log_age = cache(partial(_log_age, now=now))  # pods of one second have one
 
     def order(pod: Object) -> tuple[Any, ...]:
         node = str(pod["spec"].get("nodeName") or "")
@@ -77,9 +79,9 @@ def deletion_order(pods: Iterable[Object], related: Iterable[Object], now: float
             ready is not None,
             deletion_cost(pod),
             -doubled[node],
-            _log_age((ready or {}).get("lastTransitionTime"), now),
+            log_age((ready or {}).get("lastTransitionTime")),
             -most_restarts(pod),
-            _log_age(pod["metadata"].get("creationTimestamp"), now),
+            log_age(pod["metadata"].get("creationTimestamp")),
             pod["metadata"].get("uid", ""),
         )
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from atoll.base.clock import parse_rfc3339, rfc3339
 from atoll.cluster.workloads.common import conditions
 from atoll.cluster.workloads.common import pods as health
+from atoll.cluster.workloads.common.batches import most_of_a_pass
 from atoll.cluster.workloads.job import indexes, policies
 from atoll.cluster.workloads.job.objects import is_indexed, is_suspended, is_tracked
 from atoll.cluster.workloads.job.policies import Failures, is_failed, replaces_only_failed, rule_failure
 from atoll.objects.meta import Object, is_deleting
 
-MOST_PER_SYNC = 500
 MOST_UNCOUNTED = 500
 
 
@@ -51,13 +51,16 @@ class JobSync:
         self.pods = pods
         self.now = now
         self.removed = removed_finalizers
-        self.active = [pod for pod in pods if health.is_active(pod)]
+        self.active: list[Object] = []
+        self.others: list[Object] = []  # ended or on their way out: only these can count
+        for pod in pods:
+            (self.active if health.is_active(pod) else self.others).append(pod)
         self.status: Object = dict(job.get("status") or {})
         uncounted = self.status.get("uncountedTerminatedPods") or {}
         self.uncounted = {name: list(uncounted.get(name) or ()) for name in ("succeeded", "failed")}
         self.known = {name: frozenset(uids) for name, uids in self.uncounted.items()}
         self.completions: int | None = self.spec.get("completions")
-        self.terminating = sum(1 for pod in pods if health.is_terminating(pod))
+        self.terminating = sum(1 for pod in self.others if health.is_terminating(pod))
         self.ready = sum(1 for pod in self.active if health.is_ready(pod))
         self.succeeded_indexes: set[int] = set()
         self.previous_indexes: set[int] = set()
@@ -84,7 +87,9 @@ class JobSync:
     def _new(self, holds: object, kind: str) -> list[Object]:
         assert callable(holds)
         known = self.known[kind]
-        return [pod for pod in self.pods if self._countable(pod) and pod["metadata"]["uid"] not in known and holds(pod)]
+        return [
+            pod for pod in self.others if self._countable(pod) and pod["metadata"]["uid"] not in known and holds(pod)
+        ]
 
     # -- deciding
 
@@ -208,7 +213,7 @@ class JobSync:
         wanted = self._wanted_active()
         surplus = self._surplus(max(0, len(self.active) - wanted))
         if surplus:
-            decision.delete, decision.untrack = surplus[:MOST_PER_SYNC], True
+            decision.delete, decision.untrack = surplus[: most_of_a_pass(len(self.pods))], True
             return
         missing = wanted - len(self.active) - (self.terminating if replaces_only_failed(self.job) else 0)
         if missing <= 0:
@@ -218,7 +223,7 @@ class JobSync:
             if wait > 0:
                 decision.again_seconds = _sooner(decision.again_seconds, wait)
                 return
-        missing = min(missing, MOST_PER_SYNC)
+        missing = min(missing, most_of_a_pass(len(self.pods)))
         if not is_indexed(self.job):
             decision.create = [None] * missing
             return
@@ -342,7 +347,8 @@ class JobSync:
         released: list[Object] = []
         new_indexes: set[int] = set()
         all_seen = True
-        for pod in self.pods:
+        ending = is_deleting(self.job) or decision.finished is not None
+        for pod in self.pods if ending else self.others:
             uid = pod["metadata"]["uid"]
             if uid not in held or not self._may_release(pod, decision):
                 continue

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from atoll.base.clock import rfc3339
 from atoll.base.errors import AtollError
 from atoll.cluster.workloads.common import conditions, pods
+from atoll.cluster.workloads.common.batches import most_of_a_pass
 from atoll.cluster.workloads.common.selectors import Matcher
 from atoll.objects.meta import Object, is_deleting, labels
 
-BURST_REPLICAS = 500
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -39,7 +39,7 @@ def plan_scale(owner: Object, active: list[Object], related: Callable[[], Iterab
     difference = len(active) - wanted(owner)
     if difference <= 0 or is_deleting(owner):
         return plan_growth(owner, len(active))
-    count = min(difference, BURST_REPLICAS)
+    count = min(difference, most_of_a_pass(len(active)))
     ordered = pods.deletion_order(active, related(), now) if count < len(active) else active
     return Scale(delete=ordered[:count])
 
@@ -47,7 +47,7 @@ def plan_scale(owner: Object, active: list[Object], related: Callable[[], Iterab
 def plan_growth(owner: Object, active: int) -> Scale:
     """The same where there are not too many."""
     missing = 0 if is_deleting(owner) else wanted(owner) - active
-    return Scale(create=max(0, min(missing, BURST_REPLICAS)))
+    return Scale(create=max(0, min(missing, most_of_a_pass(active))))
 
 
 def survey(controlled: Iterable[Object], matches: Matcher) -> tuple[list[Object], int]:
