@@ -213,6 +213,18 @@ class Evaluation:
         """The rows whose nodes do not refuse the pod themselves (labels, taints), whatever is on them."""
         return self._static_open
 
+    def suited_later(self) -> Bools:
+        """The same, whatever devices on them are taken now."""
+        if not any(part.passing for part in self._static_filters):
+            return self._static_open
+        rows = self.nodes.all_rows()
+        found: Bools = np.zeros(len(self._static_open), np.bool_)
+        found[rows] = self.nodes.present[rows]
+        for part in self._static_filters:
+            if not part.passing:
+                found[rows] &= part.allowed(rows)
+        return found
+
     @property
     def by_rank(self) -> bool:
         """Whether the ranks alone decide."""

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from atoll.scheduling.arrays import Ids, np
+from atoll.scheduling.evaluation import Evaluation
 from atoll.scheduling.gang import Gang, by_shape, outside, tried_levels
 from atoll.scheduling.plan import Planner
-from atoll.scheduling.reservation import Later, Reservation, Shape, Taken, keep
+from atoll.scheduling.reservation import Later, Reservation, Shape, Taken, ending, keep
 from atoll.scheduling.resources import PODS
 
 
@@ -30,13 +31,14 @@ def plan_reservation(planner: Planner, gang: Gang) -> Reservation | None:
             return None
         taken += found
     amounts: dict[str, Counter[str]] = {}
+    devices = frozenset(nodes.names[row] for row, shape, _ in taken if shape.devices is not None)
     for row, shape, count in taken:
         kept = amounts.setdefault(nodes.names[row], Counter({PODS: 0}))
         kept[PODS] += count
         for name, value in shape.requests.items():
             kept[name] += count * value
     leaving = int(later.leaving[[nodes.rows[name] for name in amounts]].sum())
-    return Reservation(gang.name, gang.priority, amounts, leaving) if leaving else None
+    return Reservation(gang.name, gang.priority, amounts, leaving, devices) if leaving else None
 
 
 def _keep(planner: Planner, later: Later, gang: Gang) -> Taken | None:
@@ -63,4 +65,18 @@ def _shapes(planner: Planner, gang: Gang) -> Sequence[Shape] | None:
     for _, evaluation in groups:  # columns of resources that no node has yet
         for name in evaluation.shape.template.requests:
             planner.nodes.resource(name)
-    return [Shape(len(pods), evaluation.shape.template.requests, evaluation.suited) for pods, evaluation in groups]
+    return [_shape(planner, evaluation, len(pods)) for pods, evaluation in groups]
+
+
+def _shape(planner: Planner, evaluation: Evaluation, count: int) -> Shape:
+    requests, needs = evaluation.shape.template.requests, evaluation.shape.devices
+    if not needs.demanding:
+        return Shape(count, requests, evaluation.suited)
+    nodes, suited = planner.nodes, evaluation.suited_later()
+    ledger = planner.devices.ledger_without(ending(nodes))
+    devices = np.zeros(nodes.size, np.int64)
+    for row in np.flatnonzero(suited[: nodes.size]).tolist():
+        node = nodes.nodes[row]
+        if node is not None:
+            devices[row] = needs.room_later(node.name, node.labels, node.allocatable, count, ledger)
+    return Shape(count, requests, suited, devices)

@@ -249,7 +249,11 @@ class Planner:
 
     def _best(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> str | None:
         rows, nominated = self.nodes.rows, self.state.nominated
-        barred = self._kept_rows(pod) if only is None else [row for name, row in rows.items() if name not in only]
+        barred = (
+            self._kept_rows(pod, evaluation)
+            if only is None
+            else [row for name, row in rows.items() if name not in only]
+        )
         if nominated and not barred:  # of the equally good ones the first that nobody was promised
             names = self.nodes.names
             for name in (names[leader] for leader in evaluation.leaders()):
@@ -260,7 +264,7 @@ class Planner:
         row = evaluation.best(barred)
         return None if row is None else self.nodes.names[row]
 
-    def _kept_rows(self, pod: PodInfo) -> list[int]:
+    def _kept_rows(self, pod: PodInfo, evaluation: Evaluation) -> list[int]:
         """Where the pod would take room that is kept for a gang. A pod that names its nodes (a DaemonSet's) may."""
         kept = self.reservation
         if kept is None or pod.template.only_nodes is not None or not kept.concerns(pod.priority):
@@ -268,7 +272,7 @@ class Planner:
         if pod.template.share is not None:
             everywhere: list[int] = kept.rows(self.nodes).tolist()
             return everywhere
-        return kept.barred(self.nodes, pod.template.requests)
+        return kept.barred(self.nodes, pod.template.requests, evaluation.shape.devices.demanding)
 
     def _promised(
         self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None, names: Iterable[str]
@@ -306,7 +310,7 @@ class Planner:
                 why = self._fits(pod, evaluation, name)
                 if why is not None:
                     statuses[name] = why
-        for row in self._kept_rows(pod):
+        for row in self._kept_rows(pod, evaluation):
             assert self.reservation is not None
             statuses[self.nodes.names[row]] = self.reservation.status
         if only is not None:

@@ -6,8 +6,9 @@ it. Run times are not known here, so the reservation is a set of nodes, not an h
 end before the gang fits. Work counts as ending where it ends by itself (restartPolicy Never or OnFailure) or leaves
 already; nothing is kept on the strength of servers that would have to stop.
 
-What is chosen goes by amounts and by what nodes themselves refuse (labels, taints): affinity between pods, ports and
-claims of devices are looked at when the gang is placed.
+What is chosen goes by amounts, by what nodes themselves refuse (labels, taints) and by devices that claims will have
+given back (where members have several kinds of claims, each kind is counted by itself): affinity between pods and ports
+are looked at when the gang is placed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Reservation:
     priority: int
     amounts: Mapping[str, Mapping[str, int]]
     leaving: int = 0
+    devices: frozenset[str] = frozenset()  # nodes on which members have claims: all devices there are kept
     _rows: Rows | None = None
     _kept: Ints | None = None  # the same amounts, by the snapshot's lines, one column a node
     _at: tuple[int, int] = (-1, -1)  # of the snapshot when these were made
@@ -50,8 +52,8 @@ class Reservation:
         assert self._rows is not None
         return self._rows
 
-    def barred(self, nodes: Snapshot, requests: Mapping[str, int]) -> list[int]:
-        """Rows where a pod with these requests would take what is kept: others have room beside it."""
+    def barred(self, nodes: Snapshot, requests: Mapping[str, int], claims: bool = False) -> list[int]:
+        """Rows where a pod with these requests (and `claims`) would take what is kept: others have room beside it."""
         self._follow(nodes)
         assert self._rows is not None
         assert self._kept is not None
@@ -60,6 +62,8 @@ class Reservation:
             line = nodes.columns.get(name)
             if line is not None and value:
                 bars |= nodes.free[line].take(self._rows) - self._kept[line] < value
+        if claims and self.devices:
+            bars |= np.isin(self._rows, [nodes.rows[name] for name in self.devices if name in nodes.rows])
         found: list[int] = self._rows[bars].tolist()
         return found
 
@@ -78,11 +82,13 @@ class Reservation:
 
 @dataclass(slots=True)
 class Shape:
-    """Members that ask for the same: how many, for what, and which rows' nodes would take them."""
+    """Members that ask for the same: how many, for what, and which rows' nodes would take them; `devices`: how many of
+    them each row takes by the devices of their claims, None for members without."""
 
     count: int
     requests: Mapping[str, int]
     suited: Bools
+    devices: Ints | None = None
 
 
 class Later:
@@ -112,12 +118,22 @@ class Later:
             if value:
                 has = np.zeros_like(found) if line is None else np.maximum(self.free[line], 0)
                 found = np.minimum(found, has // value)
+        if shape.devices is not None:
+            found = np.minimum(found, np.maximum(shape.devices, 0))
         return np.where(shape.suited[: len(found)], found, 0)
 
-    def take(self, nodes: Snapshot, row: int, requests: Mapping[str, int], count: int) -> None:
+    def take(self, nodes: Snapshot, row: int, shape: Shape, count: int) -> None:
         self.free[0, row] -= count
-        for name, value in requests.items():
+        for name, value in shape.requests.items():
             self.free[nodes.columns[name], row] -= count * value
+        if shape.devices is not None:
+            shape.devices[row] -= count
+
+
+def ending(nodes: Snapshot) -> frozenset[str]:
+    """The uids of pods that end by themselves, or are leaving."""
+    there = (pod for node in nodes.nodes if node is not None for pod in node.pods.values())
+    return frozenset(pod.uid for pod in there if pod.terminating or _ends(pod.obj))
 
 
 def _ends(pod: Mapping[str, object]) -> bool:
@@ -144,7 +160,7 @@ def keep(nodes: Snapshot, later: Later, shapes: Sequence[Shape], ids: Ids) -> Ta
     if best is None:
         return None
     for row, shape, count in best[2]:
-        later.take(nodes, row, shape.requests, count)
+        later.take(nodes, row, shape, count)
     return best[2]
 
 
@@ -179,7 +195,7 @@ def _within(nodes: Snapshot, later: Later, shapes: Sequence[Shape], rows: Rows) 
                 share = min(wanted, room.item(place))
                 if share:
                     row = int(rows[place])
-                    later.take(nodes, row, shape.requests, share)
+                    later.take(nodes, row, shape, share)
                     found.append((row, shape, share))
                     wanted -= share
                 if not wanted:
@@ -189,4 +205,4 @@ def _within(nodes: Snapshot, later: Later, shapes: Sequence[Shape], rows: Rows) 
         return found
     finally:
         for row, shape, count in found:
-            later.take(nodes, row, shape.requests, -count)
+            later.take(nodes, row, shape, -count)

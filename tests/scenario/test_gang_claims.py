@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from batch_world import BatchWorld, batch_world, member, pod_group
+from batch_world import BatchWorld, batch_world, gang_job, member, pod_group
 from test_device_claims import exactly, given, gpu, slice_of, spec_of
 
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.cluster.scheduler.gangs.reserve import RESERVE_AFTER_SECONDS
 from atoll.kinds.builtin import DEVICE_CLASSES, PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS, RESOURCE_SLICES
 from atoll.objects.resource_claims import allocation, users
 from atoll.runtime.virtual import run_virtual
@@ -107,5 +108,53 @@ def test_the_words_for_a_gang_whose_selector_is_wrong() -> None:
         await world.until(lambda: world.why("bad-0"))
         assert "CEL runtime error: no such key: y" in await world.why("bad-0")
         assert await allocated(world) == {}
+
+    play(main)
+
+
+def test_small_work_with_claims_does_not_starve_a_gang_that_lacks_devices() -> None:
+    """CPU is there for all: devices alone are short, and those of pods that end are kept for the gang."""
+
+    async def main(world: BatchWorld) -> None:
+        for number in range(4):
+            job = gang_job(f"small-{number}", 1, seconds=40 + 3 * number, **CLAIM)
+            del job["spec"]["template"]["metadata"]["labels"]
+            job["spec"] |= {"parallelism": 2, "completions": 5_000}
+            await world.apply(job)
+        await asyncio.sleep(100)
+        started = world.clock.monotonic()
+        await world.apply(pod_group("big", 4), gang_job("big", 4, seconds=60, **CLAIM))
+        await asyncio.sleep(RESERVE_AFTER_SECONDS - 20)
+        assert await world.nodes_of("big-") == {} and len(await world.running("small-")) == 4
+
+        async def all_of_them() -> bool:
+            assert len(await allocated(world)) <= 4
+            return len(await world.running("big-")) == 4
+
+        await world.until(all_of_them)
+        assert world.clock.monotonic() - started < RESERVE_AFTER_SECONDS + 90
+
+        async def others() -> bool:
+            return len(await world.running("small-")) == 4
+
+        await world.until(others, 200)
+
+    play(main)
+
+
+def test_work_without_claims_goes_beside_the_devices_that_are_kept() -> None:
+    async def main(world: BatchWorld) -> None:
+        for number in range(4):
+            holder = member("x", number, **CLAIM, restartPolicy="Never")
+            holder["metadata"] = {"name": f"holder-{number}", "annotations": {"atoll.dev/run-seconds": "700"}}
+            await world.apply(holder)
+        await world.until(lambda: world.running("holder-3"))
+        await trainers(world, 4)
+        await asyncio.sleep(RESERVE_AFTER_SECONDS + 60)
+        assert "is kept for it until" in await world.why("train-0"), await world.why("train-0")
+        plain = member("x", 9)
+        plain["metadata"] = {"name": "plain"}
+        await world.apply(plain)
+        await world.until(lambda: world.running("plain"), 10)
 
     play(main)

@@ -18,6 +18,7 @@ from atoll.scheduling.matching import NodeSelector
 from atoll.scheduling.status import Status
 
 if TYPE_CHECKING:
+    from atoll.scheduling.dra.ledger import Ledger
     from atoll.scheduling.dra.state import Devices
 
 NOT_ON_NODE = Status(("resourceclaim not available on the node",))
@@ -110,20 +111,37 @@ class DeviceNeeds:
                 return 0
         except AllocationError:
             return 0
+        return self._room(name, labels, allocatable, most, None)
+
+    def room_later(
+        self, name: str, labels: dict[str, str], allocatable: Mapping[str, int], most: int, ledger: Ledger
+    ) -> int:
+        """The same with other devices taken (`ledger`)."""
+        away = any(selector is not None and not selector(name, labels) for _, selector in self.bound)
+        return 0 if away else self._room(name, labels, allocatable, most, ledger)
+
+    def _room(
+        self, name: str, labels: dict[str, str], allocatable: Mapping[str, int], most: int, taken: Ledger | None
+    ) -> int:
         if not self.wanted and not self._missing(allocatable):
             return most
         assert self.devices is not None
-        wanted, ledger = self._everything(self._missing(allocatable)), self.devices.ledger.copy()
-        for count in range(most):
-            try:
-                solution = self.devices.solve(name, labels, wanted, ledger)
-            except (AllocationError, PoolProblem):
-                return count
-            if solution is None:
-                return count
-            for allocation in allocations(solution, name, self.devices.classes, lambda: "share"):
-                ledger.add(allocation["devices"]["results"])
-        return most
+        wanted, ledger = self._everything(self._missing(allocatable)), taken or self.devices.ledger
+        tried: list[Object] = []
+        try:
+            for count in range(most):
+                try:
+                    solution = self.devices.solve(name, labels, wanted, ledger)
+                except (AllocationError, PoolProblem):
+                    return count
+                if solution is None:
+                    return count
+                for allocation in allocations(solution, name, self.devices.classes, lambda: "share"):
+                    tried += allocation["devices"]["results"]
+                    ledger.add(allocation["devices"]["results"])
+            return most
+        finally:
+            ledger.add(tried, -1)
 
     def plan(self, name: str, labels: dict[str, str], allocatable: Mapping[str, int], new_id: NewId) -> DevicePlan:
         """What is to be written for a node where the claims can be had. Raises AllocationError: they can't."""

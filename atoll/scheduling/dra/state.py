@@ -7,7 +7,7 @@ up (`release`). Who remembers answers about nodes is told which node has changed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import orjson
@@ -151,6 +151,15 @@ class Devices:
         found = self.pending.pop(uid, None)
         if found is not None:
             self._change(found[0]["devices"]["results"], -1)
+
+    def ledger_without(self, gone: Collection[str]) -> Ledger:
+        """What is taken once pods (by uid) have ended: claims that none but they use are given back."""
+        found = self.ledger.copy()
+        for claim in self.claims.values():
+            uids = {user.get("uid") for user in resource_claims.users(claim)}
+            if uids and uids.issubset(gone) and claim["metadata"].get("uid") not in self.pending:
+                found.add(resource_claims.results(claim), -1)
+        return found
 
     # what pods need
 

@@ -33,6 +33,7 @@ class DynamicResources(Plugin):
 class _Filter(Filter):
     static = True
     costly = True
+    passing = True
 
     def __init__(self, needs: DeviceNeeds, nodes: Snapshot) -> None:
         self._needs = needs

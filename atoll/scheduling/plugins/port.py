@@ -34,6 +34,8 @@ class Filter(Protocol):
     """All that it asks, where that is so much free of these resources (a pod is one of `pods`)."""
     costly: bool = False
     """True, of a static one: it is asked only for rows that those before it allow."""
+    passing: bool = False
+    """True, of a static one: its answer is another once pods have given back devices."""
 
     @abstractmethod
     def allowed(self, rows: Rows) -> Bools:
