@@ -64,9 +64,13 @@ def furnished(kind: str, count: int, labels: dict[str, str], settings: Settings)
         if not plan.metadata and not plan.status:
             added = {key: value for key, value in own.items() if key not in labels and key != SIMULATED_LABEL}
             return GpuFields(notes, added, dict(found.advertised.capacity)), found
-        notes = {**notes, **plan.metadata.get("annotations", {})}
-        own = {**own, **plan.metadata.get("labels", {})}
+        notes = _merged(notes, plan.metadata.get("annotations", {}))
+        own = _merged(own, plan.metadata.get("labels", {}))
         status = {name: {**status.get(name, {}), **plan.status.get(name, {})} for name in ("capacity", "allocatable")}
+
+
+def _merged(values: dict[str, str], patch: dict[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in {**values, **patch}.items() if value is not None}
 
 
 def device_slices(found: Survey) -> list[Object]:

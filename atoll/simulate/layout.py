@@ -74,7 +74,7 @@ def pool_gpus(pool: Pool, settings: Settings) -> PoolGpus:
         if not fields.resources:
             why = "its nodes would offer no GPUs: unlike partitions go with migStrategy mixed"
             raise UserError(why, hint="give the pool migStrategy: mixed, or another layout")
-        return PoolGpus(fields, parts_of(found), fields.labels.get(GPU_LABEL, ""))
+        return PoolGpus(fields, parts_of(found), found.advertised.labels.get(GPU_LABEL, ""))
     if not pool.gpus:
         return PoolGpus()
     name = product(pool.gpu)

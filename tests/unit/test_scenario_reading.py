@@ -301,6 +301,12 @@ def test_partitioned_and_shared_gpus_are_what_a_nodes_agents_would_make_of_them(
     assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == pool.made.product == product
 
 
+def test_labels_that_agents_would_take_away_or_overwrite_are_no_matter() -> None:
+    labels = "labels: {nvidia.com/mig-1g.5gb.count: '3', nvidia.com/gpu.product: mine}"
+    (pool,) = scenario(pool_with(labels)).pools
+    assert pool.made.product == "NVIDIA-A100-SXM4-80GB" and pool.made.fields.resources == {"nvidia.com/gpu": "4"}
+
+
 def test_configurations_of_ones_own_are_read_from_the_operators_config_maps() -> None:
     operator = """  objects:
   - apiVersion: v1
