@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +36,8 @@ def places(pools: Iterable[Pool]) -> Iterator[Place]:
     A pool may also say by its labels in which rack and block all of it stands.
     """
     for pool in pools:
+        if pool.gpus and not pool.made.product:  # it was not read from a file
+            pool = replace(pool, made=pool_gpus(pool, Settings()))
         for number in range(pool.nodes):
             block = f"{pool.name}-b{number // pool.block_nodes}" if pool.block_nodes else ""
             within = number % pool.block_nodes if pool.block_nodes else number

@@ -12,7 +12,7 @@ from atoll.base.errors import UserError
 from atoll.simulate.arrivals import job_object, plan_arrivals
 from atoll.simulate.faults import plan_faults
 from atoll.simulate.layout import node_of, places
-from atoll.simulate.scenario.model import RACK_LABEL
+from atoll.simulate.scenario.model import RACK_LABEL, Pool
 from atoll.simulate.scenario.read import parse
 from atoll.simulate.scenario.spread import Spread
 from atoll.simulate.scenario.units import seconds_of
@@ -356,3 +356,17 @@ def test_a_mistake_in_partitions_is_told_with_line_and_key(text: str, said: str)
     with pytest.raises(UserError) as raised:
         scenario(text)
     assert said in raised.value.message, raised.value.message
+
+
+def test_pools_that_are_made_by_hand_have_their_gpus_too() -> None:
+    place = next(iter(places([Pool("h", 2, gpu="H100", gpus=8)])))
+    node = node_of(place, "10.0.0.1", "2023-11-14T22:13:20Z")
+    assert node["status"]["capacity"]["nvidia.com/gpu"] == "8"
+    assert node["metadata"]["labels"]["nvidia.com/gpu.product"] == "NVIDIA-H100-80GB-HBM3"
+
+
+def test_jobs_may_ask_for_all_that_nodes_of_a_growing_pool_will_have() -> None:
+    node = "node: {cpu: 96, memory: 1Ti, gpu: H100, gpus: 8, resources: {example.com/nic: 2}}"
+    for resource in ("nvidia.com/gpu", "example.com/nic"):
+        job = f"  arrivals: [{{jobs: {{name: a, every: 1h, run: 2h, gpus: 2, resource: {resource}}}}}]\n"
+        assert scenario(SCALED.format(node) + job).jobs[0].resource == resource

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from atoll.app.autoscale import completed
 from atoll.base.yamlfile import YamlReader
 from atoll.capacity.autoscale.settings import AutoscaleSettings
 from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, JobStream, Pool, TraceStream
@@ -57,7 +58,8 @@ class Checks(YamlReader):
                 return
             raise self.fail(node, f"resource of {stream.name}", "GPUs that are shared are asked for by gpuMilli")
         known = {name for pool in pools for name in pool.made.fields.resources}
-        known |= {name for pool in (scaled.pools if scaled else ()) for name in pool.node.capacity if "/" in name}
+        whole = completed(scaled).pools if scaled is not None else ()
+        known |= {name for pool in whole for name in pool.node.capacity if "/" in name}
         if stream.resource not in known and (known or stream.resource != GPU):
             why = f"no pool has {stream.resource!r}; the pools have {', '.join(sorted(known)) or 'no GPUs'}"
             raise self.fail(node, f"resource of {stream.name}", why)
