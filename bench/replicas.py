@@ -28,10 +28,12 @@ async def deploy(access: Access, nodes: int = NODE_COUNT, replicas: int = REPLIC
         page = await client.list(DEPLOYMENTS, "bench")
         started = time.perf_counter()
         await client.create(DEPLOYMENTS, fleet.deployment("large", replicas), "bench")
-        async for event in client.watch(DEPLOYMENTS, "bench", resource_version=page.resource_version):
-            if (event.object.get("status") or {}).get("readyReplicas") == replicas:
-                return time.perf_counter() - started
-        raise RuntimeError("the watch ended")
+        version = page.resource_version
+        while True:  # a server may end a watch at any time
+            async for event in client.watch(DEPLOYMENTS, "bench", resource_version=version):
+                if (event.object.get("status") or {}).get("readyReplicas") == replicas:
+                    return time.perf_counter() - started
+                version = event.object["metadata"]["resourceVersion"]
     finally:
         await client.close()
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import is_
 from typing import Any
 
 from atoll.base.chance import Chance
@@ -80,6 +81,7 @@ class Planner:
         self.plugins = default_plugins() if plugins is None else plugins
         self._profiles = profiles or {}
         self._prepared = False
+        self._last: tuple[tuple[object, ...], Shape] | None = None  # the last decision's, and what it was made of
         self._default: tuple[tuple[str, str], list[SpreadConstraint]] | None = None  # the last ones
         self.reservation: Reservation | None = None  # room that is kept for a gang
         self.volumes = Volumes()
@@ -176,9 +178,14 @@ class Planner:
     def _shape(self, pod: PodInfo, needs: VolumeNeeds, devices: DeviceNeeds) -> Shape:
         template, state = pod.template, self.state
         soft, require_all, default = template.soft_spread, True, ""
+        selector = None if template.explicit_spread else self._default_selector(pod.obj)
+        profile = (pod.obj.get("spec") or {}).get("schedulerName") or "" if self._profiles else ""
+        asked = (template, pod.pods, needs, devices, selector, profile)
+        alone = not state.anti_terms and not state.score_terms
+        if alone and self._last is not None and all(map(is_, self._last[0], asked)):
+            return self._last[1]
         if not template.explicit_spread:
             require_all = False
-            selector = self._default_selector(pod.obj)
             if selector is not None:
                 default = selector[0]
                 soft = self._default_constraints(template.namespace, *selector)
@@ -186,8 +193,7 @@ class Planner:
         affinity_self = bool(template.affinity) and all(term.matches(pod.pods) for term in template.affinity)
         against = frozenset(term for term in state.anti_terms if term.matches(pod.pods)) if state.anti_terms else _EMPTY
         liked = frozenset(term for term in state.score_terms if term.matches(pod.pods)) if state.score_terms else _EMPTY
-        profile = (pod.obj.get("spec") or {}).get("schedulerName") or "" if self._profiles else ""
-        return Shape(
+        shape = Shape(
             key=(profile, template, default, hard_self, affinity_self, against, liked, needs.key, devices.key),
             template=template,
             hard=template.hard_spread,
@@ -201,6 +207,8 @@ class Planner:
             devices=devices,
             profile=profile,
         )
+        self._last = (asked, shape) if alone else None
+        return shape
 
     def _default_constraints(self, namespace: str, key: str, matcher: LabelMatcher) -> list[SpreadConstraint]:
         if self._default is None or self._default[0] != (namespace, key):
@@ -228,6 +236,7 @@ class Planner:
     def forget(self) -> None:
         """Drop all that is remembered (a namespace's labels have changed: terms select other pods)."""
         self._evaluations.clear()
+        self._last = None
 
     # choosing
 

@@ -25,6 +25,8 @@ OTHER_KINDS = frozenset({"scale"})
 _BINDING = Resource("", "v1", "bindings", "Binding")
 _EVICTION = Resource("policy", "v1", "evictions", "Eviction")
 _TOKEN = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
+_PLAIN_BINDING, _NAMES = {"apiVersion", "kind", "metadata", "target"}, {"name", "namespace", "uid"}
+_TARGET = {"kind", "name"}
 _KINDS = {"binding": _BINDING, "eviction": _EVICTION, "token": _TOKEN}
 
 
@@ -120,7 +122,7 @@ async def create(
     kind = _KINDS.get(subresource)
     if kind is None:
         raise problems.method_not_allowed()
-    obj = decoded(context, kind, raw, repeated)
+    obj = raw if kind is _BINDING and not repeated and _is_plain(raw) else decoded(context, kind, raw, repeated)
     obj["metadata"].setdefault("namespace", namespace)
     if subresource == "binding":
         return Answer(None, None, await bind(api, context, served, namespace, name, obj), created=True)
@@ -136,6 +138,19 @@ async def create(
     if issue is None:
         raise problems.no_such_path()
     return Answer(None, None, issue(context.user, name, namespace, obj, context.dry_run), created=True)
+
+
+def _is_plain(binding: Any) -> bool:
+    """Whether decoding would leave a binding as it is: as schedulers send it, with nothing but names."""
+    if binding.__class__ is not dict or binding.keys() != _PLAIN_BINDING or binding["apiVersion"] != "v1":
+        return False
+    metadata, target = binding["metadata"], binding["target"]
+    if binding["kind"] != "Binding" or metadata.__class__ is not dict or target.__class__ is not dict:
+        return False
+    texts = (*metadata.values(), *target.values())
+    return (
+        metadata.keys() <= _NAMES and target.keys() <= _TARGET and all(text.__class__ is str and text for text in texts)
+    )
 
 
 async def bind_legacy(api: Api, context: Context, pods: Served, namespace: str, obj: Object) -> Answer:
