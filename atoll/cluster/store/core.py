@@ -21,6 +21,8 @@ from atoll.cluster.store.port import Encoded, Event, Key, Object, Record, StaleV
 from atoll.cluster.store.records import ParsedObjects, StoredRecord
 
 _PARSED_OBJECTS = 1024
+_GONE_KEYS = 1024  # so many are kept at least before they are dropped
+_UNLIKE = ("configmaps", "secrets")  # have little in common with others: what was written stays as its object
 _PRUNE_SECONDS = 1.0
 _PRUNE_CHANGES = 8192  # also after so many: in virtual time a whole fleet's changes fall into one instant
 
@@ -48,12 +50,21 @@ class _Objects:
 
     def keys(self) -> list[Key]:
         if not self.sorted:
-            by_key = self.by_key
-            if len(self.order) != len(by_key):
-                self.order = list(dict.fromkeys(key for key in self.order if key in by_key))
+            if len(self.order) != len(self.by_key):
+                self._drop_gone()
             self.order.sort()
             self.sorted = True
         return self.order
+
+    def add(self, key: Key) -> None:
+        self.order.append(key)
+        self.sorted = False
+        if len(self.order) > 2 * len(self.by_key) + _GONE_KEYS:
+            self._drop_gone()
+
+    def _drop_gone(self) -> None:
+        by_key = self.by_key
+        self.order = list(dict.fromkeys(key for key in self.order if key in by_key))
 
 
 class StoreCore:
@@ -193,11 +204,10 @@ class StoreCore:
         if current is not None:
             key = current.key
         else:
-            key = Key(sys.intern(key.resource), sys.intern(key.namespace), key.name)
-        record = StoredRecord(key, version, data, self._parsed, origin)
-        if not isinstance(obj, Encoded):
+            key = Key(sys.intern(key.resource), sys.intern(key.namespace), sys.intern(key.name))
+        if key.resource in _UNLIKE and not isinstance(obj, Encoded):
             self._parsed.put(version, obj)
-        return Change(kind, record, done)
+        return Change(kind, StoredRecord(key, version, data, self._parsed, origin), done)
 
     def _apply(self, changes: Iterable[Change]) -> None:
         """Durable now: visible, published, acknowledged."""
@@ -239,8 +249,7 @@ class StoreCore:
             objects.by_key[key] = record
             self._live_bytes += len(record.data)
             if previous is None:
-                objects.order.append(key)
-                objects.sorted = False
+                objects.add(key)
         objects.last_change = version
         if objects.scanned:
             objects.scanned = {}

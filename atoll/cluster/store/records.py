@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import msgspec
 import orjson
 
+from atoll.cluster.store.parts import Parts
 from atoll.cluster.store.port import Key, Object, Origin
 
 
 class _Metadata(msgspec.Struct):
     uid: str = ""
-    labels: dict[str, str] | None = None
+    labels: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Head(msgspec.Struct):
@@ -41,6 +43,7 @@ class ParsedObjects:
     """
 
     def __init__(self, most: int) -> None:
+        self.parts = Parts()
         self._most = most
         self._values: OrderedDict[int, Sequence[bytes]] = OrderedDict()
         self._objects: OrderedDict[int, Object] = OrderedDict()  # a plain dict seeks its first item past all it lost
@@ -70,7 +73,7 @@ class ParsedObjects:
 class StoredRecord:
     """See `atoll.cluster.store.port.Record`."""
 
-    __slots__ = ("_head", "_parsed", "data", "key", "origin", "version")
+    __slots__ = ("_labels", "_parsed", "_uid", "data", "key", "origin", "version")
 
     def __init__(
         self, key: Key, version: int, data: bytes, parsed: ParsedObjects, origin: Origin | None = None
@@ -80,7 +83,8 @@ class StoredRecord:
         self.data = data
         self.origin = origin
         self._parsed = parsed
-        self._head: _Metadata | None = None
+        self._uid: str | None = None
+        self._labels = _NO_LABELS
 
     @property
     def object(self) -> Object:
@@ -88,7 +92,7 @@ class StoredRecord:
         if found is None:
             origin = self.origin
             filled = self._parsed.filled(self.version)
-            found = orjson.loads(self.data) if origin is None else origin.parse(self.data, filled)
+            found = self._parsed.parts.parse(self.data) if origin is None else origin.parse(self.data, filled)
             self._parsed.put(self.version, found)
         return found
 
@@ -101,11 +105,15 @@ class StoredRecord:
 
     @property
     def uid(self) -> str:
-        return self._metadata().uid
+        if self._uid is None:
+            self._read_head()
+        return self._uid or ""
 
     @property
     def labels(self) -> dict[str, str]:
-        return self._metadata().labels or _NO_LABELS
+        if self._uid is None:
+            self._read_head()
+        return self._labels
 
     @property
     def node_name(self) -> str:
@@ -115,17 +123,16 @@ class StoredRecord:
         except msgspec.ValidationError:
             return ""
 
-    def _metadata(self) -> _Metadata:
-        head = self._head
-        if head is None:
-            try:
-                head = _read_head(self.data).metadata
-            except msgspec.ValidationError:  # odd types where the API would have refused them
-                metadata: dict[str, Any] = orjson.loads(self.data).get("metadata") or {}
-                labels = metadata.get("labels")
-                head = _Metadata(str(metadata.get("uid") or ""), labels if isinstance(labels, dict) else None)
-            self._head = head
-        return head
+    def _read_head(self) -> None:
+        try:
+            head = _read_head(self.data).metadata
+        except msgspec.ValidationError:  # odd types where the API would have refused them
+            metadata: dict[str, Any] = orjson.loads(self.data).get("metadata") or {}
+            head = _Metadata(str(metadata.get("uid") or ""), msgspec.Raw(orjson.dumps(metadata.get("labels"))))
+        labels = self._parsed.parts.part(bytes(head.labels), 2)
+        if isinstance(labels, dict):
+            self._labels = labels
+        self._uid = sys.intern(head.uid)
 
     def __repr__(self) -> str:
         return f"StoredRecord({self.key}, {self.version})"

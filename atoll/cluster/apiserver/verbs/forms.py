@@ -5,13 +5,15 @@ what is in the holes. `fill` and `read` are each other's inverse. Values are bar
 which nothing is escaped, so that each ends where the quote or backslash of the text behind it stands.
 
 `parse` makes the object of such a record without reading its text, but for the first few: what has no hole in it is
-shared by all of them.
+shared by all of them, and what has only times in it by those of the same times.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from operator import itemgetter
+from sys import intern
 from typing import Any
 
 import orjson
@@ -21,7 +23,9 @@ from atoll.cluster.store.port import Encoded, Object
 VERSION = -1  # the hole that the store fills
 _SIGN = "\ue000"  # of private use: no text has it that is made a form of
 _FEW = 16  # texts that are parsed as any other: to write the function for a form takes as long as a hundred of these
+_TIMES = 64  # combinations of times for which a part is remembered
 _MARK = re.compile(f"{_SIGN}(-?[0-9]+){_SIGN}")
+_TIME = re.compile(rb"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\dZ").fullmatch
 
 Build = Callable[[Sequence[str]], Object]
 
@@ -90,21 +94,44 @@ class Form:
             if self._parsed <= _FEW:
                 obj: Object = orjson.loads(data)
                 return obj
-            build = self._build = _builder_of(self.parts, self._holes)
-        return build([value.decode() for value in (self.read(data) if values is None else values)])
+            build = self._build = _builder_of(self.parts, self._holes, self.read(data))
+        return build([intern(value.decode()) for value in (self.read(data) if values is None else values)])
 
 
-def _builder_of(parts: Sequence[bytes], holes: Sequence[int]) -> Build:
+def _builder_of(parts: Sequence[bytes], holes: Sequence[int], values: Sequence[bytes]) -> Build:
+    """`values`: of one of the texts, which show what holes are for times."""
+    times = frozenset(hole for hole in holes if _TIME(values[hole]))
     marks = [f"{_SIGN}{hole}{_SIGN}".encode() for hole in holes]
     text = b"".join([piece for pair in zip(parts, [*marks, b""], strict=True) for piece in pair])
-    return _Writer().function(orjson.loads(text))
+    return _Writer(times).function(orjson.loads(text))
+
+
+class _Recent:
+    """A part that is the same for the same times: many are made in one second."""
+
+    __slots__ = ("_build", "_holes", "_made")
+
+    def __init__(self, build: Build, holes: frozenset[int]) -> None:
+        self._build = build
+        self._holes = itemgetter(*sorted(holes))
+        self._made: dict[Any, Any] = {}
+
+    def __call__(self, values: Sequence[str]) -> Any:
+        times = self._holes(values)
+        made = self._made.get(times)
+        if made is None:
+            if len(self._made) >= _TIMES:
+                self._made.clear()
+            made = self._made[times] = self._build(values)
+        return made
 
 
 class _Writer:
     """Writes the function that makes an object with values in its holes: a third of the time of any that looks at the
     form each time. Its text is made of names and numbers of ours alone, never of an object's."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: frozenset[int] = frozenset()) -> None:
+        self._times = times
         self._names: dict[str, Any] = {}  # what is the same for all
         self._lines: list[str] = []
 
@@ -125,6 +152,9 @@ class _Writer:
         """An expression of a node; None where it has no hole, and is the same for all."""
         if node.__class__ is str:
             return self._string(node)
+        holes = _holes_in(node) if self._times else frozenset()
+        if holes and holes <= self._times:
+            return f"{self._constant(_Recent(_Writer().function(node), holes))}(v)"
         if node.__class__ is dict:
             keys = {key: made for key in node if (made := self._string(key)) is not None}
             items = {key: made for key, item in node.items() if (made := self._value(item)) is not None}
@@ -155,3 +185,11 @@ class _Writer:
         texts = [self._constant(text) if text else "" for text in pieces[::2]]
         terms = [term for pair in zip(texts, [*numbers, ""], strict=True) for term in pair if term]
         return " + ".join(terms)
+
+
+def _holes_in(node: Any) -> frozenset[int]:
+    if node.__class__ is str:
+        return frozenset(map(int, _MARK.findall(node)))
+    if node.__class__ is dict:
+        return frozenset().union(*map(_holes_in, node), *map(_holes_in, node.values()))
+    return frozenset().union(*map(_holes_in, node)) if node.__class__ is list else frozenset()
