@@ -3,10 +3,9 @@ twice, victims that are all needed, and books that balance."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from atoll.capacity.queueing import preemption
 from atoll.capacity.queueing.model import (
@@ -108,7 +107,7 @@ def test_books_and_quota(setup: Setup, steps: list[tuple[str, int, int, int]]) -
             state.drop(running[units % len(running)])
         elif running:
             victim = state.workloads[running[units % len(running)]]
-            state.put(replace(victim, admission=None, usage={}))
+            state.put(structs.replace(victim, admission=None, usage={}))
         before = {key for key, item in state.workloads.items() if item.admission}
         plan = plan_cycle(state, now)
         admitted = [item.workload.key for item in plan.admit]
@@ -118,7 +117,7 @@ def test_books_and_quota(setup: Setup, steps: list[tuple[str, int, int, int]]) -
         balanced(state)
         needed(state, plan.evict)
         for item in plan.evict:
-            state.put(replace(state.workloads[item.victim.key], admission=None, usage={}))
+            state.put(structs.replace(state.workloads[item.victim.key], admission=None, usage={}))
         within(state)
         balanced(state)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from atoll.capacity.queueing.model import (
     LOWER,
@@ -159,7 +159,7 @@ def test_who_goes_for_room_is_lower_enough_and_needed(running, count, level) -> 
         topology = TopologyAssignment(LEVELS, ((values, pods),))
         admission = Admission("q", (PodSetAssignment("main", {"gpu": "f"}, {"gpu": pods}, pods, topology),))
         plain = in_rack(f"w{number}", priority, pods, TopologyRequest())
-        state.put(replace(plain, admission=admission, usage=admission.usage(), reserved_at=1.0, admitted=True))
+        state.put(structs.replace(plain, admission=admission, usage=admission.usage(), reserved_at=1.0, admitted=True))
         where[f"w{number}"] = at
     wants = in_rack("wants", 1, count, TopologyRequest(required=level))
     state.put(wants)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec import structs
 
 from atoll.capacity.queueing.model import (
     LOWER,
@@ -73,7 +73,7 @@ class Centre:
     def go(self, *names: str) -> None:
         """They are told to; their room is not free yet."""
         for name in names:
-            self.state.put(replace(self.state.workloads["ns", name], evicted=True))
+            self.state.put(structs.replace(self.state.workloads["ns", name], evicted=True))
 
     def where(self, name: str) -> set[str]:
         admission = self.state.workloads["ns", name].admission

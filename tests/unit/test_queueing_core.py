@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from atoll.capacity.queueing.fair import FINAL, INITIAL
 from atoll.capacity.queueing.model import (
@@ -360,7 +361,7 @@ def test_who_waits_for_a_queue_is_pending_though_it_is_inactive_or_rests() -> No
     assert lab.state.pending_count("a") == 1
     lab.plan()
     assert lab.admitted() == ["w"] and lab.state.pending_count("a") == 0
-    rests = replace(lab.state.workloads["ns", "w"], admission=None, usage={}, requeue_at=lab.now + 10)
+    rests = structs.replace(lab.state.workloads["ns", "w"], admission=None, usage={}, requeue_at=lab.now + 10)
     lab.state.put(rests)
     assert lab.state.pending_count("a") == 1 and not lab.plan().admit
     lab.now += 10

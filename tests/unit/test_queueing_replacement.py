@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from queueing_centre import GPU, HOST, RACK, Centre, queue
 
 from atoll.capacity.queueing import status
@@ -20,7 +21,7 @@ def broken(centre: Centre, name: str, *hosts: str, gone: bool = False) -> tuple[
     """Its places once these hosts have failed; or why it has to go."""
     kept = [it for it in centre.state.given.nodes.rooms if not (gone and it.name in hosts)]
     centre.state.set_rooms(tuple(replace(it, usable=it.name not in hosts) for it in kept))
-    centre.state.put(replace(centre.state.workloads["ns", name], unhealthy=hosts))
+    centre.state.put(structs.replace(centre.state.workloads["ns", name], unhealthy=hosts))
     (found,) = centre.plan().broken
     assert found.workload.admission is not None
     parts = [part for item in found.workload.admission.pod_sets for part in item.topology.domains]

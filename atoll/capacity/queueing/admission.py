@@ -152,10 +152,10 @@ class QueueChecks:
     def validate(self, request: Request) -> Awaitable[None] | None:
         """Raises Invalid."""
         obj = request.obj
-        if obj is None or request.operation not in ("CREATE", "UPDATE") or not self._on():
+        if obj is None or request.operation not in ("CREATE", "UPDATE"):
             return None
         problems = self._problems(request, obj)
-        if problems:
+        if problems and self._on():
             kind, group = request.resource.kind, request.resource.group
             text = "; ".join(f"{path}: {why}" for path, why in problems)
             qualified = f"{kind}.{group}" if group else kind

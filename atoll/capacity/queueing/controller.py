@@ -127,11 +127,11 @@ class QueueController:
             self._read.pop(key, None)
             self.state.drop(key)
         elif key not in self._writing:
-            self.state.put(self.read(new))
+            self.state.put(self.read(new, old))
         self._wake.set()
 
-    def read(self, obj: Object) -> Workload:
-        """As the queues see it; of one version of an object always the same value."""
+    def read(self, obj: Object, old: Object | None = None) -> Workload:
+        """As the queues see it; of one version of an object always the same value. `old`: what it was before."""
         metadata = obj["metadata"]
         key = (metadata.get("namespace") or "", metadata["name"])
         version = (metadata["uid"], metadata["resourceVersion"], self.options.pods_ready.order_by)
@@ -141,7 +141,9 @@ class QueueController:
         generation = metadata.get("generation")
         same_spec = known is not None and known[0][0] == version[0] and known[1] == generation is not None
         before = known[2] if known is not None and same_spec else None
-        found = read.workload(obj, self._shapes, order_by=version[2], before=before)
+        if known is not None and old is not None and old["metadata"]["resourceVersion"] != known[0][1]:
+            old = None
+        found = read.workload(obj, self._shapes, order_by=version[2], before=before, old=old)
         self._read[key] = (version, generation, found)
         return found
 
@@ -274,7 +276,7 @@ class QueueController:
             current = self.workloads.get(key[1], key[0])
             newer = current is not None and int(current["metadata"]["resourceVersion"]) > _version(written)
             if newer or (current is not None and current["metadata"]["uid"] == written["metadata"]["uid"]):
-                self.state.put(self.read(current if newer and current is not None else written))
+                self.state.put(self.read(current if newer and current is not None else written, old))
             self._wake.set()
         return True
 

@@ -6,6 +6,7 @@ out, quota decides about the rest, and `flavorFungibility` when to stop looking.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -173,9 +174,7 @@ class _Search:
 
     def run(self, pod_sets: list[PodSet], group: ResourceGroup, asked: Mapping[str, int]) -> _Choice | None:
         best: _Choice | None = None
-        labels = {
-            key for name in group.flavors for key in (self._flavors[name].labels if name in self._flavors else ())
-        }
+        labels = {key for name in group.flavors if name in self._flavors for key in self._flavors[name].labels}
         failed: list[str] = []
         for name in group.flavors:
             why = self._why_not(pod_sets[0], name, labels)
@@ -263,6 +262,7 @@ def _better(one: _Choice, other: _Choice, fungibility: Fungibility) -> bool:
     return (-one.borrowing, one.mode) > (-other.borrowing, other.mode)
 
 
+@functools.lru_cache(maxsize=4096)
 def shown(resource: str, amount: int) -> str:
     """An amount as people write it."""
     if resource == "cpu":

@@ -50,6 +50,8 @@ class WorkloadController:
         if new is None or status.is_true(new, "Finished") or self._runs(new):
             self._told.pop(key(new or old or {}), None)
             self._turns.pop(key(new or old or {}), None)
+        elif "status" not in new and new["spec"].get("active", True):
+            self.loop.queue.add_after(key(new), _TELL_SECONDS)  # nothing is to be said of it before
         else:
             self.loop.queue.add(key(new))
 
@@ -73,7 +75,9 @@ class WorkloadController:
 
     async def _reconcile(self, name: Key) -> float | None:
         obj = self._workloads.by_key(name)
-        if obj is None or not self._parts.on() or status.is_true(obj, "Finished") or is_deleting(obj):
+        if obj is None or not self._parts.on() or is_deleting(obj):
+            return None
+        if status.is_true(obj, "Finished") or self._runs(obj):
             return None
         now = self._parts.clock.wall()
         workload = self._queues.read(obj)

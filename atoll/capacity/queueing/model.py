@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from atoll.capacity.queueing.topology import TopologyAssignment, TopologyRequest
 
 Object = dict[str, Any]
@@ -169,8 +171,7 @@ def usage_of(assignments: tuple[PodSetAssignment, ...]) -> Amounts:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(Struct, frozen=True):
     """One Workload, as the queues see it. Times are seconds since the epoch."""
 
     key: Key
@@ -181,7 +182,7 @@ class Workload:
     order_at: float  # when it counts as queued: its creation, or the eviction after which it goes to the back
     shape: Shape
     admission: Admission | None = None
-    usage: Mapping[FlavorResource, int] = field(default_factory=dict)  # of the admission, less what can be reclaimed
+    usage: Mapping[FlavorResource, int] = {}  # of the admission, less what can be reclaimed
     reserved_at: float = 0.0
     evicted: bool = False
     active: bool = True

@@ -9,7 +9,9 @@ A queue whose head waits for a preemption has no further say until that is done.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from atoll.capacity.queueing import preemption
 from atoll.capacity.queueing.finding import Entry, find, places_of
@@ -177,7 +179,7 @@ class _Tree:
         if any(target.workload.key in self._victims for target in targets):
             self._wait(entry, "Workload has overlapping preemption targets with another workload")
             return
-        if not self._still_placed(entry) or not _fits_after(entry):
+        if not self._still_placed(entry) or not _fits_after(entry, usage):
             self._plan.waiting[entry.workload.key] = "Workload no longer fits after processing another workload"
             return  # it is looked at again in the next cycle
         if targets:
@@ -218,7 +220,7 @@ class _Tree:
     def _admit(self, entry: Entry) -> None:
         workload, node = entry.workload, entry.node
         admission = Admission(node.name, tuple(entry.assignment.pod_sets))
-        taken = replace(workload, admission=admission, usage=admission.usage(), reserved_at=self._now)
+        taken = replace(workload, admission=admission, usage=entry.usage, reserved_at=self._now)
         self._state.put(taken)
         self._state.consumption.admitted(workload.queue_key, workload.asked())
         self._plan.waiting.pop(workload.key, None)
@@ -232,9 +234,11 @@ def checks_for(state: State, queue: str, admission: Admission) -> tuple[str, ...
     return tuple(name for name, only in (spec.checks if spec else ()) if not only or only & given)
 
 
-def _fits_after(entry: Entry) -> bool:
+def _fits_after(entry: Entry, usage: Amounts) -> bool:
     """Whether it (still) fits once its victims are gone."""
-    wish = Wish(entry.workload, entry.node, entry.usage, frozenset(entry.usage))
+    if not entry.targets:
+        return all(amount <= entry.node.available(key) for key, amount in usage.items())
+    wish = Wish(entry.workload, entry.node, usage, frozenset(usage))
     for target in entry.targets:
         wish.take(target)
     try:

@@ -8,7 +8,8 @@ answer is given.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from atoll.capacity.queueing.model import ANY, LOWER, LOWER_OR_NEWER, NEVER, FlavorResource, PreemptionPolicy, Workload
 from atoll.capacity.queueing.topology_fit import Places, Unplaced
@@ -20,8 +21,7 @@ FAIR = "InCohortFairSharing"
 WHILE_BORROWING = "InCohortReclaimWhileBorrowing"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A victim, its queue's node, and why it may be taken."""
 
     workload: Workload
@@ -29,8 +29,7 @@ class Target:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """Who wants what: `usage` in all, of which `keys` are not there yet."""
 
     workload: Workload
@@ -60,8 +59,7 @@ class Wish:
         return self.places is None or not isinstance(self.places.find(), Unplaced)
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(Struct, frozen=True):
     target: Target
     meeting: Node | None  # the lowest cohort of both queues; None in the same queue
     only_without_borrowing: bool
@@ -94,10 +92,11 @@ def fits(wish: Wish, borrowing: bool) -> bool:
 
 
 def has_quota(wish: Wish, borrowing: bool) -> bool:
+    node = wish.node
     for key, amount in wish.usage.items():
-        if not borrowing and wish.node.borrows(key, amount):
+        if not borrowing and node.borrows(key, amount):
             return False
-        if amount > wish.node.available(key):
+        if amount > node.available(key):
             return False
     return True
 
@@ -209,13 +208,15 @@ def _candidates(wish: Wish) -> tuple[list[_Candidate], list[_Candidate], list[_C
             enough, remaining = _within(cohort, remaining)
             fitting = fitting or enough
             skipped = cohort
+    within = wish.policy.within_queue
     own = [
         _Candidate(Target(other, wish.node, IN_QUEUE), None, False)
-        for other in wish.node.workloads.values()
-        if uses(other, wish.keys) and allows(wish.policy.within_queue, wish.workload, other)
+        for other in (wish.node.workloads.values() if within != NEVER else ())
+        if allows(within, wish.workload, other) and uses(other, wish.keys)
     ]
     for group in (advantaged, others, own):
-        group.sort(key=lambda item: order(wish, item.target.node, item.target.workload))
+        if len(group) > 1:
+            group.sort(key=lambda item: order(wish, item.target.node, item.target.workload))
     return advantaged, others, own
 
 

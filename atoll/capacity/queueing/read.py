@@ -174,10 +174,12 @@ def conditions(obj: Object) -> dict[str, Object]:
     return {item["type"]: item for item in (obj.get("status") or {}).get("conditions") or ()}
 
 
-def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION, before: Workload | None = None) -> Workload:
+def workload(
+    obj: Object, shapes: Shapes, *, order_by: str = EVICTION, before: Workload | None = None, old: Object | None = None
+) -> Workload:
     """`order_by`: whether an eviction for PodsReady puts it at the back (Eviction) or it keeps its place (Creation).
 
-    `before`: as it was read with this very spec.
+    `before`: as it was read with this very spec. `old`: what that was read from: an admission that stays is kept.
     """
     spec, status, metadata = obj.get("spec") or {}, obj.get("status") or {}, obj["metadata"]
     known = conditions(obj)
@@ -189,7 +191,7 @@ def workload(obj: Object, shapes: Shapes, *, order_by: str = EVICTION, before: W
         order_at = parse_rfc3339(evicted["lastTransitionTime"])
     reserved = known.get("QuotaReserved") or {}
     has_quota = reserved.get("status") == "True"
-    admission = _admission(status.get("admission") or {}) if has_quota else None
+    admission = _admission(status.get("admission") or {}, before, old) if has_quota else None
     requeue = status.get("requeueState") or {}
     leaving = "deletionTimestamp" in metadata  # it has its quota until nothing of it runs, and gets none
     return Workload(
@@ -223,7 +225,10 @@ def _requeue_at(known: Mapping[str, Object], requeue: Object) -> float:
     return parse_rfc3339(requeue["requeueAt"])
 
 
-def _admission(value: Object) -> Admission:
+def _admission(value: Object, before: Workload | None, old: Object | None) -> Admission:
+    if before is not None and before.admission is not None and old is not None:
+        if (old.get("status") or {}).get("admission") == value:
+            return before.admission
     return Admission(
         value["clusterQueue"],
         tuple(

@@ -257,12 +257,16 @@ class State:
 
 def _same_for_quota(old: Workload, new: Workload) -> bool:
     """Whether a change matters to nobody else."""
-
-    def line(item: Workload) -> tuple[object, ...]:
-        return (item.priority, item.order_at, item.uid, item.local_queue, item.pending, item.finished, item.requeue_at)
-
-    same_quota = old.admission == new.admission and old.usage == new.usage and old.shape is new.shape
-    return same_quota and line(old) == line(new)
+    return (
+        old.finished == new.finished
+        and old.pending == new.pending
+        and old.admission == new.admission
+        and old.usage == new.usage
+        and old.shape is new.shape
+        and old.uid == new.uid
+        and old.local_queue == new.local_queue
+        and (old.priority, old.order_at, old.requeue_at) == (new.priority, new.order_at, new.requeue_at)
+    )
 
 
 def _why_inactive(queue: ClusterQueue, setup: Setup, cycles: Mapping[str, list[str]]) -> tuple[str, str] | None:

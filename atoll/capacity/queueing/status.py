@@ -58,6 +58,12 @@ def is_true(obj: Object, kind: str) -> bool:
     return False
 
 
+def is_placed(obj: Object) -> bool:
+    """Whether its admission says where its pods are to be."""
+    admission = (obj.get("status") or {}).get("admission") or {}
+    return any(item.get("topologyAssignment") for item in admission.get("podSetAssignments") or ())
+
+
 def has(obj: Object, kind: str) -> bool:
     return any(item["type"] == kind for item in (obj.get("status") or {}).get("conditions") or ())
 

@@ -49,7 +49,7 @@ class TopologyUngater:
             self.loop.queue.add(key)
 
     def _workload_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and status.is_true(new, "Admitted"):
+        if new is not None and status.is_placed(new) and status.is_true(new, "Admitted"):
             self.loop.queue.add((new["metadata"]["namespace"], new["metadata"]["name"]))
 
     async def _reconcile(self, key: Key) -> float | None:

@@ -184,9 +184,7 @@ def _hosts(workload: Object) -> Mapping[str, list[str]]:
 
 
 def _is_placed(workload: Object) -> bool:
-    said = workload.get("status") or {}
-    assigned = (said.get("admission") or {}).get("podSetAssignments") or ()
-    if not any(item.get("topologyAssignment") for item in assigned) or not status.is_true(workload, "Admitted"):
+    if not status.is_placed(workload) or not status.is_true(workload, "Admitted"):
         return False
     return not (status.is_true(workload, "Evicted") or status.is_true(workload, "Finished"))
 

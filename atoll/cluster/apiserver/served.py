@@ -109,7 +109,7 @@ class Served(Struct):
 
     def present(self, record: Record) -> Object:
         """The object in this version; shared, never to be changed."""
-        if self.converter is not None:
+        if self.converter is not None and not record.data.startswith(self.item_prefix):
             return self.converter.shown(record, self.resource.api_version)
         return self.present_object(record.object)
 

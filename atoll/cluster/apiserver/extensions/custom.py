@@ -196,7 +196,8 @@ class CustomKind:
         taken["metadata"] = metadata
         if dropped and context.field_validation != "Ignore":
             problems = problems + structure.unknown_fields(obj, version.structure)
-        problems = problems + structure.decode_embedded(taken, version.structure, _embedded(served.resource))
+        if version.structure.embedded_below:
+            problems = problems + structure.decode_embedded(taken, version.structure, _embedded(served.resource))
         if repeated or problems:
             report(context, [*repeated, *problems], served.resource.api_version, served.resource.kind)
         if (

@@ -22,11 +22,11 @@ def by_rules(value: Any, at: Structure, path: str, old: Any, causes: list[Cause]
     """The x-kubernetes-validations of this place and below. `old` is `MISSING` where there is none."""
     if value is None or not at.rules_below:
         return
-    if not at.transitions_below and old is not MISSING and old == value:
+    if not at.transitions_below and old is not MISSING and (old is value or old == value):
         return  # as it was, all of it: not held against this write
-    rules = [*at.rules]
+    rules = at.rules
     for nested in at.raw.get("allOf") or ():
-        rules += nested.get("x-kubernetes-validations") or ()
+        rules = rules + (nested.get("x-kubernetes-validations") or [])
     if rules:
         _rules(rules, value, at, path, old, causes)
     if isinstance(value, dict):
@@ -39,16 +39,16 @@ def by_rules(value: Any, at: Structure, path: str, old: Any, causes: list[Cause]
                     by_rules(item, below, prefix + name, before.get(name, MISSING), causes)
             elif isinstance(at.additional, Structure):
                 by_rules(item, at.additional, f"{path}[{name}]", before.get(name, MISSING), causes)
-    elif isinstance(value, list) and at.items is not None:
+    elif isinstance(value, list) and at.items is not None and at.items.rules_below:
         correlated = correlate(at.raw, old)
         for index, item in enumerate(value):
             by_rules(item, at.items, f"{path}[{index}]", correlated(item), causes)
 
 
 def _rules(rules: list[Json], value: Any, at: Structure, path: str, old: Any, causes: list[Cause]) -> None:
-    from atoll.cluster.apiserver.extensions import cel  # with all that CEL needs, only where there are rules
-
     if at.expressions is None:
+        from atoll.cluster.apiserver.extensions import cel  # with all that CEL needs, only where there are rules
+
         at.expressions = cel.Rules(at.raw, root=not path)
         at.held = _held(rules, at)
     has_old = old is not MISSING and old is not None
