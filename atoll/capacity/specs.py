@@ -14,6 +14,9 @@ class EmptySpecs:
     def __init__(self, definitions: Iterable[dict[str, Any]]) -> None:
         self.resources = frozenset(_with_specs(definitions))
 
+    def depends_on(self, user: Any) -> tuple[str, ...]:
+        return ()
+
     def mutate(self, request: Request) -> Awaitable[None] | None:
         written = request.operation in ("CREATE", "UPDATE") and not request.subresource
         if written and request.obj is not None and request.obj.get("spec") is None:

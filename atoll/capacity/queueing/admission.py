@@ -146,6 +146,8 @@ class QueueChecks:
         return ()
 
     def each_time(self, group_resource: str, obj: Object) -> bool:
+        if group_resource == kueue.WORKLOADS.group_resource:
+            return not self._on()  # what is let through while it is looked at, is so as well while it is not
         of_a_group = carries(obj, kueue.QUEUE_LABEL) or carries(obj, kueue.POD_GROUP_TOTAL, "annotations")
         return group_resource != PODS.group_resource or of_a_group
 

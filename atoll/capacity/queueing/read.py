@@ -226,9 +226,9 @@ def _requeue_at(known: Mapping[str, Object], requeue: Object) -> float:
 
 
 def _admission(value: Object, before: Workload | None, old: Object | None) -> Admission:
-    if before is not None and before.admission is not None and old is not None:
-        if (old.get("status") or {}).get("admission") == value:
-            return before.admission
+    known = before.admission if before is not None else None
+    if known is not None and old is not None and (old.get("status") or {}).get("admission") == value:
+        return known
     return Admission(
         value["clusterQueue"],
         tuple(

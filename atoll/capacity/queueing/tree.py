@@ -106,10 +106,7 @@ class Node:
         return self.usage.get(key, 0) + more > self.subtree.get(key, 0)
 
     def within_nominal(self, keys: Iterable[FlavorResource]) -> bool:
-        for key in keys:  # no generator: asked of each queue, for each that waits
-            if self.usage.get(key, 0) > self.subtree.get(key, 0):
-                return False
-        return True
+        return not any(self.borrows(key) for key in keys)
 
     # -- use
 

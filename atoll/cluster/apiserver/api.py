@@ -126,13 +126,17 @@ class Api:
         self.registry = registry
         self.hooks = hooks or Hooks()
         self.raw: RawHandler | None = None
-        self.molds = Molds(store)
+        self.molds, self.custom_molds = Molds(store), Molds(store)
         self.recasts = Recasts(store)
         self.followers: dict[str, Follower] = {}
         self.observe_write: WriteObserver | None = None
         self.uids = chance.stream("uids")
         self.names = chance.stream("names")
         self.jitter = chance.stream("watch")
+
+    def molds_of(self, served: Served) -> Molds:
+        """Custom objects have their own: those of pods are not to give way to a custom kind's many."""
+        return self.molds if served.custom is None else self.custom_molds
 
     def overlay(self, group_resource: str, overlay: Overlay) -> None:
         """Interpose on the reads of `group_resource` (e.g. "leases.coordination.k8s.io")."""

@@ -80,6 +80,10 @@ class Served(Struct):
             self._behaviour = self.make_behaviour()
         return self._behaviour
 
+    def reads_name(self) -> bool:
+        """Whether more than the check of names looks at an object's name: rules of a custom resource may."""
+        return self.custom is not None and bool(self.custom.reads_name(self.resource.version))
+
     @property
     def columns(self) -> Printer:
         """How kubectl's tables show it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from atoll.cluster.apiserver import names
 from atoll.cluster.apiserver.discovery import custom_resource, version_order
 from atoll.cluster.apiserver.extensions import structure, validation
 from atoll.cluster.apiserver.extensions.conversion import Converter, Finish
+from atoll.cluster.apiserver.extensions.indifference import looks_into
 from atoll.cluster.apiserver.extensions.internal import InternalConverter, conversion_of
 from atoll.cluster.apiserver.extensions.rule_validation import by_rules
 from atoll.cluster.apiserver.extensions.structure import Json, Structure
@@ -206,6 +207,21 @@ class CustomKind:
             taken = structure.take(taken, self.versions[self.storage].structure, [], root=True)
         return taken
 
+    def looks_into(self, version: str, new: Object, old: Object, values: Collection[str]) -> bool:
+        """Whether validation may treat this new status differently where these values are others."""
+        return looks_into(_shown_to_rules(new), old, self.versions[version].structure, values)
+
+    def reads_name(self, version: str) -> bool:
+        """Whether a rule may look at the metadata; rules below the root see none."""
+        at = self.versions[version].structure
+        return bool(at.rules or at.raw.get("allOf")) and (at.held is None or at.held.reads("metadata"))
+
+
+def _shown_to_rules(obj: Object) -> Object:
+    """With as much of its metadata as rules may see."""
+    known = {key: obj["metadata"][key] for key in ("name", "generateName") if key in obj["metadata"]}
+    return {**obj, "metadata": known}
+
 
 def _metadata(resource: Resource, raw: Any) -> tuple[Json, list[str]]:
     try:
@@ -340,9 +356,7 @@ class _Rules:
         if at.rules_below and any(cause.reason in _BLOCKING for cause in causes):
             causes.append(_UNCHECKED)
         elif at.rules_below:
-            shown = {**body, "metadata": {key: obj["metadata"][key] for key in ("name", "generateName")
-                                          if key in obj["metadata"]}}  # fmt: skip
-            by_rules(shown, at, "", old, causes)
+            by_rules(_shown_to_rules(obj), at, "", old, causes)
         return causes
 
     def _passes(self, body: Json, old: Any) -> bool:

@@ -103,6 +103,10 @@ class Held:
         except TooLong:
             return None
 
+    def reads(self, field: str) -> bool:
+        """Whether a rule may look at this field of its place."""
+        return any(place.whole or place.items is not None or field in place.fields for place in self._reads.values())
+
     def __contains__(self, key: Hashable) -> bool:
         return key in self._known
 

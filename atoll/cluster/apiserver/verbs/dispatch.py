@@ -39,18 +39,19 @@ async def create(
     body: bytes = b"",
 ) -> Answer:
     """POST to the collection. `raw` is private to the call; `body`: the JSON that it was parsed from, if it was."""
-    molds = api.molds
+    molds = api.molds_of(served)
     equal = molds.equal(context, served, namespace, raw, repeated)
     watched = None
     if equal is not None:
         mold = molds.find(equal)
         name = raw["metadata"].get("name") or ""
         if mold is not None and not (name and served.check_name(name)):
-            if body:
+            if body and served.custom is None:
                 molds.remember(mold, equal, body, raw["metadata"])
             record = await cast(api, context, served, namespace, mold, name, raw["metadata"])
             return Answer(served, record, created=True)
-        watched = molds.watch(equal, api.hooks.admission.repeats(served.store_resource, context.user, raw))
+        depends = None if served.reads_name() else api.hooks.admission.repeats(served.store_resource, context.user, raw)
+        watched = molds.watch(equal, depends)
     change = None if repeated else event(api, context, served, namespace, raw)
     if change is not None and change.recast is not None:
         made = await repeat(api, change, change.recast)
@@ -166,10 +167,33 @@ async def update(
 
     if not isinstance(raw, dict) or api.store.newest(served.key(namespace, name)) is None:
         decode(raw if not shared else copy(raw), {})  # a bad body is told before an absent object
+    change = None
+    if subresource == "status" and served.custom is not None and not repeated:
+        key, now = served.key(namespace, name), rfc3339(api.clock.wall())
+        change = api.recasts.status_update(context, api.hooks.admission, served, key, raw, now)
+        if change is not None and change.recast is not None:
+            record = await repeat(api, change, change.recast)
+            if record is not None:
+                return Answer(served, record)
     sent = updating.Sent(decode, raw, shared)
     outcome = await updating.update_through(api, context, served, namespace, name, sent, strategy)
     await served.ready(outcome.record)
+    if change is not None:
+        _learn_status(api, context, served, change, outcome)
     return Answer(served, outcome.record, created=outcome.created)
+
+
+def _learn_status(api: Api, context: Context, served: Served, change: Change, outcome: updating.Outcome) -> None:
+    before = outcome.before
+    if before is None or before.version != change.version:
+        return
+    new, old = served.present(outcome.record), served.present(before)
+    if served.custom.looks_into(
+        served.resource.version, new, old, {value.decode() for value in change.values if value}
+    ):
+        api.recasts.refuse(change)
+    else:
+        api.recasts.learn(context, change, outcome.record)
 
 
 async def patch(

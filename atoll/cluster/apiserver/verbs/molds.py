@@ -1,4 +1,4 @@
-"""Creates of pods that are equal but for their names: decided once, then only stamped.
+"""Creates of pods and custom objects that are equal but for their names: decided once, then only stamped.
 
 Controllers and loads create pods by the hundred from one template. What the API server makes of such a request
 depends on the request without its name, on who asks and how, and on the few resources that admission reads. The
@@ -11,8 +11,9 @@ admission plugin does not say what it depends on (`depends_on`; webhooks and quo
 A body that is byte for byte as one before, but for the name, is not even parsed: the bytes around the name are the
 *template* of the mold's request (`read`). A template is taken up after a parse has shown that the hole is the name.
 
-Refuses, i.e. leaves to the whole way: other kinds than pods, dry runs, repeated fields, large bodies, ephemeral
-volumes (their claims' names hold the pod's), pods that name their node, and names that are not valid.
+Refuses, i.e. leaves to the whole way: other kinds, custom ones whose rules read the name or that are stored in another
+version, dry runs, repeated fields, large bodies, ephemeral volumes (their claims' names hold the pod's), pods that name
+their node, and names that are not valid.
 """
 
 from __future__ import annotations
@@ -91,7 +92,12 @@ class Molds:
         self, context: Context, served: Served, namespace: str, raw: Any, repeated: Sequence[str]
     ) -> Equal | None:
         """What the request is but for its name; None where it can't be remembered."""
-        if served.store_resource != "pods" or repeated or context.dry_run or context.large or raw.__class__ is not dict:
+        custom = served.custom
+        if custom is not None and not (served.stored_as_served and served.from_storage is None):
+            return None
+        if custom is None and served.store_resource != "pods":
+            return None
+        if repeated or context.dry_run or context.large or raw.__class__ is not dict:
             return None
         metadata = raw.get("metadata")
         if metadata.__class__ is not dict or not metadata.keys() <= _OWN:
@@ -106,7 +112,7 @@ class Molds:
             return None
         if len(encoded) > _MOST_BYTES:
             return None
-        return _equal(encoded, bool(name), namespace, context)
+        return _equal(encoded, bool(name), namespace, context, custom)
 
     def read(self, body: bytes) -> Read | None:
         """A JSON body whose template is known, for `find_read`."""
@@ -169,16 +175,19 @@ class Molds:
             self._molds[equal] = _mold(equal[0], pending, record, context)
 
 
-def _equal(encoded: bytes, named: bool, namespace: str, context: Context) -> Equal:
-    return (encoded, named, namespace, *caller(context))
+def _equal(encoded: bytes, named: bool, namespace: str, context: Context, custom: Any = None) -> Equal:
+    return (encoded, named, namespace, custom, *caller(context))
 
 
 def _mold(sent: bytes, pending: Pending, record: Record, context: Context) -> Mold | None:
     obj = orjson.loads(record.data)
-    spec: Object = obj["spec"]
-    if spec.get("nodeName"):
+    spec: Object = obj.get("spec") or {}
+    is_pod = record.key.resource == "pods"
+    if is_pod and spec.get("nodeName"):
         return None  # admission reads the node
-    if any("ephemeral" in volume for volume in spec.get("volumes") or ()) or _MARK.encode() in record.data:
+    if is_pod and any("ephemeral" in volume for volume in spec.get("volumes") or ()):
+        return None
+    if _MARK.encode() in record.data:
         return None
     drawn, draw = "", pending.repeat.draw
     if pending.repeat.drawn is not None:

@@ -7,12 +7,15 @@ other, and put in order. So a write that is equal in its texts, and whose values
 the same places, comes out the same but for the values. The second of its kind leaves a *recast*: a form of the result,
 and which value goes into which hole. The next ones fill it in, without parsing the pod.
 
+The status of a custom object (PUT, whole as it stands but for the status) likewise, with times and uids as values: but
+only where its schema looks into none of them (`extensions.indifference`): no rule reads them, no pattern judges them.
+
 Guarantees: the result is the one that the whole way gives (a recast is only made from it, and `tests/unit/test_recasts`
 compares the two). Status patches and Events are remembered only where admission says on which resources it depends, and
 until one of these changes; a binding is admitted each time.
 
-Refuses, i.e. leaves to the whole way: pods that were written in any other way meanwhile, patches of more than status,
-dry runs, large bodies, values that could be mistaken for other text of the object, and times that are none.
+Refuses, i.e. leaves to the whole way: objects that were written in any other way meanwhile, patches of more than their
+status, dry runs, large bodies, values that could be mistaken for other text of the object, and times that are none.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from msgspec import Struct
 
 from atoll.cluster.apiserver.ports import Admission, Object
 from atoll.cluster.apiserver.request import Context
+from atoll.cluster.apiserver.served import Served
 from atoll.cluster.apiserver.verbs.forms import VERSION, Form
 from atoll.cluster.apiserver.verbs.watched import Watched, caller
 from atoll.cluster.store.port import ABSENT, Encoded, Key, Record, Store
@@ -50,6 +54,10 @@ _EVENTS_OWN = (("name",), ("name", "uid", "resourceVersion"), ("message", "first
 _OCTET = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _TIME = rb"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\dZ"
 _VALUES = re.compile(rb'"(' + _TIME + rb"|" + _OCTET + rb"(?:\." + _OCTET + rb'){3})"(?!:)')
+_UID = rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_IS_UID = re.compile(_UID).fullmatch
+_ALONE = rb'(?<=["( :])', rb'(?=[",)\\ ])(?!":)'  # around a uid within a text
+_CUSTOM = re.compile(rb'(["( :])(' + _TIME + b"|" + _UID + b")" + _ALONE[1])  # with what stands before
 _STAMP = re.compile(_TIME.decode()).fullmatch
 _PLAIN = re.compile(r"[a-z0-9][-a-z0-9.]*").fullmatch  # of the names of nodes that are valid, most
 _UNESCAPED = re.compile(r"[ !#-\[\]-~]+").fullmatch  # what JSON writes as it is
@@ -150,6 +158,29 @@ class Recasts:
         values.append(now.encode())
         return self._of_pod(context, admission, record, texts, values, caller(context))
 
+    def status_update(
+        self, context: Context, admission: Admission, served: Served, key: Key, raw: Any, now: str
+    ) -> Change | None:
+        """A custom object, whole as it stands but for its status. None as above."""
+        record = self._store.newest(key)
+        form = None if record is None else record.origin
+        if record is None or not isinstance(form, Form) or not record.data.startswith(served.item_prefix):
+            return None
+        if not served.stored_as_served or served.from_storage is not None:
+            return None
+        if not _is_status_of(raw, record.object):
+            return None
+        try:
+            parts = _CUSTOM.split(orjson.dumps(raw["status"]))
+        except TypeError:
+            return None
+        texts, own = (*parts[::3], *parts[1::3]), parts[2::3]
+        if not _are_times(own):
+            return None
+        values = [*record.values[:-1], *own, now.encode()]
+        asks = (form, served.custom, caller(context), texts)
+        return self._change(context, admission, record.key, record.version, asks, texts, values, form, raw)
+
     def binding(self, context: Context, record: Record, node: str, metadata: Object, now: str) -> Change | None:
         """A binding, admitted and checked but for the pod itself. None as above."""
         asked_uid, asked_version = metadata.get("uid"), metadata.get("resourceVersion")
@@ -198,8 +229,9 @@ class Recasts:
         texts: tuple[bytes, ...],
         values: list[bytes],
         form: Form | None = None,
+        raw: Object | None = None,
     ) -> Change | None:
-        """`admission`: what is still to admit it. `form`: of what is changed."""
+        """`admission`: what is still to admit it. `form`: of what is changed. `raw`: the custom object as asked for."""
         size = sum(map(len, texts)) + (0 if form is None else form.size)
         if context.dry_run or context.large or size > _MOST_BYTES:
             return None
@@ -225,7 +257,7 @@ class Recasts:
         elif known >= _MOST_TRIES:
             return None
         if recast is None:
-            watched = self._watch(context, admission, key.resource)
+            watched = self._watch(context, admission, key.resource, raw)
             if watched is None:
                 return None
             texts = (*(() if form is None else form.parts), *texts)
@@ -240,10 +272,16 @@ class Recasts:
         made = _recast(change, record, (context.field_manager.encode(), context.user.name.encode()))
         self._known[change.equal] = tries + 1 if made is None else made
 
-    def _watch(self, context: Context, admission: Admission | None, resource: str) -> Watched | None:
+    def refuse(self, change: Change) -> None:
+        """Nothing is to be learnt of its like."""
+        self._known[change.equal] = _MOST_TRIES
+
+    def _watch(
+        self, context: Context, admission: Admission | None, resource: str, raw: Object | None
+    ) -> Watched | None:
         if admission is None:
             return Watched.of(self._store, ())
-        depends = admission.repeats(resource, context.user)
+        depends = admission.repeats(resource, context.user, raw)
         return None if depends is None else Watched.of(self._store, depends.resources)
 
 
@@ -297,6 +335,26 @@ def _is_time(value: bytes) -> bool:
     return True
 
 
+def _is_status_of(raw: Any, standing: Object) -> bool:
+    """Whether nothing is another but the status."""
+    if raw.__class__ is not dict or raw.get("status").__class__ is not dict:
+        return False
+    if raw.keys() != standing.keys() and raw.keys() - standing.keys() != {"status"}:
+        return False
+    for name, value in raw.items():
+        if name != "status":
+            was = standing.get(name)
+            if value is not was and value != was:
+                return False
+    return True
+
+
+def _sought(value: bytes) -> bytes:
+    """The expression that finds a value: a whole string, or a uid within a text."""
+    text = re.escape(value)
+    return text.join(_ALONE) if _IS_UID(value) else b'(?<=")' + text + rb'(?=["\\])'
+
+
 def _recast(change: Change, record: Record, fixed: tuple[bytes, ...]) -> Recast | None:
     """The result with holes where the change's values are. None where a value could be other text."""
     first: dict[bytes, int] = {}
@@ -310,7 +368,7 @@ def _recast(change: Change, record: Record, fixed: tuple[bytes, ...]) -> Recast 
     if not found or version in after:
         return None
     longest = sorted(first, key=len, reverse=True)
-    cut = re.compile(rb'(?<=")(' + b"|".join(map(re.escape, longest)) + rb')(?=["\\])').split
+    cut = re.compile(b"(" + b"|".join(map(_sought, longest)) + b")").split
     head, tail = cut(before + b'"resourceVersion":"'), cut(b'"' + after)
     parts, known = [*head[::2], *tail[::2]], [*head[1::2], None, *tail[1::2]]
     if any(value in text for value in first for text in parts):

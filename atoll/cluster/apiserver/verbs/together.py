@@ -56,8 +56,9 @@ class Together:
     def _pod(self, namespace: str, obj: Object) -> Begun | None:
         api, served, context = self._api, self._served, self._context
         if self._last is None or self._last[0] is not obj or self._last[1] != namespace:
-            equal = api.molds.equal(context, served, namespace, obj, ())
-            self._last = obj, namespace, None if equal is None else api.molds.find(equal)
+            molds = api.molds_of(served)
+            equal = molds.equal(context, served, namespace, obj, ())
+            self._last = obj, namespace, None if equal is None else molds.find(equal)
         mold = self._last[2]
         if mold is None or not mold.watched.hold(api.store):
             return None
