@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from atoll.base.errors import Invalid
 from atoll.capacity.queueing.asked import template_problems
 from atoll.capacity.queueing.flavors import amount_of
-from atoll.capacity.queueing.members import of_parent
+from atoll.capacity.queueing.members import of_parent, role_of
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.services import change_problems
 from atoll.capacity.queueing.status import is_true
@@ -86,6 +86,8 @@ class QueuedJobs:
             if kueue.POD_GROUP_LABEL in labels and not of_parent(obj):
                 finalizers = obj["metadata"].get("finalizers") or []
                 obj["metadata"]["finalizers"] = list(dict.fromkeys([*finalizers, kueue.POD_FINALIZER]))
+                notes = obj["metadata"].get("annotations") or {}
+                obj["metadata"]["annotations"] = {**notes, kueue.ROLE_HASH: role_of(obj)}
         return None
 
     def _job(self, namespace: str, job: Object, labels: Object) -> None:

@@ -65,7 +65,9 @@ class LeavingWorkloads:
             job = self._jobs[owner["kind"]].get(owner["name"], workload["metadata"]["namespace"])
             return job is not None and job["metadata"]["uid"] == owner["uid"] and not is_deleting(job)
         unit = unit_of(workload)
-        pods = self._pods.by_index(QUEUED, unit) if unit is not None else []
+        if unit is None:
+            return True  # of a kind that others run: theirs to say
+        pods = self._pods.by_index(QUEUED, unit)
         return any(not is_gated(pod) and not is_over(pod) for pod in pods)
 
 

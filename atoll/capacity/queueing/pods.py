@@ -32,7 +32,7 @@ from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos
 from atoll.capacity.queueing.services import PARENTS
 from atoll.client.port import DeleteOptions
 from atoll.kinds import kueue
-from atoll.kinds.builtin import PODS, PRIORITY_CLASSES
+from atoll.kinds.builtin import NAMESPACES, PODS, PRIORITY_CLASSES
 from atoll.objects.meta import condition, is_deleting, labels, owner_reference
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL
@@ -54,9 +54,11 @@ class PodQueueing:
         index_queued(self._pods)
         self._workloads, self._flavors = of(kueue.WORKLOADS), of(kueue.RESOURCE_FLAVORS)
         self._classes, self._pod_classes = of(kueue.WORKLOAD_PRIORITY_CLASSES), of(PRIORITY_CLASSES)
-        waits = (self._pods, self._workloads, self._flavors, self._classes, self._pod_classes)
+        waits = (of(NAMESPACES), self._pods, self._workloads, self._flavors, self._classes, self._pod_classes)
         self.loop: Controller[Unit] = Controller(self.name, self._reconcile, workers=4, wait_for=waits)
+        self._namespaces = of(NAMESPACES)
         self._pods.add_handler(self._pod_changed)
+        self._namespaces.add_handler(self._namespace_changed)
         self._workloads.add_handler(self._workload_changed)
 
     async def run(self) -> None:
@@ -66,6 +68,13 @@ class PodQueueing:
         pod = new or old or {}
         if _managed(pod):
             self.loop.queue.add(_unit(pod))
+
+    def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        """Of one that is deleted the pods go first: they must not wait for others."""
+        if new is not None and is_deleting(new) and not (old is not None and is_deleting(old)):
+            for pod in self._pods:
+                if pod["metadata"]["namespace"] == new["metadata"]["name"]:
+                    self._pod_changed(None, pod)
 
     def _workload_changed(self, old: Object | None, new: Object | None) -> None:
         unit = unit_of(new or old or {})
@@ -135,6 +144,10 @@ class PodQueueing:
         finished = workload is not None and status.is_true(workload, "Finished")
         if workload is not None and not finished and await self._owned(pods, workload):
             return True
+        namespace = self._namespaces.get(pods[0]["metadata"]["namespace"])
+        if namespace is not None and is_deleting(namespace):
+            await asyncio.gather(*(self._free(pod) for pod in pods if is_deleting(pod)))
+            return False
         surplus = surplus_of(pods, workload, total)
         await asyncio.gather(*map(self._free, surplus.free))
         await asyncio.gather(*(self._delete(pod, "ExcessPodDeleted", "Excess pod deleted") for pod in surplus.excess))
