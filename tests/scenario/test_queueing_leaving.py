@@ -1,4 +1,4 @@
-"""What has finalizers of the queues still goes, in virtual time: a JobSet's Workload, a namespace with evicted groups."""
+"""What has finalizers of the queues still goes: a JobSet's Workload, a namespace with evicted groups."""
 
 from __future__ import annotations
 
