@@ -18,6 +18,7 @@ from typing import Any
 from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
 from atoll.scheduling.kept import NEVER, Kept
 from atoll.scheduling.plugins.port import UNLIMITED, Around, Devices, Filter, Plugin, Score
+from atoll.scheduling.promises import Promised
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
@@ -81,6 +82,7 @@ class Evaluation:
         self._varied = [not score.static for score in self._normalised]  # raw values that are all 0 decide nothing
         self._reasons: dict[int, Status] = {}  # why rows that plain filters refuse are refused
         self._rooms: dict[int, int] = {}  # of rows that were asked for one by one
+        self.promised = Promised(nodes)
         self._told: tuple[int, dict[str, Status]] | None = None
         self._kept: Kept | None = None
         self._moved: dict[int, None] = {}  # rows that were looked at again since `_kept`
@@ -148,6 +150,7 @@ class Evaluation:
             for row in rows.tolist():
                 self._reasons.pop(row, None)
                 self._rooms.pop(row, None)
+                self.promised.discard(row)
         found, total = self._static_open.take(rows), self._static_sum.take(rows)
         for part in self._filters:
             found &= part.allowed(rows)
@@ -172,6 +175,7 @@ class Evaluation:
         """The same for one row: numpy's price a call is more than what there is to count."""
         self._reasons.pop(row, None)
         self._rooms.pop(row, None)
+        self.promised.discard(row)
         rank = NEVER
         if self._static_open[row] and all(part.allows(row) for part in self._filters):
             total = self._static_sum.item(row)

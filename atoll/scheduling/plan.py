@@ -264,9 +264,12 @@ class Planner:
             else [row for name, row in rows.items() if name not in only]
         )
         if nominated and not barred:  # of the equally good ones the first that nobody was promised
-            names = self.nodes.names
-            for name in (names[leader] for leader in evaluation.leaders()):
-                if name not in nominated or not self._promised(pod, evaluation, None, [name]):
+            names, known = self.nodes.names, _known(pod, evaluation)
+            for leader in evaluation.leaders():
+                name = names[leader]
+                if name not in nominated:
+                    return name
+                if leader not in known and not self._promised(pod, evaluation, None, [name]):
                     return name
         if nominated:
             barred += self._promised(pod, evaluation, only, nominated)
@@ -287,20 +290,23 @@ class Planner:
         self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None, names: Iterable[str]
     ) -> list[int]:
         """Of these nodes the rows where the pod would fit, were others not promised the room."""
-        state, rows = self.state, self.nodes.rows
+        state, rows, known = self.state, self.nodes.rows, _known(pod, evaluation)
+        found = []
         open_: list[tuple[str, int, list[PodInfo]]] = []
         for name in names:
             row = rows.get(name)
             if row is None or not evaluation.is_open(row) or (only is not None and name not in only):
                 continue
+            if row in known:
+                found.append(row)
+                continue
             rivals = state.rivals(name, pod)
             if rivals:
                 open_.append((name, row, rivals))
         if not open_:
-            return []
+            return found
         room = evaluation.room_on([row for _, row, _ in open_])
         alike = not evaluation.refusals.look_around
-        found = []
         for (name, row, rivals), most in zip(open_, room, strict=True):
             if alike and all(rival.template is pod.template for rival in rivals):  # so many more of them fit
                 there = state.nodes[name].pods
@@ -309,6 +315,7 @@ class Planner:
                 taken = self._fits(pod, evaluation, name) is not None
             if taken:
                 found.append(row)
+                known.add(row)
         return found
 
     def _why(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> dict[str, Status]:
@@ -344,6 +351,11 @@ class Planner:
 
 
 _EMPTY: frozenset[Any] = frozenset()
+
+
+def _known(pod: PodInfo, evaluation: Evaluation) -> set[int]:
+    """Rows known to be promised to others; where pods look at other nodes too nothing is known for long."""
+    return set() if evaluation.refusals.look_around else evaluation.promised.known(pod)
 
 
 def with_pods(node: NodeState, pods: list[PodInfo]) -> NodeState:

@@ -113,7 +113,7 @@ class Snapshot:
         self.placed: Journal[int] = Journal(array("q"))
         self.changed: Journal[int] = Journal(array("q"))
         self.epoch = 0  # moves when remembered answers about all rows are void
-        self._state = state
+        self.state = state
         self._position = 0
         self._images_version = -1
         self._free: list[int] = []
@@ -191,7 +191,7 @@ class Snapshot:
         """Take up what has changed in the state."""
         if not self._started:
             self._start()
-        state = self._state
+        state = self.state
         if self._images_version != state.images_version:
             self._images_version = state.images_version
             self.epoch += 1
@@ -222,7 +222,7 @@ class Snapshot:
     @property
     def image_nodes(self) -> Mapping[str, int]:
         """How many nodes have each image."""
-        return self._state.image_nodes
+        return self.state.image_nodes
 
     def _write(self, node: NodeState) -> None:
         row = self.rows.get(node.name)

@@ -163,6 +163,7 @@ class ClusterState:
         self.nodes: dict[str, NodeState] = {}  # known nodes only
         self.journal: Journal[str] = Journal([])
         self.restarted: Journal[str] = Journal([])  # nodes whose pods changed in what no placement asks for: `_aside`
+        self.promises: Journal[str] = Journal([])  # nodes to which a pod was nominated, or is no more
         self.images_version = 0
         self.image_nodes: dict[str, int] = {}
         self.anti_terms: dict[Term, int] = {}  # of all pods: term -> pods that have it
@@ -292,13 +293,19 @@ class ClusterState:
 
     def nominate(self, pod: PodInfo, node_name: str) -> None:
         """Room on a node is being made for a pod by preemption."""
+        before = self.nominated.get(node_name, {}).get(pod.uid)
+        if before is not None and before.template is pod.template:
+            self.nominated[node_name][pod.uid] = pod  # told again
+            return
         self.withdraw(pod.uid)
         self.nominated.setdefault(node_name, {})[pod.uid] = pod
         self._nominations[pod.uid] = node_name
+        self.promises.add(node_name)
 
     def withdraw(self, uid: str) -> None:
         name = self._nominations.pop(uid, None)
         if name is not None:
+            self.promises.add(name)
             pods = self.nominated[name]
             del pods[uid]
             if not pods:

@@ -1,0 +1,39 @@
+"""Where room is promised to others (by preemption), remembered between decisions."""
+
+from __future__ import annotations
+
+from atoll.scheduling.pod import PodInfo
+from atoll.scheduling.snapshot import Snapshot
+
+
+class Promised:
+    """Rows that pods of one shape fit, had others of their priority or above not been promised the room.
+
+    A burst of pods that preempt leaves thousands of such nodes, all of them among the best for the next pod. What is
+    known of a row holds until the node, or what is promised there, changes.
+    """
+
+    __slots__ = ("_nodes", "_position", "_rows")
+
+    def __init__(self, nodes: Snapshot) -> None:
+        self._nodes = nodes
+        self._rows: set[int] = set()
+        self._position = nodes.state.promises.end
+
+    def known(self, pod: PodInfo) -> set[int]:
+        """Those known so far, for a pod of the shape: add to it. A pod that has a promise itself begins anew."""
+        promises = self._nodes.state.promises
+        if self._nodes.state.nomination(pod.uid) is not None:
+            return set()
+        if self._position != promises.end:
+            changed, rows = promises.since(self._position), self._nodes.rows
+            self._position = promises.end
+            if changed is None:
+                self._rows.clear()
+            else:
+                self._rows.difference_update([rows[name] for name in changed if name in rows])
+        return self._rows
+
+    def discard(self, row: int) -> None:
+        """The node is not what it was."""
+        self._rows.discard(row)
