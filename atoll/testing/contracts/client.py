@@ -573,6 +573,9 @@ class ClientContract:
             await client.create(PODS, pod("a"), namespace)
             binding = {"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "nowhere"}}
             await client.create(PODS, binding, namespace, name="a", subresource="binding")
+            bound = (await client.get(PODS, "a", namespace))["metadata"]["resourceVersion"]
+            # the real server's delete begins from its watch cache, in which the pod may have no node yet
+            await client.list(PODS, namespace, resource_version=bound)
             going = await client.delete(PODS, "a", namespace)
             assert going["kind"] == "Pod" and going["metadata"]["deletionGracePeriodSeconds"] == 30
             shorter = await client.delete(PODS, "a", namespace, options=DeleteOptions(grace_period_seconds=5))

@@ -20,20 +20,50 @@ RESOURCE = "leases.coordination.k8s.io"
 
 
 class FreshRecord:
-    """A stored lease as readers are to see it now."""
+    """A stored lease as its first reader is to see it. A list of many is read by pages: most of it is not looked at."""
 
-    __slots__ = ("data", "key", "labels", "node_name", "object", "origin", "uid", "values", "version")
+    __slots__ = ("_clock", "_shown", "_stored", "key", "version")
 
-    def __init__(self, stored: Record, obj: Object) -> None:
-        self.object = obj
+    def __init__(self, stored: Record, clock: Clock) -> None:
         self.key = stored.key
         self.version = stored.version
-        self.data: bytes = orjson.dumps(obj)
-        self.uid = stored.uid
-        self.labels = stored.labels
-        self.node_name = ""
-        self.origin: Origin | None = None
-        self.values: Sequence[bytes] = ()
+        self._stored = stored
+        self._clock = clock
+        self._shown: tuple[Object, bytes] | None = None
+
+    @property
+    def object(self) -> Object:
+        return self._seen()[0]
+
+    @property
+    def data(self) -> bytes:
+        return self._seen()[1]
+
+    def _seen(self) -> tuple[Object, bytes]:
+        if self._shown is None:
+            fresh = refreshed(self._stored.object, self._clock.wall)
+            self._shown = (self._stored.object, self._stored.data) if fresh is None else (fresh, orjson.dumps(fresh))
+        return self._shown
+
+    @property
+    def uid(self) -> str:
+        return self._stored.uid
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self._stored.labels
+
+    @property
+    def node_name(self) -> str:
+        return ""
+
+    @property
+    def origin(self) -> Origin | None:
+        return None
+
+    @property
+    def values(self) -> Sequence[bytes]:
+        return ()
 
 
 class LeaseOverlay:
@@ -43,14 +73,10 @@ class LeaseOverlay:
         self._clock = clock
 
     def record(self, key: Key, stored: Record | None) -> Record | None:
-        return None if stored is None else self._shown(stored)
+        return None if stored is None else FreshRecord(stored, self._clock)
 
     def records(self, namespace: str | None, stored: list[Record]) -> list[Record]:
-        return [self._shown(record) for record in stored]
+        return [FreshRecord(record, self._clock) for record in stored]
 
     def watcher(self, stored: Watcher, after: int, namespace: str | None) -> Watcher:
         return stored
-
-    def _shown(self, stored: Record) -> Record:
-        fresh = refreshed(stored.object, self._clock.wall)
-        return stored if fresh is None else FreshRecord(stored, fresh)
