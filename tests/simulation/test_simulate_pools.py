@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from simulate_runs import command, events
 
 from atoll.simulate.compare import simulate
 from atoll.simulate.ledger import Ledger
@@ -17,7 +15,6 @@ from atoll.simulate.scenario.read import parse
 from atoll.simulate.summary import RunResult
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-ATOLL = (sys.executable, "-c", "import sys; from atoll.cli.main import run; sys.exit(run(sys.argv[1:]))")
 HEAD = """
 apiVersion: simulate.atoll.dev/v1alpha1
 kind: Scenario
@@ -27,21 +24,10 @@ spec:
 """
 
 
-def command(*arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
-    return subprocess.run(
-        [*ATOLL, "simulate", *arguments], capture_output=True, text=True, env=environment, check=False
-    )
-
-
 def played(text: str, seed: int = 1) -> RunResult:
     found = simulate(parse(HEAD + text, "pools.yaml"), seed)
     assert found.violations == []
     return found
-
-
-def events(result: RunResult, *kinds: str) -> list[Any]:
-    return [row for row in result.rows if row.event in kinds]
 
 
 def gauge(result: RunResult, name: str) -> list[float]:

@@ -8,12 +8,10 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from simulate_runs import command, events
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.base.chance import Chance
@@ -29,7 +27,6 @@ from atoll.simulate.scenario.read import load, parse
 from atoll.simulate.summary import RunResult
 
 NIGHT = Path(__file__).parent / "scenarios" / "night.yaml"
-ATOLL = (sys.executable, "-c", "import sys; from atoll.cli.main import run; sys.exit(run(sys.argv[1:]))")
 SMALL = """
 apiVersion: simulate.atoll.dev/v1alpha1
 kind: Scenario
@@ -40,19 +37,8 @@ spec:
 """
 
 
-def command(*arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
-    return subprocess.run(
-        [*ATOLL, "simulate", *arguments], capture_output=True, text=True, env=environment, check=False
-    )
-
-
 def played(text: str, seed: int = 1) -> RunResult:
     return simulate(parse(SMALL + text, "small.yaml"), seed)
-
-
-def events(result: RunResult, *kinds: str) -> list[Any]:
-    return [row for row in result.rows if row.event in kinds]
 
 
 def test_the_same_seed_gives_the_same_event_hash_in_two_fresh_interpreters() -> None:
