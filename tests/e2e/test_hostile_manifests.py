@@ -18,6 +18,10 @@ from conftest import BIN, ROOT, Shell, environment, until
 MANIFESTS = list(yaml.safe_load_all((ROOT / "tests/e2e/manifests/hostile.yaml").read_text()))
 PARTS = "--queueing --batch --health --teams --autoscale"
 MOST_KILOBYTES = 6_000_000
+# A Deployment of 2^31 fills the nodes in less than a second, as it may: one node is kept for what is made after it.
+KEPT = "hostile-sim-3"
+TOLERATIONS = [{"key": "kept", "operator": "Exists"}]
+AFTER = json.dumps({"spec": {"nodeSelector": {"kubernetes.io/hostname": KEPT}, "tolerations": TOLERATIONS}})
 HUGE_NODE = {"cpu": "9e99", "memory": "100000Ei", "nvidia.com/gpu": str(2**63 - 1), "example.com/a": "9e18"}
 SLOW_PATTERN = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -57,13 +61,14 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell = Shell(environment(home), "atoll-hostile")
     create = f"ulimit -v {MOST_KILOBYTES}; exec {BIN}/atoll cluster create hostile --nodes 0 --simulated 4 {PARTS}"
     shell.run("sh", "-c", create, timeout=120)
+    shell.kubectl("taint", "node", KEPT, "kept=:NoSchedule")
     yield shell
     shell.atoll("cluster", "delete", "hostile")
 
 
 def works_on(shell: Shell) -> None:
     """It answers, and what is made now is placed, run and cleaned up."""
-    shell.kubectl("run", "after", "--image=busybox", "--restart=Never")
+    shell.kubectl("run", "after", "--image=busybox", "--restart=Never", f"--overrides={AFTER}")
     shell.kubectl("wait", "pod/after", "--for=jsonpath={.status.phase}=Running", "--timeout=60s", timeout=70)
     shell.kubectl("delete", "pod", "after", "--wait=false")
     until(lambda: "NotFound" in shell.kubectl("get", "pod", "after", check=False).stderr, "the pod is gone")
