@@ -3,6 +3,7 @@ overhead (KEP-753 sidecars, KEP-2837 pod-level resources). Amounts are nano-unit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from atoll.base import quantity
@@ -19,6 +20,36 @@ def pod_requests(pod: Object, *, overhead: bool = True) -> Amounts:
 def pod_limits(pod: Object, *, overhead: bool = True) -> Amounts:
     """Effective limits by resource name."""
     return _pod_total(pod["spec"], "limits", overhead)
+
+
+def as_made(
+    spec: Object, defaults: Mapping[str, Mapping[str, Any]] | None = None, overhead: Mapping[str, Any] | None = None
+) -> Object:
+    """A template's pod spec as the API server makes pods of it, as far as resources go: limits are requests where
+    there are none, then a LimitRange's `defaults` ({"requests": …, "limits": …}) hold, then a RuntimeClass's overhead.
+    """
+    made = dict(spec)
+    for name in ("containers", "initContainers"):
+        if spec.get(name):
+            made[name] = [_container_as_made(container, defaults or {}) for container in spec[name]]
+    own = spec.get("resources") or {}
+    if own.get("limits"):
+        asked = _pod_total({"containers": made.get("containers")}, "requests", overhead=False)
+        missing = {name: value for name, value in own["limits"].items() if name not in asked}
+        made["resources"] = {**own, "requests": {**missing, **(own.get("requests") or {})}}
+    if overhead and not spec.get("overhead"):
+        made["overhead"] = dict(overhead)
+    return made
+
+
+def _container_as_made(container: Object, defaults: Mapping[str, Mapping[str, Any]]) -> Object:
+    own = container.get("resources") or {}
+    if not own.get("limits") and not any(defaults.values()):
+        return container
+    limits = own.get("limits") or {}
+    requests = {**(defaults.get("requests") or {}), **limits, **(own.get("requests") or {})}
+    limits = {**(defaults.get("limits") or {}), **limits}
+    return {**container, "resources": {**own, "requests": requests, "limits": limits}}
 
 
 def qos_class(pod: Object) -> str:

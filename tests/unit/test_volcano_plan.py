@@ -135,6 +135,12 @@ def test_plugins_that_are_not_made_are_named_once() -> None:
     assert plan_job({**obj, "status": told.status}, [], None, NOW).events == []
 
 
+def test_limits_count_where_a_task_has_no_requests() -> None:
+    template = {"spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 2}}}]}}
+    made = job(tasks=[{"name": "w", "replicas": 3, "template": template}])
+    assert construct.least_resources(made) == {"nvidia.com/gpu": "6"}
+
+
 def test_states() -> None:
     obj, group = job(), {"status": {"phase": "Running"}}
     for phases, state in (

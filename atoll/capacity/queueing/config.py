@@ -2,7 +2,8 @@
 
 Read from ConfigMap kueue-system/kueue-manager-config, key controller_manager_config.yaml: waitForPodsReady,
 fairSharing, admissionFairSharing, manageJobsWithoutQueueName with managedJobsNamespaceSelector, multiKueue's origin,
-workerLostTimeout, gcInterval and dispatcherName. Everything else there is for Kueue's own process.
+workerLostTimeout, gcInterval and dispatcherName, resources' excludeResourcePrefixes and transformations. Everything
+else there is for Kueue's own process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from atoll.capacity.queueing.dispatch import ALL_AT_ONCE
 from atoll.capacity.queueing.fair import FINAL, INITIAL
 from atoll.capacity.queueing.model import FairSharing, PastUsage
 from atoll.capacity.queueing.read import CREATION, EVICTION
+from atoll.capacity.queueing.requests import Counting, Transformation, quantities
 from atoll.objects.selectors import from_object
 
 NAMESPACE, NAME, FILE = "kueue-system", "kueue-manager-config", "controller_manager_config.yaml"
@@ -76,6 +78,7 @@ class Options:
     past: PastUsage = field(default_factory=PastUsage)
     unnamed: Unnamed = field(default_factory=Unnamed)
     multi: MultiKueueOptions = field(default_factory=MultiKueueOptions)
+    counting: Counting = field(default_factory=Counting)
 
 
 def parse(text: str) -> Options:
@@ -92,6 +95,7 @@ def parse(text: str) -> Options:
         _past(_part(found, "admissionFairSharing")),
         _unnamed(found),
         _multi(_part(found, "multiKueue")),
+        _counting(_part(found, "resources")),
     )
 
 
@@ -172,6 +176,26 @@ def _past(part: Mapping[str, Any]) -> PastUsage:
         _seconds(part.get("usageSamplingInterval", "5m"), "admissionFairSharing.usageSamplingInterval"),
         weights,
     )
+
+
+def _counting(part: Mapping[str, Any]) -> Counting:
+    prefixes = part.get("excludeResourcePrefixes") or []
+    if not isinstance(prefixes, list) or not all(isinstance(item, str) and item for item in prefixes):
+        raise ConfigError("resources.excludeResourcePrefixes: must be a list of prefixes of resources' names")
+    found: dict[str, Transformation] = {}
+    for index, item in enumerate(part.get("transformations") or ()):
+        key = f"resources.transformations[{index}]"
+        name = item.get("input") if isinstance(item, dict) else None
+        if not isinstance(name, str) or not name or name in found:
+            raise ConfigError(f"{key}.input: must name a resource that no other transformation names")
+        if item.get("strategy", "Retain") not in ("Retain", "Replace"):
+            raise ConfigError(f"{key}.strategy: {item['strategy']!r} is not Retain or Replace")
+        try:
+            outputs = quantities(_part(item, "outputs"))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{key}.outputs: {error}") from None
+        found[name] = Transformation(outputs, item.get("strategy") != "Replace", item.get("multiplyBy") or "")
+    return Counting(tuple(prefixes), found)
 
 
 def _seconds(text: Any, key: str) -> float:

@@ -17,10 +17,12 @@ from atoll.capacity.queueing.flavors import amount_of
 from atoll.capacity.queueing.model import Key, Object, Workload
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.plan import Admit, Broken, Evict, plan_cycle
+from atoll.capacity.queueing.read import Shapes
+from atoll.capacity.queueing.requests import surroundings_of
 from atoll.capacity.queueing.rooms import Rooms
 from atoll.capacity.queueing.state import Setup, State
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CONFIGMAPS, NAMESPACES
+from atoll.kinds.builtin import CONFIGMAPS, LIMIT_RANGES, NAMESPACES, RUNTIME_CLASSES
 from atoll.objects.meta import condition
 from atoll.runtime.events import NORMAL, WARNING
 
@@ -37,7 +39,7 @@ class QueueController:
         self.state = State()
         self.options = config.Options()
         self._parts = parts
-        self._shapes = read.Shapes()
+        self._shapes = Shapes()
         self._writing: dict[Key, str] = {}  # keys whose write is in flight, and what it was computed from
         self._read: dict[Key, tuple[tuple[str, str, str], int | None, Workload]] = {}  # version, generation, as read
         self._wake = asyncio.Event()
@@ -48,11 +50,12 @@ class QueueController:
         self._checks, self._namespaces = of(kueue.ADMISSION_CHECKS), of(NAMESPACES)
         self._configs = of(CONFIGMAPS, namespace=config.NAMESPACE)
         self._topologies = of(kueue.TOPOLOGIES)
+        self._limit_ranges, self._runtime_classes = of(LIMIT_RANGES), of(RUNTIME_CLASSES)
         self._rooms = Rooms(parts, self._nodes_changed)
         self.workloads = of(kueue.WORKLOADS)
         self._setup_informers = (
             self._queues, self._cohorts, self._flavors, self._locals, self._checks, self._namespaces, self._configs,
-            self._topologies,
+            self._topologies, self._limit_ranges, self._runtime_classes,
         )  # fmt: skip
         for informer in self._setup_informers:
             informer.add_handler(self._setup_changed)
@@ -106,6 +109,7 @@ class QueueController:
             return obj and (
                 obj.get("spec"),
                 obj.get("data"),
+                obj.get("overhead"),
                 metadata.get("labels"),
                 active and active["status"],
                 leaving,
@@ -180,6 +184,17 @@ class QueueController:
                 name: float(amount_of(name, text)) for name, text in (past.get("consumedResources") or {}).items()
             }
             self.state.consumption.restore((obj["metadata"]["namespace"], obj["metadata"]["name"]), consumed)
+        around = surroundings_of(self._limit_ranges, self._runtime_classes, self.options.counting)
+        if around != self._shapes.surroundings:
+            self._read_anew(Shapes(around))
+
+    def _read_anew(self, shapes: Shapes) -> None:
+        """What pods will ask for has changed: of workloads that wait it decides, of others the status says it."""
+        self._shapes = shapes
+        self._read.clear()
+        for obj in self.workloads:
+            if (obj["metadata"].get("namespace") or "", obj["metadata"]["name"]) not in self._writing:
+                self.state.put(self.read(obj))
 
     def _read_options(self) -> config.Options:
         """A configuration that can't be read changes nothing, and is told."""

@@ -60,7 +60,7 @@ def explain(state: State, workload: Workload) -> Row:
         return _row(workload, queue, position, "it fits: it is its turn next", "nothing is to be done")
     if unplaced is not None:
         return _row(workload, queue, position, why, _cheapest_room(state, entry, unplaced))
-    return _row(workload, queue, position, why, _cheapest(node, entry.assignment))
+    return _row(workload, queue, position, why, _remedy(node, workload) or _cheapest(node, entry.assignment))
 
 
 def _row(workload: Workload, queue: str, position: int, why: str, cheapest: str) -> Row:
@@ -86,6 +86,18 @@ def _repair(state: State, workload: Workload, queue: str) -> str:
 
 def _locals(state: State, workload: Workload) -> list[str]:
     return sorted(key[1] for key in state.setup.local_queues if key[0] == workload.key[0])
+
+
+def _remedy(node: Node, workload: Workload) -> str:
+    """For one that no quota would help."""
+    if workload.shape.problem:
+        return "ask for what the namespace's LimitRanges allow"
+    asked = {name: amount for pods in workload.shape.pod_sets for name, amount in pods.charged.items()}
+    assert node.queue is not None
+    for resource, amount in sorted(asked.items()):
+        if amount and node.queue.group_of(resource) is None:
+            return f"let spec.resourceGroups of ClusterQueue {node.name} cover {resource}"
+    return ""
 
 
 def _cheapest(node: Node, assignment: Assignment) -> str:

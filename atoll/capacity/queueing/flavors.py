@@ -91,6 +91,10 @@ def assign(
     queue = node.queue
     assert queue is not None
     total = Assignment()
+    if shape.problem:
+        total.mode = Mode.NO_FIT
+        total.why.append(shape.problem)
+        return total
     used: Amounts = {}
     found: dict[str, PodSetAssignment] = {}
     for group in _groups(shape, counts or counts_of(shape)):
@@ -149,7 +153,7 @@ def _groups(shape: Shape, counts: Sequence[int]) -> Iterable[list[tuple[PodSet, 
 
 def _requests(queue: ClusterQueue, pods: PodSet, count: int) -> dict[str, int]:
     """Of all pods together."""
-    requests = {name: amount * count for name, amount in pods.requests.items()}
+    requests = {name: amount * count for name, amount in pods.charged.items()}
     if "pods" not in requests and queue.group_of("pods") is not None:
         requests["pods"] = count
     return requests

@@ -226,13 +226,15 @@ class WorkloadController:
         if left > 0:
             return left
         message = self.why(workload)
-        if not message or ((condition(obj, "QuotaReserved") or {}).get("message") == message):
+        if not message:
             return _TELL_AGAIN_SECONDS
         requests = [
-            (pods.name, {name: amount * pods.count for name, amount in pods.requests.items()})
+            (pods.name, {name: amount * pods.count for name, amount in pods.charged.items()})
             for pods in workload.shape.pod_sets
         ]
         new = status.pending(obj, message, requests, now)
+        if new["status"] == obj.get("status"):
+            return _TELL_AGAIN_SECONDS
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
         self._told[workload.key] = now
         self._turns.pop(workload.key, None)

@@ -118,7 +118,8 @@ class LocalQueue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PodSet:
-    """Pods that are alike. `requests`: of one pod; `template`: its pod template, for taints and affinity."""
+    """Pods that are alike. `requests`: of one pod; `template`: its pod template, for taints and affinity; `counted`:
+    what quota counts of one pod, where that is something else."""
 
     name: str
     count: int
@@ -126,13 +127,21 @@ class PodSet:
     requests: Mapping[str, int]
     template: Object = field(default_factory=dict)
     topology: TopologyRequest | None = None
+    counted: Mapping[str, int] | None = None
+
+    @property
+    def charged(self) -> Mapping[str, int]:
+        """To quota, for one pod."""
+        return self.requests if self.counted is None else self.counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Shape:
-    """What a workload asks for. Equal ones are one object, so that one search answers for all of them."""
+    """What a workload asks for. Equal ones are one object, so that one search answers for all of them. `problem`: why
+    its pods can't be made."""
 
     pod_sets: tuple[PodSet, ...]
+    problem: str = ""
 
     @property
     def partial(self) -> bool:
@@ -208,7 +217,7 @@ class Workload(Struct, frozen=True):
         """All that it asks for, by resource."""
         total: dict[str, int] = {}
         for pods in self.shape.pod_sets:
-            for resource, amount in pods.requests.items():
+            for resource, amount in pods.charged.items():
                 total[resource] = total.get(resource, 0) + amount * pods.count
         return total
 

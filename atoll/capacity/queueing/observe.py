@@ -6,11 +6,12 @@ import asyncio
 
 from atoll.capacity.queueing import config, read, status
 from atoll.capacity.queueing.model import Object
+from atoll.capacity.queueing.requests import surroundings_of
 from atoll.capacity.queueing.rooms import rooms_of
 from atoll.capacity.queueing.state import Setup, State
 from atoll.client.port import Client
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CONFIGMAPS, NAMESPACES, NODES, PODS
+from atoll.kinds.builtin import CONFIGMAPS, LIMIT_RANGES, NAMESPACES, NODES, PODS, RUNTIME_CLASSES
 from atoll.kinds.resource import Resource
 
 
@@ -19,13 +20,14 @@ async def observe(client: Client) -> State:
     resources = (
         kueue.CLUSTER_QUEUES, kueue.COHORTS, kueue.RESOURCE_FLAVORS, kueue.LOCAL_QUEUES, NAMESPACES,
         kueue.ADMISSION_CHECKS, kueue.TOPOLOGIES, kueue.WORKLOADS,
+        LIMIT_RANGES, RUNTIME_CLASSES,
     )  # fmt: skip
 
     async def listed(resource: Resource) -> list[Object]:
         return (await client.list(resource)).items
 
     found = await asyncio.gather(*map(listed, resources))
-    queues, cohorts, flavors, locals_, spaces, checks, topologies, workloads = found
+    queues, cohorts, flavors, locals_, spaces, checks, topologies, workloads, ranges, classes = found
     options = config.Options()
     configs = (await client.list(CONFIGMAPS, config.NAMESPACE)).items
     for item in configs:
@@ -47,7 +49,7 @@ async def observe(client: Client) -> State:
     )
     if topologies:
         state.set_rooms(rooms_of(*await asyncio.gather(listed(NODES), listed(PODS))))
-    shapes = read.Shapes()
+    shapes = read.Shapes(surroundings_of(ranges, classes, options.counting))
     for obj in workloads:
         state.put(read.workload(obj, shapes, order_by=options.pods_ready.order_by))
     return state

@@ -29,6 +29,7 @@ from atoll.capacity.queueing.model import (
     Shape,
     Workload,
 )
+from atoll.capacity.queueing.requests import Counting, Surroundings
 from atoll.capacity.queueing.topology import TopologyAssignment, TopologyRequest, by_leaf
 from atoll.kinds import kueue
 from atoll.kinds.kueue_conversion import domains_of
@@ -127,30 +128,47 @@ def _limit(item: Object, name: str) -> int | None:
 
 
 class Shapes:
-    """Pod sets that are written alike give one Shape, for as long as it is in use."""
+    """Pod sets that are written alike give one Shape, for as long as it is in use. Of some surroundings."""
 
-    def __init__(self) -> None:
+    def __init__(self, surroundings: Surroundings | None = None) -> None:
         self._known: WeakValueDictionary[bytes, Shape] = WeakValueDictionary()
+        self.surroundings = surroundings or Surroundings()
 
-    def of(self, pod_sets: list[Object]) -> Shape:
+    def of(self, pod_sets: list[Object], namespace: str) -> Shape:
         text = orjson.dumps(pod_sets, option=orjson.OPT_SORT_KEYS)
+        if namespace in self.surroundings.limits:
+            text += namespace.encode()
         found = self._known.get(text)
         if found is None:
-            found = self._known[text] = Shape(tuple(_pod_set(item) for item in pod_sets))
+            found = self._known[text] = self._read(pod_sets, namespace)
         return found
 
+    def _read(self, pod_sets: list[Object], namespace: str) -> Shape:
+        around, problems = self.surroundings, []
+        found = []
+        for item in pod_sets:
+            name = item.get("name") or "main"
+            spec = around.spec_of(namespace, item.get("template") or {})
+            problems += around.problems(namespace, name, spec)
+            found.append(_pod_set(item, name, pod_requests({"spec": spec}), around.counting))
+        return Shape(tuple(found), f"didn't satisfy LimitRange constraints: {'; '.join(problems)}" if problems else "")
 
-def _pod_set(item: Object) -> PodSet:
-    template = item.get("template") or {}
-    requests = pod_requests({"spec": template.get("spec") or {}})
+
+def _pod_set(item: Object, name: str, requests: dict[str, int], counting: Counting) -> PodSet:
+    counted = counting.of(requests)
     return PodSet(
-        item.get("name") or "main",
+        name,
         int(item.get("count", 1)),
         item.get("minCount"),
-        {name: amount_in_units(name, nano) for name, nano in requests.items()},
-        template,
+        _in_units(requests),
+        item.get("template") or {},
         _topology_request(item.get("topologyRequest")),
+        None if counted == requests else _in_units(counted),
     )
+
+
+def _in_units(amounts: dict[str, int]) -> dict[str, int]:
+    return {name: amount_in_units(name, nano) for name, nano in amounts.items()}
 
 
 def _topology_request(found: Object | None) -> TopologyRequest | None:
@@ -201,7 +219,7 @@ def workload(
         priority=int(spec.get("priority") or 0),
         created=created,
         order_at=order_at,
-        shape=shapes.of(spec.get("podSets") or []) if before is None else before.shape,
+        shape=shapes.of(spec.get("podSets") or [], metadata.get("namespace") or "") if before is None else before.shape,
         admission=admission,
         usage=_used(admission, status) if admission else {},
         reserved_at=parse_rfc3339(reserved["lastTransitionTime"]) if has_quota else 0.0,

@@ -13,6 +13,7 @@ from typing import Any
 from atoll.capacity.groups.volcano import frameworks, model
 from atoll.capacity.groups.volcano.model import Object
 from atoll.objects.meta import copy, owner_reference
+from atoll.objects.pod_resources import as_made
 from atoll.scheduling import resources
 
 PLUGINS = ("env", "svc", *frameworks.NAMES)
@@ -177,7 +178,8 @@ def least_resources(job: Object) -> dict[str, str]:
     for task in model.tasks(job):
         count = min(left, model.task_least(task))
         left -= count
-        for name, value in resources.pod_requests((task.get("template") or {}).get("spec") or {}).items():
+        spec = as_made((task.get("template") or {}).get("spec") or {})
+        for name, value in resources.pod_requests(spec).items():
             total[name] += count * value
     return as_quantities(total)
 
