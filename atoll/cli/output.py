@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -88,16 +90,21 @@ def structured(value: object, output: str | None) -> bool:
 
 
 class Progress:
-    """One line that changes on a terminal; one line a step elsewhere. Written to stderr."""
+    """One line that changes on a terminal; one line a step elsewhere, `apart` seconds at least. Written to stderr."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: float = 0.0) -> None:
         self._live = sys.stderr.isatty()
         self._last = ""
+        self._apart = apart
+        self._told = -math.inf
+        self._kept = ""  # what was not told for that
 
     def say(self, text: str) -> None:
-        if text == self._last:
+        now = time.monotonic()
+        self._kept = text if not self._live and now - self._told < self._apart else ""
+        if text == self._last or self._kept:
             return
-        self._last = text
+        self._last, self._told = text, now
         if self._live:
             width = shutil.get_terminal_size((120, 24)).columns - 1
             click.echo("\r\033[K" + text[:width], nl=False, err=True)
@@ -105,6 +112,8 @@ class Progress:
             click.echo(text, err=True)
 
     def done(self, text: str = "") -> None:
+        if self._kept:
+            click.echo(self._kept, err=True)
         if self._live and self._last:
             click.echo("\r\033[K", nl=False, err=True)
         if text:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path)
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST_SEEDS = 100_000
+_APART_SECONDS = 10.0  # lines of progress where there is no terminal
 
 
 class _Simulate(click.Group):
@@ -159,7 +160,7 @@ def _run(tasks: list[Task], seconds: float | None, jobs: int | None) -> tuple[li
     """The results, and the lines that play broken runs again."""
     from atoll.simulate.compare import run_all
 
-    progress = Progress()
+    progress = Progress(_APART_SECONDS)
 
     def report(done: int, share: float, seconds: float) -> None:
         left = f", about {_clock(seconds / share - seconds)} left" if share > 0.02 else ""
@@ -193,7 +194,7 @@ def _show_asked(scenario: Scenario, seeds: int) -> None:
     nodes = sum(pool.nodes for pool in scenario.pools)
     more = f" and up to {scenario.most_machines:,} machines more" if scenario.autoscale is not None else ""
     long, gpus = _clock(scenario.seconds), f"{scenario.gpus:,} GPUs"
-    click.echo(f"{scenario.name}: {long} of {nodes:,} nodes with {gpus}{more}; {seeds} seeds")
+    click.echo(f"{scenario.name}: {long} of {nodes:,} nodes with {gpus}{more}; {seeds} seed{'s' if seeds != 1 else ''}")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -216,7 +217,7 @@ def _clock(seconds: float) -> str:
 
 
 def _show(results: Sequence[RunResult], policies: Sequence[str]) -> None:
-    from atoll.simulate.summary import by_policy, differences, measures_of
+    from atoll.simulate.summary import by_policy, differences, measures_of, why_unstarted
 
     header = ["MEASURE", *policies, *(f"{policy} − {policies[0]}" for policy in policies[1:])]
     rows = []
@@ -227,6 +228,9 @@ def _show(results: Sequence[RunResult], policies: Sequence[str]) -> None:
         cells = [_cell(means[policy]) for policy in policies]
         rows.append([title, *cells, *(_difference(apart[policy], measure) for policy in policies[1:])])
     table(header, rows)
+    for policy in policies:
+        for reason in why_unstarted(results, policy):
+            click.echo(f"never started under {policy}: {reason.jobs:,} such as {reason.example}: {reason.text}")
     if len(policies) > 1 and any("better" in cell or "worse" in cell for row in rows for cell in row):
         click.echo("better, worse: zero lies outside of the 95 % interval of the differences, seed by seed")
 

@@ -6,6 +6,7 @@ while it is Running on a machine that lives: a dead machine's pods have stopped,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from atoll.simulate.fragmentation import Fragmentation
 from atoll.simulate.ledger import Ledger, Listener, Node, Pod, requests_of
 from atoll.simulate.prices import Prices
 from atoll.simulate.scenario.model import TEAM_LABEL
+from atoll.simulate.waiting import reasons
 from atoll.simulate.work import Job, Loss, Work, job_of
 
 Object = dict[str, Any]
@@ -73,11 +75,13 @@ class Recorder(Listener):
     def on_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
         if (new or old).labels.get(names.BALLOON) == "true":  # type: ignore[union-attr]
             return  # it keeps a node warm, and does nothing
+        self._hold(old, new)
+        if not _is_work((new or old).key):  # type: ignore[union-attr]
+            return
         if new is not None and new.disruption and (old is None or not old.disruption):
             self._row(now, "pod-disrupted", new, 0.0, new.disruption)
             self.preemptions += new.disruption == "PreemptionByScheduler"
         self._pending += _waits(new) - _waits(old)
-        self._hold(old, new)
         working = new is not None and new.running and new.node not in self._dead
         if new is not None and working and (old is None or not old.running):
             self._begin(new, now)
@@ -142,6 +146,8 @@ class Recorder(Listener):
             return
         metadata = new["metadata"]
         key = (metadata["namespace"], metadata["name"])
+        if not _is_work(key):
+            return
         if old is None:
             team = labels(new).get(TEAM_LABEL) or labels(new).get(kueue.QUEUE_LABEL) or key[0]
             gpus = self._ledger.gpus_of(requests_of(new["spec"]["template"]))
@@ -182,7 +188,7 @@ class Recorder(Listener):
                 self._wound(wound, (pod.key[0], pod.job))
 
     def _wound(self, wound: Wound, key: tuple[str, str]) -> None:
-        if key not in wound.jobs:
+        if key not in wound.jobs and _is_work(key):
             wound.jobs.add(key)
             self._hurt.setdefault(key, []).append(wound)
 
@@ -196,8 +202,12 @@ class Recorder(Listener):
             self._cut_off.pop(node, None)
         self.rows.append(Row(now, "fault-over", fault.name, "", 0.0, fault.seconds, _told(fault)))
 
-    def settled(self, now: float) -> None:
-        """Faults that have stopped no Job have nothing to recover from."""
+    def settled(self, told: Iterable[Object], now: float) -> None:
+        """The end: faults that have stopped no Job have nothing to recover from. `told`: Workloads and pods."""
+        waiting = {key: job for key, job in self.work.jobs.items() if job.started is None and job.finished is None}
+        for key, why in reasons(waiting, told).items():
+            job = waiting[key]
+            self.rows.append(Row(now, "job-waiting", key[1], job.team, job.gpus * job.pods, now - job.arrived, why))
         for wound in self.wounds:
             if not wound.jobs and wound.recovered is None:
                 wound.recovered = wound.began
@@ -205,7 +215,7 @@ class Recorder(Listener):
     def _stop_all(self, node: str, now: float) -> set[tuple[str, str]]:
         jobs = set()
         for pod in list(self._on.get(node, {}).values()):
-            if pod.running:
+            if pod.running and _is_work(pod.key):
                 self._working -= pod.gpus
                 self._lost(self.work.stopped(pod, now), now, "MachineDied")
                 if pod.job:
@@ -243,6 +253,11 @@ class Recorder(Listener):
     def _row(self, now: float, event: str, pod: Pod, value: float, detail: str, job: Job | None = None) -> None:
         gpus = pod.gpus if job is None else job.gpus * job.pods
         self.rows.append(Row(now, event, pod.key[1] if job is None else job.key[1], pod.team, gpus, value, detail))
+
+
+def _is_work(key: tuple[str, str]) -> bool:
+    """Tests of GPUs hold what they test, and are nobody's work."""
+    return key[0] != names.SYSTEM_NAMESPACE
 
 
 def _waits(pod: Pod | None) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from atoll.simulate.invariants.port import Violation
 from atoll.simulate.record import Recorder, Row
@@ -43,6 +45,7 @@ MEASURES = (
     Measure("unstarted", "jobs never started", "", -1),
     Measure("cost", "price of all nodes", "", -1),
 )
+_NUMBER = re.compile(r"\d[\w.]*")
 TEAM_WAIT = "wait of "  # and the team: measures of their own
 
 
@@ -115,6 +118,25 @@ def measures_of(results: Iterable[RunResult]) -> list[Measure]:
         if measure.name == "wait-p95" and len(teams) > 1:
             found += [Measure(team, f"… {team[len(TEAM_WAIT) :]}, mean", "min", -1) for team in teams]
     return found
+
+
+class Reason(NamedTuple):
+    """Why `jobs` have not started by the end, told by one of them: the others' messages differ in numbers only."""
+
+    jobs: int
+    example: str
+    text: str
+
+
+def why_unstarted(results: Iterable[RunResult], policy: str, most: int = 3) -> list[Reason]:
+    """The most frequent reasons, over all seeds."""
+    alike: dict[str, list[Row]] = {}
+    for result in results:
+        for row in result.rows:
+            if result.policy == policy and row.event == "job-waiting":
+                alike.setdefault(_NUMBER.sub("0", row.detail), []).append(row)
+    frequent = sorted(alike.values(), key=len, reverse=True)[:most]
+    return [Reason(len(rows), rows[0].subject, rows[0].detail or "nobody has looked at it yet") for rows in frequent]
 
 
 @dataclass(frozen=True, slots=True)

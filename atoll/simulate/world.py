@@ -29,7 +29,7 @@ from atoll.client.port import Client
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.nodes.simulated.model import AddressPool
 from atoll.kinds import batch, kueue
-from atoll.kinds.builtin import CONFIGMAPS, JOBS, NAMESPACES, NODES
+from atoll.kinds.builtin import CONFIGMAPS, JOBS, NAMESPACES, NODES, PODS
 from atoll.runtime.virtual import LoopClock
 from atoll.simulate.arrivals import Arrival, job_object, plan_arrivals
 from atoll.simulate.faults import Fault, plan_faults
@@ -268,5 +268,8 @@ class _Run:
             for part in self._parts:
                 if part.done() and not part.cancelled():
                     part.result()
-        self._recorder.settled(self._clock.monotonic())
+        client = self._assembly.client()
+        kinds = [PODS, kueue.WORKLOADS] if self._scenario.queueing else [PODS]
+        told = [obj for kind in kinds for obj in (await client.list(kind)).items]
+        self._recorder.settled(told, self._clock.monotonic())
         return Outcome(self._recorder, self._epoch, self._ledger.digest(), self._ledger.commits, done, self._violations)

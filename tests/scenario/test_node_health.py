@@ -12,9 +12,10 @@ from kills import killed_at_every_turn
 from atoll.base.clock import parse_rfc3339
 from atoll.capacity import names
 from atoll.capacity.nodes import has_taint
+from atoll.capacity.preflight.manifests import PERIODIC_NAME
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
-from atoll.kinds.builtin import NODES, POD_DISRUPTION_BUDGETS, PODS
-from atoll.objects.meta import annotations, labels
+from atoll.kinds.builtin import CRON_JOBS, JOBS, NODES, POD_DISRUPTION_BUDGETS, PODS
+from atoll.objects.meta import annotations, condition, labels
 from atoll.runtime.virtual import run_virtual
 
 XID79 = '[{"gpu": 3, "kind": "xid", "value": 79}]'
@@ -178,6 +179,11 @@ def test_periodic_tests_reach_every_node_in_their_time() -> None:
         for number in range(4):
             node = await world.node(f"gpu-{number}")
             assert now - parse_rfc3339(annotations(node)[names.TESTED]) < 7200 + 2400
+        jobs = (await world.client.list(JOBS, names.SYSTEM_NAMESPACE)).items
+        assert not [job for job in jobs if condition(job, "Failed")], "none is begun where no node is due"
+        async with asyncio.timeout(7200):
+            while not (await world.client.get(CRON_JOBS, PERIODIC_NAME, names.SYSTEM_NAMESPACE))["spec"]["suspend"]:
+                await asyncio.sleep(60)
         assert 'atoll_preflight_tests_total{kind="periodic",result="passed"}' in world.assembly.metrics.text()
 
     play(main)

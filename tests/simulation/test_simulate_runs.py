@@ -206,6 +206,33 @@ def test_tested_nodes_and_teams_are_simulated_too() -> None:
     assert result.violations == [] and len(events(result, "job-finished")) >= 8
 
 
+def test_a_job_that_never_started_says_why_and_tests_of_gpus_are_no_jobs() -> None:
+    result = played("""
+  health: true
+  objects: [{apiVersion: v1, kind: Namespace, metadata: {name: atoll-system}}, {apiVersion: v1, kind: ConfigMap,
+    metadata: {name: atoll-health, namespace: atoll-system}, data: {preflight.yaml: "periodic: {everySeconds: 1800}"}}]
+  queues:
+  - {apiVersion: kueue.x-k8s.io/v1beta2, kind: ResourceFlavor, metadata: {name: f}}
+  - apiVersion: kueue.x-k8s.io/v1beta2
+    kind: ClusterQueue
+    metadata: {name: q}
+    spec:
+      resourceGroups:
+      - coveredResources: [nvidia.com/gpu]
+        flavors: [{name: f, resources: [{name: nvidia.com/gpu, nominalQuota: 32}]}]
+  - {apiVersion: kueue.x-k8s.io/v1beta2, kind: LocalQueue, metadata: {name: q, namespace: default},
+    spec: {clusterQueue: q}}
+  arrivals:
+  - {jobs: {name: queued, queue: q, every: 50m, run: 5m, gpus: 1}}
+  - {jobs: {name: large, every: 70m, run: 5m, gpus: 9}}
+""")
+    waiting = {row.team: (row.subject, row.detail) for row in events(result, "job-waiting")}
+    assert waiting["q"] == ("queued-1", "Workload namespace doesn't match ClusterQueue selector")
+    subject, lacks = waiting["large"]
+    assert subject == "large-0" and lacks.startswith("0/4 nodes are available: 4 Insufficient nvidia.com/gpu.")
+    assert set(waiting) == {"q", "large"} and result.measures["finished"] == 0, "tests of GPUs ran, and are no jobs"
+
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRACE = Path(__file__).parents[3] / "shared" / "traces" / "openb" / "openb_pod_list_default.csv"
 

@@ -14,7 +14,8 @@ from atoll.capacity.health.fleet import Fleet
 from atoll.capacity.health.model import Finding, Past, Repair, past_of, repair_of, text_of
 from atoll.capacity.health.settings import HealthSettings
 from atoll.capacity.health.summary import coverage, state_of
-from atoll.capacity.preflight.plan import due_in, is_new, stale, verdict
+from atoll.capacity.preflight.manifests import cron_job
+from atoll.capacity.preflight.plan import due_in, is_new, is_testable, stale, verdict
 from atoll.capacity.preflight.settings import PreflightSettings
 from atoll.objects.meta import labels
 
@@ -309,6 +310,33 @@ def test_periodic_tests_are_due_where_the_node_is_in_service() -> None:
     assert due_in(node(), NOW - 60, NOW, 100.0) == 40.0
     assert due_in(joining(), None, NOW, 100.0) is None
     assert due_in(repairing("draining"), None, NOW, 100.0) is None
+
+
+def test_a_periodic_test_waits_for_an_open_node_with_free_gpus() -> None:
+    def due(**more: Any) -> Any:
+        made = node(**{"labels": {names.TEST_DUE: "true"}, **more})
+        made["status"]["allocatable"] = {"nvidia.com/gpu": "8"}
+        return made
+
+    def holding(gpus: str) -> Any:
+        return pod(containers=[{"name": "c", "resources": {"requests": {"nvidia.com/gpu": gpus}}}])
+
+    team = {"key": names.TEAM, "effect": "NoSchedule"}
+    closed = {"key": names.UNHEALTHY_TAINT, "effect": "NoSchedule"}
+    assert is_testable(due(taints=[team]), [holding("7")], 1)
+    assert not is_testable(due(), [holding("7")], 2), "too few are free"
+    assert not is_testable(due(labels={}), [], 1) and not is_testable(due(ready=False), [], 1)
+    assert not is_testable(due(taints=[closed]), [], 1)
+    cordoned = due()
+    cordoned["spec"]["unschedulable"] = True
+    assert not is_testable(cordoned, [], 1)
+
+
+def test_periodic_tests_are_suspended_where_no_node_can_be_tested() -> None:
+    found = [cron_job(TESTS, testable)["spec"] for testable in (0, 2, 9)]
+    jobs = [spec["jobTemplate"]["spec"] for spec in found]
+    assert [spec["suspend"] for spec in found] == [True, False, False]
+    assert [job["parallelism"] for job in jobs] == [job["completions"] for job in jobs] == [1, 2, 4]
 
 
 def test_states_and_coverage_are_told_from_the_nodes_alone() -> None:

@@ -44,6 +44,7 @@ def result(policy: str, seed: int) -> RunResult:
         Row(620.0, "work-lost", "p", "t", 8.0, 7200.0, "x"),
         Row(700.0, "workload-evicted", "j", "t", 0.0, 0.0, "Preempted"),
         Row(1000.0, "recovered", "h-r0", "", 0.0, 400.0, "rack"),
+        Row(7200.0, "job-waiting", "big-1", "t", 64.0, 60.0, "needs <64> GPUs"),
     ]
     measures = {"utilisation": 40.0 + seed, "wait": 3.0, "wait of a": 2.0, "wait of b": 4.0, "lost": 2.0}
     broken = [Violation("devices", 100.0, "9 of 8")] if (policy, seed) == ("b", 2) else []
@@ -95,6 +96,7 @@ def test_the_report_has_six_whole_plots_the_numbers_and_what_broke() -> None:
         ElementTree.fromstring(plot[plot.index("<svg") :])
     assert text.count('class="line ') == 8  # four plots, two policies
     assert "rack h-r0: 15 min" in text and "rack h-r0, seed 1: 6.7 min" in text
+    assert "<b>a</b>: 2 such as <code>big-1</code>: needs &lt;64&gt; GPUs" in text
     assert "An invariant was broken" in text and "--seeds 2" in text
     assert "All invariants held" in page(parse(SCENARIO, "s.yaml"), RESULTS[:1], [])
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from atoll.base.errors import UserError
 from atoll.cli.simulate import parse_seeds
 from atoll.simulate.ledger import Pod
-from atoll.simulate.summary import RunResult, by_policy, differences, estimate, percentile
+from atoll.simulate.record import Row
+from atoll.simulate.summary import Reason, RunResult, by_policy, differences, estimate, percentile, why_unstarted
+from atoll.simulate.waiting import reasons
 from atoll.simulate.work import Job, Work
 
 
@@ -90,6 +94,35 @@ def test_policies_are_compared_seed_by_seed() -> None:
     apart = differences(results, "wait", "a")["b"]
     assert apart.mean == pytest.approx(1.01) and apart.decided
     assert by_policy(results, "wait")["a"].mean == 50.0 and not (by_policy(results, "wait")["a"].decided)
+
+
+def told(job: str, kind: str, message: str, status: str = "False") -> dict[str, Any]:
+    owner = {"kind": "Job", "name": job, "controller": True}
+    conditions = [{"type": kind, "status": status, "message": message}]
+    return {"metadata": {"namespace": "default", "ownerReferences": [owner]}, "status": {"conditions": conditions}}
+
+
+def test_why_a_job_waits_is_told_by_its_pods_before_its_workload() -> None:
+    objects = [
+        told("a", "PodScheduled", "no room"),
+        told("a", "QuotaReserved", "as before"),
+        told("b", "QuotaReserved", "no quota"),
+        told("c", "QuotaReserved", "yes", status="True"),
+        told("d", "QuotaReserved", "somebody else's"),
+    ]
+    waiting = [("default", name) for name in "abc"]
+    assert reasons(waiting, objects) == dict(zip(waiting, ("no room", "no quota", ""), strict=True))
+
+
+def test_reasons_that_differ_in_numbers_are_one() -> None:
+    lacks = ("8 of 16Gi", "9 of 1Ti", "", "other")
+    rows = [Row(9.0, "job-waiting", f"j{at}", "t", 1.0, 1.0, why) for at, why in enumerate(lacks)]
+    found = RunResult("p", 1, "", 0, 0.0, 0.0, {}, rows, ())
+    assert why_unstarted([found], "q") == []
+    assert why_unstarted([found], "p", most=2) == [
+        Reason(2, "j0", "8 of 16Gi"),
+        Reason(1, "j2", "nobody has looked at it yet"),
+    ]
 
 
 def test_percentiles_of_little() -> None:

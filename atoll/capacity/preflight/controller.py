@@ -78,6 +78,8 @@ class PreflightController:
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None:
             self.loop.queue.add(new["metadata"]["name"])
+        if (old is not None and names.TEST_DUE in labels(old)) != (new is not None and names.TEST_DUE in labels(new)):
+            self.loop.queue.add(_TESTS)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new or old or {}
@@ -127,8 +129,12 @@ class PreflightController:
             found = self._daemons.get(manifests.PREFLIGHT_NAME, names.SYSTEM_NAMESPACE)
             if not manifests.is_current(found, wanted):
                 await client.apply(DAEMON_SETS, wanted)
-            await client.apply(CRON_JOBS, manifests.cron_job(settings))
+            await client.apply(CRON_JOBS, manifests.cron_job(settings, self._testable(settings.periodic.gpus)))
         return _TESTS_AGAIN_SECONDS
+
+    def _testable(self, gpus: int) -> int:
+        due = (node for node in self._nodes if names.TEST_DUE in labels(node))
+        return sum(plan.is_testable(node, self._pods.by_index("node", node["metadata"]["name"]), gpus) for node in due)
 
     async def _judge(self, node: Object, pods: list[Object], now: float, settings: PreflightSettings) -> float | None:
         for pod in plan.stale(node, pods):

@@ -63,16 +63,17 @@ def daemon_set(settings: PreflightSettings) -> Object:
     return _stamped(made)
 
 
-def cron_job(settings: PreflightSettings) -> Object:
-    """A few pods at a time, each on another node that is due and has free GPUs."""
+def cron_job(settings: PreflightSettings, testable: int) -> Object:
+    """A few pods at a time, each on another node that is due and has free GPUs; suspended where there is none such."""
     periodic = settings.periodic
+    at_once = max(1, min(periodic.parallelism, testable))
     own = {names.TEST_LABEL: PERIODIC}
     apart = {"labelSelector": {"matchLabels": own}, "topologyKey": "kubernetes.io/hostname"}
     pod = {
         "nodeSelector": {names.TEST_DUE: "true"},
         "priorityClassName": PRIORITY_CLASS,
         "restartPolicy": "Never",
-        "tolerations": [{"key": f"{LABEL_PREFIX}team", "operator": "Exists"}],
+        "tolerations": [{"key": names.TEAM, "operator": "Exists"}],
         "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}},
         "containers": [
             {
@@ -85,8 +86,8 @@ def cron_job(settings: PreflightSettings) -> Object:
     }
     template = {"metadata": {"labels": own, "annotations": {f"{LABEL_PREFIX}run-seconds": f"{periodic.run_seconds:g}"}}}
     job = {
-        "parallelism": periodic.parallelism,
-        "completions": periodic.parallelism,
+        "parallelism": at_once,
+        "completions": at_once,
         "backoffLimit": 0,
         "activeDeadlineSeconds": 3600,
         "ttlSecondsAfterFinished": 600,
@@ -99,7 +100,7 @@ def cron_job(settings: PreflightSettings) -> Object:
         "spec": {
             "schedule": periodic.schedule,
             "concurrencyPolicy": "Forbid",
-            "suspend": not (periodic.enabled and settings.enabled),
+            "suspend": not (periodic.enabled and settings.enabled and testable),
             "successfulJobsHistoryLimit": 1,
             "failedJobsHistoryLimit": 3,
             "jobTemplate": {"metadata": {"labels": own}, "spec": job},

@@ -10,21 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from atoll.base import quantity
 from atoll.base.clock import parse_rfc3339, rfc3339
 from atoll.capacity import names
 from atoll.capacity.health.model import Object, repair_of
 from atoll.capacity.nodes import (
+    GPU,
     annotation,
     has_gpus,
     has_taint,
     is_leaving,
+    is_over,
     is_ready,
+    taints,
     with_taint,
     without_taint,
     work_on,
 )
 from atoll.capacity.preflight.settings import PreflightSettings, applies
 from atoll.objects.meta import condition, labels
+from atoll.objects.pod_resources import pod_requests
 
 PREFLIGHT = "preflight"  # value of the tests' label
 PERIODIC = "periodic"
@@ -160,3 +165,15 @@ def due_in(node: Object, tested: float | None, now: float, every_seconds: float)
     if not has_gpus(node) or not in_service or has_taint(node, names.UNHEALTHY_TAINT):
         return None
     return 0.0 if tested is None else max(0.0, tested + every_seconds - now)
+
+
+def is_testable(node: Object, pods: Iterable[Object], gpus: int) -> bool:
+    """A node that is due, where a periodic test of so many GPUs could start now. `pods`: those on it."""
+    spec = node.get("spec") or {}
+    if names.TEST_DUE not in labels(node) or spec.get("unschedulable") or not is_ready(node):
+        return False
+    if any(taint["key"] != names.TEAM and taint["effect"] != "PreferNoSchedule" for taint in taints(node)):
+        return False
+    taken = sum(pod_requests(pod).get(GPU, 0) for pod in pods if not is_over(pod))
+    allocatable = ((node.get("status") or {}).get("allocatable") or {}).get(GPU, 0)
+    return quantity.parse(allocatable) - taken >= quantity.parse(gpus)

@@ -9,7 +9,7 @@ from importlib import resources
 
 from atoll.simulate.report.svg import Bar, Line, Mark, bars, dots, lines
 from atoll.simulate.scenario.model import Scenario
-from atoll.simulate.summary import TEAM_WAIT, RunResult, by_policy, differences, estimate, measures_of
+from atoll.simulate.summary import TEAM_WAIT, RunResult, by_policy, differences, estimate, measures_of, why_unstarted
 
 _HOUR = 3600.0
 _MOST_MARKS = 200
@@ -43,7 +43,8 @@ def page(scenario: Scenario, results: Sequence[RunResult], reproduce: Sequence[s
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{name}: atoll simulate</title><style>{style}</style></head><body>"
         f"<header><h1>{name}</h1><p>{escape(_asked(scenario, results))}</p>{_legend(policies)}</header>"
-        f"{_broken(reproduce)}<main>{cards}</main><section><h2>In numbers</h2>{_table(results, policies)}</section>"
+        f"{_broken(reproduce)}<main>{cards}</main><section><h2>In numbers</h2>{_table(results, policies)}"
+        f"{_unstarted(results, policies)}</section>"
         f"<footer>{_footer(results)}</footer></body></html>"
     )
 
@@ -197,6 +198,16 @@ def _table(results: Sequence[RunResult], policies: Sequence[str]) -> str:
     return (
         f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )
+
+
+def _unstarted(results: Sequence[RunResult], policies: Sequence[str]) -> str:
+    items = "".join(
+        f"<li><b>{escape(policy)}</b>: {reason.jobs:,} such as <code>{escape(reason.example)}</code>: "
+        f"{escape(reason.text)}</li>"
+        for policy in policies
+        for reason in why_unstarted(results, policy)
+    )
+    return f"<h2>Why jobs never started</h2><ul>{items}</ul>" if items else ""
 
 
 def _cell(value: float, half: float | None, word: str = "", *, signed: bool = False) -> str:
