@@ -40,7 +40,7 @@ def explored_text(seed: int) -> str:
         "queues": _queues(chance, queues, gpus),
         "objects": [_priority(name, value) for name, value in (("low", -10), ("high", 1000))] + _service(chance),
         "arrivals": [_jobs(chance, number % queues, number) for number in range(chance.integer(2, 4))],
-        "faults": _faults(chance),
+        "faults": _faults(chance, _FAULTS, {}),
     }
     _divided(spec, chance.stream("divided"))
     _scaled(spec, chance.stream("scaled"))
@@ -77,6 +77,7 @@ def _scaled(spec: Object, chance: Chance) -> None:
         "simulated": {"bootSeconds": chance.integer(10, 200), "stockoutShare": chance.choice([0.0, 0.5])},
     }  # fmt: skip
     spec["autoscale"] = {"idleSeconds": chance.integer(30, 300), "pools": [pool]}
+    spec["faults"] += _faults(chance, [{"node": "any"}, {"network": "any"}, _FALLEN], {"pool": "s"})
 
 
 def _queues(chance: Chance, count: int, gpus: int) -> list[Object]:
@@ -149,14 +150,17 @@ def _jobs(chance: Chance, queue: int, number: int) -> Object:
     return {"jobs": stream}
 
 
-def _faults(chance: Chance) -> list[Object]:
-    kinds: list[Object] = [
-        {"rack": "any"}, {"node": "any"}, {"network": "any"}, {"apiServer": "down"},
-        {"gpu": "any", "kind": "xid", "value": 79}, {"gpu": "any", "kind": "lost"},
-    ]  # fmt: skip
+_FALLEN: Object = {"gpu": "any", "kind": "xid", "value": 79}  # off the bus
+_FAULTS: list[Object] = [
+    {"rack": "any"}, {"node": "any"}, {"network": "any"}, {"apiServer": "down"},
+    _FALLEN, {"gpu": "any", "kind": "lost"},
+]  # fmt: skip
+
+
+def _faults(chance: Chance, kinds: list[Object], more: Object) -> list[Object]:
     found = []
     for kind in kinds:
         every, lasts = chance.integer(3, 20), chance.integer(10, 900)
         if chance.random() < 0.6:
-            found.append({**kind, "every": {"exponential": f"{every}m"}, "for": {"exponential": f"{lasts}s"}})
+            found.append({**kind, **more, "every": {"exponential": f"{every}m"}, "for": {"exponential": f"{lasts}s"}})
     return found

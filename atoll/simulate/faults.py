@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atoll.base.chance import Chance
 from atoll.base.errors import UserError
@@ -16,7 +16,11 @@ _YEAR_SECONDS = 365 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Nodes that break at a time, for a while (seconds). `gpu`: the index of the one that breaks."""
+    """Nodes that break at a time, for a while (seconds). `gpu`: the index of the one that breaks.
+
+    Of a `pool` that grows the node is not known before: `drawn` (0 to 1) says which of those that are there then, or
+    where a rate is each machine's, which of the `most` that there can be.
+    """
 
     at: float
     seconds: float
@@ -26,6 +30,14 @@ class Fault:
     gpu: int = 0
     kind: str = ""
     value: int = 0
+    pool: str = ""
+    drawn: float = 0.0
+    most: int = 0
+
+    def among(self, present: Sequence[str]) -> Fault | None:
+        """With the node that it strikes of a pool's; None where that isn't there."""
+        place = int(self.drawn * (self.most or len(present)))
+        return replace(self, name=present[place], nodes=(present[place],)) if place < len(present) else None
 
 
 def plan_faults(scenario: Scenario, stand: Sequence[Place], chance: Chance) -> list[Fault]:
@@ -35,14 +47,33 @@ def plan_faults(scenario: Scenario, stand: Sequence[Place], chance: Chance) -> l
     counts = {place.node: 0 if place.pool.shared else place.pool.gpus for place in stand}
     for number, rule in enumerate(scenario.faults):
         stream = chance.stream(f"faults/{number}/{rule.target}")
+        if rule.pool:
+            found += _of_pool(rule, scenario, stream)
+            continue
         candidates = _candidates(rule, levels, counts)
         for at in _times(rule, len(candidates), scenario.seconds, stream):
             name = rule.name or stream.choice(list(candidates))
             gpu = stream.integer(0, counts[name] - 1) if rule.target == "gpu" else 0
-            kind, value = (rule.gpu_kind, rule.gpu_value) if rule.target == "gpu" else ("", 0)
             lasts = max(1.0, rule.lasts.draw(stream))
-            found.append(Fault(at, lasts, rule.target, name, tuple(candidates[name]), gpu, kind, value))
+            found.append(Fault(at, lasts, rule.target, name, tuple(candidates[name]), gpu, *_error(rule)))
     return sorted(found, key=lambda fault: (fault.at, fault.target, fault.name))
+
+
+def _error(rule: FaultRule) -> tuple[str, int]:
+    """Its kind and number, of a GPU."""
+    return (rule.gpu_kind, rule.gpu_value) if rule.target == "gpu" else ("", 0)
+
+
+def _of_pool(rule: FaultRule, scenario: Scenario, chance: Chance) -> Iterator[Fault]:
+    """A rate of each machine is drawn for as many as there can be: those that aren't there are not struck."""
+    pool = scenario.autoscale.pool(rule.pool) if scenario.autoscale is not None else None
+    if pool is None:
+        return
+    most = pool.max if rule.per_year else 0
+    for at in _times(rule, pool.max, scenario.seconds, chance):
+        gpu = chance.integer(0, pool.node.gpus - 1) if rule.target == "gpu" else 0
+        drawn, lasts = chance.random(), max(1.0, rule.lasts.draw(chance))
+        yield Fault(at, lasts, rule.target, pool.name, (), gpu, *_error(rule), pool.name, drawn, most)
 
 
 def _candidates(

@@ -2,8 +2,8 @@
 
 A node, rack or block that dies stops its heartbeats, and what ran on it stops; when it is back, its kubelet finds the
 containers dead. A network fault stops the heartbeats alone: the pods run on. A GPU's fault is declared on its node
-(`atoll.dev/gpu-faults`), and the pod that uses it fails. The injector itself is no part of the cluster: the API always
-answers it.
+(`atoll.dev/gpu-faults`), and the pod that uses it fails. Of a pool that grows, whoever is there then is struck. The
+injector itself is no part of the cluster: the API always answers it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class Injector:
                 await asyncio.sleep(max(0.0, epoch + fault.at - self._clock.monotonic()))
                 group.create_task(self._play(fault), name=f"fault-{fault.name}")
 
-    async def _play(self, fault: Fault) -> None:
+    async def _play(self, planned: Fault) -> None:
+        fault = planned.among(self._recorder.machines(planned.pool)) if planned.pool else planned
+        if fault is None:
+            return
         self._recorder.broke(fault, self._clock.monotonic())
         if fault.target == "apiServer":
             self._gate.shut()

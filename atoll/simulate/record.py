@@ -226,6 +226,11 @@ class Recorder(Listener):
         """Pods that hold something there, in the order of their names."""
         return sorted(self._on.get(node, {}).values(), key=lambda pod: pod.key)
 
+    def machines(self, pool: str) -> list[str]:
+        """Nodes of a pool that grows, those that work, in the order of their names."""
+        nodes = self._ledger.nodes.values()
+        return sorted(it.name for it in nodes if it.ready and it.labels.get(names.POOL_LABEL) == pool)
+
     def _heal(self, key: tuple[str, str], now: float) -> None:
         job = self.work.jobs.get(key)
         if key not in self._hurt or job is None or not job.whole:

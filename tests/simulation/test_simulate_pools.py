@@ -88,6 +88,24 @@ def test_where_there_is_no_stock_the_dearer_pool_grows() -> None:
     assert max(gauge(result, "price")) == 30 + 2 * 98
 
 
+def test_faults_strike_the_machines_that_a_pool_has_then() -> None:
+    result = played(
+        SCALED
+        + """
+  health: true
+  arrivals: [{jobs: {name: a, every: 10m, count: 1, run: 60m, gpus: 8, checkpointEvery: 5m}}]
+  faults:
+  - {at: [1m, 30m], node: any, pool: h, for: 10m}
+  - {at: 60m, gpu: any, kind: xid, value: 79, pool: h, for: 10m}
+"""
+    )
+    faults = events(result, "fault")
+    assert [(row.seconds, row.detail) for row in faults] == [(1800, "node"), (3600, faults[1].detail)], "none at 1m"
+    assert faults[1].detail.startswith("gpu xid 79") and {row.subject[:2] for row in faults} == {"h-"}
+    assert [row.subject for row in events(result, "recovered")] == [row.subject for row in faults]
+    assert len(events(result, "work-lost")) == 2 and len(events(result, "job-finished")) == 1
+
+
 def test_the_same_seed_gives_the_same_event_hash_with_pools_that_grow(tmp_path: Path) -> None:
     path = tmp_path / "pools.yaml"
     path.write_text(

@@ -179,6 +179,19 @@ def test_a_seed_draws_the_same_arrivals_and_faults_another_seed_others() -> None
     assert all(0 <= fault.gpu < 8 and fault.nodes for fault in faults)
 
 
+def test_faults_of_a_pool_that_grows_strike_who_is_there_then() -> None:
+    rules = "  faults: [{at: 1h, node: any, pool: a, for: 10m}, {perYear: 2000, gpu: any, pool: a, for: 1h}]\n"
+    found = scenario(SCALED.format(H100) + rules)
+    (whole,), rates = (
+        [fault for fault in plan_faults(found, [], Chance(1)) if fault.target == target] for target in ("node", "gpu")
+    )
+    struck = whole.among(["x", "y"])
+    assert struck is not None and struck.nodes in (("x",), ("y",)) and struck.name == struck.nodes[0]
+    assert whole.among([]) is None
+    hit = sum(fault.among(["x"]) is not None for fault in rates)
+    assert len(rates) > 8 and 0 < hit < len(rates) / 2, "one of four machines that there can be takes a quarter"
+
+
 def test_faults_of_what_is_not_there_are_told() -> None:
     found = scenario(POOL + "  faults: [{at: 1h, rack: h-b9-r0, for: 1h}]\n")
     with pytest.raises(UserError, match="there is no rack 'h-b9-r0'") as raised:
@@ -258,7 +271,13 @@ def test_autoscaled_pools_are_read_as_a_cluster_reads_its_own_settings() -> None
         ("  autoscale:\n    pools:\n    - {name: a, max: 1, node: {gpu: H110, gpus: 8}}\n",
          "s.yaml:8: spec.autoscale.pools[0].node: pool 'a': unknown GPU type 'H110'"),
         (SCALED.format(H100) + "  faults: [{at: 1h, node: any, for: 1h}]\n",
-         "s.yaml:7: faults: strike nodes of fleet.pools: give it one"),
+         "s.yaml:7: faults: strike nodes of fleet.pools: give it one, or name by pool one that grows"),
+        (SCALED.format(H100) + "  faults: [{at: 1h, node: any, pool: b, for: 1h}]\n",
+         "s.yaml:7: pool: 'b' is no pool of autoscale; there are: a"),
+        (SCALED.format(H100) + "  faults: [{at: 1h, rack: any, pool: a, for: 1h}]\n",
+         "s.yaml:7: rack: of a pool that grows, faults strike node, gpu or network: any"),
+        (SCALED.format("node: {gpus: 8}") + "  faults: [{at: 1h, gpu: any, pool: a, for: 1h}]\n",
+         "s.yaml:7: gpu: nodes of 'a' declare no GPUs: give them gpu and gpus"),
         (SCALED.format(H100) + "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, gpus: 8, gpu: L4}}]\n",
          "no pool has GPUs of type 'L4'; the pools have H100"),
         ("  fleet: {pools: [{name: h, nodes: 8, pricePerHour: dear}]}\n", "pools[0].pricePerHour: must be a number"),

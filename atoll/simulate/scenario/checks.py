@@ -10,7 +10,7 @@ import yaml
 from atoll.app.autoscale import completed
 from atoll.base.yamlfile import YamlReader
 from atoll.capacity.autoscale.settings import AutoscaleSettings
-from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, JobStream, Pool, TraceStream
+from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, FaultRule, JobStream, Pool, TraceStream
 
 
 class Checks(YamlReader):
@@ -81,10 +81,14 @@ class Checks(YamlReader):
                 why = "missing: name the scheduler's profile that gives parts of GPUs"
                 raise self.fail(at, f"schedulerName of {stream.name}", why)
 
-    def check_faults(self, rules: Any, pools: tuple[Pool, ...]) -> None:
+    def check_faults(self, rules: Any, pools: tuple[Pool, ...], scaled: AutoscaleSettings | None) -> None:
+        for rule, node in rules:
+            if rule.pool:
+                self._check_pool(rule, node, scaled)
+        rules = [(rule, node) for rule, node in rules if not rule.pool]
         if rules and not pools and any(rule.target != "apiServer" for rule, _ in rules):
             at = next(node for rule, node in rules if rule.target != "apiServer")
-            raise self.fail(at, "faults", "strike nodes of fleet.pools: give it one")
+            raise self.fail(at, "faults", "strike nodes of fleet.pools: give it one, or name by pool one that grows")
         racks = any(pool.rack_nodes or RACK_LABEL in dict(pool.labels) for pool in pools)
         blocks = any(pool.block_nodes or BLOCK_LABEL in dict(pool.labels) for pool in pools)
         for rule, node in rules:
@@ -94,3 +98,13 @@ class Checks(YamlReader):
                 raise self.fail(node, "block", "no pool has blocks: give one block: NODES")
             if rule.target == "gpu" and not any(pool.gpus and not pool.shared for pool in pools):
                 raise self.fail(node, "gpu", "no pool has GPUs that can break: those that are shared declare none")
+
+    def _check_pool(self, rule: FaultRule, node: yaml.Node, scaled: AutoscaleSettings | None) -> None:
+        found = scaled.pool(rule.pool) if scaled is not None else None
+        if found is None:
+            have = ", ".join(pool.name for pool in (scaled.pools if scaled is not None else ())) or "none"
+            raise self.fail(node, "pool", f"{rule.pool!r} is no pool of autoscale; there are: {have}")
+        if rule.target not in ("node", "gpu", "network") or rule.name:
+            raise self.fail(node, rule.target, "of a pool that grows, faults strike node, gpu or network: any")
+        if rule.target == "gpu" and not found.node.gpu:
+            raise self.fail(node, "gpu", f"nodes of {rule.pool!r} declare no GPUs: give them gpu and gpus")

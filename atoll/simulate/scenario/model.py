@@ -108,7 +108,10 @@ class TraceStream:
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """Something that breaks, at times or by a rate, for a while. `name`: which one; "" draws it."""
+    """Something that breaks, at times or by a rate, for a while. `name`: which one; "" draws it.
+
+    `pool`: one that grows; what breaks is drawn among the machines that it has then.
+    """
 
     target: Target
     name: str
@@ -118,6 +121,7 @@ class FaultRule:
     per_year: float = 0.0  # of each that may break
     gpu_kind: str = "xid"
     gpu_value: int = 79
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

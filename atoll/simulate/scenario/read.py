@@ -146,7 +146,7 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
                 have = ", ".join(sorted(profiles)) or "none: give spec.scheduler a file"
                 why = f"{stream.scheduler!r} is no profile of the scheduler; there are: {have}"
                 raise self.fail(at, f"schedulerName of {stream.name}", why)
-        self.check_faults(spec.get("faults") or (), pools)
+        self.check_faults(spec.get("faults") or (), pools, scaled)
         return Scenario(
             name=name, source=self._source, policy=policy, seconds=spec["duration"], pools=pools, queueing=queueing,
             batch=in_batch, teams=spec.get("teams", False), health=spec.get("health", False), given=tuple(given),
@@ -281,6 +281,7 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
         known |= {
             "at": self.durations, "every": self.spread, "perYear": self.real, "for": self.spread,
             "kind": lambda n, k: self.one_of(n, k, _GPU_KINDS), "value": lambda n, k: self.number(n, k, 1),
+            "pool": self.text,
         }  # fmt: skip
         found = self.mapping(node, key, known)
         targets = [name for name in _TARGETS if name in found]
@@ -298,6 +299,7 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
             target=targets[0], name="" if name in ("any", "down") else name, lasts=found["for"],  # type: ignore[arg-type]
             at=found.get("at", ()), every=found.get("every"), per_year=found.get("perYear", 0.0),
             gpu_kind=found.get("kind", "xid"), gpu_value=found.get("value", 79),
+            pool=found.get("pool", ""),
         )  # fmt: skip
         return rule, node
 
