@@ -27,7 +27,8 @@ def gang() -> None:
     """
 
 
-def _rows(kubeconfig: Path | None, context: str | None, pods: bool) -> list[Row]:
+def _rows(kubeconfig: Path | None, context: str | None, name: str | None = None) -> list[Row]:
+    """All gangs; with a `name` the gangs and waiting pods of that name, else the gangs of such a pod; "": all."""
     from atoll.app.batch import every_gang
     from atoll.base.chance import Chance
     from atoll.base.clock import SystemClock
@@ -39,7 +40,10 @@ def _rows(kubeconfig: Path | None, context: str | None, pods: bool) -> list[Row]
     async def work(session: Session) -> list[Row]:
         client = session.client(kubeconfig or default_path(), context)
         async with observed(client, SystemClock(), Chance(0), every_gang, CelSelectors()) as seen:
-            return [*seen.gangs(), *(seen.pods() if pods else ())]
+            if name is None:
+                return seen.gangs()
+            found = [row for row in (*seen.gangs(), *seen.pods()) if name in ("", row.name)]
+            return found or seen.gangs(name)
 
     return run(work)
 
@@ -56,7 +60,7 @@ def list_(namespace: str | None, kubeconfig: Path | None, context: str | None, o
     Example:
       atoll gang list --context atoll-ci
     """
-    found = [row for row in _rows(kubeconfig, context, False) if namespace in (None, row.namespace)]
+    found = [row for row in _rows(kubeconfig, context) if namespace in (None, row.namespace)]
     if structured({"items": [asdict(row) for row in found]}, output):
         return
     header = ["NAMESPACE", "GANG", "KIND", "NEEDS", "PODS", "PLACED", *(["WHY"] if output == "wide" else [])]
@@ -79,7 +83,9 @@ def list_(namespace: str | None, kubeconfig: Path | None, context: str | None, o
 def why(
     name: str | None, namespace: str | None, kubeconfig: Path | None, context: str | None, output: str | None
 ) -> None:
-    """Why gang (or pod) NAME waits, and the cheapest change that would let it run; all that wait without NAME.
+    """Why gang or pod NAME waits, and the cheapest change that would let it run; all that wait without NAME.
+
+    Of a pod that belongs to a gang it is the gang that waits.
 
     The answer is the scheduler's own decision, made once more on what the cluster looks like now.
 
@@ -87,14 +93,14 @@ def why(
     Example:
       atoll gang why train -n team-a --context atoll-ci
     """
-    found = [row for row in _rows(kubeconfig, context, True) if namespace in (None, row.namespace)]
-    chosen = [row for row in found if name is None or row.name == name]
+    chosen = [row for row in _rows(kubeconfig, context, name or "") if namespace in (None, row.namespace)]
     if name is not None and not chosen:
         raise UserError(f"there is no gang or waiting pod {name!r}", hint="atoll gang list shows the gangs")
     rows = [row for row in chosen if row.why]
     if structured({"items": [asdict(row) for row in rows]}, output):
         return
     if name is not None and not rows:
-        click.echo(f"{chosen[0].namespace}/{name} does not wait: {chosen[0].placed} of its pods have nodes or are done")
+        one = chosen[0]
+        click.echo(f"{one.namespace}/{one.name} does not wait: {one.placed} of its pods have nodes or are done")
     for row in rows:
         click.echo(f"{row.namespace}/{row.name}: {row.why}")

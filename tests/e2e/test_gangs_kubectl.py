@@ -33,6 +33,9 @@ def test_two_jobs_that_would_deadlock(gangs: Shell) -> None:
     why = gangs.atoll("gang", "why", waiting, "--context", "atoll-gangs").stdout
     assert why.startswith(f"default/{waiting}: needs room for 8 pods of 7 cpu; there is room for 0; ")
     pod = gangs.get("pods", "-l", f"job-name={waiting}")["items"][0]
+    assert (
+        gangs.atoll("gang", "why", pod["metadata"]["name"], "--context", "atoll-gangs").stdout == why
+    )  # one of its pods
     said = until(lambda: [c["message"] for c in pod_conditions(gangs, pod) if c["type"] == "PodScheduled"], "its words")
     assert said[0].startswith(f"gang default/{waiting}: needs room for 8 pods of 7 cpu")
     gangs.kubectl("wait", "--for=condition=complete", "job/red", "job/blue", "--timeout=90s", timeout=100)

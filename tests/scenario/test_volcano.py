@@ -185,6 +185,8 @@ def test_a_task_s_end_ends_the_job(action: str, phase_then: str, kept: int) -> N
         await end(world, "j-head-0")
         await world.until(lambda: phase(world, phase_then))
         assert [pod["metadata"]["name"] for pod in await world.pods()] == ["j-head-0"]
+        await asyncio.sleep(2)
+        assert (await world.client.list(batch.VOLCANO_POD_GROUPS)).items == []  # it takes nothing of its queue any more
 
     play(main)
 

@@ -42,7 +42,7 @@ def plan_job(job: Object, pods: Sequence[Object], group: Object | None, now: flo
     if command in (*_KILLS, "ResumeJob") and _commanded(command, phase, plan, now):
         return plan
     if phase in model.FINISHED:
-        plan.drop_group = group is not None and phase != "Completed"
+        plan.drop_group = group is not None and not (phase == "Completed" and _whole(job, pods))
         _after_the_end(job, phase, pods, plan, now)
     elif phase in model.ENDING:
         alive = [pod for pod in pods if not model.is_over(pod)]
@@ -54,6 +54,11 @@ def plan_job(job: Object, pods: Sequence[Object], group: Object | None, now: flo
     else:
         _running(job, phase, current, group, plan, now)
     return plan
+
+
+def _whole(job: Object, pods: Sequence[Object]) -> bool:
+    """Whether all of its minimum came to an end by themselves: its PodGroup says Completed, and holds nothing."""
+    return sum(model.is_over(pod) for pod in pods) >= model.least(job)
 
 
 def _commanded(action: str, phase: str, plan: Plan, now: float) -> bool:

@@ -68,10 +68,13 @@ class Observation:
     def _gang(self, key: GroupKey, group: Group, members: Members) -> Gang:
         return to_place(str(key), group, members, self._book.task_of(key), self._book.levels(), self._planner)
 
-    def gangs(self) -> list[Row]:
+    def gangs(self, member: str = "") -> list[Row]:
+        """All, or those with a pod of that name."""
         found = []
         for key in self._book.all_keys():
             pods = self._book.pods(key)
+            if member and not any(pod["metadata"]["name"] == member for pod in pods):
+                continue
             group = self._book.group(key, pods)
             if group is not None:
                 members, _ = members_of(pods, self._planner, self._cache.queue)
