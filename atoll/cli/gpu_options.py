@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from atoll.client.port import Client
 
 PREFIX = "cluster-"  # testbeds are throw-away clusters
-NAME = click.option("--name", default="gpu", show_default=True, envvar="KIND_CLUSTER_NAME", help="The testbed.")
+NAME = click.option(
+    "--name",
+    default="",
+    envvar="KIND_CLUSTER_NAME",
+    help="The testbed [default: the cluster of the current context, if it runs here; else gpu]",
+)
 KUBECONFIG = click.option("--kubeconfig", type=click.Path(path_type=Path), help="Of another cluster, with --context.")
 CONTEXT = click.option("--context", help="Another cluster, by its kubeconfig's context.")
 
@@ -28,6 +34,7 @@ def on_cluster(
     from atoll.cli.fleet import default_path
     from atoll.cli.session import Session, run
 
+    name = name or _current() or "gpu"
     state = None if kubeconfig or context else fleet_state(PREFIX + name)
     if state is not None and state.supervisor_pid() is None:
         raise UserError(f"the testbed {name!r} is not running", hint="atoll gpu up starts one; --context names another")
@@ -37,3 +44,17 @@ def on_cluster(
         return await work(client)
 
     return run(main, state)
+
+
+def _current() -> str:
+    """The throw-away cluster of the current context; "" where that is another one, or does not run."""
+    from atoll.app.state import fleet_state
+    from atoll.client.kubeconfig import load_default
+
+    try:
+        context = load_default(os.environ, Path.home()).current_context
+    except UserError:
+        return ""
+    name = context.removeprefix("atoll-")
+    running = name != context and fleet_state(PREFIX + name).supervisor_pid() is not None
+    return name if running else ""

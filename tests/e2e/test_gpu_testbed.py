@@ -89,6 +89,7 @@ def test_one_worker_a_gpu(shell: Shell) -> None:
         ("per-gpu-worker2", "0", "Tesla T4"),
         ("per-gpu-worker3", "0", "NVIDIA A10"),
     ]
+    assert len(json.loads(shell.atoll("gpu", "print-gpus").stdout)) == 3  # the current context's
     assert "deleted" in shell.atoll("gpu", "down", "per-gpu").stdout
     gone = shell.atoll("gpu", "print-gpus", "--name", "per-gpu", check=False)
     assert gone.returncode == 1 and "is not running" in gone.stderr
