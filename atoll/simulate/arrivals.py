@@ -7,7 +7,7 @@ their GPUs, pods ask in the words of that (docs/scheduling-openb.md); elsewhere 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ Object = dict[str, Any]
 CHECKPOINT_ANNOTATION = "atoll.dev/checkpoint-every"
 _TIMES = ("creation_time", "deletion_time", "scheduled_time")
 _COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli", *_TIMES)
+_CLAIM = "gpus"
 _GANG_ANNOTATION = "atoll.dev/gang"
 _KEPT_SECONDS = 600  # an ended Job's objects stay so long
 _FAILURES = 1000  # machines fail as often as the scenario says: a Job never gives up
@@ -52,6 +53,9 @@ class Arrival:
     shared: bool = False  # it asks for parts of GPUs
     scheduler: str = ""
     resource: str = GPU
+    claim: str = ""  # ResourceClaimTemplate by which a pod asks for `gpus` devices
+    device_class: str = ""
+    selector: str = ""
     products: tuple[str, ...] = ()  # what nodes with such GPUs are labelled with
 
     @property
@@ -98,6 +102,7 @@ def _drawn(stream: JobStream, scenario: Scenario, chance: Chance) -> Iterator[Ar
             stream.gpu if gpus else (), stream.cpu, stream.memory, max(1.0, stream.run.draw(chance)),
             stream.priority_class, stream.checkpoint_seconds, stream.gang,
             milli, scenario.shared, stream.scheduler, stream.resource,
+            f"{stream.name}-x{gpus}" if stream.device_class and gpus else "", stream.device_class, stream.selector,
         )  # fmt: skip
         number += 1
 
@@ -158,7 +163,7 @@ def job_object(arrival: Arrival) -> Object:
     """The batch/v1 Job as its user would have written it."""
     requests = {"cpu": arrival.cpu, "memory": arrival.memory}
     limits: dict[str, str] = {}
-    if arrival.gpus and not arrival.shared:
+    if arrival.gpus and not arrival.shared and not arrival.claim:
         requests[arrival.resource] = limits[arrival.resource] = str(arrival.gpus)
     labels = {TEAM_LABEL: arrival.team}
     notes = {HOLD_ANNOTATION: f"{arrival.run_seconds:.3f}"}
@@ -168,11 +173,14 @@ def job_object(arrival: Arrival) -> Object:
     own = {_GANG_ANNOTATION: "true"} if arrival.gang else {}
     if arrival.checkpoint_seconds:
         notes[CHECKPOINT_ANNOTATION] = f"{arrival.checkpoint_seconds:g}"
-    resources = {"requests": requests, **({"limits": limits} if limits else {})}
+    resources: Object = {"requests": requests, **({"limits": limits} if limits else {})}
     spec: Object = {
         "restartPolicy": "Never",
         "containers": [{"name": "main", "image": "simulated", "resources": resources}],
     }
+    if arrival.claim:
+        resources["claims"] = [{"name": _CLAIM}]
+        spec["resourceClaims"] = [{"name": _CLAIM, "resourceClaimTemplateName": arrival.claim}]
     if arrival.scheduler:
         spec["schedulerName"] = arrival.scheduler
     if arrival.gpu and not arrival.shared:
@@ -199,6 +207,24 @@ def job_object(arrival: Arrival) -> Object:
             "template": {"metadata": {"labels": labels, "annotations": notes}, "spec": spec},
         },
     }
+
+
+def claim_templates(arrivals: Iterable[Arrival]) -> list[Object]:
+    """The ResourceClaimTemplates that Jobs name (resource.k8s.io/v1), each once."""
+    found: dict[tuple[str, str], Object] = {}
+    for item in arrivals:
+        if not item.claim or (item.namespace, item.claim) in found:
+            continue
+        exactly: Object = {"deviceClassName": item.device_class, "count": item.gpus}
+        if item.selector:
+            exactly["selectors"] = [{"cel": {"expression": item.selector}}]
+        found[item.namespace, item.claim] = {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaimTemplate",
+            "metadata": {"name": item.claim, "namespace": item.namespace},
+            "spec": {"spec": {"devices": {"requests": [{"name": _CLAIM, "exactly": exactly}]}}},
+        }
+    return list(found.values())
 
 
 def gpu_seconds(arrivals: list[Arrival]) -> float:

@@ -16,6 +16,7 @@ from atoll.base.errors import NotFound
 from atoll.client.port import Client
 from atoll.cluster.gpus.settings import NAMESPACE as OPERATOR
 from atoll.cluster.gpus.settings import read_settings
+from atoll.cluster.gpus.slices import gpu_of_device
 from atoll.cluster.gpus.survey import has_gpus, survey
 from atoll.cluster.nodes.simulated.model import HEARTBEAT_ANNOTATION
 from atoll.kinds.builtin import CONFIGMAPS, NODES
@@ -104,7 +105,9 @@ class Injector:
             return _users_by_order(pods, gpu)
         found = survey(node, read_settings((await self._client.list(CONFIGMAPS, OPERATOR)).items))
         own = {unit.id for unit in found.advertised.units if unit.gpu == gpu}
-        return [pod for pod in pods if not own.isdisjoint(pod.devices)]
+        minors = {it.minor for it in found.gpus if it.index == gpu}
+        claimed = {name for pod in pods for name in pod.claimed if gpu_of_device(name) in minors}
+        return [pod for pod in pods if not own.isdisjoint(pod.devices) or not claimed.isdisjoint(pod.claimed)]
 
     async def _mend_gpu(self, fault: Fault) -> None:
         await self._declare(fault.nodes[0], remove=_as_declared(fault))

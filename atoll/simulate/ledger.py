@@ -8,14 +8,16 @@ after each change. It also digests all commits: two runs are the same if their d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct, structs
 
 from atoll.base import quantity
 from atoll.base.clock import Clock
+from atoll.cluster.gpus.claims import claims_of
 from atoll.cluster.gpus.settings import NAMESPACE as OPERATOR
+from atoll.cluster.gpus.slices import DRIVER
 from atoll.cluster.store.memory import MemoryStore
 from atoll.cluster.store.port import Encoded, Event, Key, Record
 from atoll.kinds import kueue
@@ -25,7 +27,7 @@ from atoll.objects.pod_resources import pod_requests
 from atoll.scheduling.devices.annotations import COUNT, INDEX, devices_of, share_of
 from atoll.simulate.membership import Member, member_of
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL
-from atoll.simulate.shares import WHOLE, Parts, Shares
+from atoll.simulate.shares import WHOLE, Declared, Shares
 
 import asyncio  # isort: skip
 
@@ -72,6 +74,8 @@ class Pod(Struct, frozen=True):
     gang: Member | None = None  # that it names itself
     parts: tuple[tuple[int, int], ...] = ()  # (number, milli) of the node's GPUs that it shares
     devices: tuple[str, ...] = ()  # ids of the GPUs, partitions and time slices that its containers were given
+    claims: tuple[str, ...] = ()  # ResourceClaims
+    claimed: tuple[str, ...] = ()  # devices of its node that it has by them
     gpus: float = 0.0  # what it asks for, in whole GPUs of its node
 
     @property
@@ -128,6 +132,9 @@ class Ledger:
         self._listeners: list[Listener] = []
         self._named: dict[str, list[Listener]] = {}
         self._shares = Shares()
+        self._declared: dict[str, Declared] = {}
+        self._claims: dict[tuple[str, str], Object] = {}
+        self._templates: dict[tuple[str, str], int] = {}  # ResourceClaimTemplate → devices that it asks for
         self._operators: dict[str, Object] = {}  # ConfigMaps of the GPU operator's namespace
         self._typical: dict[str, tuple[float, float]] = {}  # resource → units that there are, and GPUs that they are
         self.pods: dict[tuple[str, str], Pod] = {}
@@ -153,6 +160,10 @@ class Ledger:
             self._pod(event)
         elif resource == "nodes":
             self._node(event)
+        elif resource == "resourceclaims.resource.k8s.io":
+            self._claim(event)
+        elif resource == "resourceclaimtemplates.resource.k8s.io":
+            self._templates[record.key.namespace, record.key.name] = _asked(record.object)
         elif resource == "configmaps" and record.key.namespace == OPERATOR:
             self._operators.pop(record.key.name, None)
             if event.type != "DELETED":
@@ -172,8 +183,11 @@ class Ledger:
         else:
             new = pod_of(event.record.object, old)
             settled = old is not None and old.uid == new.uid and bool(old.node)
-            gpus = old.gpus if old is not None and settled else self.gpus_of(new.requests, new.node)
-            new = structs.replace(new, gpus=gpus)
+            if old is not None and settled:
+                new = structs.replace(new, gpus=old.gpus, claimed=old.claimed)
+            else:
+                claimed = self._devices_of(new)
+                new = structs.replace(new, gpus=self.gpus_of(new.requests, new.node, claimed), claimed=claimed)
             if new == old:
                 return
             self.pods[key] = new
@@ -181,14 +195,34 @@ class Ledger:
         for listener in self._listeners:
             listener.on_pod(old, new, now)
 
+    def _claim(self, event: Event) -> None:
+        key = (event.record.key.namespace, event.record.key.name)
+        if event.type == "DELETED":
+            self._claims.pop(key, None)
+        else:
+            self._claims[key] = event.record.object
+
+    def _devices_of(self, pod: Pod) -> tuple[str, ...]:
+        """GPUs and partitions of its node that its claims have, whoever shares them."""
+        results = (
+            result
+            for name in pod.claims if pod.node
+            for result in devices_given(self._claims.get((pod.key[0], name)))
+        )  # fmt: skip
+        return tuple(it["device"] for it in results if it["driver"] == DRIVER and it["pool"] == pod.node)
+
     def _node(self, event: Event) -> None:
         name = event.record.key.name
         old = self.nodes.get(name)
         new: Node | None = None
         if event.type == "DELETED":
             self.nodes.pop(name, None)
+            self._declared.pop(name, None)
         else:
-            new = node_of(event.record.object, self._shares.of(event.record.object))
+            declared = self._shares.of(event.record.object)
+            if declared is not None:
+                self._declared[name] = declared
+            new = node_of(event.record.object, declared)
             if new == old:
                 return
             self.nodes[name] = new
@@ -204,9 +238,18 @@ class Ledger:
             amount = sign * node.capacity.get(name, 0) / _NANO  # type: ignore[union-attr]
             self._typical[name] = (units + amount, gpus + amount * part)
 
-    def gpus_of(self, requests: Mapping[str, int], node: str = "") -> float:
-        """Whole GPUs that requests are: on a node, or on the mean of those that have the resource."""
+    def gpus_of_job(self, job: Object) -> float:
+        """What each of its pods asks for; a device counts as a GPU as long as nobody knows which it will be."""
+        spec, space = job["spec"]["template"]["spec"], job["metadata"]["namespace"]
+        names = [item.get("resourceClaimTemplateName") for item in spec.get("resourceClaims") or ()]
+        claimed = sum(self._templates.get((space, name), 0) for name in names if name)
+        return claimed + self.gpus_of(requests_of(job["spec"]["template"]))
+
+    def gpus_of(self, requests: Mapping[str, int], node: str = "", claimed: Iterable[str] = ()) -> float:
+        """Whole GPUs that requests and devices are: on a node, or on the mean of those that have the resource."""
         found, there = 0.0, self.nodes.get(node)
+        if node in self._declared:
+            found += sum(self._declared[node].claimed(device) for device in claimed)
         for name, amount in requests.items():
             if amount and name.startswith(_NVIDIA):
                 units, gpus = self._typical.get(name, (0.0, 0.0))
@@ -235,7 +278,7 @@ def pod_of(obj: Object, old: Pod | None = None) -> Pod:
         ready=(condition(obj, "Ready") or {}).get("status") == "True", deleting="deletionTimestamp" in metadata,
         disruption=disrupted["reason"] if disrupted is not None and disrupted["status"] == "True" else "",
         tolerations=tuple(spec.get("tolerations") or ()), gang=gang,
-        parts=_parts(obj), devices=_devices(status),
+        parts=_parts(obj), devices=_devices(status), claims=tuple(sorted(filter(None, claims_of(obj).values()))),
     )  # fmt: skip
 
 
@@ -267,11 +310,25 @@ def _devices(status: Object) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def node_of(obj: Object, declared: tuple[int, Parts] | None = None) -> Node:
-    """`declared`: GPUs, and what units are of them."""
+def _asked(template: Object) -> int:
+    requests = ((template["spec"].get("spec") or {}).get("devices") or {}).get("requests") or ()
+    return sum((item.get("exactly") or {}).get("count", 1) for item in requests)
+
+
+def devices_given(claim: Object | None) -> Iterator[Object]:
+    """The devices of a claim, but for those that are only looked at."""
+    allocation = ((claim or {}).get("status") or {}).get("allocation") or {}
+    for result in (allocation.get("devices") or {}).get("results") or ():
+        if not result.get("adminAccess"):
+            yield result
+
+
+def node_of(obj: Object, declared: Declared | None = None) -> Node:
+    """`declared`: where it declares GPUs."""
     metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     capacity = _amounts(status.get("capacity"))
-    gpus, units = declared if declared is not None else (capacity.get(GPU, 0) // _NANO, WHOLE)
+    gpus = len(declared.gpus) if declared is not None else capacity.get(GPU, 0) // _NANO
+    units = declared.units if declared is not None else WHOLE
     return Node(
         name=metadata["name"], ready=(condition(obj, "Ready") or {}).get("status") == "True",
         unschedulable=bool(spec.get("unschedulable")), capacity=capacity, gpus=gpus, units=units,

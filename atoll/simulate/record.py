@@ -15,7 +15,7 @@ from atoll.kinds import kueue
 from atoll.objects.meta import condition, labels
 from atoll.simulate.faults import Fault
 from atoll.simulate.fragmentation import Fragmentation
-from atoll.simulate.ledger import Ledger, Listener, Node, Pod, requests_of
+from atoll.simulate.ledger import Ledger, Listener, Node, Pod
 from atoll.simulate.prices import Prices
 from atoll.simulate.scenario.model import TEAM_LABEL
 from atoll.simulate.waiting import reasons
@@ -150,7 +150,7 @@ class Recorder(Listener):
             return
         if old is None:
             team = labels(new).get(TEAM_LABEL) or labels(new).get(kueue.QUEUE_LABEL) or key[0]
-            gpus = self._ledger.gpus_of(requests_of(new["spec"]["template"]))
+            gpus = self._ledger.gpus_of_job(new)
             job = self.work.jobs[key] = job_of(new, team, gpus, now)
             self.rows.append(Row(now, "job-arrived", key[1], team, gpus * job.pods, job.run_seconds, ""))
             return
@@ -253,7 +253,7 @@ class Recorder(Listener):
         }  # fmt: skip
         if self.prices.known:
             gauges["price"] = self.prices.rate
-        self.rows += [Row(now, "gauge", name, "", 0.0, float(value), "") for name, value in gauges.items()]
+        self.rows += [Row(now, "gauge", name, "", 0.0, round(value, 6) + 0.0, "") for name, value in gauges.items()]
 
     def _row(self, now: float, event: str, pod: Pod, value: float, detail: str, job: Job | None = None) -> None:
         gpus = pod.gpus if job is None else job.gpus * job.pods

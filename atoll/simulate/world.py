@@ -29,9 +29,9 @@ from atoll.client.port import Client
 from atoll.cluster.apiserver.local import LocalClient
 from atoll.cluster.nodes.simulated.model import AddressPool
 from atoll.kinds import batch, kueue
-from atoll.kinds.builtin import CONFIGMAPS, JOBS, NAMESPACES, NODES, PODS
+from atoll.kinds.builtin import CONFIGMAPS, JOBS, NAMESPACES, NODES, PODS, RESOURCE_CLAIM_TEMPLATES
 from atoll.runtime.virtual import LoopClock
-from atoll.simulate.arrivals import Arrival, job_object, plan_arrivals
+from atoll.simulate.arrivals import Arrival, claim_templates, job_object, plan_arrivals
 from atoll.simulate.faults import Fault, plan_faults
 from atoll.simulate.fragmentation import Fragmentation
 from atoll.simulate.gate import Gate, gated
@@ -188,6 +188,12 @@ class _Run:
             if given.at_seconds <= 0 and not is_operators(given.obj):
                 await self._bring(client, given)
         await self._spaces(client, {item.namespace for item in self._plan.arrivals})
+        for template in claim_templates(self._plan.arrivals):
+            try:
+                await client.create(RESOURCE_CLAIM_TEMPLATES, template, template["metadata"]["namespace"])
+            except ApiError as error:
+                stream = template["metadata"]["name"].rpartition("-")[0]
+                raise UserError(f"jobs {stream}: {error.message}", hint="mend deviceClass or selector") from None
         await asyncio.sleep(_SETTLE_SECONDS)
         gc.freeze()  # what is there now stays: later collections need not look at it
 

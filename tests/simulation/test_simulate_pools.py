@@ -226,6 +226,27 @@ def test_quota_counts_partitions_by_their_name() -> None:
     assert len(events(result, "job-finished")) == 10
 
 
+def test_jobs_ask_for_devices_by_claims_and_a_gpu_that_breaks_ends_who_has_it() -> None:
+    result = played("""
+  fleet:
+    pools:
+    - {name: h, nodes: 1, gpu: H100, gpus: 4}
+    - {name: parts, nodes: 1, gpu: A100, gpus: 1, mig: all-1g.10gb, migStrategy: mixed}
+  arrivals:
+  - jobs: {name: whole, every: 10m, count: 2, run: 20m, gpus: 4, deviceClass: gpu.nvidia.com,
+           selector: "device.attributes['gpu.nvidia.com'].productName.contains('H100')"}
+  - jobs: {name: part, every: 1m, count: 8, from: 70m, run: 20m, deviceClass: mig.nvidia.com}
+  faults: [{at: 25m, gpu: h-n0, kind: xid, value: 79, for: 5m}]
+""")
+    at = {round(row.seconds / 60): row.value for row in result.rows if row.subject == "working"}
+    assert (at[20], at[28]) == (4.0, 0.0), "it broke after 25 minutes"
+    assert at[80] == pytest.approx(1.0), "seven instances are the GPU; the eighth job waits"
+    (lost,) = events(result, "work-lost")
+    assert lost.subject.startswith("whole-0") and lost.value == pytest.approx(4 * 15 * 60, abs=20)
+    assert [row.detail[:11] for row in events(result, "recovered")] == ["gpu xid 79 "]
+    assert len(events(result, "job-finished")) == 10
+
+
 def test_example_20_whole_partitioned_or_shared() -> None:
     run = command(str(EXAMPLES / "20-whole-partitioned-or-shared" / "gpus.yaml"), "-o", "json")
     assert run.returncode == 0, run.stderr

@@ -280,6 +280,12 @@ def test_autoscaled_pools_are_read_as_a_cluster_reads_its_own_settings() -> None
          "s.yaml:7: gpu: nodes of 'a' declare no GPUs: give them gpu and gpus"),
         (SCALED.format(H100) + "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, gpus: 8, gpu: L4}}]\n",
          "no pool has GPUs of type 'L4'; the pools have H100"),
+        (SCALED.format(H100) + "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, gpus: 8, selector: 'true'}}]\n",
+         "s.yaml:7: selector of a: chooses among the devices of a class: name deviceClass"),
+        (SCALED.format("node: {gpus: 8}") + "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, deviceClass: b}}]\n",
+         "s.yaml:7: deviceClass of a: no pool declares GPUs: give one gpu: TYPE"),
+        (SCALED.format(H100) + "  arrivals: [{jobs: {name: a, every: 1h, run: 2h, deviceClass: b, resource: c/d}}]\n",
+         "s.yaml:7: deviceClass of a: a job asks by either resource or deviceClass"),
         ("  fleet: {pools: [{name: h, nodes: 8, pricePerHour: dear}]}\n", "pools[0].pricePerHour: must be a number"),
     ],
 )  # fmt: skip

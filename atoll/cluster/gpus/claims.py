@@ -26,7 +26,7 @@ def claimed_devices(
     by_name = {(claim["metadata"].get("namespace"), claim["metadata"]["name"]): claim for claim in claims}
     out: dict[str, dict[str, list[Gpu | MigDevice]]] = {}
     for pod in pods if by_name else ():
-        names = _claims_of(pod)
+        names = claims_of(pod)
         for container in pod["spec"]["containers"]:
             for wanted in (container.get("resources") or {}).get("claims") or ():
                 claim = by_name.get((pod["metadata"].get("namespace"), names.get(wanted["name"], "")))
@@ -46,7 +46,7 @@ def device_of(gpus: Sequence[Gpu], name: str) -> Gpu | MigDevice | None:
     return MigDevice(gpu, profile, int(match["start"])) if profile is not None else None
 
 
-def _claims_of(pod: Mapping[str, Any]) -> dict[str, str]:
+def claims_of(pod: Mapping[str, Any]) -> dict[str, str]:
     """The pod's names of its claims → the claims' own."""
     made = {
         item["name"]: item.get("resourceClaimName") or ""

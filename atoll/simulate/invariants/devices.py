@@ -13,7 +13,7 @@ from typing import Any
 
 from atoll.cluster.store.port import Store
 from atoll.simulate.invariants.port import Invariant, Tell
-from atoll.simulate.ledger import Ledger, Pod, pod_of
+from atoll.simulate.ledger import Ledger, Pod, devices_given, pod_of
 
 Object = dict[str, Any]
 Device = tuple[str, str, str]
@@ -125,7 +125,5 @@ def _share(total: dict[int, int], pod: Pod, sign: int) -> None:
 
 
 def _devices(claim: Object | None) -> Iterator[Device]:
-    allocation = ((claim or {}).get("status") or {}).get("allocation") or {}
-    for result in (allocation.get("devices") or {}).get("results") or ():
-        if not result.get("adminAccess"):
-            yield result["driver"], result["pool"], result["device"]
+    for result in devices_given(claim):
+        yield result["driver"], result["pool"], result["device"]

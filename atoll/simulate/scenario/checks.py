@@ -57,12 +57,28 @@ class Checks(YamlReader):
             if stream.resource == GPU:
                 return
             raise self.fail(node, f"resource of {stream.name}", "GPUs that are shared are asked for by gpuMilli")
+        if stream.device_class or stream.selector:
+            self._check_claims(stream, node, pools, scaled)
+            return
         known = {name for pool in pools for name in pool.made.fields.resources}
         whole = completed(scaled).pools if scaled is not None else ()
         known |= {name for pool in whole for name in pool.node.capacity if "/" in name}
         if stream.resource not in known and (known or stream.resource != GPU):
             why = f"no pool has {stream.resource!r}; the pools have {', '.join(sorted(known)) or 'no GPUs'}"
             raise self.fail(node, f"resource of {stream.name}", why)
+
+    def _check_claims(
+        self, stream: JobStream, node: yaml.Node, pools: tuple[Pool, ...], scaled: AutoscaleSettings | None
+    ) -> None:
+        if not stream.device_class:
+            raise self.fail(
+                node, f"selector of {stream.name}", "chooses among the devices of a class: name deviceClass"
+            )
+        if stream.resource != GPU:
+            raise self.fail(node, f"deviceClass of {stream.name}", "a job asks by either resource or deviceClass")
+        grown = any(pool.node.gpu or pool.node.resource_slices for pool in (scaled.pools if scaled is not None else ()))
+        if not grown and not any(pool.declared for pool in pools):
+            raise self.fail(node, f"deviceClass of {stream.name}", "no pool declares GPUs: give one gpu: TYPE")
 
     def check_sharing(self, node: yaml.Node, pools: tuple[Pool, ...], spec: dict[str, Any]) -> None:
         with_gpus = [pool for pool in pools if pool.gpus]

@@ -73,6 +73,8 @@ class JobStream:
     pods: Spread
     gpus: Spread
     resource: str = GPU  # of which it asks for so many
+    device_class: str = ""  # or of the devices of this DeviceClass, by a ResourceClaim
+    selector: str = ""  # CEL, of those devices
     gpu: tuple[str, ...] = ()  # types it can use; any, if none
     cpu: str = "4"
     memory: str = "32Gi"

@@ -240,6 +240,7 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
             "queue": self.text, "team": self.text, "priorityClass": self.text, "from": self.duration,
             "until": self.duration, "count": self.number, "checkpointEvery": self.duration, "gang": self.flag,
             "gpuMilli": self.amount_spread, "schedulerName": self.text, "resource": self.text,
+            "deviceClass": self.text, "selector": self.text,
             "gpu": lambda n, k: self.items(n, k, self.text) if isinstance(n, yaml.SequenceNode) else [self.text(n, k)],
         }  # fmt: skip
         found = self.mapping(node, key, known)
@@ -248,13 +249,14 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
                 raise self.fail(node, f"{key}.{name}", "missing")
         return JobStream(
             name=found["name"], every=found["every"], run=found["run"], pods=found.get("pods", constant(1)),
-            gpus=found.get("gpus", constant(1 if "resource" in found else 0)),
+            gpus=found.get("gpus", constant(1 if {"resource", "deviceClass"} & found.keys() else 0)),
             resource=found.get("resource", GPU), gpu=tuple(found.get("gpu") or ()), cpu=found.get("cpu", "4"),
             memory=found.get("memory", "32Gi"), namespace=found.get("namespace", "default"),
             queue=found.get("queue", ""), team=found.get("team", ""), priority_class=found.get("priorityClass", ""),
             start=found.get("from", 0.0), until=found.get("until", math.inf), most=found.get("count", 0),
             checkpoint_seconds=found.get("checkpointEvery", 0.0), gang=found.get("gang", False),
             milli=found.get("gpuMilli"), scheduler=found.get("schedulerName", ""),
+            device_class=found.get("deviceClass", ""), selector=found.get("selector", ""),
         )  # fmt: skip
 
     def trace(self, node: yaml.Node, key: str) -> TraceStream:
