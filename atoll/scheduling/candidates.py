@@ -9,8 +9,8 @@ results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from atoll.scheduling.arrays import Bools, Floats, Ints, Rows, np
@@ -19,6 +19,7 @@ from atoll.scheduling.matching import everything, label_selector
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import LabelClass, PodInfo
 from atoll.scheduling.resources import PODS
+from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.tenants import NOBODY, tenants_of
 
 Object = dict[str, Any]
@@ -26,28 +27,24 @@ Cost = tuple[int, int, int, int, float]
 """Budgets broken, the most important victim, the sum of importance, the number of victims, minus the earliest start."""
 OFFSET = 1 << 31
 """Added to each priority, so that many victims of negative ones don't look cheap."""
-Lacking = tuple[bool, ...]
-"""What of a node's room would be enough without its less important pods, and whether it has any."""
-_CHUNK = 512
+_CHUNK = 512  # nodes, at first
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Of nodes in the order asked for: those that would do with their costs, and what the others lack.
-
-    Nodes that lack the same have the same reason against them; None: one of their own.
+    """`best`: the node that costs least of those that would do. None would: `alike`, one node for each reason against
+    the pod, and how many have it.
     """
 
-    nodes: list[str] = field(default_factory=list)
-    costs: list[Cost] = field(default_factory=list)
-    lacking: dict[str, Lacking | None] = field(default_factory=dict)
+    best: str | None = None
+    alike: Sequence[tuple[str, int]] = ()
 
 
 def search(
     planner: Planner,
     pod: PodInfo,
     evaluation: Evaluation,
-    names: Sequence[str],
+    rows: Rows,
     budgets: Sequence[Object],
     wanted: int,
     alone: Callable[[str], Cost | None],
@@ -64,17 +61,47 @@ def search(
         or any(not part.static for part in refusals.filters if not part.amounts)
     ):
         return None
-    found = Search()
-    asking = _Asking(planner, pod, evaluation, amounts[0], budgets)
-    calm = 0
-    for first in range(0, len(names), _CHUNK):
-        for name, cost in asking.costs(names[first : first + _CHUNK], alone):
-            found.nodes.append(name)
-            found.costs.append(cost)
-            calm += cost[0] == 0
-            if calm and len(found.nodes) >= wanted:
-                return found
-    return found if found.nodes else Search(lacking=asking.lacking())
+    asking = _Asking(planner, pod, evaluation, amounts[0], budgets, alone)
+    found: list[_Candidates] = []
+    count, calm, first, size = 0, False, 0, _CHUNK
+    while first < len(rows) and not (calm and count >= wanted):
+        some = asking.candidates(rows[first : first + size]).until(wanted - count, calm)
+        found.append(some)
+        count, calm = count + len(some.rows), calm or some.calm
+        first, size = first + size, size * 2
+    return Search(best=_cheapest(planner.nodes, found)) if count else Search(alike=asking.alike())
+
+
+@dataclass(slots=True)
+class _Candidates:
+    """Nodes that would do, and a line for each part of `Cost`."""
+
+    rows: Rows
+    costs: Sequence[Ints | Floats]
+
+    @property
+    def calm(self) -> bool:
+        """Whether any breaks no budget."""
+        return bool((self.costs[0] == 0).any())
+
+    def take(self, places: Rows | slice) -> _Candidates:
+        return _Candidates(self.rows[places], [line[places] for line in self.costs])
+
+    def until(self, wanted: int, calm: bool) -> _Candidates:
+        """So many of them; `calm`: one before broke no budget, else up to the first that does not."""
+        first = 0 if calm else next(iter((self.costs[0] == 0).nonzero()[0].tolist()), len(self.rows))
+        return self.take(slice(max(wanted, first + (not calm))))
+
+
+def _cheapest(nodes: Snapshot, found: Sequence[_Candidates]) -> str:
+    """Of equal ones the first by name."""
+    rows = np.concatenate([some.rows for some in found])
+    left: Rows = np.arange(len(rows))
+    for lines in zip(*(some.costs for some in found), strict=True):
+        values = np.concatenate(lines)[left]
+        left = left[values == values.min()]
+    best: str = min(nodes.names[row] for row in rows[left].tolist())
+    return best
 
 
 class _Asking:
@@ -87,27 +114,32 @@ class _Asking:
         evaluation: Evaluation,
         amounts: Mapping[str, int],
         budgets: Sequence[Object],
+        alone: Callable[[str], Cost | None],
     ) -> None:
         self._nodes, self._state = planner.nodes, planner.state
         self._pod = pod
-        self._static = [part for part in evaluation.refusals.filters if part.static]
+        self._suited = evaluation.suited
         self._resources = list(amounts)
-        self._lines = [self._nodes.resource(name) for name in self._resources]
+        self._lines = np.array([[self._nodes.resource(name)] for name in self._resources], np.intp)
         self._want = np.array([amounts[name] for name in self._resources], np.int64)
         self._protected = _Protected(budgets)
-        self._seen: list[tuple[Sequence[str], Bools, Bools]] = []  # names, what they lack, which are allowed
+        self._alone = alone
+        self._promised = self._rivals()
+        self._seen: list[tuple[Rows, Bools]] = []  # nodes, and what of their room would do
 
-    def lacking(self) -> dict[str, Lacking | None]:
-        """Of all nodes that were asked for, where none would do."""
-        found: dict[str, Lacking | None] = {}
-        for names, lacking, allowed in self._seen:
-            told = (tuple(line) if may else None for line, may in zip(lacking.tolist(), allowed.tolist(), strict=True))
-            found.update(zip(names, told, strict=True))
-        return found
+    def alike(self) -> list[tuple[str, int]]:
+        """Nodes that lack the same have the same reason; those that are not suited have one of their own."""
+        rows = np.concatenate([rows for rows, _ in self._seen])
+        lacking = np.concatenate([lacking for _, lacking in self._seen])
+        suited = self._suited[rows]
+        kinds = lacking[suited] @ (1 << np.arange(lacking.shape[1]))
+        _, firsts, counts = np.unique(kinds, return_index=True, return_counts=True)
+        names = self._nodes.names
+        found = [(names[row], count) for row, count in zip(rows[suited][firsts].tolist(), counts.tolist(), strict=True)]
+        return found + [(names[row], 1) for row in rows[~suited].tolist()]
 
-    def costs(self, names: Sequence[str], alone: Callable[[str], Cost | None]) -> Iterator[tuple[str, Cost]]:
+    def candidates(self, rows: Rows) -> _Candidates:
         """Those that would do, and what they would cost."""
-        rows = np.array([self._nodes.rows[name] for name in names], np.intp)
         tenants = tenants_of(self._nodes, self._state)
         tenants.refresh(rows)
         kinds = tenants.kinds[rows]
@@ -115,32 +147,45 @@ class _Asking:
         asked = tenants.requests(self._resources)[kinds]
         asked[:, :, self._resources.index(PODS)] = 1
         lesser: Bools = (kinds != NOBODY) & (priorities < self._pod.priority)
-        free = self._nodes.free[self._lines][:, rows].T - self._rivals(names)
-        free += (asked * lesser[:, :, None]).sum(axis=1)
+        free = self._nodes.free[self._lines, rows].T
+        if self._promised is not None:
+            free = free - self._promised[rows]
+        free = free + (asked * lesser[:, :, None]).sum(axis=1)
         lacking = np.column_stack([free >= self._want, lesser.any(axis=1)])
-        allowed = np.logical_and.reduce([np.ones(len(rows), np.bool_), *(part.allowed(rows) for part in self._static)])
-        self._seen.append((names, lacking, allowed))
-        fits: Rows = (lacking.all(axis=1) & allowed).nonzero()[0]
+        self._seen.append((rows, lacking))
+        fits: Rows = (lacking.all(axis=1) & self._suited[rows]).nonzero()[0]
         victims = self._victims(asked[fits], lesser[fits], free[fits])
-        costs = _costs(victims, priorities[fits], tenants.started[rows[fits]])
-        for place, found in zip(fits.tolist(), costs, strict=True):
-            name, cost = names[place], found
-            if self._protected.any_of(self._state.nodes[name].pods.values(), self._pod.priority):
-                cost = alone(name)
-            if cost is not None:
-                yield name, cost
+        found = _costs(rows[fits], victims, priorities[fits], tenants.started[rows[fits]])
+        return self._spared(found) if self._protected.any else found
 
-    def _rivals(self, names: Sequence[str]) -> Ints:
-        """What more important pods that were promised room on a node ask for."""
-        found = np.zeros((len(names), len(self._resources)), np.int64)
-        if not self._state.nominated:
-            return found
-        for place, name in enumerate(names):
-            for rival in self._state.rivals(name, self._pod):
-                if rival.uid in self._state.nodes[name].pods:
+    def _spared(self, found: _Candidates) -> _Candidates:
+        """With what budgets have to say of them."""
+        left = []
+        for place, row in enumerate(found.rows.tolist()):
+            name = self._nodes.names[row]
+            if self._protected.speaks_of(self._state.nodes[name].pods.values(), self._pod.priority):
+                cost = self._alone(name)
+                if cost is None:
                     continue
-                amounts = {**rival.template.requests, PODS: 1}
-                found[place] += [amounts.get(resource, 0) for resource in self._resources]
+                for line, part in zip(found.costs, cost, strict=True):
+                    line[place] = part
+            left.append(place)
+        return found.take(np.array(left, np.intp))
+
+    def _rivals(self) -> Ints | None:
+        """What more important pods that were promised room on nodes ask for, by row and resource."""
+        state = self._state
+        if not state.nominated:
+            return None
+        found = np.zeros((len(self._nodes.present), len(self._resources)), np.int64)
+        for name in state.nominated:
+            node, row = state.nodes.get(name), self._nodes.rows.get(name)
+            if node is None or row is None:
+                continue
+            for rival in state.rivals(name, self._pod):
+                if rival.uid not in node.pods:
+                    amounts = {**rival.template.requests, PODS: 1}
+                    found[row] += [amounts.get(resource, 0) for resource in self._resources]
         return found
 
     def _victims(self, asked: Ints, lesser: Bools, free: Ints) -> Bools:
@@ -157,17 +202,15 @@ class _Asking:
         return victims
 
 
-def _costs(victims: Bools, priorities: Ints, started: Floats) -> list[Cost | None]:
-    """What each node's victims cost; None where there are none. Lines are in order of importance."""
-    rows: Rows = np.arange(len(victims))
-    first = victims.argmax(axis=1)
-    highest = priorities[rows, first]
+def _costs(rows: Rows, victims: Bools, priorities: Ints, started: Floats) -> _Candidates:
+    """What each node's victims cost, where there are any. Lines are in order of importance."""
+    places: Rows = np.arange(len(victims))
+    highest = priorities[places, victims.argmax(axis=1)]
     top = victims & (priorities == highest[:, None])
     earliest = np.where(top, started, np.inf).min(axis=1, initial=np.inf)
     total = np.where(victims, priorities + OFFSET, 0).sum(axis=1)
     count = victims.sum(axis=1)
-    costs = zip(highest.tolist(), total.tolist(), count.tolist(), (-earliest).tolist(), strict=True)
-    return [(0, *cost) if cost[2] else None for cost in costs]
+    return _Candidates(rows, [np.zeros_like(count), highest, total, count, -earliest]).take(count.nonzero()[0])
 
 
 class _Protected:
@@ -180,11 +223,15 @@ class _Protected:
         ]
         self._known: dict[LabelClass, bool] = {}
 
-    def any_of(self, pods: Iterable[PodInfo], priority: int) -> bool:
-        """Of the pods less important than `priority`."""
-        return bool(self._selectors) and any(pod.priority < priority and self._speaks_of(pod.pods) for pod in pods)
+    @property
+    def any(self) -> bool:
+        return bool(self._selectors)
 
-    def _speaks_of(self, pods: LabelClass) -> bool:
+    def speaks_of(self, pods: Iterable[PodInfo], priority: int) -> bool:
+        """Of any of the pods that are less important than `priority`."""
+        return any(pod.priority < priority and self._of(pod.pods) for pod in pods)
+
+    def _of(self, pods: LabelClass) -> bool:
         found = self._known.get(pods)
         if found is None:
             found = self._known[pods] = any(

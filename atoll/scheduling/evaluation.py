@@ -11,7 +11,7 @@ A `Board` (board.py) keeps several shapes together and asks about all of them at
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from atoll.scheduling.arrays import Bools, Ints, Rows, grown, np
 from atoll.scheduling.kept import NEVER, Kept
 from atoll.scheduling.plugins.port import UNLIMITED, Around, Devices, Filter, Plugin, Score
 from atoll.scheduling.promises import Promised
+from atoll.scheduling.refused import KnownReasons, Refused
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import NodeState
@@ -80,10 +81,10 @@ class Evaluation:
         self._rank: Ints = np.full(size, NEVER, np.int64) if board is None else board.rank
         self._raw: list[Ints] = [np.zeros(size, np.int64) for _ in self._normalised]
         self._varied = [not score.static for score in self._normalised]  # raw values that are all 0 decide nothing
-        self._reasons: dict[int, Status] = {}  # why rows that plain filters refuse are refused
+        self._reasons = KnownReasons(nodes)
         self._rooms: dict[int, int] = {}  # of rows that were asked for one by one
         self.promised = Promised(nodes)
-        self._told: tuple[int, dict[str, Status]] | None = None
+        self._told: tuple[int, Refused] | None = None
         self._kept: Kept | None = None
         self._moved: dict[int, None] = {}  # rows that were looked at again since `_kept`
         self._steady = all(score.static for score in self._normalised) and not self.refusals.look_around
@@ -125,6 +126,7 @@ class Evaluation:
         self._static_open, self._static_sum = grown(self._static_open, size, False), grown(self._static_sum, size, 0)
         self._rank = grown(self._rank, size, NEVER)
         self._raw = [grown(raw, size, 0) for raw in self._raw]
+        self._reasons.grow(size)
 
     def _update_static(self, rows: Rows) -> None:
         """Rows that are new or have another node."""
@@ -146,9 +148,9 @@ class Evaluation:
 
     def _update(self, rows: Rows) -> None:
         """Rows whose pods, or nodes, are not what they were."""
-        if self._reasons or self._rooms:
+        self._reasons.discard(rows)
+        if self._rooms:
             for row in rows.tolist():
-                self._reasons.pop(row, None)
                 self._rooms.pop(row, None)
                 self.promised.discard(row)
         found, total = self._static_open.take(rows), self._static_sum.take(rows)
@@ -173,7 +175,7 @@ class Evaluation:
 
     def _update_one(self, row: int) -> None:
         """The same for one row: numpy's price a call is more than what there is to count."""
-        self._reasons.pop(row, None)
+        self._reasons.discard(row)
         self._rooms.pop(row, None)
         self.promised.discard(row)
         rank = NEVER
@@ -250,25 +252,29 @@ class Evaluation:
         """The row of the best node other than those barred; None when there is none."""
         if not barred and self.by_rank:
             return self._first(self._rank)
-        kept = self._join()
         if not barred:
-            return next(self.leaders(kept), None)
+            return next(self.leaders(), None)
+        kept = self._join()
         place = self._first(np.where(np.isin(kept.rows, np.array(barred)), NEVER, kept.ranks), kept.rows)
         return None if place is None else kept.rows.item(place)
 
-    def leaders(self, kept: Kept | None = None) -> Iterator[int]:
-        """Rows of the greatest rank, those first that come first; perhaps not all of them.
+    def leaders(self, out: Set[int] = frozenset()) -> Iterator[int]:
+        """Rows of the greatest rank, those first that come first; perhaps not all of them. See `Kept.leading` of `out`.
 
-        Many decisions in a row find them on one list. Until the second they are not put in order: then it is the first.
+        Many decisions in a row find them on one list. Until the second they are not put in order: then it is the first,
+        which may be in `out`.
         """
-        kept = kept or self._join()
+        kept = self._join()
+        kept.leave_out(out)
+        if out is self.promised.rows:
+            kept.recall(self.promised.dropped())
         places = kept.leading()
         place = next(places, None)
-        if place is None:
+        if place is None and not kept.passed:
             place = self._first(kept.ranks, kept.rows)
             if place is not None and kept.used and kept.sort(place, self.nodes.order):
                 places = kept.leading()
-                place = next(places)
+                place = next(places, None)
         if place is not None:
             yield kept.rows.item(place)
             yield from (kept.rows.item(other) for other in places)
@@ -364,22 +370,12 @@ class Evaluation:
         """Those of the node's own devices that a pod of the shape is given there; it fits the node."""
         return () if self._devices is None else self._devices.of(row)
 
-    def statuses(self) -> dict[str, Status]:
+    def statuses(self) -> Refused:
         """Why each node does not fit; those that do are left out. Shared until the cluster changes."""
         if self._told is not None and self._told[0] == self._placed:
             return self._told[1]
-        nodes, reasons = self.nodes, self._reasons
-        rows = np.flatnonzero(nodes.present & ~self.feasible()).tolist()
-        around: dict[int, Status] = {}  # those of others' making may be others with the next change anywhere
-        for row in [row for row in rows if row not in reasons]:
-            node = nodes.nodes[row]
-            why = None if node is None else self.refusals.why(node)
-            if why is not None:
-                (reasons if self._rank[row] == NEVER else around)[row] = why
-        if around:
-            reasons = reasons | around
-        told = [row for row in rows if row in reasons]
-        found = dict(zip(map(nodes.names.__getitem__, told), map(reasons.__getitem__, told), strict=True))
+        rows = np.flatnonzero(self.nodes.present & ~self.feasible())
+        found = self._reasons.of(rows, self._rank == NEVER, self.refusals.why)
         self._told = (self._placed, found)
         return found
 

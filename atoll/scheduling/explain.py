@@ -95,10 +95,10 @@ def _static_change(planner: Planner, pod: PodInfo, failure: Failure) -> str:
     evaluation = planner.evaluation(pod)
     if evaluation is None:
         return ""
-    for name in failure.statuses:
+    for name, why in failure.statuses.items():
         node = planner.state.nodes[name]
         refusals = [found for part in evaluation.refusals.filters if (found := part.why(node)) is not None]
-        if len(refusals) != 1 or refusals[0] is not failure.statuses[name]:
+        if len(refusals) != 1 or refusals[0] != why:
             continue
         if refusals[0] is status.UNSCHEDULABLE:
             return f"uncordoning {name} would do"

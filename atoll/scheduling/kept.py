@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from atoll.scheduling.arrays import Floats, Ints, Rows, np
 
 NEVER = -(1 << 63)
 """The rank of a node that a pod does not fit."""
-_FEW = 32
 
 
 @dataclass(slots=True, eq=False)
 class Kept:
     """The feasible rows in order, their ranks, and what of these is normalised.
 
-    Rows that were filled since have the rank NEVER. `leaders`: the places that had the greatest rank, `lead`, when they
-    were sorted, the first in the snapshot's order last; some may have less by now. None where not sorted.
+    Rows that were filled since have the rank NEVER. `order`: the places that had the greatest rank, `lead`, when they
+    were sorted, as the snapshot's order has them. `leaders`, a heap of places in `order`: those that are still to be
+    looked at, some of which may have less by now; None where not sorted. `passed`: by row, those that were left out,
+    which are in `out`.
     """
 
     rows: Rows
     ranks: Ints
     normal: Ints
+    order: list[int] = field(default_factory=list)
     leaders: list[int] | None = None
     lead: int = NEVER
-    stale: int = 0  # leaders that have less by now
+    passed: dict[int, int] = field(default_factory=dict)
+    out: Set[int] = frozenset()
     used: bool = False  # for more than one decision
 
     def places(self, moved: list[int], now: Ints) -> tuple[list[int] | None, list[int]]:
@@ -46,11 +50,9 @@ class Kept:
 
     def rerank(self, place: int, rank: int) -> None:
         """Note the new rank of one place."""
-        old = self.ranks.item(place)
-        if old != rank:
-            if rank >= self.lead:
-                self.leaders = None
-            self.stale += old == self.lead
+        if rank >= self.lead and self.ranks.item(place) != rank:
+            self.leaders = None
+            self.passed.clear()
         self.ranks[place] = rank
 
     def sort(self, place: int, order: Floats) -> bool:
@@ -58,19 +60,38 @@ class Kept:
         lead = self.ranks.item(place)
         equals = (self.ranks == lead).nonzero()[0]
         orders = order.take(self.rows[equals])
-        places = orders.argsort()[::-1]
+        places = orders.argsort()
         if (np.diff(orders[places]) == 0).any():
             return False
-        self.leaders, self.lead, self.stale = equals[places].tolist(), lead, 0
+        self.order, self.lead = equals[places].tolist(), lead
+        self.leaders = list(range(len(self.order)))
+        self.passed.clear()
         return True
 
     def leading(self) -> Iterator[int]:
-        """Those of the leaders that still are."""
-        leaders, ranks, lead = self.leaders or [], self.ranks, self.lead
-        while leaders and ranks.item(leaders[-1]) != lead:
-            leaders.pop()
-            self.stale -= 1
-        if self.stale > _FEW:
-            leaders[:] = [place for place in leaders if ranks.item(place) == lead]
-            self.stale = 0
-        return (place for place in reversed(leaders) if ranks.item(place) == lead)
+        """Those of the leaders that still are, but for rows in `out`: these are passed until they are recalled.
+
+        One that was given is to be in `out` before the next is asked for.
+        """
+        leaders, ranks, lead = self.leaders, self.ranks, self.lead
+        while leaders:
+            place = self.order[leaders[0]]
+            if ranks.item(place) != lead:
+                heappop(leaders)
+            elif (row := self.rows.item(place)) in self.out:
+                self.passed[row] = heappop(leaders)
+            else:
+                yield place
+
+    def leave_out(self, out: Set[int]) -> None:
+        """From now on these instead."""
+        if self.out is not out:
+            self.recall(list(self.passed))
+            self.out = out
+
+    def recall(self, rows: Iterable[int]) -> None:
+        """Rows that were passed are to be looked at again."""
+        for row in rows:
+            place = self.passed.pop(row, None)
+            if place is not None and self.leaders is not None:
+                heappush(self.leaders, place)

@@ -29,7 +29,7 @@ from atoll.scheduling.reservation import Reservation
 from atoll.scheduling.shape import Shape
 from atoll.scheduling.snapshot import Snapshot
 from atoll.scheduling.state import ClusterState, NodeState
-from atoll.scheduling.status import Failure, Status
+from atoll.scheduling.status import Failure, Status, Statuses, Told
 from atoll.scheduling.volumes import VolumeNeeds, VolumePlan, Volumes
 
 Object = dict[str, Any]
@@ -263,16 +263,17 @@ class Planner:
             if only is None
             else [row for name, row in rows.items() if name not in only]
         )
+        known = _known(pod, evaluation) if nominated else set()
         if nominated and not barred:  # of the equally good ones the first that nobody was promised
-            names, known = self.nodes.names, _known(pod, evaluation)
-            for leader in evaluation.leaders():
+            names = self.nodes.names
+            for leader in evaluation.leaders(known):
                 name = names[leader]
                 if name not in nominated:
                     return name
-                if leader not in known and not self._promised(pod, evaluation, None, [name]):
+                if leader not in known and not self._promised(pod, evaluation, None, [name], known):
                     return name
         if nominated:
-            barred += self._promised(pod, evaluation, only, nominated)
+            barred += self._promised(pod, evaluation, only, nominated, known)
         row = evaluation.best(barred)
         return None if row is None else self.nodes.names[row]
 
@@ -287,10 +288,10 @@ class Planner:
         return kept.barred(self.nodes, pod.template.requests, evaluation.shape.devices.demanding)
 
     def _promised(
-        self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None, names: Iterable[str]
+        self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None, names: Iterable[str], known: set[int]
     ) -> list[int]:
-        """Of these nodes the rows where the pod would fit, were others not promised the room."""
-        state, rows, known = self.state, self.nodes.rows, _known(pod, evaluation)
+        """Of these nodes the rows where the pod would fit, were others not promised the room; `known` ones too."""
+        state, rows = self.state, self.nodes.rows
         found = []
         open_: list[tuple[str, int, list[PodInfo]]] = []
         for name in names:
@@ -318,20 +319,23 @@ class Planner:
                 known.add(row)
         return found
 
-    def _why(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> dict[str, Status]:
-        state = self.state
-        statuses = dict(evaluation.statuses())
+    def _why(self, pod: PodInfo, evaluation: Evaluation, only: frozenset[str] | None) -> Statuses:
+        state, rows = self.state, self.nodes.rows
+        refused = evaluation.statuses()
+        others: dict[int, Status] = {}
         for name in state.nominated:
-            if name in state.nodes and name not in statuses:
+            if name in state.nodes and name not in refused:
                 why = self._fits(pod, evaluation, name)
                 if why is not None:
-                    statuses[name] = why
+                    others[rows[name]] = why
         for row in self._kept_rows(pod, evaluation):
             assert self.reservation is not None
-            statuses[self.nodes.names[row]] = self.reservation.status
+            others[row] = self.reservation.status
+        refused = refused.but(others)
         if only is not None:
-            return {name: statuses.get(name, status.ABSENT) if name in only else status.ABSENT for name in state.nodes}
-        return statuses
+            absent = status.ABSENT
+            return Told((name, refused.get(name, absent) if name in only else absent) for name in state.nodes)
+        return refused
 
     def _decide_alone(self, pod: PodInfo, refusals: Refusals, name: str, shape: Shape) -> Decision:
         """Where there is but one node to go to (DaemonSets' pods): no arrays, and no scores."""
@@ -346,7 +350,7 @@ class Planner:
             if why is None:
                 return self._chosen(name, shape)
             statuses[name] = why
-        everyone = {other: statuses.get(other, status.ABSENT) for other in state.nodes}
+        everyone = Told((other, statuses.get(other, status.ABSENT)) for other in state.nodes)
         return Decision(failure=Failure(len(state.nodes), look=lambda: everyone, devices=shape.devices))
 
 

@@ -8,18 +8,21 @@ room are looked for on arrays (`candidates.py`); what is said here of one node h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from atoll.scheduling import status
-from atoll.scheduling.candidates import OFFSET, Cost, Lacking, Search, search
+from atoll.scheduling.arrays import Rows, np
+from atoll.scheduling.candidates import OFFSET, Cost, Search, search
 from atoll.scheduling.evaluation import Refusals
 from atoll.scheduling.matching import everything, label_selector
 from atoll.scheduling.plan import Planner, with_pods
 from atoll.scheduling.pod import PodInfo
+from atoll.scheduling.refused import Refused
 from atoll.scheduling.state import ClusterState, NodeState
-from atoll.scheduling.status import Failure, Status, fit_error
+from atoll.scheduling.status import Failure, Reasons, Status, Statuses, fit_error
 from atoll.scheduling.tenants import importance, started
 
 Object = dict[str, Any]
@@ -59,19 +62,32 @@ def plan_preemption(planner: Planner, pod: PodInfo, failure: Failure, budgets: S
     reason = _ineligible(state, pod, failure)
     if reason:
         return Preemption(message=f"{claims}, preemption: {reason}")
-    potential = [name for name, why in failure.statuses.items() if why.resolvable]
-    evaluation = planner.evaluation(pod) if potential else None
-    statuses: Mapping[str, Status] = {}
-    if evaluation is not None:
+    potential = _potential(planner, failure.statuses)
+    evaluation = None if potential is None else planner.evaluation(pod)
+    reasons: Counter[Reasons] = Counter()
+    if potential is not None and evaluation is not None:
         asked = _Question(planner, pod, evaluation.refusals, budgets)
         wanted = max(len(potential) * _MIN_PERCENTAGE // 100, _MIN_CANDIDATES)
         found = search(planner, pod, evaluation, potential, budgets, wanted, asked.cost)
         best = asked.best(potential, wanted) if found is None else asked.best_of(found)
         if isinstance(best, Victims):
             return Preemption(victims=best)
-        statuses = best
-    everyone = [statuses.get(name, status.NOT_HELPFUL) for name in state.nodes]
-    return Preemption(message=f"{claims}, preemption: {fit_error(len(state.nodes), everyone)}", clear=True)
+        reasons = best
+    total = len(state.nodes)
+    reasons[status.NOT_HELPFUL.reasons] += total - reasons.total()
+    return Preemption(message=f"{claims}, preemption: {fit_error(total, +reasons)}", clear=True)
+
+
+def _potential(planner: Planner, statuses: Statuses) -> Rows | None:
+    """The rows of nodes that might take the pod if others went; None where there are none."""
+    if isinstance(statuses, Refused):
+        rows = statuses.resolvable()
+        return rows if len(rows) else None
+    names = [name for name, why in statuses.items() if why.resolvable]
+    if not names:
+        return None
+    planner.nodes.follow()
+    return np.array([planner.nodes.rows[name] for name in names], np.intp)
 
 
 class _Question:
@@ -79,6 +95,7 @@ class _Question:
 
     def __init__(self, planner: Planner, pod: PodInfo, refusals: Refusals, budgets: Sequence[Object]) -> None:
         self._state = planner.state
+        self._names = planner.nodes.names
         self._pod = pod
         self._refusals = refusals
         self._budgets = budgets
@@ -90,42 +107,35 @@ class _Question:
         found = self.on(name)
         return None if isinstance(found, Status) else _cost(found)
 
-    def best_of(self, found: Search) -> Victims | dict[str, Status]:
-        """Of what the search has found; or why none of the nodes will do."""
-        if found.nodes:
-            _, name = min(zip(found.costs, found.nodes, strict=True))
-            best = self.on(name)
-            assert isinstance(best, Victims), name
+    def best_of(self, found: Search) -> Victims | Counter[Reasons]:
+        """What the search has found; or how many nodes won't do for which reasons."""
+        if found.best is not None:
+            best = self.on(found.best)
+            assert isinstance(best, Victims), found.best
             return best
-        known: dict[Lacking, Status] = {}
-        statuses: dict[str, Status] = {}
-        for name, lacking in found.lacking.items():
-            why = known.get(lacking) if lacking is not None else None
-            if why is None:
-                told = self.on(name)
-                assert isinstance(told, Status), name
-                why = told
-                if lacking is not None:
-                    known[lacking] = why
-            statuses[name] = why
-        return statuses
+        reasons: Counter[Reasons] = Counter()
+        for name, count in found.alike:
+            why = self.on(name)
+            assert isinstance(why, Status), name
+            reasons[why.reasons] += count
+        return reasons
 
-    def best(self, names: Sequence[str], wanted: int) -> Victims | dict[str, Status]:
+    def best(self, rows: Rows, wanted: int) -> Victims | Counter[Reasons]:
         """The same for any pod, by looking at one node after the other."""
         candidates: list[Victims] = []
-        statuses: dict[str, Status] = {}
+        reasons: Counter[Reasons] = Counter()
         calm = 0
-        for name in names:
-            found = self.on(name)
+        for row in rows.tolist():
+            found = self.on(self._names[row])
             if isinstance(found, Status):
-                statuses[name] = found
+                reasons[found.reasons] += 1
                 continue
             candidates.append(found)
             calm += found.violations == 0
             if calm and len(candidates) >= wanted:
                 break
         if not candidates:
-            return statuses
+            return reasons
         return min(candidates, key=lambda victims: (_cost(victims), victims.node))
 
 

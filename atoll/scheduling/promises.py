@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from atoll.scheduling.pod import PodInfo
 from atoll.scheduling.snapshot import Snapshot
 
@@ -13,11 +15,12 @@ class Promised:
     known of a row holds until the node, or what is promised there, changes.
     """
 
-    __slots__ = ("_nodes", "_position", "_rows")
+    __slots__ = ("_dropped", "_nodes", "_position", "rows")
 
     def __init__(self, nodes: Snapshot) -> None:
         self._nodes = nodes
-        self._rows: set[int] = set()
+        self.rows: set[int] = set()
+        self._dropped: set[int] = set()
         self._position = nodes.state.promises.end
 
     def known(self, pod: PodInfo) -> set[int]:
@@ -29,11 +32,23 @@ class Promised:
             changed, rows = promises.since(self._position), self._nodes.rows
             self._position = promises.end
             if changed is None:
-                self._rows.clear()
+                self._drop(list(self.rows))
             else:
-                self._rows.difference_update([rows[name] for name in changed if name in rows])
-        return self._rows
+                self._drop([rows[name] for name in changed if name in rows])
+        return self.rows
+
+    def _drop(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self.discard(row)
 
     def discard(self, row: int) -> None:
         """The node is not what it was."""
-        self._rows.discard(row)
+        if row in self.rows:
+            self.rows.remove(row)
+            self._dropped.add(row)
+
+    def dropped(self) -> list[int]:
+        """Those not known any more since this was asked last."""
+        found = list(self._dropped)
+        self._dropped.clear()
+        return found

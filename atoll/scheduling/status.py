@@ -39,14 +39,22 @@ ABSENT = Status(("node(s) didn't satisfy plugin(s) [NodeAffinity]",))
 CONFLICTING_TERMS = "pod affinity terms conflict"
 
 
-def fit_error(total: int, statuses: Iterable[Status], prefilter: str = "", postfilter: str = "") -> str:
-    """`0/3 nodes are available: 1 node(s) …, 2 Insufficient cpu. preemption: …`."""
+Reasons = tuple[str, ...]
+
+
+def counted(statuses: Iterable[Status]) -> Counter[Reasons]:
+    """How many nodes have the same reasons."""
+    return Counter(map(_REASONS, statuses))
+
+
+def fit_error(total: int, nodes: Mapping[Reasons, int], prefilter: str = "", postfilter: str = "") -> str:
+    """`0/3 nodes are available: 1 node(s) …, 2 Insufficient cpu. preemption: …`; `nodes`: how many have the same."""
     message = f"0/{total} nodes are available:"
     if prefilter:
         message += f" {prefilter}."
     else:
         counts = Counter[str]()
-        for reasons, count in Counter(map(_REASONS, statuses)).items():
+        for reasons, count in nodes.items():
             for reason in reasons:
                 counts[reason] += count
         if counts:
@@ -54,7 +62,15 @@ def fit_error(total: int, statuses: Iterable[Status], prefilter: str = "", postf
     return f"{message} {postfilter}" if postfilter else message
 
 
-Statuses = Mapping[str, Status]
+class Statuses(Mapping[str, Status]):
+    """Why nodes refuse a pod, by name."""
+
+    def counted(self) -> Counter[Reasons]:
+        return counted(self.values())
+
+
+class Told(dict[str, Status], Statuses):
+    """Of a few nodes, or each by itself."""
 
 
 @dataclass(slots=True)
@@ -67,7 +83,7 @@ class Failure:
 
     total: int
     prefilter: str = ""
-    look: Callable[[], Statuses] = dict
+    look: Callable[[], Statuses] = Told
     postfilter: str = ""
     devices: Any = None  # the pod's DeviceNeeds, as far as they were resolved
     _looked: Statuses | None = None
@@ -82,4 +98,4 @@ class Failure:
     def message(self) -> str:
         if self.total == 0:
             return "no nodes available to schedule pods"
-        return fit_error(self.total, self.statuses.values(), self.prefilter, self.postfilter)
+        return fit_error(self.total, self.statuses.counted(), self.prefilter, self.postfilter)

@@ -11,7 +11,7 @@ from atoll.scheduling.plugins.balanced import BalancedAllocation
 from atoll.scheduling.plugins.resources import NodeResourcesFit
 from atoll.scheduling.pod import ports_conflict
 from atoll.scheduling.resources import DEFAULT_NONZERO, pod_requests
-from atoll.scheduling.status import Status, fit_error
+from atoll.scheduling.status import Status, counted, fit_error
 
 
 def container(cpu=None, memory=None, **more):
@@ -99,8 +99,8 @@ def test_host_ports(wanted, used, conflict):
 
 def test_fit_errors_count_and_sort_as_text():
     statuses = [Status(("b",)), Status(("a", "b")), Status(("a",))] + [Status(("c",))] * 10
-    assert fit_error(13, statuses) == "0/13 nodes are available: 10 c, 2 a, 2 b."
-    assert fit_error(2, [], "why not", "more") == "0/2 nodes are available: why not. more"
+    assert fit_error(13, counted(statuses)) == "0/13 nodes are available: 10 c, 2 a, 2 b."
+    assert fit_error(2, {}, "why not", "more") == "0/2 nodes are available: why not. more"
 
 
 def planner(**allocatable):
