@@ -47,7 +47,7 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         stack.push_async_callback(outbound.close)
         assembly = assemble(store, clock, Chance.from_system(), api_options(spec, keys, outbound))
         own = [] if spec.api_only else [default_storage_class(), reader_role()]
-        await bootstrap(assembly, [trust(keys), *own, *_optional_kinds(spec)])
+        await bootstrap(assembly, [trust(keys), *own, *_optional_objects(spec)])
         await renew_trust(assembly, keys)
         if spec.access.any:
             from atoll.app.access import configure_access
@@ -88,9 +88,13 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
         await _until_supervisor_goes(channel, store, spec, images, clock)
 
 
-def _optional_kinds(spec: ClusterSpec) -> list[dict[str, Any]]:
-    """Definitions that few clusters have."""
+def _optional_objects(spec: ClusterSpec) -> list[dict[str, Any]]:
+    """Definitions that few clusters have, and the namespaces of their settings."""
     found: list[dict[str, Any]] = []
+    spaces = {"atoll-system": spec.health or spec.teams or spec.autoscale, "kueue-system": spec.queueing}
+    found += [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name, on in spaces.items() if on
+    ]
     if spec.queueing:
         from atoll.kinds import kueue
 

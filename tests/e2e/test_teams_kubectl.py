@@ -36,6 +36,7 @@ def ready(shell: Shell, name: str) -> int:
 
 def test_a_team_borrows_and_gives_back(teams: Shell) -> None:
     assert "there is no ConfigMap" in teams.atoll("teams", "list", "--context", "atoll-teams12", check=False).stderr
+    assert teams.get("namespace", "atoll-system")["status"]["phase"] == "Active"  # settings can be written at once
     teams.kubectl("apply", "-f", str(EXAMPLE / "teams.yaml"))
     until(lambda: [it["have"] for it in listed(teams).values()] == [2, 2], "each team's nodes")
     taints = [node["spec"]["taints"][0] for node in teams.get("nodes")["items"]]
