@@ -53,18 +53,38 @@ class ObservedAdmission:
         try:
             await self._inner.mutate(request)
         except Exception:
-            self._steps.of("admit", request.operation, "true").observe(self._now() - started)
+            self._observe("admit", request, "true", started)
             raise
-        self._steps.of("admit", request.operation, "false").observe(self._now() - started)
+        self._observe("admit", request, "false", started)
 
     async def validate(self, request: AdmissionRequest) -> None:
         started = self._now()
         try:
             await self._inner.validate(request)
         except Exception:
-            self._steps.of("validate", request.operation, "true").observe(self._now() - started)
+            self._observe("validate", request, "true", started)
             raise
-        self._steps.of("validate", request.operation, "false").observe(self._now() - started)
+        self._observe("validate", request, "false", started)
+
+    def mutate_at_once(self, request: AdmissionRequest) -> bool:
+        return self._at_once("admit", request, self._inner.mutate_at_once)
+
+    def validate_at_once(self, request: AdmissionRequest) -> bool:
+        return self._at_once("validate", request, self._inner.validate_at_once)
+
+    def _at_once(self, step: str, request: AdmissionRequest, take: Callable[[AdmissionRequest], bool]) -> bool:
+        started = self._now()
+        try:
+            taken = take(request)
+        except Exception:
+            self._observe(step, request, "true", started)
+            raise
+        if taken:
+            self._observe(step, request, "false", started)
+        return taken
+
+    def _observe(self, step: str, request: AdmissionRequest, rejected: str, started: float) -> None:
+        self._steps.of(step, request.operation, rejected).observe(self._now() - started)
 
 
 def _write_observer(metrics: Metrics) -> WriteObserver:

@@ -12,12 +12,13 @@ server says, Unreachable when nothing was carried out, OutcomeUnknown when a wri
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 from atoll.base.errors import AtollError
+from atoll.kinds.builtin import PODS
 from atoll.kinds.resource import Resource
 
 Object = dict[str, Any]
@@ -162,17 +163,58 @@ async def create_all(
     own: Callable[..., Awaitable[Sequence[str | AtollError]]] | None = getattr(type(client), "create_all", None)
     if own is not None:
         return await own(client, resource, objs, namespace)
-    return await gathered(client, resource, objs, namespace)
+    made = await gathered(client.create(resource, obj, namespace) for obj in objs)
+    return [one if isinstance(one, AtollError) else one["metadata"]["name"] for one in made]
 
 
-async def gathered(
-    client: Client, resource: Resource, objs: Sequence[Object], namespace: str | None = None
-) -> Sequence[str | AtollError]:
-    """`create_all` by single creates."""
-    results = await asyncio.gather(*(client.create(resource, obj, namespace) for obj in objs), return_exceptions=True)
-    made: list[str | AtollError] = []
+async def bind_all(client: Client, bindings: Sequence[Object]) -> Sequence[AtollError | None]:
+    """POST many Bindings, each to the pod that it names, together: None of each, or why the pod is not bound.
+
+    In the client's own way or one by one, as `create_all`.
+    """
+    own: Callable[..., Awaitable[Sequence[AtollError | None]]] | None = getattr(type(client), "bind_all", None)
+    if own is not None:
+        return await own(client, bindings)
+    return failures(await gathered(bind(client, binding) for binding in bindings))
+
+
+def bind(client: Client, binding: Object) -> Coroutine[Any, Any, Object]:
+    """POST a Binding to the pod that it names."""
+    metadata = binding["metadata"]
+    return client.create(PODS, binding, metadata.get("namespace"), name=metadata["name"], subresource="binding")
+
+
+async def patch_all(
+    client: Client,
+    resource: Resource,
+    patches: Sequence[tuple[str | None, str, Any]],
+    *,
+    content_type: str = MERGE_PATCH,
+    subresource: str | None = None,
+) -> Sequence[AtollError | None]:
+    """Patch many objects together, each given as (namespace, name, patch): None, or why it is not patched.
+
+    In the client's own way or one by one, as `create_all`.
+    """
+    own: Callable[..., Awaitable[Sequence[AtollError | None]]] | None = getattr(type(client), "patch_all", None)
+    if own is not None:
+        return await own(client, resource, patches, content_type=content_type, subresource=subresource)
+    calls = [
+        client.patch(resource, name, patch, namespace, content_type=content_type, subresource=subresource)
+        for namespace, name, patch in patches
+    ]
+    return failures(await gathered(calls))
+
+
+async def gathered(calls: Iterable[Coroutine[Any, Any, Object]]) -> list[Object | AtollError]:
+    """All at once: what each gave, or the AtollError that it raised."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, AtollError):
             raise result
-        made.append(result if isinstance(result, AtollError) else result["metadata"]["name"])
-    return made
+    return results  # type: ignore[return-value]
+
+
+def failures(results: Iterable[object]) -> list[AtollError | None]:
+    """Of each: what it failed by."""
+    return [result if isinstance(result, AtollError) else None for result in results]

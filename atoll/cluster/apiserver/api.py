@@ -79,6 +79,12 @@ class NoAdmission:
     async def validate(self, request: AdmissionRequest) -> None:
         return None
 
+    def mutate_at_once(self, request: AdmissionRequest) -> bool:
+        return True
+
+    def validate_at_once(self, request: AdmissionRequest) -> bool:
+        return True
+
     def repeats(self, group_resource: str, user: User, created: Object | None = None) -> Repeatability | None:
         return Repeatability(())
 

@@ -18,6 +18,8 @@ from atoll.client.port import (
     Object,
     RawResponse,
     WatchEvent,
+    bind,
+    failures,
     gathered,
 )
 from atoll.cluster.apiserver import problems
@@ -32,6 +34,7 @@ from atoll.cluster.apiserver.verbs import watch as watching
 from atoll.cluster.apiserver.verbs.get import get
 from atoll.cluster.apiserver.verbs.list import list_page
 from atoll.cluster.apiserver.verbs.together import Begun, Together
+from atoll.kinds.builtin import PODS
 from atoll.kinds.resource import Resource
 from atoll.objects.meta import copy
 
@@ -149,23 +152,56 @@ class LocalClient:
     ) -> Sequence[str | AtollError]:
         """See `atoll.client.port.create_all`."""
         together = Together(self._api, self._context(False), self._served(resource))
-        made: list[str | AtollError] = [""] * len(objs)
-        begun: list[tuple[int, Begun]] = []
-        rest: list[int] = []
-        for place, obj in enumerate(objs):
-            one = together.begin(namespace or (obj.get("metadata") or {}).get("namespace") or "", obj)
-            if one is None:
-                rest.append(place)
-            elif isinstance(one, AtollError):
-                made[place] = one
-            else:
-                begun.append((place, one))
-        others = await gathered(self, resource, [objs[place] for place in rest], namespace)
-        for place, result in zip(rest, others, strict=True):
-            made[place] = result
-        for place, one in begun:
-            made[place] = await together.finish(one)
-        return made
+
+        def begin(place: int) -> Begun | AtollError | None:
+            obj = objs[place]
+            return together.create(namespace or (obj.get("metadata") or {}).get("namespace") or "", obj)
+
+        async def whole(places: Sequence[int]) -> Sequence[str | AtollError]:
+            made = await gathered(self.create(resource, objs[place], namespace) for place in places)
+            return [one if isinstance(one, AtollError) else one["metadata"]["name"] for one in made]
+
+        return await together.all(len(objs), begin, whole, lambda name: name)
+
+    async def bind_all(self, bindings: Sequence[Object]) -> Sequence[AtollError | None]:
+        """See `atoll.client.port.bind_all`."""
+        together = Together(self._api, self._context(False), self._served(PODS))
+
+        def begin(place: int) -> Begun | AtollError | None:
+            binding = bindings[place]
+            return together.bind(binding["metadata"].get("namespace") or "", binding)
+
+        async def whole(places: Sequence[int]) -> Sequence[AtollError | None]:
+            return failures(await gathered(bind(self, bindings[place]) for place in places))
+
+        return await together.all(len(bindings), begin, whole, lambda name: None)
+
+    async def patch_all(
+        self,
+        resource: Resource,
+        patches: Sequence[tuple[str | None, str, Any]],
+        *,
+        content_type: str = MERGE_PATCH,
+        subresource: str | None = None,
+    ) -> Sequence[AtollError | None]:
+        """See `atoll.client.port.patch_all`."""
+        served = self._served(resource)
+        together = Together(self._api, self._context(False), served)
+
+        def begin(place: int) -> Begun | AtollError | None:
+            namespace, name, patch = patches[place]
+            return together.patch_status(namespace or "", name, patch)
+
+        async def whole(places: Sequence[int]) -> Sequence[AtollError | None]:
+            calls = [
+                self.patch(resource, name, patch, namespace, content_type=content_type, subresource=subresource)
+                for namespace, name, patch in map(patches.__getitem__, places)
+            ]
+            return failures(await gathered(calls))
+
+        if not dispatch.may_repeat(served, subresource or "", content_type):
+            return await whole(range(len(patches)))
+        return await together.all(len(patches), begin, whole, lambda name: None)
 
     async def update(
         self, resource: Resource, obj: Object, *, subresource: str | None = None, dry_run: bool = False

@@ -149,6 +149,12 @@ class Admission(Protocol):
     async def validate(self, request: AdmissionRequest) -> None:
         """Raises Forbidden/…; quota is charged here by a compare-and-swap of its own."""
 
+    def mutate_at_once(self, request: AdmissionRequest) -> bool:
+        """`mutate`; False where that has to wait for something, and has to be called with a new request."""
+
+    def validate_at_once(self, request: AdmissionRequest) -> bool:
+        """`validate`, likewise."""
+
     def repeats(self, group_resource: str, user: User, created: Object | None = None) -> Repeatability | None:
         """Whether equal writes of this resource are treated alike; None: each must be asked about.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from atoll.base.clock import Clock, rfc3339
 from atoll.base.errors import AtollError, NotFound
-from atoll.client.port import MERGE_PATCH, STRATEGIC_PATCH, Client, DeleteOptions
+from atoll.client.port import MERGE_PATCH, STRATEGIC_PATCH, Client, DeleteOptions, bind_all
 from atoll.cluster.scheduler.cache import SchedulerCache
 from atoll.cluster.scheduler.claims import ClaimBinder
 from atoll.kinds.builtin import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS
@@ -56,18 +57,21 @@ class Binder:
             await self._bind_volumes(pod, node, volumes)
         if devices is not None:
             await self.claims.bind(pod, devices)
-        metadata = pod.obj["metadata"]
-        target = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
-        if pod.devices:  # the API server gives the pod a binding's annotations
-            target["annotations"] = {INDEX: index_of(pod.devices)}
-        body = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": target,
-            "target": {"kind": "Node", "name": node},
-        }
-        await self._client.create(PODS, body, metadata["namespace"], name=metadata["name"], subresource="binding")
-        message = f"Successfully assigned {metadata['namespace']}/{metadata['name']} to {node}"
+        await self._client.create(
+            PODS, _binding(pod, node), pod.template.namespace, name=pod.name, subresource="binding"
+        )
+        self._tell_bound(pod, node)
+
+    async def bind_all(self, decided: Sequence[tuple[PodInfo, str]]) -> Sequence[AtollError | None]:
+        """Pods without volumes and devices to bind first: None of each, or why it is not bound."""
+        results = await bind_all(self._client, [_binding(pod, node) for pod, node in decided])
+        for (pod, node), failure in zip(decided, results, strict=True):
+            if failure is None:
+                self._tell_bound(pod, node)
+        return results
+
+    def _tell_bound(self, pod: PodInfo, node: str) -> None:
+        message = f"Successfully assigned {pod.template.namespace}/{pod.name} to {node}"
         self._events.event(pod.obj, NORMAL, "Scheduled", message)
 
     async def _bind_volumes(self, pod: PodInfo, node: str, plan: VolumePlan) -> None:
@@ -180,6 +184,19 @@ class Binder:
         await self._client.patch(
             PODS, metadata["name"], body, metadata["namespace"], content_type=STRATEGIC_PATCH, subresource="status"
         )
+
+
+def _binding(pod: PodInfo, node: str) -> Object:
+    metadata = pod.obj["metadata"]
+    target = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
+    if pod.devices:  # the API server gives the pod a binding's annotations
+        target["annotations"] = {INDEX: index_of(pod.devices)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": target,
+        "target": {"kind": "Node", "name": node},
+    }
 
 
 def shortened(message: str) -> str:

@@ -26,6 +26,7 @@ from atoll.cluster.scheduler.leaving import Leaving
 from atoll.cluster.scheduler.metrics import SchedulerMetrics
 from atoll.cluster.scheduler.queue import Waiting
 from atoll.cluster.scheduler.spreading import DefaultSelectors
+from atoll.cluster.scheduler.together import BoundTogether
 from atoll.objects.meta import condition
 from atoll.runtime.events import WARNING, EventRecorder
 from atoll.runtime.informer import Informers
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 DEFAULT_SCHEDULER = "default-scheduler"
 USER = "system:kube-scheduler"
 _PARALLEL_WRITES = 128
-_BATCH = 32  # decisions between looks at the event loop
+_BATCH = 32  # decisions between looks at the event loop; they are bound together
 _FLUSH_EVERY_SECONDS = 30.0
 _SOON_SECONDS = 0.01  # a timer may come a rounding error early: what it is for must have come the next time
 
@@ -99,6 +100,7 @@ class Scheduler:
         self._binder = Binder(client, self._events, self._cache, claims, clock, name)
         self._writes: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_PARALLEL_WRITES)
+        self._together = BoundTogether(self._binder, _PARALLEL_WRITES, _BATCH, self._start, self._bound, self._unbind)
 
     async def run(self) -> None:
         for informer in (*self._cache.informers(), *self._selectors.informers()):
@@ -157,9 +159,11 @@ class Scheduler:
                 self._metrics.attempted(result, self._clock.monotonic() - started)
             done += 1
             if done % _BATCH == 0:
+                self._together.begin()
                 await asyncio.sleep(0)
-                while len(self._writes) >= 4 * _PARALLEL_WRITES:
+                while len(self._writes) + self._together.under_way >= 4 * _PARALLEL_WRITES:
                     await asyncio.wait(self._writes, return_when=asyncio.FIRST_COMPLETED)
+        self._together.begin()
 
     def _schedule(self, waiting: Waiting) -> str:
         """What came of it: scheduled or unschedulable."""
@@ -170,7 +174,7 @@ class Scheduler:
         decision = self.planner.decide(pod)
         if decision.node is not None:
             self._assume(pod, decision)
-            self._write(self._bind(waiting, decision))
+            self._carry(waiting, decision)
             return "scheduled"
         assert decision.failure is not None
         self._reject(waiting, decision.failure)
@@ -183,7 +187,7 @@ class Scheduler:
         """Of a gang's attempt."""
         for waiting, decision in outcome.placed:
             self._assume(waiting.pod, decision)
-            self._write(self._bind(waiting, decision, outcome.key))
+            self._carry(waiting, decision, outcome.key)
         if outcome.preemption is not None:
             self._promise(outcome.preemption, [waiting.pod for waiting in outcome.members])
         self._set_aside(outcome)
@@ -255,6 +259,11 @@ class Scheduler:
             if decision.volumes.bindings:
                 self.planner.volumes.changed()
 
+    def _carry(self, waiting: Waiting, decision: Decision, gang: GroupKey | None = None) -> None:
+        """Have a decision carried out, with others where nothing is to be bound before the pod."""
+        if not self._together.add(waiting, decision, gang):
+            self._write(self._bind(waiting, decision, gang))
+
     async def _bind(self, waiting: Waiting, decision: Decision, gang: GroupKey | None = None) -> None:
         pod = waiting.pod
         assert decision.node is not None
@@ -265,10 +274,13 @@ class Scheduler:
                 await self._give_back(pod, decision.devices)
             self._unbind(waiting, decision, error)
         else:
-            if gang is not None and self._gangs is not None:
-                self._gangs.bound(gang, pod.uid)
-            if self._metrics is not None:
-                self._metrics.placed(waiting, self._clock.monotonic())
+            self._bound(waiting, gang)
+
+    def _bound(self, waiting: Waiting, gang: GroupKey | None) -> None:
+        if gang is not None and self._gangs is not None:
+            self._gangs.bound(gang, waiting.pod.uid)
+        if self._metrics is not None:
+            self._metrics.placed(waiting, self._clock.monotonic())
 
     def _is_bound(self, pod: PodInfo) -> bool:
         """After all: an answer was lost, or another scheduler was faster."""
@@ -363,7 +375,10 @@ class Scheduler:
             self._write(self._binder.preempt(pod, victim, victims.node))
 
     def _write(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(work), name="scheduler-write")
+        self._start(self._guarded(work))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="scheduler-write")
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 

@@ -36,7 +36,9 @@ from atoll.client.port import (
     DeleteOptions,
     Object,
     WatchEvent,
+    bind_all,
     create_all,
+    patch_all,
 )
 from atoll.kinds.builtin import (
     CONFIGMAPS,
@@ -147,6 +149,67 @@ class ClientContract:
             specs = [item["spec"]["restartPolicy"] for item in found]
             assert set(specs) == {"Always"}
             assert await create_all(client, PODS, [], namespace) == []
+
+        self.run(scenario)
+
+    def test_many_are_bound_each_for_itself(self) -> None:
+        """Over and over, among some that can't be."""
+
+        async def scenario(client: Client, namespace: str) -> None:
+            def binding(name: str, node: str, uid: str = "") -> Object:
+                metadata = {"name": name, "namespace": namespace} | ({"uid": uid} if uid else {})
+                target = {"kind": "Node", "name": node}
+                return {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
+
+            await client.create(PODS, pod("bound"), namespace)
+            assert await bind_all(client, [binding("bound", "n")]) == [None]
+            for number in range(3):
+                names = [f"p{number}-{place}" for place in range(6)]
+                uids = [(await client.create(PODS, pod(name), namespace))["metadata"]["uid"] for name in names]
+                asked = [binding(name, f"n-{name}", uid) for name, uid in zip(names, uids, strict=True)]
+                asked[2] = binding(names[2], "n", uid=uids[0])
+                asked += [binding("missing", "n"), binding("bound", "m")]
+                done = await bind_all(client, asked)
+                kinds = [type(one) for one in done]
+                assert kinds == [*[type(None)] * 2, Conflict, *[type(None)] * 3, NotFound, Conflict]
+                for place, name in enumerate(names):
+                    found = await client.get(PODS, name, namespace)
+                    scheduled = [item["status"] for item in found["status"].get("conditions") or ()]
+                    expected = (None, []) if place == 2 else (f"n-{name}", ["True"])
+                    assert (found["spec"].get("nodeName"), scheduled) == expected
+                    assert found["metadata"]["uid"] == uids[place]
+            assert (await client.get(PODS, "bound", namespace))["spec"]["nodeName"] == "n"
+            assert await bind_all(client, []) == []
+
+        self.run(scenario)
+
+    def test_many_are_patched_each_for_itself(self) -> None:
+        async def scenario(client: Client, namespace: str) -> None:
+            async def patched(patches: list[tuple[str | None, str, Any]]) -> list[type]:
+                way = {"content_type": STRATEGIC_PATCH, "subresource": "status"}
+                return [type(one) for one in await patch_all(client, PODS, patches, **way)]
+
+            for number in range(3):
+                names = [f"p{number}-{place}" for place in range(5)]
+                for name in names:
+                    await client.create(PODS, pod(name), namespace)
+                ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+                addresses = [f"10.0.{number}.{place + 1}" for place in range(5)]
+                patches: list[tuple[str | None, str, Any]] = [
+                    (namespace, name, {"status": {"podIP": ip, "podIPs": [{"ip": ip}], "conditions": [ready]}})
+                    for name, ip in zip(names, addresses, strict=True)
+                ]
+                wrong = {"metadata": {"resourceVersion": "1"}, **patches[0][2]}
+                asked = [*patches, (namespace, "missing", patches[0][2]), (namespace, names[0], wrong)]
+                assert await patched(asked) == [*[type(None)] * 5, NotFound, Conflict]
+                for name, address in zip(names, addresses, strict=True):
+                    status = (await client.get(PODS, name, namespace))["status"]
+                    assert (status["podIP"], status["podIPs"]) == (address, [{"ip": address}])
+                    assert [item["type"] for item in status["conditions"]] == ["Ready"]
+            labelled: list[tuple[str | None, str, Any]] = [(namespace, "p0-0", {"metadata": {"labels": {"a": "b"}}})]
+            assert await patch_all(client, PODS, labelled) == [None]
+            assert (await client.get(PODS, "p0-0", namespace))["metadata"]["labels"]["a"] == "b"
+            assert await patch_all(client, PODS, []) == []
 
         self.run(scenario)
 

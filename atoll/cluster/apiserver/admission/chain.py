@@ -9,7 +9,7 @@ the store directly, so it sees the newest durable state.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object, Repeatability, User
@@ -90,12 +90,7 @@ class AdmissionChain:
         return Repeatability(names) if chosen is None else Repeatability(names, chosen.drawn, chosen.draw)
 
     async def mutate(self, request: AdmissionRequest) -> None:
-        name = request.resource.group_resource
-        plugins = self._mutating_for.get(name)
-        if plugins is None:
-            plugins = [plugin for plugin in self._mutating if plugin.resources is None or name in plugin.resources]
-            self._mutating_for[name] = plugins
-        for plugin in plugins:
+        for plugin in self._mutators(request):
             waiting = plugin.mutate(request)
             if waiting is not None:
                 await waiting
@@ -103,17 +98,50 @@ class AdmissionChain:
             request.is_again = True
             await self.mutate(request)
             return
+        self._allocate(request)
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        for plugin in self._validators(request):
+            waiting = plugin.validate(request)
+            if waiting is not None:
+                await waiting
+
+    def mutate_at_once(self, request: AdmissionRequest) -> bool:
+        if any(_waits(plugin.mutate(request)) for plugin in self._mutators(request)) or request.reinvoke:
+            return False
+        self._allocate(request)
+        return True
+
+    def validate_at_once(self, request: AdmissionRequest) -> bool:
+        return not any(_waits(plugin.validate(request)) for plugin in self._validators(request))
+
+    def _allocate(self, request: AdmissionRequest) -> None:
+        name = request.resource.group_resource
         for plugin in self._allocating:
             if plugin.resources is None or name in plugin.resources:
                 plugin.mutate(request)
 
-    async def validate(self, request: AdmissionRequest) -> None:
+    def _mutators(self, request: AdmissionRequest) -> list[Mutating]:
+        name = request.resource.group_resource
+        plugins = self._mutating_for.get(name)
+        if plugins is None:
+            plugins = [plugin for plugin in self._mutating if plugin.resources is None or name in plugin.resources]
+            self._mutating_for[name] = plugins
+        return plugins
+
+    def _validators(self, request: AdmissionRequest) -> list[Validating]:
         name = request.resource.group_resource
         plugins = self._validating_for.get(name)
         if plugins is None:
             plugins = [plugin for plugin in self._validating if plugin.resources is None or name in plugin.resources]
             self._validating_for[name] = plugins
-        for plugin in plugins:
-            waiting = plugin.validate(request)
-            if waiting is not None:
-                await waiting
+        return plugins
+
+
+def _waits(answer: Awaitable[None] | None) -> bool:
+    """Whether a plugin has to wait for something; then it is not begun."""
+    if answer is None:
+        return False
+    if isinstance(answer, Coroutine):
+        answer.close()
+    return True

@@ -6,6 +6,7 @@ controller's next recount.
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable
 from typing import Any
 
 from atoll.base import quantity
@@ -34,14 +35,15 @@ class ResourceQuotas:
     def depends_on(self, user: User) -> tuple[str, ...] | None:
         return None if self._store.count("resourcequotas") else ("resourcequotas",)
 
-    async def validate(self, request: AdmissionRequest) -> None:
+    def validate(self, request: AdmissionRequest) -> Awaitable[None] | None:
         if not self._store.count("resourcequotas") or not request.namespace or request.obj is None:
-            return
+            return None
         if not _is_charged(request):
-            return
+            return None
         delta = self._delta(request)
-        if not delta:
-            return
+        return self._charge_to_all(request, delta) if delta else None
+
+    async def _charge_to_all(self, request: AdmissionRequest, delta: Amounts) -> None:
         for _ in range(_RETRIES):
             if await self._charge(request, delta):
                 return

@@ -214,7 +214,7 @@ async def patch(
     if subresource:
         _require(served, subresource)
     change = None
-    if (served.store_resource, subresource, content_type) == _REPEATED and not repeated:
+    if may_repeat(served, subresource, content_type) and not repeated:
         key, now = served.key(namespace, name), rfc3339(api.clock.wall())
         change = api.recasts.status_patch(context, api.hooks.admission, key, body, now)
         if change is not None and change.recast is not None:
@@ -231,6 +231,11 @@ async def patch(
         api.recasts.learn(context, change, outcome.record)
     await served.ready(outcome.record)
     return Answer(served, outcome.record, created=outcome.created)
+
+
+def may_repeat(served: Served, subresource: str, content_type: str) -> bool:
+    """Whether such patches may be like others (`recasts`)."""
+    return (served.store_resource, subresource, content_type) == _REPEATED
 
 
 def check_name(served: Served, obj: Object, namespace: str, name: str) -> None:

@@ -122,7 +122,7 @@ async def create(
     kind = _KINDS.get(subresource)
     if kind is None:
         raise problems.method_not_allowed()
-    obj = raw if kind is _BINDING and not repeated and _is_plain(raw) else decoded(context, kind, raw, repeated)
+    obj = raw if kind is _BINDING and not repeated and is_plain(raw) else decoded(context, kind, raw, repeated)
     obj["metadata"].setdefault("namespace", namespace)
     if subresource == "binding":
         return Answer(None, None, await bind(api, context, served, namespace, name, obj), created=True)
@@ -140,7 +140,7 @@ async def create(
     return Answer(None, None, issue(context.user, name, namespace, obj, context.dry_run), created=True)
 
 
-def _is_plain(binding: Any) -> bool:
+def is_plain(binding: Any) -> bool:
     """Whether decoding would leave a binding as it is: as schedulers send it, with nothing but names."""
     if binding.__class__ is not dict or binding.keys() != _PLAIN_BINDING or binding["apiVersion"] != "v1":
         return False

@@ -18,7 +18,7 @@ from atoll.base.backoff import Backoff
 from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.errors import AlreadyExists, ApiError, AtollError, NotFound
-from atoll.client.port import APPLY_PATCH, Client, DeleteOptions
+from atoll.client.port import APPLY_PATCH, Client, DeleteOptions, patch_all
 from atoll.cluster.nodes.stages.model import (
     ApplyStep,
     DeleteStep,
@@ -39,6 +39,7 @@ FindResource = Callable[[str, str], Awaitable[Resource | None]]  # (apiVersion, 
 
 log = logging.getLogger(__name__)
 _WRITERS = 64
+_TOGETHER = 64  # patches of one call
 _FEW = 64
 
 
@@ -224,6 +225,11 @@ class StagePlayer:
             job.overdue = True
             return
         self._ready.append(job)
+        if len(self._ready) == 1:
+            self._wake()
+
+    def _wake(self) -> None:
+        """One writer, who wakes the next where there is more than one takes at a time."""
         while self._idle:
             waiter = self._idle.popleft()
             if not waiter.done():
@@ -237,22 +243,67 @@ class StagePlayer:
                 waiter = loop.create_future()
                 self._idle.append(waiter)
                 await waiter
+            patches, other = self._take()
+            if self._ready:
+                self._wake()
+            if patches:
+                await self._logged(self._patch(patches))
+            if other is not None:
+                await self._logged(self._play(*other))
+
+    async def _logged(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("stages of %s", self.resource.plural)
+
+    def _take(self) -> tuple[list[tuple[Job, PatchStep]], tuple[Job, Sequence[Step]] | None]:
+        """Jobs that are due: those that are like patches, to be written together; or one that is to be played alone."""
+        patches: list[tuple[Job, PatchStep]] = []
+        while self._ready and len(patches) < _TOGETHER:
             job = self._ready.popleft()
             if job.held:
                 job.overdue = True
-            elif not job.dropped:
-                self._jobs.pop(job.key, None)
-                try:
-                    await self._play(job)
-                except Exception:
-                    log.exception("stage %s of %s", job.stage.name, job.key)
+                continue
+            if job.dropped:
+                continue
+            self._jobs.pop(job.key, None)
+            steps = self._steps(job)
+            if steps is None:
+                continue
+            first = steps[0] if len(steps) == 1 and not job.stage.immediate else None
+            if not isinstance(first, PatchStep):
+                return patches, (job, steps)
+            if patches and _way(first) != _way(patches[0][1]):
+                return patches, (job, steps)
+            patches.append((job, first))
+        return patches, None
 
-    async def _play(self, job: Job) -> None:
+    def _steps(self, job: Job) -> Sequence[Step] | None:
+        """None: it could not be said, which was told."""
         try:
-            steps = job.stage.steps(job.obj, self._functions)
+            return job.stage.steps(job.obj, self._functions)
         except AtollError as error:
             self._around.events.event(job.obj, "Warning", "StageFailed", f"stage {job.stage.name}: {error}")
-            return
+        except Exception:
+            log.exception("stage %s of %s", job.stage.name, job.key)
+        return None
+
+    async def _patch(self, patches: Sequence[tuple[Job, PatchStep]]) -> None:
+        step = patches[0][1]
+        results: Sequence[AtollError | None]
+        try:
+            results = await patch_all(
+                self._as(step.user), self.resource, [(*job.key, patch.data) for job, patch in patches],
+                content_type=step.content_type, subresource=step.subresource or None,
+            )  # fmt: skip
+        except AtollError as error:
+            results = [error] * len(patches)
+        for (job, _), failure in zip(patches, results, strict=True):
+            if failure is not None and not isinstance(failure, NotFound):
+                self._failed(job, 0, failure)
+
+    async def _play(self, job: Job, steps: Sequence[Step]) -> None:
         result: Object | None = None
         deleted = False
         for number in range(job.step, len(steps)):
@@ -330,3 +381,8 @@ class StagePlayer:
     def _as(self, user: str) -> Client:
         impersonate = self._around.impersonate
         return impersonate(user) if user and impersonate is not None else self._around.client
+
+
+def _way(step: PatchStep) -> tuple[str, str, str]:
+    """Patches of one way are written together."""
+    return step.user, step.content_type, step.subresource
