@@ -56,7 +56,8 @@ _FIRST, _LAST = -62_135_596_800, 253_402_300_799  # the years 1 and 9999: what l
 
 def rfc3339(wall_seconds: float) -> str:
     """Kubernetes' metav1.Time: whole seconds, UTC, e.g. 2026-11-23T16:00:00Z."""
-    return _rfc3339(max(_FIRST, min(int(wall_seconds), _LAST)))
+    seconds = int(wall_seconds)
+    return _rfc3339(seconds if _FIRST <= seconds <= _LAST else max(_FIRST, min(seconds, _LAST)))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -53,7 +53,7 @@ class Informer:
         self._objects: dict[Key, Object] = {}
         self._handlers: list[Handler] = []
         self._indexers: dict[str, IndexFunction] = {}
-        self._indices: dict[str, dict[Hashable, dict[Key, Object]]] = {}
+        self._indices: dict[str, dict[Hashable, dict[Key, None]]] = {}
         self._standing: dict[Key, tuple[tuple[Hashable, ...], ...]] = {}  # under which values each object is, by index
         self._version: str | None = None
         self._progress = 0  # lists and events so far
@@ -82,7 +82,7 @@ class Informer:
             values = tuple(function(obj))
             self._standing[key] = (*self._standing.get(key, ()), values)
             for value in values:
-                self._indices[name].setdefault(value, {})[key] = obj
+                self._indices[name].setdefault(value, {})[key] = None
 
     def get(self, name: str, namespace: str | None = None) -> Object | None:
         return self._objects.get((namespace, name))
@@ -91,7 +91,7 @@ class Informer:
         return self._objects.get(key)
 
     def by_index(self, name: str, value: Hashable) -> list[Object]:
-        return list(self._indices[name].get(value, {}).values())
+        return [self._objects[key] for key in self._indices[name].get(value, ())]
 
     def index_values(self, name: str) -> list[Hashable]:
         """The values for which `by_index` gives any."""
@@ -204,7 +204,8 @@ class Informer:
         if old is not None and new is not None and _uid(old) != _uid(new):
             self._set(key, None)  # a namesake: the old one's deletion was missed
             old = None
-        self._index(key, new)
+        if self._indexers:
+            self._index(key, new)
         if new is not None:
             self._objects[key] = new
         else:
@@ -218,8 +219,6 @@ class Informer:
 
     def _index(self, key: Key, new: Object | None) -> None:
         """Take an object's newest state into each index; what it stood under before is remembered, not asked again."""
-        if not self._indexers:
-            return
         nowhere: tuple[tuple[Hashable, ...], ...] = ((),) * len(self._indexers)
         before = self._standing.get(key, nowhere)
         if new is None:
@@ -228,21 +227,19 @@ class Informer:
         else:
             after = tuple([tuple(function(new)) for function in self._indexers.values()])
             if after == before:
-                for buckets, values in zip(self._indices.values(), before, strict=True):
-                    for value in values:
-                        buckets[value][key] = new
                 return
             self._standing[key] = after
         for buckets, old_values, values in zip(self._indices.values(), before, after, strict=True):
-            if old_values != values:
-                for value in old_values:
-                    bucket = buckets.get(value)
-                    if bucket is not None:
-                        bucket.pop(key, None)
-                        if not bucket:
-                            del buckets[value]
+            if old_values == values:
+                continue
+            for value in old_values:
+                bucket = buckets.get(value)
+                if bucket is not None:
+                    bucket.pop(key, None)
+                    if not bucket:
+                        del buckets[value]
             for value in values:
-                buckets.setdefault(value, {})[key] = new  # type: ignore[assignment]
+                buckets.setdefault(value, {})[key] = None
 
 
 def _key(obj: Object) -> Key:

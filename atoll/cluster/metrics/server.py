@@ -41,14 +41,27 @@ class MetricsServer:
         self._clock = clock
         self._scrape = scrape
         self._looks: dict[str, tuple[Look | None, Look]] = {}
+        self._simulated: dict[str, int] = {}  # the version at which a node was found to be that
 
     async def run(self) -> None:
         while self._scrape is not None:
-            nodes = [record.object for record in self._store.scan("nodes") if not is_simulated(record.object)]
+            nodes = self._scraped()
             names = {node["metadata"]["name"] for node in nodes}
             self._looks = {name: looks for name, looks in self._looks.items() if name in names}
             await asyncio.gather(*(self._look(self._scrape, node) for node in nodes))
             await asyncio.sleep(_PERIOD_SECONDS if self._looks or not nodes else 1.0)
+
+    def _scraped(self) -> list[Object]:
+        """The nodes that are to be asked; of thousands of simulated ones only those that have changed are looked at."""
+        simulated, self._simulated = self._simulated, {}
+        nodes = []
+        for record in self._store.scan("nodes"):
+            name = record.key.name
+            if simulated.get(name) == record.version or is_simulated(record.object):
+                self._simulated[name] = record.version
+            else:
+                nodes.append(record.object)
+        return nodes
 
     async def _look(self, scrape: Scrape, node: Object) -> None:
         name = node["metadata"]["name"]

@@ -193,11 +193,11 @@ class StoreCore:
         if isinstance(obj, Encoded):
             digits = text.encode()
             data = b"".join((obj.head, digits, obj.tail))
-            origin = obj.origin
+            origin, uid = obj.origin, obj.uid or None
             if obj.values is not None:
                 self._parsed.fill(version, (*obj.values, digits))
         else:
-            origin = None
+            origin = uid = None
             obj["metadata"]["resourceVersion"] = text
             data = bytes(memoryview(orjson.dumps(obj)))  # a copy: orjson's own keeps the room that it wrote in
         self._assigned = version
@@ -207,7 +207,7 @@ class StoreCore:
             key = Key(sys.intern(key.resource), sys.intern(key.namespace), sys.intern(key.name))
         if key.resource in _UNLIKE and not isinstance(obj, Encoded):
             self._parsed.put(version, obj)
-        return Change(kind, StoredRecord(key, version, data, self._parsed, origin), done)
+        return Change(kind, StoredRecord(key, version, data, self._parsed, origin, uid), done)
 
     def _apply(self, changes: Iterable[Change]) -> None:
         """Durable now: visible, published, acknowledged."""

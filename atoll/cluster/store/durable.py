@@ -49,7 +49,7 @@ _TYPES: dict[int, Literal["ADDED", "MODIFIED", "DELETED"]] = {
 
 
 class _Group(Struct):
-    """What is committed together: changes, or the entries of old rows written again."""
+    """What is committed together: changes, or the entries of old rows written again; `entries` are in pieces."""
 
     epoch: int
     changes: list[Change]
@@ -163,10 +163,10 @@ class DurableStore(StoreCore):
             return
         self._thick = len(self._unsent) >= _THICK_WRITES
         changes, self._unsent = self._unsent, []
-        entries = [
-            logfile.pack(record.version, _KINDS[kind], *record.key, b"" if kind == "DELETED" else record.data)
-            for kind, record, _ in changes
-        ]
+        entries: list[bytes] = []
+        for kind, record, _ in changes:
+            data = b"" if kind == "DELETED" else record.data
+            entries += (logfile.head(record.version, _KINDS[kind], *record.key, len(data)), data)
         size = sum(map(len, entries))
         group = _Group(self._epoch, changes, entries, size, self._assigned, self._clock.wall())
         self._sent.append(group)

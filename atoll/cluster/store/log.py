@@ -117,8 +117,13 @@ def verified(values: Columns, before: Row | None) -> Row | str:
 
 def pack(version: int, kind: int, resource: str, namespace: str, name: str, data: bytes) -> bytes:
     """The bytes of an entry."""
+    return head(version, kind, resource, namespace, name, len(data)) + data
+
+
+def head(version: int, kind: int, resource: str, namespace: str, name: str, size: int) -> bytes:
+    """What stands before the data, of so many bytes, in an entry."""
     key = resource.encode(), namespace.encode(), name.encode()
-    return b"".join((_ENTRY.pack(version, kind, *map(len, key), len(data)), *key, data))
+    return _ENTRY.pack(version, kind, *map(len, key), size) + b"".join(key)
 
 
 def unpack(blob: bytes) -> Iterator[Entry]:

@@ -44,6 +44,7 @@ class Encoded(Struct, frozen=True):
     tail: bytes
     origin: Origin | None = None  # for the record to name
     values: Sequence[bytes] | None = None  # what `origin` will read from it but for the version, where that is known
+    uid: str = ""  # where it is known
 
 
 class Key(NamedTuple):

@@ -76,15 +76,21 @@ class StoredRecord:
     __slots__ = ("_labels", "_parsed", "_uid", "data", "key", "origin", "version")
 
     def __init__(
-        self, key: Key, version: int, data: bytes, parsed: ParsedObjects, origin: Origin | None = None
+        self,
+        key: Key,
+        version: int,
+        data: bytes,
+        parsed: ParsedObjects,
+        origin: Origin | None = None,
+        uid: str | None = None,
     ) -> None:
         self.key = key
         self.version = version
         self.data = data
         self.origin = origin
         self._parsed = parsed
-        self._uid: str | None = None
-        self._labels = _NO_LABELS
+        self._uid = uid
+        self._labels: dict[str, str] | None = None
 
     @property
     def object(self) -> Object:
@@ -111,9 +117,9 @@ class StoredRecord:
 
     @property
     def labels(self) -> dict[str, str]:
-        if self._uid is None:
+        if self._labels is None:
             self._read_head()
-        return self._labels
+        return self._labels or _NO_LABELS
 
     @property
     def node_name(self) -> str:
@@ -130,8 +136,7 @@ class StoredRecord:
             metadata: dict[str, Any] = orjson.loads(self.data).get("metadata") or {}
             head = _Metadata(str(metadata.get("uid") or ""), msgspec.Raw(orjson.dumps(metadata.get("labels"))))
         labels = self._parsed.parts.part(bytes(head.labels), 2)
-        if isinstance(labels, dict):
-            self._labels = labels
+        self._labels = labels if isinstance(labels, dict) else _NO_LABELS
         self._uid = sys.intern(head.uid)
 
     def __repr__(self) -> str:

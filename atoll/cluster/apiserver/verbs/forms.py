@@ -69,11 +69,11 @@ class Form:
         """Whether that stands in what is the same for all."""
         return any(text in part for part in self.parts)
 
-    def fill(self, values: Sequence[bytes]) -> Encoded:
-        """The object with these values; it remembers where it is from."""
+    def fill(self, values: Sequence[bytes], uid: str = "") -> Encoded:
+        """The object with these values, of which `uid` is its own; it remembers where it is from."""
         head = self._head % tuple([values[hole] for hole in self._head_holes])
         tail = self._tail % tuple([values[hole] for hole in self._tail_holes])
-        return Encoded(head, tail, self, values[: self._width] if self._all else None)
+        return Encoded(head, tail, self, values[: self._width] if self._all else None, uid)
 
     def read(self, data: bytes) -> list[bytes]:
         """The values in a text that was filled from this form (b"" for those without a hole), and last its version."""

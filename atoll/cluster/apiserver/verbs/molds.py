@@ -74,7 +74,7 @@ class Mold(Struct):
     def cast(self, name: str, uid: str, now: float) -> Encoded:
         """The new object's bytes. `name` must be a valid one (it is not escaped)."""
         drawn = b"" if self.draw is None else self.draw().encode()
-        return self.form.fill((name.encode(), uid.encode(), rfc3339(now).encode(), drawn))
+        return self.form.fill((name.encode(), uid.encode(), rfc3339(now).encode(), drawn), uid)
 
 
 class Molds:

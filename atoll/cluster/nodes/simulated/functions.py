@@ -20,21 +20,31 @@ class Addresses:
         self._node = node
         self._pools: dict[str, AddressPool] = {}
         self._pods: dict[str, list[str]] = {}  # pod uid -> addresses
+        self._of_nodes: dict[str, tuple[Object, list[str]]] = {}  # of each, as it is known
 
     def new_node(self) -> str:
         """An address for a node. Falls back to the network's first one when it is used up."""
         return self._nodes.take() or "10.0.0.1"
 
     def of_node(self, name: str) -> list[str]:
+        """Its own; shared, never to be changed."""
         node = self._node(name)
-        found = [
-            item["address"]
-            for item in ((node or {}).get("status") or {}).get("addresses") or ()
-            if item.get("type") == "InternalIP"
-        ]
+        if node is None:
+            self._of_nodes.pop(name, None)
+            return []
+        known = self._of_nodes.get(name)
+        if known is not None and known[0] is node:
+            return known[1]
+        addresses = (node.get("status") or {}).get("addresses") or ()
+        found = [item["address"] for item in addresses if item.get("type") == "InternalIP"]
         for address in found:
             self._nodes.use(address)
+        self._of_nodes[name] = (node, found)
         return found
+
+    def forget_node(self, name: str) -> None:
+        """It is gone."""
+        self._of_nodes.pop(name, None)
 
     def of_pod(self, node_name: str, uid: str) -> list[str]:
         """The pod's addresses; taken on the first call."""

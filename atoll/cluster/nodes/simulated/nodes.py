@@ -217,6 +217,7 @@ class SimulatedNodes:
                 self._managed.discard(name)
                 self._stopped.discard(name)
                 self.node_player.forget((None, name))
+                self._addresses.forget_node(name)
                 self._leases.drop(name, gone=new is None)
             return
         name = new["metadata"]["name"]
