@@ -8,7 +8,7 @@ from typing import Any
 from atoll.base.errors import BadRequest
 from atoll.cluster.apiserver.ports import SYSTEM_ADMIN
 from atoll.cluster.apiserver.request import Context
-from atoll.cluster.apiserver.verbs.subresources import _BINDING, _is_plain, decoded
+from atoll.cluster.apiserver.verbs.subresources import _BINDING, decoded, is_plain
 from atoll.objects.meta import copy
 
 _METADATA: list[Any] = [{"name": "a"}, {"name": "a", "namespace": "d", "uid": "u"}, {"name": ""}, {"name": 1}, {}, None]
@@ -30,7 +30,7 @@ def test_plain_bindings() -> None:
             whole = decoded(Context(SYSTEM_ADMIN, "test"), _BINDING, copy(sent), ())
         except BadRequest:
             whole = None
-        if _is_plain(sent):
+        if is_plain(sent):
             plain += 1
             assert whole == sent
     assert plain == 9  # of three objects' names and three targets
