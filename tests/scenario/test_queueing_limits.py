@@ -8,7 +8,7 @@ from typing import Any
 from queueing_world import FLAVOR, QueueingWorld, job, queueing_world, setup
 
 from atoll.capacity.queueing.explain import explain
-from atoll.kinds.builtin import LIMIT_RANGES
+from atoll.kinds.builtin import CONFIGMAPS, LIMIT_RANGES, NAMESPACES, RESOURCE_CLAIM_TEMPLATES
 from atoll.runtime.virtual import run_virtual
 
 
@@ -65,5 +65,39 @@ def test_a_limit_range_that_comes_later_counts_for_those_that_wait() -> None:
         rows = {item.owners[0]: explain(state, item) for item in state.workloads.values() if item.pending}
         assert rows["large"].cheapest == "ask for what the namespace's LimitRanges allow"
         assert rows["second"].cheapest == "let spec.resourceGroups of ClusterQueue q cover memory"
+
+    play(main)
+
+
+CONFIG = """
+apiVersion: config.kueue.x-k8s.io/v1beta2
+kind: Configuration
+resources: {deviceClassMappings: [{name: gpus, deviceClassNames: [gpu.example.com]}]}
+"""
+
+
+def test_devices_take_quota_once_their_template_is_there() -> None:
+    async def main(world: QueueingWorld) -> None:
+        queue, local = setup("q", 4)
+        flavor = queue["spec"]["resourceGroups"][0]["flavors"][0]
+        queue["spec"]["resourceGroups"][0]["coveredResources"].append("gpus")
+        flavor["resources"].append({"name": "gpus", "nominalQuota": 3})
+        await world.client.create(NAMESPACES, {"metadata": {"name": "kueue-system"}})
+        config = {"metadata": {"name": "kueue-manager-config"}, "data": {"controller_manager_config.yaml": CONFIG}}
+        await world.client.create(CONFIGMAPS, config, "kueue-system")
+        jobs = [job(name, "q", 1, 1, seconds=600) for name in ("a", "b")]
+        for made in jobs:
+            spec = made["spec"]["template"]["spec"]
+            spec["resourceClaims"] = [{"name": "g", "resourceClaimTemplateName": "two"}]
+        await world.apply(FLAVOR, queue, local, *jobs)
+        await asyncio.sleep(3)
+        assert await world.holding("Admitted") == []
+        exactly = {"deviceClassName": "gpu.example.com", "count": 2}
+        template = {"spec": {"spec": {"devices": {"requests": [{"name": "g", "exactly": exactly}]}}}}
+        await world.client.create(RESOURCE_CLAIM_TEMPLATES, {**template, "metadata": {"name": "two"}}, "default")
+        await asyncio.sleep(3)
+        admitted = await world.holding("Admitted")
+        assert len(admitted) == 1
+        assert used((await world.workloads())[admitted[0]]) == {"cpu": "1", "gpus": "2"}
 
     play(main)

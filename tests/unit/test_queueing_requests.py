@@ -94,8 +94,53 @@ def test_the_configuration_leaves_out_and_transforms() -> None:
         ("resources: {transformations: [{input: a}, {input: a}]}", r"transformations\[1\].input: must name a resource"),
         ("resources: {transformations: [{input: a, strategy: Double}]}", "'Double' is not Retain or Replace"),
         ("resources: {transformations: [{input: a, outputs: {b: much}}]}", r"transformations\[0\].outputs: quantities"),
+        ("resources: {deviceClassMappings: [{name: a}]}", r"deviceClassMappings\[0\]: must have a name and"),
+        ("resources: {deviceClassMappings: [{name: a, deviceClassNames: [b, b]}]}", "'b' is mapped already"),
+        ("resources: {deviceClassMappings: [{name: a, deviceClassNames: [b], sources: []}]}", "sources: counters are"),
     ],
 )
 def test_a_mistake_in_resources_names_its_key(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse(HEAD + text)
+
+
+MAPPED = """
+resources:
+  deviceClassMappings:
+  - {name: example.com/gpu, deviceClassNames: [gpu-a100.example.com, gpu-h100.example.com]}
+"""
+
+
+def claim_template(*requests: Any) -> Any:
+    return {"spec": {"spec": {"devices": {"requests": list(requests)}}}}
+
+
+def test_devices_of_claims_count_as_the_resource_of_their_class() -> None:
+    alternatives = [
+        {"name": "big", "deviceClassName": "gpu-h100.example.com", "count": 1},
+        {"name": "small", "deviceClassName": "gpu-a100.example.com", "count": 4},
+    ]
+    known = {
+        "two": claim_template({"name": "g", "exactly": {"deviceClassName": "gpu-a100.example.com", "count": 2}}),
+        "either": claim_template({"name": "g", "firstAvailable": alternatives}),
+        "all": claim_template(
+            {"name": "g", "exactly": {"deviceClassName": "gpu-a100.example.com", "allocationMode": "All"}}
+        ),
+        "nic": claim_template({"name": "n", "exactly": {"deviceClassName": "nic.example.com"}}),
+    }
+
+    def around(text: str) -> Surroundings:
+        return surroundings_of([], [], parse(HEAD + text).counting, lambda name, namespace: known.get(name))
+
+    def pod(*names: str) -> Any:
+        claims = [{"name": f"c{index}", "resourceClaimTemplateName": name} for index, name in enumerate(names)]
+        return {
+            "containers": [container(cpu="1")],
+            "resourceClaims": [*claims, {"name": "s", "resourceClaimName": "x"}],
+        }
+
+    assert asked(pod("two", "either"), around(MAPPED)) == {"cpu": 1000, "example.com/gpu": 6}
+    assert asked(pod("two", "nic"), around("")) == {"cpu": 1000}  # nothing says as what they count
+    for name, why in (("all", "all devices of a node can't be counted"), ("nic", "nic.example.com is not mapped"),
+                      ("gone", "there is no ResourceClaimTemplate gone")):  # fmt: skip
+        assert why in shape(pod(name), around(MAPPED)).problem

@@ -2,8 +2,8 @@
 
 Read from ConfigMap kueue-system/kueue-manager-config, key controller_manager_config.yaml: waitForPodsReady,
 fairSharing, admissionFairSharing, manageJobsWithoutQueueName with managedJobsNamespaceSelector, multiKueue's origin,
-workerLostTimeout, gcInterval and dispatcherName, resources' excludeResourcePrefixes and transformations. Everything
-else there is for Kueue's own process.
+workerLostTimeout, gcInterval and dispatcherName, resources' excludeResourcePrefixes, transformations and
+deviceClassMappings. Everything else there is for Kueue's own process.
 """
 
 from __future__ import annotations
@@ -195,7 +195,24 @@ def _counting(part: Mapping[str, Any]) -> Counting:
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{key}.outputs: {error}") from None
         found[name] = Transformation(outputs, item.get("strategy") != "Replace", item.get("multiplyBy") or "")
-    return Counting(tuple(prefixes), found)
+    return Counting(tuple(prefixes), found, _classes(part.get("deviceClassMappings") or ()))
+
+
+def _classes(listed: Any) -> dict[str, str]:
+    """By DeviceClass the resource as which its devices count."""
+    found: dict[str, str] = {}
+    for index, item in enumerate(listed):
+        key = f"resources.deviceClassMappings[{index}]"
+        name, classes = (item.get("name"), item.get("deviceClassNames")) if isinstance(item, dict) else (None, None)
+        if not isinstance(name, str) or not name or not isinstance(classes, list) or not classes:
+            raise ConfigError(f"{key}: must have a name and deviceClassNames")
+        if "sources" in item:
+            raise ConfigError(f"{key}.sources: counters are not counted here, only devices")
+        for one in classes:
+            if not isinstance(one, str) or one in found:
+                raise ConfigError(f"{key}.deviceClassNames: {one!r} is mapped already, or no name")
+            found[one] = name
+    return found
 
 
 def _seconds(text: Any, key: str) -> float:

@@ -22,7 +22,7 @@ from atoll.capacity.queueing.requests import surroundings_of
 from atoll.capacity.queueing.rooms import Rooms
 from atoll.capacity.queueing.state import Setup, State
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CONFIGMAPS, LIMIT_RANGES, NAMESPACES, RUNTIME_CLASSES
+from atoll.kinds.builtin import CONFIGMAPS, LIMIT_RANGES, NAMESPACES, RESOURCE_CLAIM_TEMPLATES, RUNTIME_CLASSES
 from atoll.objects.meta import condition
 from atoll.runtime.events import NORMAL, WARNING
 
@@ -51,6 +51,7 @@ class QueueController:
         self._configs = of(CONFIGMAPS, namespace=config.NAMESPACE)
         self._topologies = of(kueue.TOPOLOGIES)
         self._limit_ranges, self._runtime_classes = of(LIMIT_RANGES), of(RUNTIME_CLASSES)
+        self._templates = of(RESOURCE_CLAIM_TEMPLATES)
         self._rooms = Rooms(parts, self._nodes_changed)
         self.workloads = of(kueue.WORKLOADS)
         self._setup_informers = (
@@ -59,11 +60,12 @@ class QueueController:
         )  # fmt: skip
         for informer in self._setup_informers:
             informer.add_handler(self._setup_changed)
+        self._templates.add_handler(self._template_changed)
         self.workloads.add_handler(self._workload_changed)
 
     async def run(self) -> None:
         """Until cancelled."""
-        for informer in (*self._setup_informers, self.workloads):
+        for informer in (*self._setup_informers, self._templates, self.workloads):
             await informer.synced.wait()
         await self._rooms.synced()
         self._wake.set()
@@ -122,6 +124,17 @@ class QueueController:
     def _nodes_changed(self) -> None:
         if self.state.setup.topologies:
             self._wake.set()
+
+    def _template_changed(self, old: Object | None, new: Object | None) -> None:
+        """Templates never change; workloads that named one before it was there can be counted now."""
+        if old is not None or new is None or not self.options.counting.classes:
+            return
+        self._shapes.forget_problems()
+        namespace = new["metadata"]["namespace"]
+        for key in [it.key for it in self.state.workloads.values() if it.shape.problem and it.key[0] == namespace]:
+            if key not in self._writing:
+                self._read.pop(key, None)
+                self._refresh(key)
 
     def _workload_changed(self, old: Object | None, new: Object | None) -> None:
         obj = new or old or {}
@@ -184,7 +197,8 @@ class QueueController:
                 name: float(amount_of(name, text)) for name, text in (past.get("consumedResources") or {}).items()
             }
             self.state.consumption.restore((obj["metadata"]["namespace"], obj["metadata"]["name"]), consumed)
-        around = surroundings_of(self._limit_ranges, self._runtime_classes, self.options.counting)
+        counting = self.options.counting
+        around = surroundings_of(self._limit_ranges, self._runtime_classes, counting, self._templates.get)
         if around != self._shapes.surroundings:
             self._read_anew(Shapes(around))
 

@@ -90,6 +90,8 @@ def _locals(state: State, workload: Workload) -> list[str]:
 
 def _remedy(node: Node, workload: Workload) -> str:
     """For one that no quota would help."""
+    if "DeviceClass" in workload.shape.problem or "ResourceClaimTemplate" in workload.shape.problem:
+        return "create that template, or map the class in resources.deviceClassMappings of kueue-manager-config"
     if workload.shape.problem:
         return "ask for what the namespace's LimitRanges allow"
     asked = {name: amount for pods in workload.shape.pod_sets for name, amount in pods.charged.items()}

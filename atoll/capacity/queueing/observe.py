@@ -11,7 +11,15 @@ from atoll.capacity.queueing.rooms import rooms_of
 from atoll.capacity.queueing.state import Setup, State
 from atoll.client.port import Client
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CONFIGMAPS, LIMIT_RANGES, NAMESPACES, NODES, PODS, RUNTIME_CLASSES
+from atoll.kinds.builtin import (
+    CONFIGMAPS,
+    LIMIT_RANGES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    RESOURCE_CLAIM_TEMPLATES,
+    RUNTIME_CLASSES,
+)
 from atoll.kinds.resource import Resource
 
 
@@ -20,14 +28,14 @@ async def observe(client: Client) -> State:
     resources = (
         kueue.CLUSTER_QUEUES, kueue.COHORTS, kueue.RESOURCE_FLAVORS, kueue.LOCAL_QUEUES, NAMESPACES,
         kueue.ADMISSION_CHECKS, kueue.TOPOLOGIES, kueue.WORKLOADS,
-        LIMIT_RANGES, RUNTIME_CLASSES,
+        LIMIT_RANGES, RUNTIME_CLASSES, RESOURCE_CLAIM_TEMPLATES,
     )  # fmt: skip
 
     async def listed(resource: Resource) -> list[Object]:
         return (await client.list(resource)).items
 
     found = await asyncio.gather(*map(listed, resources))
-    queues, cohorts, flavors, locals_, spaces, checks, topologies, workloads, ranges, classes = found
+    queues, cohorts, flavors, locals_, spaces, checks, topologies, workloads, ranges, classes, templates = found
     options = config.Options()
     configs = (await client.list(CONFIGMAPS, config.NAMESPACE)).items
     for item in configs:
@@ -49,7 +57,8 @@ async def observe(client: Client) -> State:
     )
     if topologies:
         state.set_rooms(rooms_of(*await asyncio.gather(listed(NODES), listed(PODS))))
-    shapes = read.Shapes(surroundings_of(ranges, classes, options.counting))
+    known = {(item["metadata"]["name"], item["metadata"]["namespace"]): item for item in templates}
+    shapes = read.Shapes(surroundings_of(ranges, classes, options.counting, lambda *name: known.get(name)))
     for obj in workloads:
         state.put(read.workload(obj, shapes, order_by=options.pods_ready.order_by))
     return state

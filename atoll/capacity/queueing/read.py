@@ -29,7 +29,7 @@ from atoll.capacity.queueing.model import (
     Shape,
     Workload,
 )
-from atoll.capacity.queueing.requests import Counting, Surroundings
+from atoll.capacity.queueing.requests import Surroundings
 from atoll.capacity.queueing.topology import TopologyAssignment, TopologyRequest, by_leaf
 from atoll.kinds import kueue
 from atoll.kinds.kueue_conversion import domains_of
@@ -136,26 +136,39 @@ class Shapes:
 
     def of(self, pod_sets: list[Object], namespace: str) -> Shape:
         text = orjson.dumps(pod_sets, option=orjson.OPT_SORT_KEYS)
-        if namespace in self.surroundings.limits:
+        if self.surroundings.differs(namespace):
             text += namespace.encode()
         found = self._known.get(text)
         if found is None:
             found = self._known[text] = self._read(pod_sets, namespace)
         return found
 
+    def forget_problems(self) -> None:
+        """Those that can't be made are read anew when they are asked for."""
+        self._known = WeakValueDictionary({text: shape for text, shape in self._known.items() if not shape.problem})
+
     def _read(self, pod_sets: list[Object], namespace: str) -> Shape:
-        around, problems = self.surroundings, []
+        around = self.surroundings
+        problems: list[str] = []
+        beyond: list[str] = []
         found = []
         for item in pod_sets:
             name = item.get("name") or "main"
             spec = around.spec_of(namespace, item.get("template") or {})
-            problems += around.problems(namespace, name, spec)
-            found.append(_pod_set(item, name, pod_requests({"spec": spec}), around.counting))
-        return Shape(tuple(found), f"didn't satisfy LimitRange constraints: {'; '.join(problems)}" if problems else "")
+            beyond += around.problems(namespace, name, spec)
+            devices, unknown = around.devices(namespace, spec)
+            problems += [f"podSets[{name}]: {why}" for why in unknown]
+            requests = pod_requests({"spec": spec})
+            counted = around.counting.of(requests)
+            for resource, nano in devices.items():
+                counted[resource] = counted.get(resource, 0) + nano
+            found.append(_pod_set(item, name, requests, counted))
+        if beyond:
+            problems.append(f"didn't satisfy LimitRange constraints: {'; '.join(beyond)}")
+        return Shape(tuple(found), "; ".join(problems))
 
 
-def _pod_set(item: Object, name: str, requests: dict[str, int], counting: Counting) -> PodSet:
-    counted = counting.of(requests)
+def _pod_set(item: Object, name: str, requests: dict[str, int], counted: dict[str, int]) -> PodSet:
     return PodSet(
         name,
         int(item.get("count", 1)),
