@@ -25,7 +25,7 @@ from atoll.capacity.queueing.model import (
     Shape,
     usage_of,
 )  # fmt: skip
-from atoll.capacity.queueing.placing import fits_flavor
+from atoll.capacity.queueing.placing import fits_flavor, is_indifferent
 from atoll.capacity.queueing.topology_fit import Unplaced
 from atoll.capacity.queueing.tree import Node, lowest_fit
 
@@ -178,12 +178,11 @@ class _Search:
 
     def run(self, pod_sets: list[PodSet], group: ResourceGroup, asked: Mapping[str, int]) -> _Choice | None:
         best: _Choice | None = None
-        labels = {key for name in group.flavors if name in self._flavors for key in self._flavors[name].labels}
         failed: list[str] = []
         for name in group.flavors:
-            why = self._why_not(pod_sets[0], name, labels)
+            why = self._why_not(pod_sets[0], name, group)
             for pods in pod_sets[1:]:
-                why = why or self._why_not(pods, name, labels)
+                why = why or self._why_not(pods, name, group)
             if why:
                 failed.append(why)
                 continue
@@ -199,7 +198,7 @@ class _Search:
             self._total.why.append(f"couldn't assign flavors to pod set {names}: {', '.join(failed)}")
         return best
 
-    def _why_not(self, pods: PodSet, name: str, labels: set[str]) -> str:
+    def _why_not(self, pods: PodSet, name: str, group: ResourceGroup) -> str:
         """Whatever quota there is."""
         flavor = self._flavors.get(name)
         if flavor is None:
@@ -208,6 +207,9 @@ class _Search:
             return f"topology {flavor.topology} of flavor {name} has no room"
         if pods.topology is not None and not flavor.topology:
             return f"flavor {name} does not support TopologyAwareScheduling"
+        if is_indifferent(pods.template, flavor):
+            return ""
+        labels = {key for name in group.flavors if name in self._flavors for key in self._flavors[name].labels}
         return fits_flavor(pods.template, flavor, labels)
 
     def _try(self, name: str, asked: Mapping[str, int], failed: list[str]) -> _Choice | None:

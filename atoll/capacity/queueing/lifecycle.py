@@ -19,10 +19,11 @@ from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL, WARNING
 from atoll.runtime.informer import Key
 
-# How long a workload waits before its status says why: most are admitted sooner. Those behind one of their class wait
-# for the same as that one, and are told later: a queue of thousands would else be written again and again. Of these so
-# many are told a second, that where thousands came at once their admission does not wait for what they are told.
-_TELL_SECONDS = 1.0
+# How long a workload waits before its status says why: most are admitted sooner. It is a second at least, since the
+# times that it counts from are whole seconds, cut off. Those behind one of their class wait for the same as that one,
+# and are told later: a queue of thousands would else be written again and again. Of these so many are told a second,
+# that where thousands came at once their admission does not wait for what they are told.
+_TELL_SECONDS = 2.0
 _TELL_AGAIN_SECONDS = 60.0
 _TOLD_BEHIND_PER_SECOND = 50
 

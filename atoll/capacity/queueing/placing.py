@@ -9,6 +9,12 @@ from atoll.capacity.queueing.model import Flavor, Object
 from atoll.scheduling.matching import NodeSelector, tolerates
 
 
+def is_indifferent(template: Object, flavor: Flavor) -> bool:
+    """Whether they could run there without a look at labels and tolerations."""
+    spec = template.get("spec") or {}
+    return not (flavor.taints or spec.get("nodeSelector") or spec.get("affinity"))
+
+
 def fits_flavor(template: Object, flavor: Flavor, label_keys: Collection[str]) -> str:
     """Why not; "" where they could. Only `label_keys` decide, those of the flavours to choose from."""
     spec = template.get("spec") or {}

@@ -77,8 +77,9 @@ class PodQueueing:
                     self._pod_changed(None, pod)
 
     def _workload_changed(self, old: Object | None, new: Object | None) -> None:
+        """A unit without pods comes in with its first one: many Workloads are made without a job."""
         unit = unit_of(new or old or {})
-        if unit is not None:
+        if unit is not None and self._pods.index_size(QUEUED, unit):
             self.loop.queue.add(unit)
 
     async def _reconcile(self, unit: Unit) -> float | None:

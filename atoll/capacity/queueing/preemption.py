@@ -208,16 +208,26 @@ def _candidates(wish: Wish) -> tuple[list[_Candidate], list[_Candidate], list[_C
             enough, remaining = _within(cohort, remaining)
             fitting = fitting or enough
             skipped = cohort
-    within = wish.policy.within_queue
     own = [
         _Candidate(Target(other, wish.node, IN_QUEUE), None, False)
-        for other in (wish.node.workloads.values() if within != NEVER else ())
-        if allows(within, wish.workload, other) and uses(other, wish.keys)
+        for other in _allowed_within(wish)
+        if uses(other, wish.keys)
     ]
     for group in (advantaged, others, own):
         if len(group) > 1:
             group.sort(key=lambda item: order(wish, item.target.node, item.target.workload))
     return advantaged, others, own
+
+
+def _allowed_within(wish: Wish) -> list[Workload]:
+    """Those of its own queue that it may take by priority."""
+    policy, own = wish.policy.within_queue, wish.node.workloads.values()
+    if policy == NEVER:
+        return []
+    priority = wish.workload.priority
+    if policy == LOWER:  # the usual one, asked of all that run for each that waits
+        return [other for other in own if other.priority < priority]
+    return [other for other in own if allows(policy, wish.workload, other)]
 
 
 def _within(node: Node, usage: Mapping[FlavorResource, int]) -> tuple[bool, dict[FlavorResource, int]]:
