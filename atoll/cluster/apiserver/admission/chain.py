@@ -107,13 +107,21 @@ class AdmissionChain:
                 await waiting
 
     def mutate_at_once(self, request: AdmissionRequest) -> bool:
-        if any(_waits(plugin.mutate(request)) for plugin in self._mutators(request)) or request.reinvoke:
+        for plugin in self._mutators(request):
+            waiting = plugin.mutate(request)
+            if waiting is not None:
+                return _left(waiting)
+        if request.reinvoke:
             return False
         self._allocate(request)
         return True
 
     def validate_at_once(self, request: AdmissionRequest) -> bool:
-        return not any(_waits(plugin.validate(request)) for plugin in self._validators(request))
+        for plugin in self._validators(request):
+            waiting = plugin.validate(request)
+            if waiting is not None:
+                return _left(waiting)
+        return True
 
     def _allocate(self, request: AdmissionRequest) -> None:
         name = request.resource.group_resource
@@ -138,10 +146,8 @@ class AdmissionChain:
         return plugins
 
 
-def _waits(answer: Awaitable[None] | None) -> bool:
-    """Whether a plugin has to wait for something; then it is not begun."""
-    if answer is None:
-        return False
-    if isinstance(answer, Coroutine):
-        answer.close()
-    return True
+def _left(waiting: Awaitable[None]) -> bool:
+    """What a plugin wants to wait for is not begun."""
+    if isinstance(waiting, Coroutine):
+        waiting.close()
+    return False

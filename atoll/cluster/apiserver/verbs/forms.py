@@ -43,6 +43,7 @@ class Form:
         "_steps",
         "_tail",
         "_tail_holes",
+        "_times",
         "_width",
         "parts",
         "size",
@@ -63,6 +64,7 @@ class Form:
             raise ValueError("a text with the sign that marks holes")
         self._holes = tuple(holes)
         self._build: Build | None = None
+        self._times: tuple[int, ...] = ()  # holes for times, as far as one text has shown; these are worth sharing
         self._parsed = 0
 
     def says(self, text: bytes) -> bool:
@@ -94,13 +96,17 @@ class Form:
             if self._parsed <= _FEW:
                 obj: Object = orjson.loads(data)
                 return obj
-            build = self._build = _builder_of(self.parts, self._holes, self.read(data))
-        return build([intern(value.decode()) for value in (self.read(data) if values is None else values)])
+            known = self.read(data)
+            self._times = tuple(hole for hole in set(self._holes) if _TIME(known[hole]))
+            build = self._build = _builder_of(self.parts, self._holes, frozenset(self._times))
+        texts = [value.decode() for value in (self.read(data) if values is None else values)]
+        for hole in self._times:
+            texts[hole] = intern(texts[hole])
+        return build(texts)
 
 
-def _builder_of(parts: Sequence[bytes], holes: Sequence[int], values: Sequence[bytes]) -> Build:
-    """`values`: of one of the texts, which show what holes are for times."""
-    times = frozenset(hole for hole in holes if _TIME(values[hole]))
+def _builder_of(parts: Sequence[bytes], holes: Sequence[int], times: frozenset[int]) -> Build:
+    """`times`: the holes for times."""
     marks = [f"{_SIGN}{hole}{_SIGN}".encode() for hole in holes]
     text = b"".join([piece for pair in zip(parts, [*marks, b""], strict=True) for piece in pair])
     return _Writer(times).function(orjson.loads(text))

@@ -23,7 +23,7 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -85,20 +85,32 @@ class _Likeness:
 
     def __init__(self, values: list[bytes]) -> None:
         places, order, _ = _likeness(values)
-        self._distinct = len(set(places))
+        distinct = list(dict.fromkeys(places))
         self._firsts = itemgetter(*places)
-        self._order = itemgetter(*order) if len(order) > 1 else None
-        self._kinds = re.compile(rb"\n".join([_kind_of(value) for value in values])).fullmatch
+        self._distinct = _getter(distinct)
+        ordered = [place for place in order if place in distinct]
+        self._order = itemgetter(*ordered) if len(ordered) > 1 else None
+        self._kinds = re.compile(rb"\n".join([_kind_of(values[place]) for place in distinct])).fullmatch
 
     def has(self, values: list[bytes]) -> bool:
         """`values` are as many as it was made of, at least two."""
-        if len(set(values)) != self._distinct or self._firsts(values) != tuple(values):
+        if self._firsts(values) != tuple(values):
+            return False
+        distinct = self._distinct(values)
+        if len(set(distinct)) != len(distinct):
             return False
         if self._order is not None:
             ordered = self._order(values)
             if list(ordered) != sorted(ordered):
                 return False
-        return self._kinds(b"\n".join(values)) is not None
+        return self._kinds(b"\n".join(distinct)) is not None
+
+
+def _getter(places: Sequence[int]) -> Callable[[list[bytes]], tuple[bytes, ...]]:
+    """Of the values at these places, of which there is at least one."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: (values[places[0]],)
 
 
 class Recast(Struct, frozen=True):
