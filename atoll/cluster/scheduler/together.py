@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from atoll.cluster.scheduler.binding import Binder
 from atoll.cluster.scheduler.queue import Waiting
 from atoll.scheduling.groups.model import GroupKey
 from atoll.scheduling.plan import Decision
+
+log = logging.getLogger(__name__)
 
 _Entry = tuple[Waiting, Decision, GroupKey | None]
 
@@ -55,11 +58,15 @@ class BoundTogether:
             self._start(self._bind(entries))
 
     async def _bind(self, entries: Sequence[_Entry]) -> None:
+        results: Sequence[AtollError | None]
         try:
             async with self._slots:
                 results = await self._binder.bind_all(
                     [(waiting.pod, decision.node or "") for waiting, decision, _ in entries]
                 )
+        except Exception as fault:  # of ours, or of them all: each is tried again, but those found bound meanwhile
+            log.exception("binding %d pods", len(entries))
+            results = [AtollError(f"binding: {fault}")] * len(entries)
         finally:
             self.under_way -= len(entries)
         for (waiting, decision, gang), error in zip(entries, results, strict=True):

@@ -299,6 +299,9 @@ class StagePlayer:
             )  # fmt: skip
         except AtollError as error:
             results = [error] * len(patches)
+        except Exception as fault:  # of ours: none is to wait for ever
+            log.exception("stages of %s", self.resource.plural)
+            results = [AtollError(f"patching: {fault}")] * len(patches)
         for (job, _), failure in zip(patches, results, strict=True):
             if failure is not None and not isinstance(failure, NotFound):
                 self._failed(job, 0, failure)
