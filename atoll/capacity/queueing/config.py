@@ -9,9 +9,9 @@ deviceClassMappings. Everything else there is for Kueue's own process.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -25,6 +25,7 @@ from atoll.objects.selectors import from_object
 NAMESPACE, NAME, FILE = "kueue-system", "kueue-manager-config", "controller_manager_config.yaml"
 _GROUP = "config.kueue.x-k8s.io"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+T = TypeVar("T")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -90,13 +91,23 @@ def parse(text: str) -> Options:
     if not isinstance(found, dict) or not str(found.get("apiVersion", "")).startswith(f"{_GROUP}/"):
         raise ConfigError(f"must be a Configuration of {_GROUP}")
     return Options(
-        _pods_ready(_part(found, "waitForPodsReady")),
-        _fair(_part(found, "fairSharing")),
-        _past(_part(found, "admissionFairSharing")),
+        _read(found, "waitForPodsReady", _pods_ready),
+        _read(found, "fairSharing", _fair),
+        _read(found, "admissionFairSharing", _past),
         _unnamed(found),
-        _multi(_part(found, "multiKueue")),
-        _counting(_part(found, "resources")),
+        _read(found, "multiKueue", _multi),
+        _read(found, "resources", _counting),
     )
+
+
+def _read(found: Mapping[str, Any], key: str, reader: Callable[[Mapping[str, Any]], T]) -> T:
+    """A section; a value of another type than its reader expects is a mistake like any other."""
+    try:
+        return reader(_part(found, key))
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{key}: {error}") from None
 
 
 def _part(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -152,7 +163,7 @@ def _pods_ready(part: Mapping[str, Any]) -> PodsReady:
         None if recovery is None else _seconds(recovery, "waitForPodsReady.recoveryTimeout"),
         bool(part.get("blockAdmission", False)),
         order_by,
-        requeuing.get("backoffLimitCount"),
+        None if requeuing.get("backoffLimitCount") is None else int(requeuing["backoffLimitCount"]),
         float(requeuing.get("backoffBaseSeconds", 60)),
         float(requeuing.get("backoffMaxSeconds", 3600)),
     )
