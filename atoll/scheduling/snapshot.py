@@ -7,8 +7,7 @@ when a plugin first asks for them. Two journals name the rows that have changed,
 per row computes only those again: `placed` for any change, `changed` for those of the node itself.
 
 A snapshot follows a `ClusterState` (`follow`). Where there are no pod objects, `charge` counts amounts in the arrays
-alone.
-Amounts above 2^55 (36 PB) count as 2^55: a score then stays within 64 bits.
+alone. Amounts above 2^55 (36 PB) count as 2^55: a score then stays within 64 bits.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from atoll.scheduling.state import ClusterState, Journal, NodeState
 
 NO_VALUE = -1
 _FIRST_ROWS = 16
-_MANY = 64  # new nodes at once that are written line by line instead of node by node
+_MANY = 64  # nodes at once that are written line by line instead of node by node
 
 
 class Column(Protocol):
@@ -208,12 +207,17 @@ class Snapshot:
             fresh = {name: state.nodes[name] for name in names if name in state.nodes and name not in self.rows}
             if fresh:
                 self._write_many(list(fresh.values()))
+        moved: list[NodeState] = []
         for name in names:
             node = state.nodes.get(name)
             if node is None:
                 self.remove(name)
+            elif len(names) >= _MANY and self._is_known(node):
+                moved.append(node)
             elif name not in fresh:
                 self._write(node)
+        if moved:
+            self._write_pods(moved)
         for name, cause in entries:
             row = self.rows.get(name)
             if row is not None and name not in fresh:
@@ -249,6 +253,26 @@ class Snapshot:
             column.write(row, node)
         self._moved(row)
 
+    def _is_known(self, node: NodeState) -> bool:
+        """Whether at most its pods are others than before."""
+        row = self.rows.get(node.name)
+        return row is not None and self.nodes[row] is node and self._versions.item(row) == node.version
+
+    def _write_pods(self, nodes: Sequence[NodeState]) -> None:
+        """What is on nodes that are known, one line of all at a time."""
+        rows: Rows = np.array([self.rows[node.name] for node in nodes], np.intp)
+        for name in sorted({name for node in nodes for name in node.requested}):
+            self.resource(name)
+        for name, line in self.columns.items():
+            self.requested[line, rows] = [min(node.requested.get(name, 0), MOST) for node in nodes]
+        self.requested[0, rows] = [len(node.pods) for node in nodes]
+        self.nonzero[0, rows] = [min(node.nonzero_cpu, MOST) for node in nodes]
+        self.nonzero[1, rows] = [min(node.nonzero_memory, MOST) for node in nodes]
+        for column in self._attached.values():
+            for row, node in zip(rows.tolist(), nodes, strict=True):
+                column.write(row, node)
+        self._moved(rows)
+
     def _write_many(self, nodes: list[NodeState]) -> None:
         """New nodes, one line of all at a time: a tenth of the time of one node after the other."""
         first, last = self.size, self.size + len(nodes)
@@ -282,13 +306,12 @@ class Snapshot:
             values[self.columns[name]] = min(value, MOST)
         lines[:, row] = values
 
-    def _moved(self, row: int | slice) -> None:
+    def _moved(self, row: int | slice | Rows) -> None:
         self.free[:, row] = self.allocatable[:, row] - self.requested[:, row]
         self.spare[:, row] = self.allocatable[1:3, row] - self.nonzero[:, row]
         self.generation[row] += 1
-        if isinstance(row, slice):
-            shares = self.requested[1:3, row] / np.maximum(self.allocatable[1:3, row], 1)
-            self.balance[row] = balance(shares)
+        if not isinstance(row, int):
+            self.balance[row] = balance(self.requested[1:3, row] / np.maximum(self.allocatable[1:3, row], 1))
         else:
             used, have = self.requested.item, self.allocatable.item
             self.balance[row] = balance_of((used(1, row), used(2, row)), (have(1, row), have(2, row)))
