@@ -38,6 +38,10 @@ class Refused(Statuses):
             raise KeyError(name)
         return self._kinds[self._codes.item(place)]
 
+    def __contains__(self, name: object) -> bool:
+        row = self._nodes.rows.get(name)  # type: ignore[call-overload]
+        return row is not None and self._places.item(row) != _NOWHERE
+
     def __iter__(self) -> Iterator[str]:
         return map(self._nodes.names.__getitem__, self._rows.tolist())
 
