@@ -11,7 +11,7 @@ from atoll.app.queue_visibility import serve_visibility
 from atoll.base.errors import NotFound
 from atoll.base.metrics import Metrics
 from atoll.kinds import kueue
-from atoll.kinds.builtin import CONFIGMAPS, JOBS, NAMESPACES, NODES, PODS
+from atoll.kinds.builtin import CONFIGMAPS, EVENTS, JOBS, NAMESPACES, NODES, PODS
 from atoll.kinds.resource import Resource
 from atoll.objects.meta import condition
 from atoll.runtime.virtual import run_virtual
@@ -150,7 +150,7 @@ def test_who_waits_is_listed_in_order() -> None:
 
 
 def test_those_behind_others_are_told_why_they_wait_some_a_second() -> None:
-    """The first after a second; a hundred and fifty behind it after a minute, over three seconds."""
+    """The first after two seconds; a hundred and fifty behind it after a minute, over three seconds."""
 
     def workload(number: int) -> Any:
         container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "2"}}}
@@ -165,10 +165,10 @@ def test_those_behind_others_are_told_why_they_wait_some_a_second() -> None:
 
         await world.apply(FLAVOR, *setup("a", 3))
         await world.apply(*(workload(number) for number in range(152)))  # one runs
-        await asyncio.sleep(2)
+        await asyncio.sleep(3)
         assert await told() == 1
         seen = []
-        for seconds in (57, 2, 1, 1, 2):
+        for seconds in (56, 2, 1, 1, 2):
             await asyncio.sleep(seconds)
             seen.append(await told())
         assert seen[0] == 1 and 20 < seen[1] < 110 and seen[1] < seen[2] < 151 and seen[4] == 151, seen
@@ -260,5 +260,25 @@ def test_what_happens_is_counted_under_kueues_names() -> None:
             'kueue_cluster_queue_nominal_quota{cluster_queue="b",cohort="",flavor="default-flavor",resource="cpu"} 2',
         ):
             assert line in text, line
+
+    play(main)
+
+
+def test_a_job_waits_for_the_priority_class_that_it_names_and_keeps_what_it_had_of_one_that_goes() -> None:
+    async def main(world: QueueingWorld) -> None:
+        named = job("named", "q", 4, **{kueue.PRIORITY_CLASS_LABEL: "high"})
+        await world.apply(FLAVOR, *setup("q", 4), job("first", "q", 4, seconds=200), named)
+        await asyncio.sleep(30)
+        assert list(await world.workloads()) == ["first"], "it would have had priority 0"
+        said = [event["message"] for event in (await world.client.list(EVENTS, "default")).items]
+        assert "there is no WorkloadPriorityClass 'high': create it, or name another" in said
+        high = {"apiVersion": API, "kind": "WorkloadPriorityClass", "metadata": {"name": "high"}, "value": 9}
+        await world.apply(high)
+        await asyncio.sleep(70)
+        assert (await world.workloads())["named"]["spec"]["priority"] == 9
+        await world.client.delete(kueue.WORKLOAD_PRIORITY_CLASSES, "high")
+        await asyncio.sleep(130)
+        assert (await world.workloads())["named"]["spec"]["priority"] == 9
+        assert "named" in await world.holding("Finished")
 
     play(main)

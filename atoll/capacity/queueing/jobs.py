@@ -116,13 +116,14 @@ class JobQueueing:
         await made_workload(self._parts, self._new(job))
         self._parts.events.event(job, NORMAL, "CreatedWorkload", f"Created Workload: {job['metadata']['name']}")
 
-    def _new(self, job: Object) -> Object:
-        priority = priority_of(job, job["spec"]["template"], self._classes, self._pod_classes)
+    def _new(self, job: Object, workload: Object | None = None) -> Object:
+        template = job["spec"]["template"]
+        priority = priority_of(self._parts.events, job, template, self._classes, self._pod_classes, workload)
         return set_workload("Job", "batch", job, [_pod_set(job)], priority)
 
     async def _renew(self, job: Object, workload: Object) -> None:
         """A Job that was changed while it waits: its Workload follows."""
-        new = self._new(job)["spec"]
+        new = self._new(job, workload)["spec"]
         spec = workload["spec"]
         fields = ("queueName", "priority", "priorityClassRef", "maximumExecutionTimeSeconds")
         changed = {name: new.get(name) for name in fields if new.get(name) != spec.get(name)}

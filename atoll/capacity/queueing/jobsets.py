@@ -118,9 +118,10 @@ class JobSetQueueing:
         text = f"Created Workload: {jobset['metadata']['namespace']}/{jobset['metadata']['name']}"
         self._parts.events.event(jobset, NORMAL, "CreatedWorkload", text)
 
-    def _new(self, jobset: Object) -> Object:
+    def _new(self, jobset: Object, workload: Object | None = None) -> Object:
         sets = pod_sets(jobset)
-        priority = priority_of(jobset, sets[0]["template"] if sets else {}, self._classes, self._pod_classes)
+        template = sets[0]["template"] if sets else {}
+        priority = priority_of(self._parts.events, jobset, template, self._classes, self._pod_classes, workload)
         return set_workload(JOB_SETS.kind, JOB_SETS.group, jobset, sets, priority)
 
     async def _step(self, jobset: Object, workload: Object) -> None:
@@ -160,7 +161,7 @@ class JobSetQueueing:
 
     async def _renew(self, jobset: Object, workload: Object) -> None:
         """One that was changed while it waits: its Workload follows."""
-        new, spec = self._new(jobset)["spec"], workload["spec"]
+        new, spec = self._new(jobset, workload)["spec"], workload["spec"]
         fields = ("queueName", "priority", "priorityClassRef")
         changed = {name: new.get(name) for name in fields if new.get(name) != spec.get(name)}
         if changed:

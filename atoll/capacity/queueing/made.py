@@ -6,11 +6,12 @@ import hashlib
 from contextlib import suppress
 from typing import Any, Final
 
-from atoll.base.errors import AlreadyExists
+from atoll.base.errors import AlreadyExists, AtollError
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts
 from atoll.kinds import kueue
 from atoll.objects.meta import is_deleting, labels, owner_reference
+from atoll.runtime.events import WARNING, EventRecorder
 from atoll.runtime.informer import Informer
 
 JOB_INDEX_LABEL: Final = "batch.kubernetes.io/job-completion-index"
@@ -26,11 +27,38 @@ def workload_name(kind: str, group: str, owner: Object) -> str:
     return f"{kind.lower()}-{metadata['name']}"[: _MOST_NAME - 6] + f"-{digest}"
 
 
-def priority_of(owner: Object, template: Object, classes: Informer, pod_classes: Informer) -> tuple[int, Object | None]:
-    """(value, priorityClassRef): of the WorkloadPriorityClass that the label names, else of the pods' class."""
+Priority = tuple[int, Object | None]
+"""(value, priorityClassRef) of a Workload."""
+
+
+class UnknownPriorityClass(AtollError):
+    """The label names a WorkloadPriorityClass that is not there (yet)."""
+
+    retryable = True
+
+
+def priority_of(
+    events: EventRecorder,
+    owner: Object,
+    template: Object,
+    classes: Informer,
+    pod_classes: Informer,
+    workload: Object | None = None,
+) -> Priority:
+    """Of the WorkloadPriorityClass that the label names, else of the pods' class. Raises UnknownPriorityClass, told.
+
+    `workload`: that there is; it keeps the value of a class that is gone.
+    """
     name = labels(owner).get(kueue.PRIORITY_CLASS_LABEL)
-    found = classes.get(name) if name else None
-    if found is not None:
+    if name:
+        found = classes.get(name)
+        spec = workload["spec"] if workload is not None else {}
+        if found is None and (spec.get("priorityClassRef") or {}).get("name") == name:
+            return int(spec.get("priority") or 0), spec["priorityClassRef"]
+        if found is None:
+            lacks = f"there is no WorkloadPriorityClass {name!r}: create it, or name another"
+            events.event(owner, WARNING, "PriorityClassNotFound", lacks)
+            raise UnknownPriorityClass(lacks)
         return int(found["value"]), {"group": kueue.GROUP, "kind": "WorkloadPriorityClass", "name": name}
     spec = template.get("spec") or {}
     pod_class = pod_classes.get(spec.get("priorityClassName") or "")
@@ -42,9 +70,7 @@ def priority_of(owner: Object, template: Object, classes: Informer, pod_classes:
     return int(spec.get("priority") or 0), None
 
 
-def set_workload(
-    kind: str, group: str, owner: Object, pod_sets: list[Object], priority: tuple[int, Object | None]
-) -> Object:
+def set_workload(kind: str, group: str, owner: Object, pod_sets: list[Object], priority: Priority) -> Object:
     metadata = owner["metadata"]
     spec: dict[str, Any] = {
         "podSets": pod_sets,

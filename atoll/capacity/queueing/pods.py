@@ -191,7 +191,7 @@ class PodQueueing:
         if not living or (len(living) < total and not is_fast(living)) or (group and of_parent(living[0])):
             return  # a parent's controller makes the Workload of its group
         first = living[0]
-        priority = priority_of(first, {"spec": first["spec"]}, self._classes, self._pod_classes)
+        priority = priority_of(self._parts.events, first, {"spec": first["spec"]}, self._classes, self._pod_classes)
         workload = set_workload("Pod", "", first, _pod_sets(living, group, total), priority)
         owners = [owner_reference(pod, controller=not group, block=False) for pod in (living if group else [first])]
         workload["metadata"]["ownerReferences"] = owners

@@ -80,7 +80,7 @@ class ServiceQueueing:
         return None
 
     def _new(self, resource: Resource, owner: Object, group: str, pod_sets: list[Object]) -> Object:
-        priority = priority_of(owner, pod_sets[0]["template"], self._classes, self._pod_classes)
+        priority = priority_of(self._parts.events, owner, pod_sets[0]["template"], self._classes, self._pod_classes)
         workload = set_workload(resource.kind, resource.group, owner, pod_sets, priority)
         workload["metadata"]["name"] = group
         return workload
