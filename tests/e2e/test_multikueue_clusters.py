@@ -86,7 +86,6 @@ def multi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
             shell.kubectl("apply", "-f", "-", stdin=QUEUES.replace("CPU", "8"), context=f"atoll-{worker}")
             view = ("config", "view", "--minify", "--flatten")
             (home / worker).write_text(shell.kubectl(*view, context=f"atoll-{worker}").stdout)
-        shell.kubectl("create", "namespace", "kueue-system")
         secret = ("create", "secret", "generic", "east-secret", "-n", "kueue-system")
         shell.kubectl(*secret, f"--from-file=kubeconfig={home / 'east'}")
         file = home / "state" / "atoll" / "multikueue" / "west"

@@ -141,7 +141,6 @@ def test_a_cycle_of_cohorts_is_refused_and_one_that_is_there_admits_nothing(wron
     refused = apply(wrong, "Cohort", "two", {"parentName": "one"})
     assert "the cohorts would form a cycle: two → one → two; let one of them have no parent" in refused
     manager = ("deployment", "kueue-controller-manager", "-n", "kueue-system")
-    wrong.kubectl("create", "namespace", "kueue-system")
     wrong.kubectl("create", *manager, "--image=kueue")  # a real Kueue, whose webhooks do not answer yet
     try:
         assert "created" in apply(wrong, "Cohort", "two", {"parentName": "one"})
