@@ -128,6 +128,20 @@ def test_a_person_confirms_what_is_held_then_and_nothing_later() -> None:
     assert found.held == {}
 
 
+def test_what_was_confirmed_may_be_tried_again_until_it_is_gone() -> None:
+    """The deletion may fail, or the copy still be seen; once it is gone a namesake needs a person again."""
+    clock = ManualClock()
+    found = budget(clock, 0, at_least=0, percent=0)
+    assert not found.take("Deployment", "a", "") and not found.take("Deployment", "b", "")
+    assert found.confirm("Deployment") == 2
+    assert found.take("Deployment", "a", "") and found.take("Deployment", "a", "") and found.held == {}
+    found.withdraw("Deployment", "a")
+    assert not found.take("Deployment", "a", "")
+    assert found.take("Deployment", "b", "")
+    clock.advance(601)
+    assert not found.take("Deployment", "b", ""), "a window later it is another deletion"
+
+
 def binding(ready: dict[str, int], given: dict[str, int], tasks: list[Object] | None = None) -> Object:
     items = [
         {"clusterName": name, "applied": True, "health": "Healthy",

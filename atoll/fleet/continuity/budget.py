@@ -7,6 +7,7 @@ cluster, surplus whose replacement is Ready, `unjoin NAME`, a template deleted b
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,7 +42,10 @@ class Held:
 
 
 class Budget:
-    """`total(kind)` counts the fleet's objects of a kind; `changed` is called when something is held or freed."""
+    """`total(kind)` counts the fleet's objects of a kind; `changed` is called when something is held or freed.
+
+    Within the window what was granted or confirmed may be asked for again: the deletion failed, or is not seen yet.
+    """
 
     def __init__(self, clock: Clock, limits: Limits, total: Callable[[str], int], changed: Callable[[], None]) -> None:
         self.limits = limits
@@ -52,6 +56,7 @@ class Budget:
         self._granted: dict[str, deque[tuple[float, str]]] = {}
         self._began_with: dict[str, int] = {}  # kind → most objects since the window began
         self._confirmed: dict[str, set[str]] = {}
+        self._let_go: dict[str, dict[str, float]] = {}  # what was confirmed and taken, and when: it may be asked again
 
     def limit(self, kind: str) -> int:
         """Most deletions of the kind within the window: of what there was when the window began."""
@@ -66,12 +71,16 @@ class Budget:
         window = self._window(kind)
         if any(name == what for _, name in window):
             return True
+        now = self._clock.monotonic()
+        let_go = self._let_go.setdefault(kind, {})
         if what in self._confirmed.get(kind, ()):
             self._confirmed[kind].discard(what)
+            let_go[what] = now
+        if let_go.get(what, -math.inf) > now - self.limits.window_seconds:
             self._free(kind, what)
             return True
         if len(window) < self.limit(kind):
-            window.append((self._clock.monotonic(), what))
+            window.append((now, what))
             self._free(kind, what)
             return True
         held = self.held.get(kind)
@@ -89,11 +98,14 @@ class Budget:
         if held is None:
             return 0
         self._confirmed.setdefault(kind, set()).update(held.objects)
+        oldest = self._clock.monotonic() - self.limits.window_seconds
+        self._let_go[kind] = {what: at for what, at in self._let_go.get(kind, {}).items() if at > oldest}
         self._changed()
         return len(held.objects)
 
     def withdraw(self, kind: str, what: str) -> None:
-        """The deletion is no longer wanted."""
+        """The deletion is no longer wanted, or done."""
+        self._let_go.get(kind, {}).pop(what, None)
         self._free(kind, what)
 
     def next_grant(self, kind: str) -> float:

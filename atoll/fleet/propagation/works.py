@@ -144,8 +144,9 @@ class Works:
         waits = []
         for name in sorted(have.keys() - wanted.keys()):
             waits.append(await self._remove(key, binding, name, have[name], name in clusters))
-        for name in wanted:
-            view.budget.withdraw(key.kind, f"{name}/{key}")
+        for name in clusters:
+            if name in wanted or name not in have:  # it stays, or is gone
+                view.budget.withdraw(key.kind, f"{name}/{key}")
         await self._undo_if_deleted(key, wanted)
         return min((wait for wait in waits if wait is not None), default=None)
 
