@@ -106,8 +106,11 @@ class Injector:
         found = survey(node, read_settings((await self._client.list(CONFIGMAPS, OPERATOR)).items))
         own = {unit.id for unit in found.advertised.units if unit.gpu == gpu}
         minors = {it.minor for it in found.gpus if it.index == gpu}
-        claimed = {name for pod in pods for name in pod.claimed if gpu_of_device(name) in minors}
-        return [pod for pod in pods if not own.isdisjoint(pod.devices) or not claimed.isdisjoint(pod.claimed)]
+        return [
+            pod
+            for pod in pods
+            if not own.isdisjoint(pod.devices) or any(gpu_of_device(name) in minors for name in pod.claimed)
+        ]
 
     async def _mend_gpu(self, fault: Fault) -> None:
         await self._declare(fault.nodes[0], remove=_as_declared(fault))

@@ -10,7 +10,7 @@ the store directly, so it sees the newest durable state.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from atoll.cluster.apiserver.ports import AdmissionRequest, Object, Repeatability, User
 
@@ -52,6 +52,14 @@ class Drawing(Protocol):
         """The string in an admitted object, "" if none."""
 
     def draw(self) -> str: ...
+
+
+_Plugin = TypeVar("_Plugin", Mutating, Validating)
+
+
+def _that_look_at(name: str, plugins: Iterable[_Plugin]) -> list[_Plugin]:
+    """Those of them that look at this group resource."""
+    return [plugin for plugin in plugins if plugin.resources is None or name in plugin.resources]
 
 
 class AdmissionChain:
@@ -124,25 +132,21 @@ class AdmissionChain:
         return True
 
     def _allocate(self, request: AdmissionRequest) -> None:
-        name = request.resource.group_resource
-        for plugin in self._allocating:
-            if plugin.resources is None or name in plugin.resources:
-                plugin.mutate(request)
+        for plugin in _that_look_at(request.resource.group_resource, self._allocating):
+            plugin.mutate(request)
 
     def _mutators(self, request: AdmissionRequest) -> list[Mutating]:
         name = request.resource.group_resource
         plugins = self._mutating_for.get(name)
         if plugins is None:
-            plugins = [plugin for plugin in self._mutating if plugin.resources is None or name in plugin.resources]
-            self._mutating_for[name] = plugins
+            plugins = self._mutating_for[name] = _that_look_at(name, self._mutating)
         return plugins
 
     def _validators(self, request: AdmissionRequest) -> list[Validating]:
         name = request.resource.group_resource
         plugins = self._validating_for.get(name)
         if plugins is None:
-            plugins = [plugin for plugin in self._validating if plugin.resources is None or name in plugin.resources]
-            self._validating_for[name] = plugins
+            plugins = self._validating_for[name] = _that_look_at(name, self._validating)
         return plugins
 
 
