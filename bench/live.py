@@ -24,6 +24,7 @@ from bench.targets import ours, real_workload
 
 NODE_COUNT, PODS = 5_000, 5_000
 REAL_RATE = 99.0
+REAL_LEASE_SECONDS = 4_800  # with leases of 40 s kwok's renewals take both cores, and its nodes are lost
 GPU_NODES, GPUS, LOTS = 7_500, 8, 12
 GOAL_SECONDS, GOAL_BYTES = 60.0, 2 << 30
 _CLIENTS = 32
@@ -107,11 +108,11 @@ def _measured(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run() -> list[Figure]:
-    """The real side takes minutes: it runs only where asked for by the environment."""
+    """The real side takes six minutes: it runs only where asked for by the environment."""
     if os.environ.get(replicas.REAL_FLAG):
-        with real_workload(NODE_COUNT) as target:
+        with real_workload(NODE_COUNT, REAL_LEASE_SECONDS) as target:
             theirs = _measured(rate(target.admin))
-        shown, basis = f"{theirs:,.0f} pods/s", "both in this run"
+        shown, basis = f"{theirs:,.0f} pods/s", "both in this run; kwok's leases last 80 minutes"
     else:
         theirs = REAL_RATE
         shown = f"{REAL_RATE:,.0f} pods/s (before)"

@@ -79,20 +79,24 @@ def real() -> Iterator[Target]:
 
 
 @contextmanager
-def real_workload(nodes: int) -> Iterator[Target]:
-    """The same with the real controller-manager, scheduler and kwok for so many nodes; clients are not throttled."""
-    with real() as target, _programs(target, nodes):
+def real_workload(nodes: int, lease_seconds: int = programs_on.LEASE_SECONDS) -> Iterator[Target]:
+    """The same with the real controller-manager, scheduler and kwok for so many nodes; clients are not throttled.
+
+    `lease_seconds`: how long a node's lease lasts; kwok renews it four times within.
+    """
+    with real() as target, _programs(target, nodes, lease_seconds):
         yield target
 
 
 @contextmanager
-def _programs(target: Target, nodes: int) -> Iterator[None]:
+def _programs(target: Target, nodes: int, lease_seconds: int) -> Iterator[None]:
     plane = target.plane
     fast = ("--kube-api-qps=5000", "--kube-api-burst=10000")
     cidr = ("--cluster-cidr=10.128.0.0/9", "--allocate-node-cidrs=true")
-    plane.start_controller_manager(("*",), *cidr, *fast)
+    patient = (f"--node-monitor-grace-period={max(50, lease_seconds)}s",)  # 50 s is its default
+    plane.start_controller_manager(("*",), *cidr, *fast, *patient)
     plane.start_scheduler(*fast)
-    programs_on.start_kwok(plane)
+    programs_on.start_kwok(plane, lease_seconds)
     target.processes[:] = [psutil.Process(process.pid) for process in plane.processes.values()]
     programs_on.add_nodes(plane, nodes)
     yield

@@ -115,7 +115,8 @@ class Planner:
             return Decision(failure=Failure(len(state.nodes), prefilter=devices.error, devices=devices))
         shape = self._shape(pod, needs, devices)
         candidates = state.nodes if only is None else only
-        if len(candidates) == 1 and shape.template.share is None:
+        kept = only is None and self.reservation is not None
+        if len(candidates) == 1 and shape.template.share is None and not kept:
             refusals = Refusals(self.nodes, shape, self._plugins_of(shape))
             if not refusals.look_around:
                 return self._decide_alone(pod, refusals, next(iter(candidates)), shape)

@@ -74,3 +74,15 @@ def test_what_is_kept_suffices(seed):
             planner.state.place(pod, decision.node)
     lift_all_that_ends(planner, before, kept.amounts)
     assert isinstance(plan_gang(planner, gang), Placement)
+
+
+def test_the_only_node_is_kept_for_a_gang_too():
+    planner = Planner(Chance(1))
+    have = {"cpu": "20", "pods": "12", "gpu": "8"}
+    planner.state.set_node({"metadata": {"name": "only"}, "spec": {}, "status": {"allocatable": have}})
+    planner.state.place(a_pod(planner, "there", 4), "only")
+    gang = Gang("d/g", [a_pod(planner, f"g-{number}", 4) for number in range(2)], LEVELS)
+    assert not isinstance(plan_gang(planner, gang), Placement)
+    planner.reservation = plan_reservation(planner, gang)
+    decision = planner.decide(a_pod(planner, "small", 1))
+    assert decision.node is None and "kept for gang d/g" in str(decision.failure.message)

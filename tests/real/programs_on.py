@@ -26,6 +26,7 @@ from atoll.wire.ca import CertificateAuthority
 
 BIN = Path(sys.executable).parent
 POD_CIDR = "10.77.0.0/16"
+LEASE_SECONDS = 40
 
 
 @contextmanager
@@ -72,12 +73,12 @@ def start_all(plane: ControlPlane, *, leader_elect: bool = False) -> None:
     start_kwok(plane)
 
 
-def start_kwok(plane: ControlPlane) -> None:
+def start_kwok(plane: ControlPlane, lease_seconds: int = LEASE_SECONDS) -> None:
     """kwok plays all nodes and their pods, by our own default stages."""
     admin = plane.write_kubeconfig("kwok.kubeconfig")
     stages = plane.folder / "kwok.yaml"
     stages.write_text("\n---\n".join(json.dumps(document) for document in default_documents()))
-    arguments = ("--manage-all-nodes=true", "--node-lease-duration-seconds=40", f"--config={stages}")
+    arguments = ("--manage-all-nodes=true", f"--node-lease-duration-seconds={lease_seconds}", f"--config={stages}")
     plane.start("kwok", f"--kubeconfig={admin}", *arguments)
 
 

@@ -16,7 +16,7 @@ from atoll.capacity.health.settings import HealthSettings
 from atoll.capacity.health.summary import coverage, state_of
 from atoll.capacity.preflight.manifests import cron_job
 from atoll.capacity.preflight.plan import due_in, is_new, is_testable, stale, verdict
-from atoll.capacity.preflight.settings import PreflightSettings
+from atoll.capacity.preflight.settings import Periodic, PreflightSettings
 from atoll.objects.meta import labels
 
 NOW = 1_700_000_000.0
@@ -333,10 +333,19 @@ def test_a_periodic_test_waits_for_an_open_node_with_free_gpus() -> None:
 
 
 def test_periodic_tests_are_suspended_where_no_node_can_be_tested() -> None:
-    found = [cron_job(TESTS, testable)["spec"] for testable in (0, 2, 9)]
+    found = [cron_job(TESTS, 10, testable)["spec"] for testable in (0, 2, 9)]
     jobs = [spec["jobTemplate"]["spec"] for spec in found]
     assert [spec["suspend"] for spec in found] == [True, False, False]
     assert [job["parallelism"] for job in jobs] == [job["completions"] for job in jobs] == [1, 2, 4]
+
+
+def test_a_large_fleet_tests_more_nodes_at_once() -> None:
+    def at_once(parallelism: int | str | None) -> int:
+        settings = PreflightSettings(periodic=Periodic(parallelism=parallelism))
+        found: int = cron_job(settings, 7_500, 7_000)["spec"]["jobTemplate"]["spec"]["parallelism"]
+        return found
+
+    assert [at_once(it) for it in (None, 4, "2%")] == [75, 4, 150]
 
 
 def test_states_and_coverage_are_told_from_the_nodes_alone() -> None:

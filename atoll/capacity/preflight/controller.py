@@ -13,7 +13,7 @@ from atoll.base.errors import AlreadyExists, Conflict, NotFound
 from atoll.capacity import names
 from atoll.capacity.health.model import Object
 from atoll.capacity.health.summary import coverage, tested_at
-from atoll.capacity.nodes import annotation
+from atoll.capacity.nodes import annotation, has_gpus
 from atoll.capacity.parts import Parts, pods_by_node
 from atoll.capacity.preflight import manifests, plan
 from atoll.capacity.preflight.settings import CONFIG_MAP, KEY, PreflightSettings, applies
@@ -129,7 +129,9 @@ class PreflightController:
             found = self._daemons.get(manifests.PREFLIGHT_NAME, names.SYSTEM_NAMESPACE)
             if not manifests.is_current(found, wanted):
                 await client.apply(DAEMON_SETS, wanted)
-            await client.apply(CRON_JOBS, manifests.cron_job(settings, self._testable(settings.periodic.gpus)))
+            nodes = sum(map(has_gpus, self._nodes))
+            testable = self._testable(settings.periodic.gpus)
+            await client.apply(CRON_JOBS, manifests.cron_job(settings, nodes, testable))
         return _TESTS_AGAIN_SECONDS
 
     def _testable(self, gpus: int) -> int:

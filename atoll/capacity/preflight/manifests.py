@@ -63,10 +63,13 @@ def daemon_set(settings: PreflightSettings) -> Object:
     return _stamped(made)
 
 
-def cron_job(settings: PreflightSettings, testable: int) -> Object:
-    """A few pods at a time, each on another node that is due and has free GPUs; suspended where there is none such."""
+def cron_job(settings: PreflightSettings, nodes: int, testable: int) -> Object:
+    """A few pods at a time, each on another node that is due and has free GPUs; suspended where there is none such.
+
+    `nodes` have GPUs; `testable` of them could be tested now.
+    """
     periodic = settings.periodic
-    at_once = max(1, min(periodic.parallelism, testable))
+    at_once = max(1, min(periodic.at_once(nodes), testable))
     own = {names.TEST_LABEL: PERIODIC}
     apart = {"labelSelector": {"matchLabels": own}, "topologyKey": "kubernetes.io/hostname"}
     pod = {

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from atoll.capacity.health.model import Object
-from atoll.capacity.health.settings import CONFIG_MAP
+from atoll.capacity.health.settings import CONFIG_MAP, Share, allowed
 from atoll.capacity.nodes import has_gpus
 from atoll.objects.meta import labels
 
@@ -16,20 +16,31 @@ __all__ = ["CONFIG_MAP", "KEY", "PreflightSettings", "applies"]
 
 KEY: Final = "preflight.yaml"
 Positive = Annotated[float, Meta(gt=0)]
+_FEW, _PART = 4, "1%"
 _DCGM = "nvcr.io/nvidia/cloud-native/dcgm:4.2.3-1-ubuntu22.04"
 
 
 class Periodic(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """GPU tests of nodes in service: each node's GPUs once in `every_seconds`, where they are free."""
+    """GPU tests of nodes in service: each node's GPUs once in `every_seconds`, where they are free.
+
+    `parallelism`: how many nodes at once, a number or a share of those with GPUs; without one a hundredth, but four in
+    a small fleet: at a test each quarter of an hour that is all of any fleet in a day or so.
+    """
 
     enabled: bool = True
     schedule: str = "*/15 * * * *"
     every_seconds: Positive = 604800.0
-    parallelism: Annotated[int, Meta(ge=1)] = 4
+    parallelism: Share | None = None
     gpus: Annotated[int, Meta(ge=1)] = 1
     run_seconds: Positive = 300.0  # what a simulated node takes for it
     image: str = _DCGM
     command: tuple[str, ...] = ("sh", "-c", "nv-hostengine && dcgmi diag -r 3")
+
+    def at_once(self, nodes: int) -> int:
+        """Of so many nodes with GPUs."""
+        if self.parallelism is not None:
+            return allowed(self.parallelism, nodes)
+        return max(_FEW, allowed(_PART, nodes))
 
 
 class PreflightSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

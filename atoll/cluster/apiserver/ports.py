@@ -192,6 +192,7 @@ class Behaviour(Struct, frozen=True):
     """
 
     default: Callable[[Object], None] = _nothing
+    default_status: Callable[[Object], None] = _nothing  # of the status, where a write of it leaves all else as it was
     prepare_create: Callable[[Object], None] = _nothing
     prepare_update: Callable[[Object, Object], None] = _nothing  # (new, old)
     prepare_status: Callable[[Object, Object], None] = _nothing  # (new, old): what a /status write may not change

@@ -10,6 +10,7 @@ import base64
 from typing import Any
 
 from atoll.base import quantity
+from atoll.cluster.apiserver.behaviour import addresses
 from atoll.cluster.apiserver.behaviour.defaulting import Hook, Object
 
 _MAX_INT32 = 2**31 - 1
@@ -486,7 +487,9 @@ HOOKS: dict[str, Hook] = {
     "core/v1.EndpointSubset": _endpoints_subset,
     "core/v1.Namespace": _namespace,
     "core/v1.NamespaceStatus": _namespace_status,
+    "core/v1.NodeSpec": addresses.node_spec,
     "core/v1.NodeStatus": _node_status,
+    "core/v1.PodStatus": addresses.pod_status,
     "core/v1.LimitRangeItem": _limit_range_item,
     "apps/v1.Deployment": _deployment,
     "apps/v1.DaemonSet": _daemon_set,

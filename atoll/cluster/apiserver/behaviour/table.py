@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from atoll.cluster.apiserver.behaviour import (
+    addresses,
     autoscaling,
     certificates,
     config,
@@ -152,6 +153,7 @@ def _pod(_: Resource) -> Behaviour:
     return Behaviour(
         prepare_create=strategy.prepare_pod,
         prepare_update=strategy.update_pod,
+        default_status=addresses.pod_status,
         prepare_status=strategy.pod_status,
         has_status=True,
         selectable_fields=fields.pod,

@@ -206,11 +206,13 @@ async def _attempt(api: Api, context: Context, served: Served, change: Change, c
 
 
 def _default(served: Served, strategy: Strategy, obj: Object, old: Object) -> None:
-    """Defaults; none where the spec is the stored one, which has them and is shared, and the status knows none."""
+    """Defaults; the status's alone where the spec is the stored one, which has them and is shared."""
     spec = obj.get("spec")
     quick = strategy.subresource == "status" and served.store_resource in NO_STATUS_DEFAULTS
     if not quick or spec is None or spec is not old.get("spec"):
         served.behaviour.default(obj)
+    elif status := obj.get("status"):
+        served.behaviour.default_status(status)
 
 
 def _set_generation(metadata: Object, old: Object) -> None:
