@@ -42,6 +42,45 @@ def test_an_object_is_what_its_bytes_say(objects: list[dict[str, Any]]) -> None:
     assert parts.changed() == []
 
 
+fields = st.dictionaries(st.sampled_from("abcdé"), json_values | st.sampled_from([1, 1.0, True, "1"]), max_size=4)
+wholes = st.dictionaries(st.sampled_from(["metadata", "spec", "status"]), fields | json_values)
+
+
+@given(st.lists(wholes, min_size=2, max_size=6), st.data())
+def test_a_changed_object_is_what_its_bytes_say(objects: list[dict[str, Any]], data: st.DataObject) -> None:
+    """Each takes over some fields of the one before, and fields of fields."""
+    parts, before = Parts(), None
+    last: dict[str, Any] = {}
+    for obj in objects:
+        for name in [name for name in last if data.draw(st.booleans())]:
+            obj[name] = last[name]
+        for name, value in obj.items():
+            was = last.get(name)
+            if isinstance(value, dict) and isinstance(was, dict):
+                obj[name] = {**value, **{field: was[field] for field in was if data.draw(st.booleans())}}
+            elif isinstance(value, list) and isinstance(was, list):
+                obj[name] = data.draw(st.permutations([*value, *was]))
+        written = orjson.dumps(obj)
+        found = parts.parse(written, before)
+        assert orjson.dumps(found) == written
+        before, last = (written, found), obj
+    assert parts.changed() == []
+
+
+def test_of_a_changed_object_only_what_changed_is_parsed() -> None:
+    parts = Parts()
+    metadata: dict[str, Any] = {"name": "a", "managedFields": [{"f": {"x": "y" * 3000}}]}
+    pod = {"metadata": metadata, "spec": {"v": ["z" * 3000]}, "status": {}}
+    first = orjson.dumps(pod)
+    old = parts.parse(first)
+    managed = [*metadata["managedFields"], {"g": {}}]
+    changed = {**pod, "status": {"phase": "Running"}, "metadata": {**metadata, "managedFields": managed}}
+    new = parts.parse(orjson.dumps(changed), (first, old))
+    assert new == changed
+    assert new["spec"] is old["spec"]
+    assert new["metadata"]["managedFields"][0] is old["metadata"]["managedFields"][0]
+
+
 def test_equal_parts_are_one_but_not_those_that_only_python_takes_for_equal() -> None:
     parts = Parts()
 

@@ -205,6 +205,8 @@ class StoreCore:
             key = current.key
         else:
             key = Key(sys.intern(key.resource), sys.intern(key.namespace), sys.intern(key.name))
+        if origin is None and current is not None:
+            self._parsed.follow(version, current)
         if key.resource in _UNLIKE and not isinstance(obj, Encoded):
             self._parsed.put(version, obj)
         return Change(kind, StoredRecord(key, version, data, self._parsed, origin, uid), done)

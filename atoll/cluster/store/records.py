@@ -46,6 +46,7 @@ class ParsedObjects:
         self.parts = Parts()
         self._most = most
         self._values: OrderedDict[int, Sequence[bytes]] = OrderedDict()
+        self._before: OrderedDict[int, tuple[bytes, Object]] = OrderedDict()
         self._objects: OrderedDict[int, Object] = OrderedDict()  # a plain dict seeks its first item past all it lost
 
     def get(self, version: int) -> Object | None:
@@ -59,6 +60,17 @@ class ParsedObjects:
         objects[version] = obj
         if len(objects) > self._most:
             objects.popitem(last=False)
+
+    def follow(self, version: int, record: StoredRecord) -> None:
+        """This version comes after that record's: what they share need not be parsed again."""
+        found = self._objects.get(record.version)
+        if found is not None:
+            self._before[version] = record.data, found
+            if len(self._before) > self._most:
+                self._before.popitem(last=False)
+
+    def parse(self, version: int, data: bytes) -> Object:
+        return self.parts.parse(data, self._before.pop(version, None))
 
     def filled(self, version: int) -> Sequence[bytes] | None:
         return self._values.get(version)
@@ -98,7 +110,8 @@ class StoredRecord:
         if found is None:
             origin = self.origin
             filled = self._parsed.filled(self.version)
-            found = self._parsed.parts.parse(self.data) if origin is None else origin.parse(self.data, filled)
+            parsed = self._parsed
+            found = parsed.parse(self.version, self.data) if origin is None else origin.parse(self.data, filled)
             self._parsed.put(self.version, found)
         return found
 
