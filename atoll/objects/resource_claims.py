@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 Object = dict[str, Any]
@@ -82,7 +82,7 @@ def check_owner(pod: Object, claim: Object) -> None:
         raise ClaimProblem(f"ResourceClaim {told} was not created for Pod {name} (Pod is not owner)")
 
 
-def allocation(claim: Object) -> Object | None:
+def allocation(claim: Mapping[str, Any]) -> Object | None:
     found: Object | None = (claim.get("status") or {}).get("allocation")
     return found
 
@@ -106,7 +106,7 @@ def reference(pod: Object) -> Object:
     return {"resource": "pods", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
 
 
-def results(claim: Object) -> list[Object]:
+def results(claim: Mapping[str, Any]) -> list[Object]:
     """The devices that a claim has."""
     found: list[Object] = ((allocation(claim) or {}).get("devices") or {}).get("results") or []
     return found

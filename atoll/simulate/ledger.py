@@ -24,6 +24,7 @@ from atoll.kinds import kueue
 from atoll.objects import meta
 from atoll.objects.meta import condition, controller_of
 from atoll.objects.pod_resources import pod_requests
+from atoll.objects.resource_claims import results
 from atoll.scheduling.devices.annotations import COUNT, INDEX, devices_of, share_of
 from atoll.simulate.membership import Member, member_of
 from atoll.simulate.scenario.model import GPU, TEAM_LABEL
@@ -204,12 +205,12 @@ class Ledger:
 
     def _devices_of(self, pod: Pod) -> tuple[str, ...]:
         """GPUs and partitions of its node that its claims have, whoever shares them."""
-        results = (
+        given = (
             result
             for name in pod.claims if pod.node
             for result in devices_given(self._claims.get((pod.key[0], name)))
         )  # fmt: skip
-        return tuple(it["device"] for it in results if it["driver"] == DRIVER and it["pool"] == pod.node)
+        return tuple(it["device"] for it in given if it["driver"] == DRIVER and it["pool"] == pod.node)
 
     def _node(self, event: Event) -> None:
         name = event.record.key.name
@@ -317,8 +318,7 @@ def _asked(template: Object) -> int:
 
 def devices_given(claim: Object | None) -> Iterator[Object]:
     """The devices of a claim, but for those that are only looked at."""
-    allocation = ((claim or {}).get("status") or {}).get("allocation") or {}
-    for result in (allocation.get("devices") or {}).get("results") or ():
+    for result in results(claim or {}):
         if not result.get("adminAccess"):
             yield result
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from atoll.cluster.gpus.model import Gpu, MigDevice
 from atoll.cluster.gpus.slices import DRIVER
+from atoll.objects.resource_claims import results
 
 Object = dict[str, Any]
 ClaimedDevices = Mapping[str, Mapping[str, Sequence[Gpu | MigDevice]]]
@@ -59,10 +60,9 @@ def claims_of(pod: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _devices(gpus: Sequence[Gpu], node: str, claim: Mapping[str, Any], request: str | None) -> list[Gpu | MigDevice]:
-    allocation = (claim.get("status") or {}).get("allocation") or {}
     found = [
         device_of(gpus, result["device"])
-        for result in (allocation.get("devices") or {}).get("results") or ()
+        for result in results(claim)
         if result.get("driver") == DRIVER
         and result.get("pool") == node
         and (request is None or result.get("request", "").partition("/")[0] == request)

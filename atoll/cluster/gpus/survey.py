@@ -19,6 +19,7 @@ from atoll.cluster.gpus.model import ANNOTATION, NVLINK_DOMAIN, Gpu, clique, gpu
 from atoll.cluster.gpus.settings import PluginConfig, Settings
 from atoll.cluster.gpus.slices import DRIVER, Mode, gpu_of_device, mode_of
 from atoll.objects.gpu_faults import GpuFault, read_faults
+from atoll.objects.resource_claims import results
 
 Object = dict[str, Any]
 CLIQUE_LABEL = "nvidia.com/gpu.clique"
@@ -85,7 +86,7 @@ def claimed_gpus(gpus: Iterable[Gpu], claims: Iterable[Mapping[str, Any]], pool:
     minors = {
         gpu_of_device(result["device"])
         for claim in claims
-        for result in _results(claim)
+        for result in results(claim)
         if result.get("driver") == DRIVER and result.get("pool") == pool and not result.get("adminAccess")
     }
     return frozenset(gpu.index for gpu in gpus if gpu.minor in minors)
@@ -93,12 +94,7 @@ def claimed_gpus(gpus: Iterable[Gpu], claims: Iterable[Mapping[str, Any]], pool:
 
 def pools_of(claim: Mapping[str, Any]) -> tuple[str, ...]:
     """The pools, which are nodes, of which a claim has devices."""
-    return tuple({result["pool"] for result in _results(claim) if result.get("driver") == DRIVER})
-
-
-def _results(claim: Mapping[str, Any]) -> list[Object]:
-    allocation = (claim.get("status") or {}).get("allocation") or {}
-    return (allocation.get("devices") or {}).get("results") or []
+    return tuple({result["pool"] for result in results(claim) if result.get("driver") == DRIVER})
 
 
 def _words(error: UserError) -> str:
