@@ -141,6 +141,8 @@ def _gang_lack(gang: Gang, found: Shortage) -> str:
     what += " with devices for their claims" if any(map(_has_claims, gang.pods)) else ""
     where = f" in one {_level(found.level)}" if found.level else ""
     lack = f"needs room for {found.wanted} pods{what}{where}"
+    if found.most >= found.wanted:
+        return f"{lack}; there is as much, but not as their affinity, topology spread or shared claims ask"
     if not found.level:
         return f"{lack}; there is room for {found.most}"
     if not found.most:
@@ -163,7 +165,8 @@ def _gang_change(planner: Planner, gang: Gang, found: Shortage, preemption: Gang
         placed = plan_gang(planner, fewer)
         if isinstance(placed, Placement):
             return f"a minimum of {len(placed.nodes)} members would do"
-    return f"no removal of less important work would do{_more_nodes(planner, gang)}"
+    more = _more_nodes(planner, gang) if found.most < found.wanted else ""
+    return f"no removal of less important work would do{more}"
 
 
 def _more_nodes(planner: Planner, gang: Gang) -> str:

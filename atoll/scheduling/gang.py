@@ -11,21 +11,22 @@ An elastic gang is placed as a whole, or, where that does not fit, with as many 
 least. Members may differ in shape. Where members look at each other (affinity between pods, topology spread) they
 are placed one by one by trial moves, which are taken back if not all find a place. Members that ask for different
 topologies, and slices (so many neighbours each, in a domain of their own), are parts: all of them are placed or none.
+`filling.py` says who of them gets which node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from atoll.scheduling.arrays import Bools, Ids, Ints, Rows, np
+from atoll.scheduling.arrays import Bools, Ids, Ints, np
+from atoll.scheduling.dra.model import AllocationError
 from atoll.scheduling.evaluation import Evaluation
+from atoll.scheduling.filling import Groups, by_shape, fill
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import PodInfo
-from atoll.scheduling.state import ClusterState
-
-Undo = Callable[[], None]
+from atoll.scheduling.trial import hold_room, place, trial
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,30 +73,6 @@ class Shortage:
     best: list[str] = field(default_factory=list)
 
 
-def place(planner: Planner, pod: PodInfo, node: str) -> Undo:
-    """A trial move."""
-    planner.assume(pod, node)
-    return lambda: planner.forgo(pod)
-
-
-def lift(state: ClusterState, pod: PodInfo) -> Undo:
-    """A trial move: the pod off its node."""
-    node = state.lift(pod.uid)
-    assert node is not None
-    return lambda: state.place(pod, node)
-
-
-@contextmanager
-def trial() -> Iterator[list[Undo]]:
-    """Collects undos; all are done at the end, the last first."""
-    undos: list[Undo] = []
-    try:
-        yield undos
-    finally:
-        for undo in reversed(undos):
-            undo()
-
-
 def plan_gang(planner: Planner, gang: Gang) -> Placement | Shortage:
     """Nodes for all members (or enough of them), on the planner's state as it is; the state is left as it was.
 
@@ -113,7 +90,7 @@ def promised_to_others(planner: Planner, gang: Gang) -> Iterator[None]:
         for node, nominated in list(planner.state.nominated.items()):
             for pod in list(nominated.values()):
                 if pod.priority >= gang.priority and pod.uid not in mine and pod.uid not in planner.state.pod_nodes:
-                    undos.append(place(planner, pod, node))
+                    undos.append(hold_room(planner, pod, node))
         yield
 
 
@@ -171,12 +148,16 @@ def _one_after_the_other(planner: Planner, gang: Gang, within: tuple[str, str] |
     nodes: dict[str, str] = {}
     with trial() as undos:
         for part in gang.parts:
-            found = plan_beside(planner, part if within is None else replace(part, within=within))
+            bound = within is None or part.within is not None  # to where others of it are already
+            found = plan_beside(planner, part if bound else replace(part, within=within))
             if isinstance(found, Shortage):
                 return found
             for pod, node in zip(part.pods, found.nodes, strict=True):
                 nodes[pod.uid] = node
-                undos.append(place(planner, pod, node))
+                try:
+                    undos.append(place(planner, pod, node))
+                except AllocationError:
+                    return Shortage(part.required, len(part.pods), 0)
     return Placement([nodes[pod.uid] for pod in gang.pods])
 
 
@@ -186,38 +167,10 @@ def _place(planner: Planner, gang: Gang, count: int) -> Placement | Shortage:
     if groups is None:
         return Shortage(gang.required, count, 0)
     planner.nodes.follow()
-    evaluations = [evaluation for _, evaluation in groups]
-    if any(evaluation.refusals.look_around for evaluation in evaluations):
-        return _in_domains(planner, gang, members, groups, _one_by_one)
-    return _in_domains(planner, gang, members, groups, _by_room)
+    return _in_domains(planner, gang, members, groups)
 
 
-Groups = list[tuple[list[PodInfo], Evaluation]]
-
-
-def by_shape(planner: Planner, members: Sequence[PodInfo]) -> Groups | None:
-    """Members by shape, in order of first appearance; None where a member's claims can't be resolved."""
-    found: dict[int, tuple[list[PodInfo], Evaluation]] = {}
-    last: tuple[PodInfo, Evaluation] | None = None
-    for pod in members:
-        plain = "volumes" not in (pod.obj.get("spec") or {})
-        if last is not None and plain and last[0].template is pod.template and last[0].pods is pod.pods:
-            evaluation: Evaluation | None = last[1]
-        else:
-            evaluation = planner.evaluation(pod)
-        if evaluation is None:
-            return None
-        last = (pod, evaluation) if plain else None
-        found.setdefault(id(evaluation), ([], evaluation))[0].append(pod)
-    return list(found.values())
-
-
-Fill = Callable[[Planner, Gang, Groups, Rows], "dict[str, int] | None"]  # member uid -> row; None: not all fit
-
-
-def _in_domains(
-    planner: Planner, gang: Gang, members: Sequence[PodInfo], groups: Groups, fill: Fill
-) -> Placement | Shortage:
+def _in_domains(planner: Planner, gang: Gang, members: Sequence[PodInfo], groups: Groups) -> Placement | Shortage:
     """Try the levels that the gang allows, the narrowest first; in each the domain with the least room that will do."""
     nodes = planner.nodes
     rooms = [_room(evaluation) for _, evaluation in groups]
@@ -234,7 +187,7 @@ def _in_domains(
         fits = _members_by_domain(groups, rooms, ids, len(names))
         for domain in _candidates(fits, len(members)):
             rows = (ids == domain).nonzero()[0]
-            where = fill(planner, gang, groups, rows)
+            where = fill(planner, gang.levels, groups, rows)
             if where is not None:
                 chosen = [nodes.names[where[pod.uid]] for pod in members]
                 return Placement(chosen, level, names[domain])
@@ -290,110 +243,3 @@ def _shortage(level: str, fits: Ints, names: list[str], wanted: int) -> Shortage
     most = min(int(fits.max()), wanted) if len(fits) else 0
     best = [names[place] for place in (fits >= most).nonzero()[0].tolist()] if most else []
     return Shortage(level, wanted, most, best)
-
-
-# filling one domain
-
-
-def _by_room(planner: Planner, gang: Gang, groups: Groups, rows: Rows) -> dict[str, int] | None:
-    """Shape after shape, by how many members each node takes."""
-    if len(groups) == 1:
-        pods, evaluation = groups[0]
-        return _assign(planner, gang, pods, evaluation, rows)
-    found: dict[str, int] = {}
-    with trial() as undos:
-        for pods, evaluation in groups:
-            planner.nodes.follow()
-            evaluation.sync()
-            some = _assign(planner, gang, pods, evaluation, rows)
-            if some is None:
-                return None
-            found.update(some)
-            undos += [place(planner, pod, planner.nodes.names[some[pod.uid]]) for pod in pods]
-    return found
-
-
-def _network_order(planner: Planner, gang: Gang, rows: list[int]) -> list[int]:
-    """Rows by the values of all levels, then by name."""
-    nodes = planner.nodes
-
-    def path(row: int) -> tuple[str, ...]:
-        node = nodes.nodes[row]
-        labels = {} if node is None else node.labels
-        return (*(labels.get(level, "") for level in gang.levels), nodes.names[row])
-
-    return sorted(rows, key=path)
-
-
-def _assign(
-    planner: Planner, gang: Gang, pods: list[PodInfo], evaluation: Evaluation, rows: Rows
-) -> dict[str, int] | None:
-    room = evaluation.room(rows)
-    if int(np.minimum(room, len(pods)).sum()) < len(pods):
-        return None
-    taken = _descend(planner, gang, rows, room, len(pods))
-    found: dict[str, int] = {}
-    members = iter(pods)
-    for row in _network_order(planner, gang, list(taken)):
-        for _ in range(taken[row]):
-            found[next(members).uid] = row
-    return found
-
-
-def _descend(planner: Planner, gang: Gang, rows: Rows, room: Ints, wanted: int) -> dict[int, int]:
-    """How many members each row takes: as few domains of each narrower level as will do."""
-    nodes = planner.nodes
-    parts: list[tuple[Rows, int]] = [(rows, wanted)]
-    rooms = np.zeros(nodes.size, np.int64)
-    rooms[rows] = np.minimum(room, wanted)
-    for level in gang.levels:
-        ids = nodes.label(level).ids
-        narrower: list[tuple[Rows, int]] = []
-        for inside, number in parts:
-            mine = ids.take(inside)
-            domains, places = np.unique(mine, return_inverse=True)
-            sums = np.zeros(len(domains), np.int64)
-            np.add.at(sums, places, rooms.take(inside))
-            for domain, share in fewest_domains(sums, number):
-                narrower.append((inside[places == domain], share))
-        parts = narrower
-    found: dict[int, int] = {}
-    for inside, number in parts:
-        for place, share in fewest_domains(rooms.take(inside), number):
-            found[int(inside[place])] = share
-    return found
-
-
-def fewest_domains(sums: Ints, wanted: int) -> list[tuple[int, int]]:
-    """(domain, members): the roomiest first, and the last as small as it can be. The sums suffice for all."""
-    found: list[tuple[int, int]] = []
-    order = np.argsort(-sums, kind="stable")
-    ordered = sums.take(order)
-    for place in range(len(order)):
-        rest = ordered[place:]
-        if rest[0] >= wanted:
-            tightest = int(np.count_nonzero(rest >= wanted)) - 1
-            tightest = int((rest == rest[tightest]).nonzero()[0][0])  # the first of equals
-            found.append((int(order[place + tightest]), wanted))
-            break
-        found.append((int(order[place]), int(rest[0])))
-        wanted -= int(rest[0])
-    return found
-
-
-def _one_by_one(planner: Planner, gang: Gang, groups: Groups, rows: Rows) -> dict[str, int] | None:
-    """Members that look at each other: each on its best node, given those before it."""
-    others = np.ones(planner.nodes.size, np.bool_)
-    others[rows] = False
-    barred = others.nonzero()[0].tolist()
-    found: dict[str, int] = {}
-    with trial() as undos:
-        for pods, _ in groups:
-            for pod in pods:
-                evaluation = planner.evaluation(pod)  # the members before it may have changed its shape
-                row = None if evaluation is None else evaluation.best(barred)
-                if row is None:
-                    return None
-                found[pod.uid] = row
-                undos.append(place(planner, pod, planner.nodes.names[row]))
-    return found

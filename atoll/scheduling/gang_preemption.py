@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.scheduling.gang import Gang, Placement, Undo, lift, plan_beside, promised_to_others
+from atoll.scheduling.gang import Gang, Placement, plan_beside, promised_to_others
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.preemption import split_by_budget
+from atoll.scheduling.trial import Undo, lift
 from atoll.scheduling.units import Unit, Work
 
 Object = dict[str, Any]

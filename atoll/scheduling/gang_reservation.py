@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from atoll.scheduling.arrays import Ids, np
 from atoll.scheduling.evaluation import Evaluation
-from atoll.scheduling.gang import Gang, by_shape, outside, tried_levels
+from atoll.scheduling.filling import by_shape
+from atoll.scheduling.gang import Gang, outside, tried_levels
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.reservation import Later, Reservation, Shape, Taken, ending, keep
 from atoll.scheduling.resources import PODS

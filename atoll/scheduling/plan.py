@@ -17,7 +17,7 @@ from atoll.base.chance import Chance
 from atoll.base.errors import AtollError
 from atoll.scheduling import status
 from atoll.scheduling.arrays import load
-from atoll.scheduling.dra.model import Selectors
+from atoll.scheduling.dra.model import AllocationError, Selectors
 from atoll.scheduling.dra.needs import DeviceNeeds, DevicePlan
 from atoll.scheduling.dra.state import Devices
 from atoll.scheduling.evaluation import Evaluation, Refusals
@@ -141,7 +141,16 @@ class Planner:
         Raises AllocationError: its devices can't be had there.
         """
         needs, devices = self.volumes.needs(pod.obj), self.devices.needs(pod.obj, pod.template.requests)
+        if devices.error:
+            raise AllocationError(devices.error)
         return self._with_claims(name, needs, devices)
+
+    def claims_on(self, pod: PodInfo, name: str) -> DevicePlan | None:
+        """What a pod's claims get on a node; None: it has none. Raises AllocationError: they can't be had there."""
+        devices = self.devices.needs(pod.obj, pod.template.requests)
+        if devices.error:
+            raise AllocationError(devices.error)
+        return self._devices_on(self.state.nodes[name], devices)
 
     def _chosen(self, name: str, shape: Shape) -> Decision:
         return self._with_claims(name, shape.volumes, shape.devices)
@@ -149,8 +158,12 @@ class Planner:
     def _with_claims(self, name: str, needs: VolumeNeeds, devices: DeviceNeeds) -> Decision:
         node = self.state.nodes[name]
         volumes = needs.plan(name, node.labels) if needs.delayed else None
-        plan = devices.plan(name, node.labels, node.allocatable, self._new_id) if devices.has_claims else None
-        return Decision(node=name, volumes=volumes, devices=plan)
+        return Decision(node=name, volumes=volumes, devices=self._devices_on(node, devices))
+
+    def _devices_on(self, node: NodeState, devices: DeviceNeeds) -> DevicePlan | None:
+        if not devices.has_claims:
+            return None
+        return devices.plan(node.name, node.labels, node.allocatable, self._new_id)
 
     def assume(self, pod: PodInfo, name: str) -> None:
         """Put a pod on the node that was chosen for it, and give it devices there if it asks for some.

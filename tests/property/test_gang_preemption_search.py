@@ -7,9 +7,10 @@ import random
 import pytest
 
 from atoll.base.chance import Chance
-from atoll.scheduling.gang import Gang, Placement, lift, plan_gang
+from atoll.scheduling.gang import Gang, Placement, plan_gang
 from atoll.scheduling.gang_preemption import plan_gang_preemption
 from atoll.scheduling.plan import Planner
+from atoll.scheduling.trial import lift
 from atoll.scheduling.units import Unit, Work
 
 RACK, HOST = "example.com/rack", "kubernetes.io/hostname"

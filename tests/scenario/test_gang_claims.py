@@ -75,6 +75,83 @@ def test_a_gang_gets_all_its_devices_or_none() -> None:
     play(main)
 
 
+def test_members_of_several_shapes_get_devices_of_their_own() -> None:
+    """A leader and its workers: what the one has been given is not there for the others."""
+
+    async def main(world: BatchWorld) -> None:
+        leader = member("train", 0, cpu="2", **CLAIM)
+        await world.apply(pod_group("train", 4), leader, *(member("train", number, **CLAIM) for number in (1, 2, 3)))
+
+        async def all_of_them() -> bool:
+            return len(await world.running("train-")) == 4
+
+        await world.until(all_of_them)
+        assert len(set((await allocated(world)).values())) == 4
+
+    play(main)
+
+
+SHARED = {"resourceClaims": [{"name": "g", "resourceClaimName": "shared"}]}
+
+
+async def sharers(world: BatchWorld, count: int) -> None:
+    await world.client.create(RESOURCE_CLAIMS, {"metadata": {"name": "shared"}, "spec": spec_of(exactly())}, "default")
+    pods = [member("train", number, cpu="2" if number else "3", **SHARED) for number in range(count)]
+    await world.apply(pod_group("train", count), *pods)
+
+
+def test_members_share_a_claim_where_there_is_room_for_all_of_them() -> None:
+    """A claim has its devices on one node: all who name it go there, not one to each device that is free."""
+
+    async def main(world: BatchWorld) -> None:
+        in_the_way = member("x", 0, cpu="4", nodeSelector={"kubernetes.io/hostname": "n-0"})
+        in_the_way["metadata"] = {"name": "in-the-way"}
+        await world.apply(in_the_way)
+        await world.until(lambda: world.running("in-the-way"))
+        await sharers(world, 3)
+
+        async def all_of_them() -> bool:
+            return len(await world.running("train-")) == 3
+
+        await world.until(all_of_them)
+        assert set((await world.nodes_of("train-")).values()) == {"n-1"}
+        claim = await world.client.get(RESOURCE_CLAIMS, "shared", "default")
+        assert sorted(user["name"] for user in users(claim)) == ["train-0", "train-1", "train-2"]
+        assert given(claim) == [("n-1", "gpu-0")]
+
+    play(main)
+
+
+def test_members_that_share_a_claim_wait_together_where_no_node_holds_them() -> None:
+    async def main(world: BatchWorld) -> None:
+        await sharers(world, 4)  # 9 CPUs on one node
+        await world.until(lambda: world.why("train-0"))
+        for _ in range(20):
+            assert await world.nodes_of("train-") == {} and await allocated(world) == {}
+            await asyncio.sleep(0.5)
+
+    play(main)
+
+
+@pytest.mark.parametrize("turns", [1, 3, 7, 15, 40])
+def test_a_scheduler_that_is_killed_leaves_no_shared_claim_half_reserved(turns: int) -> None:
+    async def main(world: BatchWorld) -> None:
+        await sharers(world, 3)
+        for _ in range(8):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await world.stop()
+            world.start()
+
+        async def all_of_them() -> bool:
+            return len(await world.running("train-")) == 3
+
+        await world.until(all_of_them)
+        assert len(set((await world.nodes_of("train-")).values())) == 1
+
+    play(main)
+
+
 @pytest.mark.parametrize("turns", [1, 3, 7, 15, 40, 90])
 def test_a_scheduler_that_is_killed_leaves_no_gang_with_half_its_devices(turns: int) -> None:
     """Killed at turns of the event loop while the gang is bound; the next one completes it, each device given once."""

@@ -342,6 +342,21 @@ def test_exclusive_placement_gives_each_job_a_rack() -> None:
     play(main, *RACKS)
 
 
+def test_exclusive_placement_takes_a_rack_with_room_for_the_whole_job() -> None:
+    """The emptiest node is in a rack that is too small: a Job that starts there would never be whole."""
+
+    async def main(world: BatchWorld) -> None:
+        notes = {f"alpha.{PREFIX}/exclusive-topology": "net/rack"}
+        await world.apply(jobset(replicated("w", 2, 6), annotations=notes))
+        await world.until(lambda: running(world, 12))
+        where = await world.nodes_of("s-")
+        racks = [{node[:2] for pod, node in where.items() if pod.startswith(f"s-w-{n}-")} for n in range(2)]
+        assert sorted(map(sorted, racks)) == [["r0"], ["r1"]]
+
+    small = SimulatedGroup(1, "r2", cpu="5", labels={"net/rack": "r2"})
+    play(main, *RACKS, small)
+
+
 def test_two_sets_that_need_everything_run_one_after_the_other() -> None:
     async def main(world: BatchWorld) -> None:
         await world.apply(jobset(replicated("w", 4, 4, seconds=20), name="a"),

@@ -141,6 +141,30 @@ def test_members_that_keep_apart_are_placed_one_by_one():
     assert state_of(planner) == before
 
 
+def near(app, key):
+    term = {"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": key}
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def test_members_that_want_each_other_get_the_tightest_domain_that_holds_all_of_them():
+    """A leader and its workers: neither the rack with the emptiest host nor the one that holds the leader alone."""
+    planner = data_centre()
+    for host in (0, 1, 2, 4, 5, 8, 9, 10, 11):
+        planner.state.place(a_pod(planner, f"x{host}", 4), f"h{host:02}")
+    planner.state.place(a_pod(planner, "y", 1), "h12")  # r0 has 4 left, r1 8, r2 none, r3 15
+    pods = [a_pod(planner, "g-0", 2, app="g", affinity=near("g", RACK))]
+    pods += [a_pod(planner, f"g-{number}", 1, app="g", affinity=near("g", RACK)) for number in range(1, 6)]
+    found = start(planner, Gang("g", pods, LEVELS))
+    assert {int(name[1:]) // 4 for name in found.nodes} == {1}
+    late = [a_pod(planner, f"h-{number}", 4, app="h", affinity=near("h", RACK)) for number in range(3)]
+    assert {int(name[1:]) // 4 for name in plan_gang(planner, Gang("h", late, LEVELS)).nodes} == {3}
+    more = Gang("i", [*late, a_pod(planner, "h-3", 4, app="h", affinity=near("h", RACK))], LEVELS)
+    assert why_gang(planner, more, Work(planner.state, gang_of)) == (
+        "needs room for 4 pods of 4 nvidia.com/gpu; there is as much, but not as their affinity, topology spread or"
+        " shared claims ask; no removal of less important work would do"
+    )
+
+
 def test_room_made_for_others_is_taken():
     planner = data_centre()
     planner.state.nominate(a_pod(planner, "soon", 4, priority=5), "h00")

@@ -17,7 +17,7 @@ import numpy as np
 
 from atoll.capacity.queueing.domains import Domains, Ints, Ledger
 from atoll.capacity.queueing.topology import NoRoom, TopologyAssignment, TopologyRequest, Values, leaf_levels
-from atoll.scheduling.gang import fewest_domains
+from atoll.scheduling.filling import fewest_domains
 
 Part = tuple[int, int]
 """(domain, pods)."""

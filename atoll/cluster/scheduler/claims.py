@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from atoll.base.backoff import Backoff
 from atoll.base.clock import Clock, parse_rfc3339, rfc3339
@@ -17,7 +18,9 @@ from atoll.objects.meta import copy
 from atoll.objects.resource_claims import (
     EXTENDED_RESOURCE_CLAIM,
     FINALIZER,
+    DeviceId,
     allocation,
+    device_id,
     is_reserved_for,
     reference,
     users,
@@ -53,6 +56,7 @@ class ClaimBinder:
         self._devices = devices
         self._clock = clock
         self._watch = watch
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # pods that share a claim
 
     async def bind(self, pod: PodInfo, plan: DevicePlan) -> None:
         """All claims allocated and reserved for the pod. Raises AtollError."""
@@ -70,17 +74,19 @@ class ClaimBinder:
             if item.allocation is not None:
                 self._devices.release(plan_uid(None, pod.uid))
                 if claim is not None:
-                    claim = await self._truth(claim)
+                    claim = await self._truth(claim, pod.uid)
             if claim is None:
                 continue
             if item.spec:
                 await self.delete(claim)
             elif is_reserved_for(claim, pod.obj):
                 claim = await self._leave(pod, claim)
-                if item.allocation is not None and claim is not None and binding_conditions.missing(claim):
+                if item.allocation is None or claim is None or users(claim):
+                    continue
+                if binding_conditions.missing(claim):
                     await self.deallocate(claim)  # its devices can't be made ready: others may
 
-    async def _truth(self, claim: Object) -> Object | None:
+    async def _truth(self, claim: Object, user: str) -> Object | None:
         """The claim as it is, whatever became of our writes: until that is known its devices count as taken."""
         metadata, failures = claim["metadata"], 0
         while True:
@@ -94,7 +100,7 @@ class ClaimBinder:
                 await asyncio.sleep(_BACKOFF.delay(failures))
                 failures += 1
         if allocation(found) is None or found["metadata"]["uid"] != metadata["uid"]:
-            self._devices.release(metadata["uid"])
+            self._devices.release(metadata["uid"], user)
         else:
             self._devices.written(metadata["uid"], int(found["metadata"]["resourceVersion"]))
         return found
@@ -131,21 +137,26 @@ class ClaimBinder:
         claim = item.claim if item.claim is not None else await self._create(pod, item)
         if is_reserved_for(claim, pod.obj) and allocation(claim) is not None:
             return claim
+        async with self._turns.setdefault(claim["metadata"]["uid"], asyncio.Lock()):
+            claim = await self._written(pod, claim, item.allocation)
+        if item.allocation is not None:
+            self._devices.written(claim["metadata"]["uid"], int(claim["metadata"]["resourceVersion"]))
+        if item.spec:
+            await self._tell(pod, claim, item)
+        return claim
+
+    async def _written(self, pod: PodInfo, claim: Object, given: Object | None) -> Object:
+        """The claim with its devices, reserved for the pod."""
         name, namespace = claim["metadata"]["name"], claim["metadata"]["namespace"]
         for attempt in range(_ATTEMPTS):
             try:
-                claim = await self._write(pod, claim, item.allocation)
-                break
+                return await self._write(pod, claim, given)
             except (Conflict, OutcomeUnknown):
                 if attempt == _ATTEMPTS - 1:
                     raise
                 claim = await self._client.get(RESOURCE_CLAIMS, name, namespace)
                 if is_reserved_for(claim, pod.obj) and allocation(claim) is not None:
                     break  # it was carried out, only the answer was lost
-        if item.allocation is not None:
-            self._devices.written(claim["metadata"]["uid"], int(claim["metadata"]["resourceVersion"]))
-        if item.spec:
-            await self._tell(pod, claim, item)
         return claim
 
     async def _write(self, pod: PodInfo, claim: Object, given: Object | None) -> Object:
@@ -154,9 +165,10 @@ class ClaimBinder:
         if "deletionTimestamp" in claim["metadata"]:
             raise ClaimNotBound(f"claim {name} got deleted in the meantime")
         status = copy(claim.get("status") or {})
-        if given is not None:
-            if status.get("allocation") is not None:
+        if given is not None and status.get("allocation") is not None:
+            if _devices(status["allocation"]) != _devices(given):  # else a fellow of its gang was faster
                 raise ClaimNotBound(f"claim {name} got allocated elsewhere in the meantime")
+        elif given is not None:
             claim = await self._protected(claim)
             status["allocation"] = copy(given)
         if status.get("allocation") is None:
@@ -255,3 +267,8 @@ class ClaimBinder:
         since = (allocation(claim) or {}).get("allocationTimestamp")
         start = parse_rfc3339(since) if since else self._clock.wall()
         return start + BINDING_TIMEOUT_SECONDS - self._clock.wall()
+
+
+def _devices(given: Object) -> list[tuple[str, DeviceId]]:
+    """What an allocation gives to which request."""
+    return [(result["request"], device_id(result)) for result in given["devices"]["results"]]

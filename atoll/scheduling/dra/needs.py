@@ -51,6 +51,8 @@ class DeviceNeeds:
     claims: list[Object] = field(default_factory=list)  # the pod's own, in their order
     bound: list[tuple[Object, NodeSelector | None]] = field(default_factory=list)
     wanted: list[tuple[Object, Wanted]] = field(default_factory=list)
+    shared: frozenset[str] = frozenset()  # of the wanted ones, by uid, those that other pods may name too
+    decided: dict[str, Object] = field(default_factory=dict)  # claim uid → what a fellow of its gang will write
     delegated: frozenset[str] = frozenset()  # extended resources that devices may stand for
     spec: Object = field(default_factory=dict)  # the pod's
     name: str = ""
@@ -61,9 +63,14 @@ class DeviceNeeds:
     @property
     def demanding(self) -> bool:
         """Whether nodes differ to it at all."""
-        if self.wanted or self.delegated:
+        if self.takes_devices:
             return True
         return any(selector is not None or binding_conditions.failure(claim) for claim, selector in self.bound)
+
+    @property
+    def takes_devices(self) -> bool:
+        """Whether any are to be given to it."""
+        return bool(self.wanted or self.delegated)
 
     @property
     def has_claims(self) -> bool:
@@ -105,7 +112,7 @@ class DeviceNeeds:
         return preference(solution) if solution else 0
 
     def room(self, name: str, labels: dict[str, str], allocatable: Mapping[str, int], most: int) -> int:
-        """How many pods with claims like these a node takes, up to `most`."""
+        """How many pods with claims like these a node takes, up to `most`; they share those that they can."""
         try:
             if self.check(name, labels, allocatable) is not None:
                 return 0
@@ -139,13 +146,17 @@ class DeviceNeeds:
                 for allocation in allocations(solution, name, self.devices.classes, lambda: "share"):
                     tried += allocation["devices"]["results"]
                     ledger.add(allocation["devices"]["results"])
+                if self.shared and not count:  # the next ones find those as they are
+                    wanted = self._everything(self._missing(allocatable), own=True)
             return most
         finally:
             ledger.add(tried, -1)
 
     def plan(self, name: str, labels: dict[str, str], allocatable: Mapping[str, int], new_id: NewId) -> DevicePlan:
         """What is to be written for a node where the claims can be had. Raises AllocationError: they can't."""
-        made = DevicePlan([ClaimPlan(claim) for claim, _ in self.bound])
+        made = DevicePlan(
+            [ClaimPlan(claim, self.decided.get(claim["metadata"].get("uid") or "")) for claim, _ in self.bound]
+        )
         missing = self._missing(allocatable)
         solution = self._solve(name, labels, missing)
         if solution is None:
@@ -164,8 +175,10 @@ class DeviceNeeds:
         """The resources that devices must stand for here: those that the node does not have itself."""
         return frozenset(name for name in self.delegated if not allocatable.get(name))
 
-    def _everything(self, missing: frozenset[str]) -> list[Wanted]:
-        found = [wanted for _, wanted in self.wanted]
+    def _everything(self, missing: frozenset[str], *, own: bool = False) -> list[Wanted]:
+        """All that is to be allocated; `own`: but what other pods may share."""
+        shared = self.shared if own else frozenset()
+        found = [wanted for claim, wanted in self.wanted if claim["metadata"].get("uid") not in shared]
         if missing:
             assert self.devices is not None
             requests, _ = extended.claim_requests(self.spec, missing, self.devices.by_resource)

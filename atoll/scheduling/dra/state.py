@@ -8,6 +8,7 @@ up (`release`). Who remembers answers about nodes is told which node has changed
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -33,6 +34,16 @@ class NoSelectors:
         raise SelectorError("there is no CEL here", compiling=True)
 
 
+@dataclass(slots=True)
+class _Pending:
+    """A claim that will have these devices; `users`: the pods (by uid) for which that will be written."""
+
+    allocation: Object
+    users: set[str]
+    deciding: bool  # more of their gang may still be decided: those that name it count on it
+    written: int = 0  # the version it was written as
+
+
 class Devices:
     """See the module. `touch` is told the name of a node for which answers have become void."""
 
@@ -43,7 +54,7 @@ class Devices:
         self.inventory = Inventory()
         self.ledger = Ledger()
         self._extended: dict[str, Object] = {}  # pod uid → the claim that was made for its extended resources
-        self.pending: dict[str, tuple[Object, int]] = {}  # claim uid → allocation, and the version it was written as
+        self._pending: dict[str, _Pending] = {}  # by the claim's uid
         self._selectors = selectors or NoSelectors()
         self._touch = touch
         self._classes_version = 0
@@ -97,21 +108,20 @@ class Devices:
             self.release(before["metadata"].get("uid") or "")
 
     def _book(self, claim: Object, sign: int) -> None:
-        if claim["metadata"].get("uid") in self.pending:
+        if claim["metadata"].get("uid") in self._pending:
             return  # booked as pending
         self._change(resource_claims.results(claim), sign)
 
     def _settle(self, claim: Object) -> None:
         """What was decided is seen as written, or the write came to nothing."""
         uid = claim["metadata"].get("uid") or ""
-        found = self.pending.get(uid)
+        found = self._pending.get(uid)
         if found is None:
             return
-        allocation, written = found
         seen = resource_claims.allocation(claim) is not None
-        if seen or (written and int(claim["metadata"].get("resourceVersion") or 0) >= written):
-            self._change(allocation["devices"]["results"], -1)
-            del self.pending[uid]
+        if seen or (found.written and int(claim["metadata"].get("resourceVersion") or 0) >= found.written):
+            self._change(found.allocation["devices"]["results"], -1)
+            del self._pending[uid]
             self._change(resource_claims.results(claim), 1)
 
     def _change(self, results: list[Object], sign: int) -> None:
@@ -127,37 +137,48 @@ class Devices:
 
     # what is decided
 
-    def assume(self, uid: str, allocation: Object) -> None:
-        """A claim will have these devices; they are taken from now on."""
-        if uid in self.pending:
-            return  # as a member of a gang, which is decided before any of it is carried out
-        self.pending[uid] = (allocation, 0)
+    def assume(self, uid: str, allocation: Object, user: str, *, deciding: bool = False) -> None:
+        """A claim will have these devices, by a pod's `user` uid; they are taken from now on.
+
+        Members of a gang are decided before any of that is carried out (`deciding`), and may share the claim.
+        """
+        found = self._pending.get(uid)
+        if found is not None:
+            found.users.add(user)
+            found.deciding = deciding
+            return
+        self._pending[uid] = _Pending(allocation, {user}, deciding)
         self._change(allocation["devices"]["results"], 1)
 
     def renamed(self, before: str, uid: str) -> None:
         """A claim that was assumed before it was made has its uid."""
-        found = self.pending.pop(before, None)
+        found = self._pending.pop(before, None)
         if found is not None:
-            self.pending[uid] = found
+            self._pending[uid] = found
 
     def written(self, uid: str, version: int) -> None:
         """The claim was written with what was assumed; a view of it from that version on tells the truth."""
-        found = self.pending.get(uid)
+        found = self._pending.get(uid)
         if found is not None:
-            self.pending[uid] = (found[0], version)
+            found.written = version
 
-    def release(self, uid: str) -> None:
-        """What was assumed will not be."""
-        found = self.pending.pop(uid, None)
-        if found is not None:
-            self._change(found[0]["devices"]["results"], -1)
+    def release(self, uid: str, user: str = "") -> None:
+        """What was assumed will not be, or not by this pod: then it stays while another may write it."""
+        found = self._pending.get(uid)
+        if found is None:
+            return
+        found.users.discard(user)
+        if user and found.users:
+            return
+        del self._pending[uid]
+        self._change(found.allocation["devices"]["results"], -1)
 
     def ledger_without(self, gone: Collection[str]) -> Ledger:
         """What is taken once pods (by uid) have ended: claims that none but they use are given back."""
         found = self.ledger.copy()
         for claim in self.claims.values():
             uids = {user.get("uid") for user in resource_claims.users(claim)}
-            if uids and uids.issubset(gone) and claim["metadata"].get("uid") not in self.pending:
+            if uids and uids.issubset(gone) and claim["metadata"].get("uid") not in self._pending:
                 found.add(resource_claims.results(claim), -1)
         return found
 
@@ -207,7 +228,10 @@ class Devices:
 
     def _resolve(self, needs: DeviceNeeds, pod: Object, claim: Object, key: list[Any]) -> str:
         metadata = claim["metadata"]
-        allocation = resource_claims.allocation(claim)
+        uid = metadata.get("uid") or ""
+        allocation, pending = resource_claims.allocation(claim), self._pending.get(uid)
+        if allocation is None and pending is not None and pending.deciding:
+            allocation = needs.decided[uid] = pending.allocation
         if allocation is not None:
             if not resource_claims.can_be_reserved(claim) and not resource_claims.is_reserved_for(claim, pod):
                 return "resourceclaim in use"
@@ -217,7 +241,7 @@ class Devices:
                 key.append(orjson.dumps(allocation["nodeSelector"], option=orjson.OPT_SORT_KEYS))
             return ""
         name = f"{metadata.get('namespace')}/{metadata['name']}"
-        if metadata.get("uid") in self.pending:
+        if pending is not None:
             return f"resource claim {name} is in the process of being allocated"
         spec = claim.get("spec") or {}
         for request in (spec.get("devices") or {}).get("requests") or ():
@@ -227,6 +251,9 @@ class Devices:
             needs.has_preferences = needs.has_preferences or bool(request.get("firstAvailable"))
         needs.wanted.append((claim, Wanted(name, spec)))
         key.append(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS))
+        if resource_claims.controller_uid(claim) != pod["metadata"].get("uid"):
+            needs.shared |= {uid}
+            key.append(uid)
         return ""
 
     def _class_problem(self, request: Object) -> str:
@@ -248,18 +275,18 @@ class Devices:
         return search(site, wanted)
 
 
-def assume_plan(devices: Devices, plan: DevicePlan, pod_uid: str) -> None:
-    """Take what a plan gives; a claim that is yet to be made goes by the pod's uid."""
+def assume_plan(devices: Devices, plan: DevicePlan, pod_uid: str, *, deciding: bool = False) -> None:
+    """Take what a plan gives; a claim that is yet to be made goes by the pod's uid. `deciding`: see `assume`."""
     for item in plan.claims:
         if item.allocation is not None:
-            devices.assume(plan_uid(item.claim, pod_uid), item.allocation)
+            devices.assume(plan_uid(item.claim, pod_uid), item.allocation, pod_uid, deciding=deciding)
 
 
 def release_plan(devices: Devices, plan: DevicePlan, pod_uid: str) -> None:
     """Give back what `assume_plan` took."""
     for item in plan.claims:
         if item.allocation is not None:
-            devices.release(plan_uid(item.claim, pod_uid))
+            devices.release(plan_uid(item.claim, pod_uid), pod_uid)
 
 
 def plan_uid(claim: Object | None, pod_uid: str) -> str:

@@ -190,8 +190,8 @@ class Gangs:
             for pod, node in zip(gang.pods, found.nodes, strict=False):
                 decision = self._planner.chosen(pod, node)
                 outcome.placed.append((by_uid[pod.uid], decision))
-                if decision.devices is not None:  # its fellows on the node get other ones
-                    assume_plan(self._planner.devices, decision.devices, pod.uid)
+                if decision.devices is not None:  # its fellows get other ones, or share these
+                    assume_plan(self._planner.devices, decision.devices, pod.uid, deciding=True)
         except AllocationError:
             for waiting, decision in outcome.placed:
                 if decision.devices is not None:
