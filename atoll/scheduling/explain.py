@@ -174,7 +174,7 @@ def _more_nodes(planner: Planner, gang: Gang) -> str:
     pod = gang.pods[0]
     if _has_claims(pod):
         return ""  # what devices another node would have is not known
-    if gang.required or any(item.template is not pod.template for item in gang.pods):
+    if gang.required or gang.parts or any(item.template is not pod.template for item in gang.pods):
         return ""
     takes = max((_takes(pod.template, node) for node in planner.state.nodes.values()), default=0)
     if not takes:

@@ -177,6 +177,25 @@ def test_a_late_member_goes_to_the_rack_of_the_others() -> None:
     play(main, *RACKS)
 
 
+def test_a_late_member_of_a_slice_goes_to_its_neighbours() -> None:
+    """Slices of two, a rack each: whoever comes anew goes to the rack of its neighbour, not to the first with room."""
+
+    async def main(world: BatchWorld) -> None:
+        asked = {"kueue.x-k8s.io/podset-slice-required-topology": "net/rack", "kueue.x-k8s.io/podset-slice-size": "2"}
+        await world.apply(pod_group("g", 6), *(member("g", n, cpu="3", annotations=asked) for n in range(6)))
+        await world.until(lambda: running(world, "g-", 6))
+        before = await world.nodes_of("g-")
+        assert [before[f"g-{n}"][:2] for n in (0, 2, 4)] == [before[f"g-{n}"][:2] for n in (1, 3, 5)]
+        for name in ("g-1", "g-4"):
+            await world.client.delete(PODS, name, "default")
+        await asyncio.sleep(40)
+        await world.apply(*(member("g", n, cpu="3", annotations=asked) for n in (1, 4)))
+        await world.until(lambda: running(world, "g-", 6))
+        assert await world.nodes_of("g-") == before
+
+    play(main, *RACKS)
+
+
 def priority(name: str, value: int) -> Any:
     return {
         "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,

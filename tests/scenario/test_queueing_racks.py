@@ -123,6 +123,27 @@ def test_a_leader_and_its_workers_come_into_one_rack() -> None:
     play(main)
 
 
+def test_roles_of_a_job_set_that_ask_for_a_rack_may_have_one_each() -> None:
+    """Kueue places pod sets one by one; the scheduler asks no more of their gang."""
+
+    async def main(world: BatchWorld) -> None:
+        spec = {"parallelism": 6, "completions": 6, "template": template(1, 600, **{kueue.REQUIRED_TOPOLOGY: RACK})}
+        roles = [{"name": name, "template": {"spec": spec}} for name in ("actors", "learners")]
+        made = {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet",
+                "metadata": {"name": "train", "labels": {kueue.QUEUE_LABEL: "q"}},
+                "spec": {"replicatedJobs": roles}}  # fmt: skip
+        await world.apply(made)
+
+        async def all_of_them() -> bool:
+            return len(await world.running("train-")) == 12
+
+        await world.until(all_of_them)
+        racks = [{host[0] for host in await hosts(world, f"train-{role}")} for role in ("actors", "learners")]
+        assert sorted(racks, key=sorted) == [{"a"}, {"b"}]
+
+    play(main)
+
+
 # -- hosts that fail
 
 WIDE = [SimulatedGroup(3, rack, cpu="4", labels={RACK: rack, "pool": "gpu"}) for rack in ("a", "b")]

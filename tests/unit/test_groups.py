@@ -169,6 +169,69 @@ def test_pods_that_ask_for_different_levels_are_parts() -> None:
     assert [(part.required, len(part.pods)) for part in gang.parts] == [("rack", 3), ("", 2)]
 
 
+def test_pod_sets_that_ask_for_the_same_level_are_parts_but_for_those_of_one_group() -> None:
+    """As Kueue has it: each replicated job of a JobSet has a rack of its own, those of one group share one."""
+    planner = Planner(Chance(1))
+
+    def gang(**more: str) -> Any:
+        asked = {kueue.REQUIRED_TOPOLOGY: "rack", **more}
+        found = Members()
+        for role in ("actors", "learners"):
+            labels = {batch.JOB_SET_NAME: "g", batch.REPLICATED_JOB: role}
+            found.waiting += [planner.pod(pod(f"{role}-{n}", labels=labels, annotations=asked)) for n in range(2)]
+        return to_place("d/g", Group(4), found, JobSets().task, [], planner)
+
+    assert [[it.name for it in part.pods] for part in gang().parts] == [
+        ["actors-0", "actors-1"],
+        ["learners-0", "learners-1"],
+    ]
+    together = gang(**{kueue.POD_SET_GROUP: "pipeline"})
+    assert (together.parts, together.required, len(together.pods)) == ([], "rack", 4)
+
+
+def test_those_of_one_pod_set_that_are_there_bind_no_other() -> None:
+    planner = Planner(Chance(1))
+    asked = {kueue.REQUIRED_TOPOLOGY: "rack"}
+    found = Members()
+    for number, role in enumerate(("actors", "learners")):
+        node = {"name": f"n{number}", "labels": {"rack": f"r{number}"}}
+        planner.state.set_node({"metadata": node, "status": {}})
+        obj = pod(f"{role}-0", labels={batch.JOB_SET_NAME: "g", batch.REPLICATED_JOB: role}, annotations=asked)
+        found.there.append(obj)
+        planner.state.place(planner.pod(obj), f"n{number}")
+        late = pod(f"{role}-1", labels={batch.JOB_SET_NAME: "g", batch.REPLICATED_JOB: role}, annotations=asked)
+        found.waiting.append(planner.pod(late))
+    gang = to_place("d/g", Group(4), found, JobSets().task, [], planner)
+    assert [(part.pods[0].name, part.within) for part in gang.parts] == [
+        ("actors-1", ("rack", "r0")),
+        ("learners-1", ("rack", "r1")),
+    ]
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_late_member_of_a_slice_goes_to_its_neighbours(indexed: bool) -> None:
+    """Ranks 1 and 2 of six come anew, of slices 0-1, 2-3 and 4-5. With indices it matters not that 4 is missing."""
+    planner = Planner(Chance(1))
+    asked = {kueue.SLICE_TOPOLOGY: "rack", kueue.SLICE_SIZE: "2"}
+
+    def ranked(number: int) -> Any:
+        labels = {"batch.kubernetes.io/job-completion-index": str(number)} if indexed else {}
+        return pod(f"w{number}", labels=labels, annotations=asked)
+
+    found = Members(waiting=[planner.pod(ranked(1)), planner.pod(ranked(2))])
+    for number in (0, 3, 5) if indexed else (0, 3, 4, 5):
+        name = f"n{number // 2}"
+        planner.state.set_node({"metadata": {"name": name, "labels": {"rack": f"r{number // 2}"}}, "status": {}})
+        obj = ranked(number)
+        found.there.append(obj)
+        planner.state.place(planner.pod(obj), name)
+    gang = to_place("d/g", Group(6), found, no_task, [], planner)
+    assert [(part.pods[0].name, part.within) for part in gang.parts] == [
+        ("w1", ("rack", "r0")),
+        ("w2", ("rack", "r1")),
+    ]
+
+
 def test_slices_are_parts_in_rank_order() -> None:
     planner = Planner(Chance(1))
     prefix = "kueue.x-k8s.io/podset"

@@ -1,8 +1,8 @@
 """From what a group asks for and its pods to the `Gang` that is placed: who comes first, how many at least, near what.
 
 Members that run already count towards the minimum; where all must share a rack, those that come later go to the rack
-of those that are there. Pods may ask for a topology of their own (Kueue's annotations): pods that ask for the same
-are one part of the gang.
+of those that are there. Pods may ask for a topology of their own (Kueue's annotations): each pod set that does (a
+replicated job of a JobSet) is a part of the gang by itself, unless it names a group of pod sets.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from atoll.kinds import batch, kueue
 from atoll.objects import meta
 from atoll.scheduling.gang import Gang
 from atoll.scheduling.groups.model import Group, Object, Topology
-from atoll.scheduling.groups.rank import rank
+from atoll.scheduling.groups.rank import index, rank
 from atoll.scheduling.plan import Planner
 from atoll.scheduling.pod import HOSTNAME, PodInfo
 
-REQUIRED = "kueue.x-k8s.io/podset-required-topology"
-PREFERRED = "kueue.x-k8s.io/podset-preferred-topology"
-SLICE_LEVEL = "kueue.x-k8s.io/podset-slice-required-topology"
-SLICE_SIZE = "kueue.x-k8s.io/podset-slice-size"
 Hierarchies = Sequence[Sequence[str]]
 """Levels (node labels, wide to narrow) of each known topology."""
+_Part = tuple[Topology, str]
+"""What pods of one gang ask for, and by which name they ask for it together."""
 
 
 @dataclass(slots=True)
@@ -70,37 +69,69 @@ def to_place(
     least = max(group.least - len(members.there), len(first), 1)
     pods = first + later
     least = min(least, len(pods))
-    parts: dict[Topology, list[PodInfo]] = {}
+    there: dict[_Part, list[Object]] = {}
+    for obj in members.there:
+        there.setdefault(_part(obj, group.topology), []).append(obj)
+    parts: dict[_Part, list[PodInfo]] = {}
     for pod in pods:
-        parts.setdefault(_asked(pod.obj, group.topology), []).append(pod)
-    gangs = [_gang(name, topology, some, levels) for topology, some in parts.items()]
+        parts.setdefault(_part(pod.obj, group.topology), []).append(pod)
+    gangs = [_gang(name, part[0], some, there.get(part, ()), levels, planner) for part, some in parts.items()]
     if len(gangs) > 1:
         return Gang(name, pods, parts=sorted(gangs, key=lambda gang: (not gang.required, -len(gang.pods))))
-    gang = gangs[0]
-    where = _domain(gang.required, members.there, planner)
-    return replace(gang, least=0 if gang.parts else least, within=(gang.required, where) if where else None)
+    return replace(gangs[0], least=0 if gangs[0].parts else least)
 
 
-def _asked(pod: Object, group: Topology) -> Topology:
-    found = meta.annotations(pod)
-    size = found.get(SLICE_SIZE, "")
-    slices = (found.get(SLICE_LEVEL, ""), int(size)) if size.isdigit() and int(size) else ("", 0)
-    own = Topology(found.get(REQUIRED, ""), found.get(PREFERRED, ""), *slices)
-    return own if own.required or own.preferred or own.slice_level else group
+def _part(pod: Object, group: Topology) -> _Part:
+    """What a pod asks for itself, with its pod set or its group of them; else what the gang asks for."""
+    found, has = meta.annotations(pod), meta.labels(pod)
+    size = found.get(kueue.SLICE_SIZE, "")
+    slices = (found.get(kueue.SLICE_TOPOLOGY, ""), int(size)) if size.isdigit() and int(size) else ("", 0)
+    own = Topology(found.get(kueue.REQUIRED_TOPOLOGY, ""), found.get(kueue.PREFERRED_TOPOLOGY, ""), *slices)
+    if not (own.required or own.preferred or own.slice_level):
+        return group, ""
+    together = found.get(kueue.POD_SET_GROUP)
+    pod_set = has.get(kueue.POD_SET_LABEL) or has.get(batch.REPLICATED_JOB, "")
+    return own, f"group/{together}" if together else pod_set
 
 
-def _gang(name: str, topology: Topology, pods: Sequence[PodInfo], known: Hierarchies) -> Gang:
-    """Slices are parts of it: so many pods each, in rank order, in a domain of their level."""
+def _gang(
+    name: str, topology: Topology, pods: Sequence[PodInfo], there: Sequence[Object], known: Hierarchies,
+    planner: Planner,
+) -> Gang:  # fmt: skip
+    """One part; its slices are parts of it. `there`: those of it that are on nodes."""
     asked = [level for level in (topology.required, topology.preferred, topology.slice_level) if level]
     levels = next((tuple(found) for found in known if all(level in found for level in asked)), ())
     if not levels:
         levels = tuple(dict.fromkeys((*asked, HOSTNAME)))
     parts: list[Gang] = []
     if topology.slice_level and topology.slice_size:
-        size = topology.slice_size
-        chunks = [pods[start : start + size] for start in range(0, len(pods), size)]
-        parts = [Gang(name, chunk, levels, topology.slice_level) for chunk in chunks]
-    return Gang(name, pods, levels, topology.required, topology.preferred, parts=parts)
+        for some, fellows in _slices(topology.slice_size, pods, there):
+            within = _within(topology.slice_level, fellows, planner)
+            parts.append(Gang(name, some, levels, topology.slice_level, within=within))
+    within = _within(topology.required, there, planner)
+    return Gang(name, pods, levels, topology.required, topology.preferred, within=within, parts=parts)
+
+
+def _slices(size: int, pods: Sequence[PodInfo], there: Sequence[Object]) -> list[tuple[list[PodInfo], list[Object]]]:
+    """Of each slice those that wait, and those that are on nodes: so many neighbours in rank, wherever they are."""
+    everyone = sorted((*(pod.obj for pod in pods), *there), key=rank)
+    indices = [index(obj) for obj in everyone]
+    if None in indices or len(set(indices)) < len(indices):
+        indices = list(range(len(everyone)))
+    slice_of = {id(obj): (at or 0) // size for obj, at in zip(everyone, indices, strict=True)}
+    waiting: dict[int, list[PodInfo]] = {}
+    fellows: dict[int, list[Object]] = {}
+    for pod in pods:
+        waiting.setdefault(slice_of[id(pod.obj)], []).append(pod)
+    for obj in there:
+        fellows.setdefault(slice_of[id(obj)], []).append(obj)
+    return [(waiting[which], fellows.get(which, [])) for which in sorted(waiting)]
+
+
+def _within(level: str, there: Iterable[Object], planner: Planner) -> tuple[str, str] | None:
+    """Where those that are there are, so that others go to them."""
+    where = _domain(level, there, planner)
+    return (level, where) if where else None
 
 
 def _domain(level: str, there: Iterable[Object], planner: Planner) -> str:

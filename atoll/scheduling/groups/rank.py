@@ -34,6 +34,12 @@ def rank(pod: Object) -> tuple[Any, ...]:
     return (*found, natural(str(pod["metadata"]["name"])))
 
 
+def index(pod: Object) -> int | None:
+    """Which one of its fellows it is; None where nothing says so, or it is one of several Jobs' pods."""
+    job, *others = rank(pod)[:-1]
+    return None if job >= 0 else next((number for number in others if number >= 0), None)
+
+
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """`w-10` after `w-9`."""
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in _DIGITS.split(text))
