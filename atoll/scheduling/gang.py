@@ -41,10 +41,16 @@ class Gang:
     least: int = 0
     within: tuple[str, str] | None = None  # a node label and its value: where others of the gang are already
     parts: Sequence[Gang] = ()  # what asks for topologies of its own: all of them are placed, one after the other
+    own_priority: int | None = None  # whatever its pods have
 
     @property
     def priority(self) -> int:
-        return max(pod.priority for pod in self.pods)
+        return max(pod.priority for pod in self.pods) if self.own_priority is None else self.own_priority
+
+    def with_priority(self, priority: int) -> Gang:
+        """The same, as important as that; its parts too."""
+        parts = [part.with_priority(priority) for part in self.parts]
+        return replace(self, parts=parts, own_priority=priority)
 
     def __post_init__(self) -> None:
         for level in (self.required, self.preferred):

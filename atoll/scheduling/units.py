@@ -20,6 +20,8 @@ KeyOf = Callable[[PodInfo], Hashable]
 """Which gang a pod belongs to; "" or None for none."""
 NameOf = Callable[[PodInfo, Hashable], str]
 """What that gang is called; "" where its members go one by one. Asked each time, as it may change."""
+PriorityOf = Callable[[PodInfo, Hashable], int | None]
+"""What that gang's members go by; None: each by its own. Asked each time too."""
 
 
 @dataclass(slots=True)
@@ -28,10 +30,11 @@ class Unit:
 
     name: str
     pods: list[tuple[PodInfo, str]]
+    own_priority: int | None = None
 
     @property
     def priority(self) -> int:
-        return max(pod.priority for pod, _ in self.pods)
+        return max(pod.priority for pod, _ in self.pods) if self.own_priority is None else self.own_priority
 
     @property
     def rank(self) -> Rank:
@@ -47,29 +50,36 @@ class _Fellows:
     pods: dict[str, tuple[PodInfo, str]] = field(default_factory=dict)
     ranked: tuple[Rank, Unit] | None = None  # until one comes or goes
 
-    def as_one(self, name: str, mine: set[str]) -> tuple[Rank, Unit] | None:
-        """All but `mine`; None where there are no others."""
+    def as_one(self, name: str, own: int | None, mine: set[str]) -> tuple[Rank, Unit] | None:
+        """All but `mine`; None where there are no others. `own`: the gang's priority."""
         if not mine.isdisjoint(self.pods):
-            unit = Unit(name, [(pod, node) for uid, (pod, node) in self.pods.items() if uid not in mine])
+            unit = Unit(name, [(pod, node) for uid, (pod, node) in self.pods.items() if uid not in mine], own)
             return (unit.rank, unit) if unit.pods else None
-        if self.ranked is None or self.ranked[1].name != name:
-            unit = Unit(name, list(self.pods.values()))
+        if self.ranked is None or (self.ranked[1].name, self.ranked[1].own_priority) != (name, own):
+            unit = Unit(name, list(self.pods.values()), own)
             self.ranked = unit.rank, unit
         return self.ranked
 
-    def each(self, mine: set[str], priority: int) -> Iterator[tuple[Rank, Unit]]:
+    def each(self, own: int | None, mine: set[str], priority: int) -> Iterator[tuple[Rank, Unit]]:
         """Those that are less important."""
         for uid, (pod, node) in self.pods.items():
-            if pod.priority < priority and uid not in mine:
-                unit = Unit(f"{pod.template.namespace}/{pod.name}", [(pod, node)])
+            if (pod.priority if own is None else own) < priority and uid not in mine:
+                unit = Unit(f"{pod.template.namespace}/{pod.name}", [(pod, node)], own)
                 yield unit.rank, unit
 
 
 class Work:
     """All units of a state."""
 
-    def __init__(self, state: ClusterState, key_of: KeyOf, name_of: NameOf = lambda pod, key: str(key)) -> None:
+    def __init__(
+        self,
+        state: ClusterState,
+        key_of: KeyOf,
+        name_of: NameOf = lambda pod, key: str(key),
+        priority_of: PriorityOf = lambda pod, key: None,
+    ) -> None:
         self._state = state
+        self._priority_of = priority_of
         self._key_of = key_of
         self._name_of = name_of
         self._positions: tuple[int, int] | None = None
@@ -89,13 +99,15 @@ class Work:
     def _less_important(self, gang: Gang, priority: int, mine: set[str]) -> Iterator[tuple[Rank, Unit]]:
         for fellows in self._fellows.values():
             key, level = fellows.key
-            name = self._name_of(next(iter(fellows.pods.values()))[0], key) if key else ""
+            any_pod = next(iter(fellows.pods.values()))[0]
+            name = self._name_of(any_pod, key) if key else ""
+            own = self._priority_of(any_pod, key) if key else None
             if name:
-                ranked = fellows.as_one(name, mine) if name != gang.name else None
+                ranked = fellows.as_one(name, own, mine) if name != gang.name else None
                 if ranked is not None and ranked[0][0] < priority:
                     yield ranked
             elif key or level < priority:
-                yield from fellows.each(mine, priority)
+                yield from fellows.each(own, mine, priority)
 
     # following the state
 

@@ -13,7 +13,7 @@ from scheduling_world import world
 
 from atoll.app.batch import every_gang
 from atoll.base.chance import Chance
-from atoll.base.errors import Invalid, NotFound
+from atoll.base.errors import Forbidden, Invalid, NotFound
 from atoll.cluster.apiserver.expressions.selectors import CelSelectors
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
 from atoll.cluster.scheduler.gangs.observe import observed
@@ -411,6 +411,61 @@ def test_kubernetes_own_pod_groups_go_as_a_whole_or_pod_by_pod(mode: str | None,
         wrong = {"metadata": {"name": "bad"}, "spec": {**spec, "disruptionMode": "Half"}}
         with pytest.raises(Invalid, match="disruptionMode"):
             await world.client.create(WORKLOAD_POD_GROUPS, wrong, "default")
+
+    play(main, workload_api=True)
+
+
+def test_kubernetes_own_pod_groups_have_a_priority_whatever_their_pods_have() -> None:
+    """A PodGroup's class is what preemption goes by: its gang takes what is less, and is not taken by what is less."""
+
+    async def main(world: BatchWorld) -> None:
+        await world.apply(priority("low", 10), priority("middle", 50), priority("high", 100))
+
+        async def own(name: str, group_class: str, count: int, pods_class: str = "") -> None:
+            spec = {"schedulingPolicy": {"gang": {"minCount": count}}, "priorityClassName": group_class}
+            made = await world.client.create(WORKLOAD_POD_GROUPS, {"metadata": {"name": name}, "spec": spec}, "default")
+            assert made["spec"]["priority"] == {"low": 10, "high": 100}[group_class]
+            more = {"priorityClassName": pods_class} if pods_class else {}
+            for number in range(count):
+                pod = member(name, number, cpu="4", schedulingGroup={"podGroupName": name}, **more)
+                pod["metadata"]["labels"] = {}
+                await world.apply(pod)
+
+        await own("old", "low", 4, pods_class="middle")
+        await world.until(lambda: running(world, "old-", 4))
+        await own("new", "high", 4)
+        await world.until(lambda: running(world, "new-", 4))
+        await world.apply(pod_group("vip", 2))
+        await world.apply(*(member("vip", number, cpu="4", priorityClassName="middle") for number in range(2)))
+        await world.until(lambda: world.why("vip-0"))
+        await asyncio.sleep(30)
+        assert len(await world.running("new-")) == 4
+
+    play(main, workload_api=True)
+
+
+def test_what_admission_says_of_the_priority_of_kubernetes_own_groups() -> None:
+    async def main(world: BatchWorld) -> None:
+        await world.apply(priority("high", 100))
+        policy = {"schedulingPolicy": {"gang": {"minCount": 2}}}
+
+        async def group(name: str, **spec: Any) -> Any:
+            obj = {"metadata": {"name": name}, "spec": {**policy, **spec}}
+            return await world.client.create(WORKLOAD_POD_GROUPS, obj, "default")
+
+        with pytest.raises(Forbidden, match="no PriorityClass with name none was found"):
+            await group("a", priorityClassName="none")
+        with pytest.raises(Forbidden, match="must not be provided"):
+            await group("a", priority=7)
+        made = await group("a")
+        assert made["spec"]["priority"] == 0 and "priorityClassName" not in made["spec"]
+        templates = [{"name": "w", **policy, "priorityClassName": "high"}]
+        workload = {"metadata": {"name": "w"}, "spec": {"podGroupTemplates": templates}}
+        made = await world.client.create(WORKLOADS, workload, "default")
+        assert made["spec"]["podGroupTemplates"][0]["priority"] == 100 and "priority" not in made["spec"]
+        again = {"metadata": made["metadata"], "spec": {"podGroupTemplates": templates}}
+        found = await world.client.update(WORKLOADS, again)
+        assert found["spec"] == made["spec"]
 
     play(main, workload_api=True)
 

@@ -48,7 +48,8 @@ class Group:
     `least`: so many members run, or none. `tasks`: of each task at least so many. `resources`: what the cluster must
     have free before it is tried (milli-CPU, bytes, counts). `topology` holds for all members together; what pods ask
     for one by one comes on top. `timeout_seconds`: how long it may hold room without being whole. `goes_whole`:
-    preemption takes all of it (None: if it is a gang), or each pod by itself.
+    preemption takes all of it (None: if it is a gang), or each pod by itself. `priority`: what preemption goes by
+    (None: its pods').
     """
 
     least: int
@@ -57,6 +58,7 @@ class Group:
     topology: Topology = Topology()
     timeout_seconds: float = TIMEOUT_SECONDS
     goes_whole: bool | None = None
+    priority: int | None = None
 
     @property
     def is_preempted_whole(self) -> bool:

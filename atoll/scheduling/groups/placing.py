@@ -77,8 +77,10 @@ def to_place(
         parts.setdefault(_part(pod.obj, group.topology), []).append(pod)
     gangs = [_gang(name, part[0], some, there.get(part, ()), levels, planner) for part, some in parts.items()]
     if len(gangs) > 1:
-        return Gang(name, pods, parts=sorted(gangs, key=lambda gang: (not gang.required, -len(gang.pods))))
-    return replace(gangs[0], least=0 if gangs[0].parts else least)
+        gang = Gang(name, pods, parts=sorted(gangs, key=lambda gang: (not gang.required, -len(gang.pods))))
+    else:
+        gang = replace(gangs[0], least=0 if gangs[0].parts else least)
+    return gang if group.priority is None else gang.with_priority(group.priority)
 
 
 def _part(pod: Object, group: Topology) -> _Part:

@@ -114,6 +114,8 @@ class WorkloadPodGroups(SimpleDialect):
         keys = [item.get("key") or "" for item in (spec.get("schedulingConstraints") or {}).get("topology") or ()]
         topology = Topology(required=keys[0]) if keys else Topology()
         whole = spec.get("disruptionMode") == "PodGroup"  # Pod where it says nothing
-        if gang is not None:
-            return Group(int(gang.get("minCount") or 1), topology=topology, goes_whole=whole)
-        return Group(1, topology=topology, goes_whole=whole) if keys or whole else None
+        priority = int(spec.get("priority") or 0) if spec.get("priorityClassName") else None
+        if gang is None and not keys and not whole and priority is None:
+            return None
+        least = 1 if gang is None else int(gang.get("minCount") or 1)
+        return Group(least, topology=topology, goes_whole=whole, priority=priority)

@@ -96,10 +96,16 @@ def _token_sources() -> Object:
     }
 
 
-class Priority:
-    """priorityClassName → priority and preemptionPolicy; the global default where none is named."""
+_POD_GROUPS = frozenset(("podgroups.scheduling.k8s.io", "workloads.scheduling.k8s.io"))
 
-    resources = frozenset(("pods", "priorityclasses.scheduling.k8s.io"))
+
+class Priority:
+    """priorityClassName → priority and preemptionPolicy; the global default where none is named.
+
+    Of pods, and of PodGroups and Workloads of `scheduling.k8s.io` (priority alone).
+    """
+
+    resources = frozenset(("pods", "priorityclasses.scheduling.k8s.io")) | _POD_GROUPS
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -109,7 +115,11 @@ class Priority:
         return ("priorityclasses.scheduling.k8s.io",)
 
     def mutate(self, request: AdmissionRequest) -> None:
-        if request.resource.plural != "pods" or request.subresource or request.obj is None:
+        if request.subresource or request.obj is None:
+            return
+        if request.resource.group_resource in _POD_GROUPS:
+            self._admit_groups(request, request.obj.get("spec") or {})
+        if request.resource.plural != "pods":
             return
         spec = request.obj["spec"]
         if request.operation == "UPDATE" and request.old is not None:
@@ -119,17 +129,43 @@ class Priority:
         elif request.operation == "CREATE":
             self._admit(request, spec)
 
-    def _admit(self, request: AdmissionRequest, spec: Object) -> None:
+    def _class(self, request: AdmissionRequest, spec: Object) -> Object | None:
+        """The class that a spec names; else the default, which is written into it."""
         name = spec.get("priorityClassName")
         if name:
             record = self._store.get(Key("priorityclasses.scheduling.k8s.io", "", name))
             if record is None:
                 raise forbidden(request, f"no PriorityClass with name {name} was found")
-            found: Object | None = record.object
-        else:
-            found = self._default()
-            if found is not None:
-                spec["priorityClassName"] = found["metadata"]["name"]
+            return record.object
+        found = self._default()
+        if found is not None:
+            spec["priorityClassName"] = found["metadata"]["name"]
+        return found
+
+    def _admit_groups(self, request: AdmissionRequest, spec: Object) -> None:
+        old = ((request.old or {}).get("spec") or {}) if request.operation == "UPDATE" else {}
+        known = {item.get("name"): item for item in old.get("podGroupTemplates") or (old,)}
+        for group in spec.get("podGroupTemplates") or () if "podGroupTemplates" in spec else (spec,):
+            if request.operation == "CREATE":
+                self._admit_group(request, group)
+            elif request.operation == "UPDATE":
+                for field in ("priority", "priorityClassName"):
+                    if group.get(field) is None and (was := known.get(group.get("name"), {}).get(field)) is not None:
+                        group[field] = was
+
+    def _admit_group(self, request: AdmissionRequest, group: Object) -> None:
+        found = self._class(request, group)
+        value = found["value"] if found else 0
+        if group.get("priority") is not None and group["priority"] != value:
+            raise forbidden(
+                request,
+                f"the integer value of priority ({group['priority']}) must not be provided in pod group spec; priority "
+                f"admission controller computed {value} from the given PriorityClass name",
+            )
+        group["priority"] = value
+
+    def _admit(self, request: AdmissionRequest, spec: Object) -> None:
+        found = self._class(request, spec)
         value = found["value"] if found else 0
         policy = (found.get("preemptionPolicy") if found else None) or "PreemptLowerPriority"
         if spec.get("priority") is not None and spec["priority"] != value:

@@ -96,7 +96,12 @@ class GangBook:
 
     def work(self, state: ClusterState) -> Work:
         """The units of all work on nodes."""
-        return Work(state, lambda pod: self.key(pod.obj), self._name_of)
+        return Work(state, lambda pod: self.key(pod.obj), self._name_of, self._priority_of)
+
+    def _priority_of(self, pod: PodInfo, key: Hashable) -> int | None:
+        assert isinstance(key, GroupKey)
+        group = self.group(key, [pod.obj])
+        return group.priority if isinstance(group, Group) else None
 
     def _name_of(self, pod: PodInfo, key: Hashable) -> str:
         assert isinstance(key, GroupKey)
