@@ -70,6 +70,15 @@ def test_weights_decide_who_is_next() -> None:
     assert counts == [1, 3]
 
 
+def test_a_queue_s_priority_comes_before_shares_and_gives_back_last() -> None:
+    found = phases([group("a", 10, "batch"), group("b", 10, "serving")], queue("batch"), queue("serving", priority=9))
+    assert (found["a"], found["b"]) == ("Pending", "Inqueue")
+    groups = [group("z", 8, "one", "Running"), group("c", 8, "two", "Running"), group("b", 5, "poor")]
+    for one, two, gives in ((0, 0, "z"), (9, 0, "c"), (0, 9, "z")):
+        queues = {"one": queue("one", priority=one), "two": queue("two", priority=two), "poor": queue("poor")}
+        assert [it.key[1] for it in plan_cycle(groups, queues, TOTAL, {}).reclaimed] == [gives]
+
+
 def test_a_share_is_taken_back_from_reclaimable_queues_only() -> None:
     for reclaimable, expected in ((True, "Inqueue"), (False, "Pending")):
         groups = [group(f"a{n}", 4, "rich", "Running", priority=n) for n in range(4)] + [group("b", 8, "poor")]

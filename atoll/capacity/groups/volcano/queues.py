@@ -97,7 +97,9 @@ def plan_cycle(
     waiting = [group for group in groups if phases[group.key] == "Pending" and group.obj["spec"].get("minMember")]
     reasons: dict[tuple[str, str], str] = {}
     while waiting:
-        waiting.sort(key=lambda group: (_share(group.queue, held, queues, total), _rank(group)))
+        waiting.sort(
+            key=lambda group: (-_importance(group, queues), _share(group.queue, held, queues, total), _rank(group))
+        )
         group = waiting.pop(0)
         why = _refused(group, held, queues, total)
         if why:
@@ -127,6 +129,11 @@ def _phase(group: Group) -> str:
 
 def _rank(group: Group) -> tuple[int, str, tuple[str, str]]:
     return -group.priority, str(group.obj["metadata"].get("creationTimestamp") or ""), group.key
+
+
+def _importance(group: Group, queues: Mapping[str, Object]) -> int:
+    """Its queue's priority: first in, and last to give back."""
+    return int(((queues.get(group.queue) or {}).get("spec") or {}).get("priority") or 0)
 
 
 def _share(
@@ -207,13 +214,15 @@ def _reclaim(
     """For each group that only the cluster's size keeps out: groups of queues above their share, if those suffice."""
     weights = sum(int((queue.get("spec") or {}).get("weight") or 1) for queue in queues.values())
     fair = 1 / weights if weights else 0.0
-    for group in sorted((it for it in groups if reasons.get(it.key, "").startswith("the cluster")), key=_rank):
+    kept_out = [it for it in groups if reasons.get(it.key, "").startswith("the cluster")]
+    first_to_go = sorted(sorted(groups, key=_rank, reverse=True), key=lambda it: _importance(it, queues))
+    for group in sorted(kept_out, key=lambda it: (-_importance(it, queues), _rank(it))):
         mine = {group.queue: (held.get(group.queue) or Counter()) + group.wants}
         if not _within_share(group.queue, mine, queues, total, fair):
             continue  # it would be above its own
         trial = {name: Counter(value) for name, value in held.items()}
         victims: list[Group] = []
-        for victim in sorted(groups, key=lambda it: _rank(it), reverse=True):
+        for victim in first_to_go:
             if phases[victim.key] not in _IN or victim.queue == group.queue or victim in cycle.reclaimed:
                 continue
             spec = (queues.get(victim.queue) or {}).get("spec") or {}
