@@ -114,6 +114,8 @@ def test_kueue_s_pod_groups_and_jobs() -> None:
     assert jobs.group("j", queued, [made]) == Group(2)
     asked = owner({"parallelism": 4}, annotations={batch.GANG: "true"})
     assert jobs.group("j", asked, [made]) == Group(4)
+    lost = owner({"parallelism": 6, "completions": 6}, annotations={batch.GANG: "true"})
+    assert jobs.group("j", {**lost, "status": {"failedIndexes": "0,2-3"}}, [made]) == Group(3)
 
 
 def test_ranks_are_numbers() -> None:

@@ -40,10 +40,16 @@ class JobSets(SimpleDialect):
         return labels(pod).get(batch.REPLICATED_JOB, "")
 
 
-def pods_at_once(spec: Object) -> int:
-    """How many pods a Job runs beside each other."""
+def pods_at_once(spec: Object, lost: int = 0) -> int:
+    """How many pods a Job runs beside each other. `lost`: indexes that have failed for good."""
     parallelism, completions = int(spec.get("parallelism", 1)), spec.get("completions")
-    return parallelism if completions is None else min(parallelism, int(completions))
+    return parallelism if completions is None else min(parallelism, int(completions) - lost)
+
+
+def _count(indexes: str) -> int:
+    """How many are in a Job's list, as 1,3-5."""
+    ends = [part.partition("-") for part in indexes.split(",") if part]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ends if (first + last).isdigit())
 
 
 def _of_tasks(sizes: Mapping[str, int], dialect: SimpleDialect, pods: Sequence[Object], staged: bool) -> Group | None:
@@ -122,5 +128,5 @@ class QueuedJobs(SimpleDialect):
         if asked == "false" or not (asked == "true" or labels(owner).get(kueue.QUEUE_LABEL)):
             return None
         least = meta.annotations(owner).get(kueue.MIN_PARALLELISM, "")
-        size = pods_at_once(owner["spec"])
+        size = max(1, pods_at_once(owner["spec"], _count((owner.get("status") or {}).get("failedIndexes") or "")))
         return Group(min(int(least), size) if least.isdigit() and int(least) else size)
