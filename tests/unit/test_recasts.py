@@ -13,7 +13,7 @@ from atoll.app.assembly import ApiOptions, Assembly, assemble, bootstrap
 from atoll.base.chance import Chance
 from atoll.base.clock import ManualClock, rfc3339
 from atoll.base.errors import ApiError
-from atoll.client.port import MERGE_PATCH, STRATEGIC_PATCH, Client
+from atoll.client.port import MERGE_PATCH, STRATEGIC_PATCH, Client, DeleteOptions
 from atoll.cluster.apiserver.verbs.forms import VERSION, Form
 from atoll.cluster.apiserver.verbs.recasts import Recast, Recasts
 from atoll.cluster.store.memory import MemoryStore
@@ -65,6 +65,17 @@ async def say(client: Client, made: Object, status: Object, **more: Any) -> Obje
     body = {"status": status, **more}
     name = made["metadata"]["name"]
     return await client.patch(PODS, name, body, "default", content_type=STRATEGIC_PATCH, subresource="status")
+
+
+async def remove(client: Client, made: Object, grace: int | None) -> None:
+    options = DeleteOptions(uid=made["metadata"]["uid"], grace_period_seconds=grace)
+    await client.delete(PODS, made["metadata"]["name"], "default", options=options)
+
+
+def for_the(draw: random.Random, made: Object) -> Object:
+    """A patch that is for a uid: mostly the right one."""
+    uid = draw.choice([made["metadata"]["uid"], made["metadata"]["uid"], "other"])
+    return draw.choice([{}, {}, {"metadata": {"uid": uid}}, {"metadata": {"uid": uid, "labels": {"a": "b"}}}])
 
 
 def running(at: str, *addresses: str, host: str = "172.30.0.1") -> Object:
@@ -137,12 +148,16 @@ async def lived(seed: int) -> list[tuple[str, bytes]]:
         elif action < 0.7:
             at = rfc3339(clock.wall() - draw.choice([0, 0, 1]))
             await step([client.create(EVENTS, an_event(draw, item, number, at), "default") for item in some])
-        elif action < 0.95:
+        elif action < 0.93:
             at, kind = (
                 rfc3339(clock.wall() - draw.choice([0, 0, 0, 1, 40])),
                 draw.choice([0, 0, 0, draw.randint(0, 10)]),
             )
-            await step([say(client, item, a_status(draw, kind, at)) for item in draw.choice([made[-6:], some])])
+            told_of = draw.choice([made[-6:], some])
+            await step([say(client, item, a_status(draw, kind, at), **for_the(draw, item)) for item in told_of])
+        elif action < 0.97:
+            grace = draw.choice([None, None, None, 5, 0])
+            await step([remove(client, item, grace) for item in draw.choice([made[-6:], some])])
         else:
             name, labels = draw.choice(made)["metadata"]["name"], {"metadata": {"labels": {"n": "1"}}}
             await step([client.patch(PODS, name, labels, "default", content_type=MERGE_PATCH)])
@@ -179,6 +194,33 @@ def test_a_second_of_its_kind_is_stamped(stamped: list[int]) -> None:
         await client.create(NAMESPACES, {"metadata": {"name": "another"}})  # admission reads namespaces
         await bind(client, await client.create(PODS, pod(), "default"), "node-1")
         assert len(stamped) == 6
+
+    asyncio.run(story())
+
+
+def test_what_is_said_of_pods_that_are_preempted_is_stamped(stamped: list[int]) -> None:
+    """The mark, for this pod's uid alone; and, once three have been deleted, what their kubelets say of them."""
+
+    async def story() -> None:
+        clock = ManualClock()
+        client = (await begun(clock)).client()
+        at = rfc3339(clock.wall())
+        mark = {"type": "DisruptionTarget", "status": "True", "reason": "Preempted", "lastTransitionTime": at}
+        counted = []
+        for number in range(14):
+            made = await client.create(PODS, pod(), "default")
+            await bind(client, made, "node-0")
+            await say(client, made, running(at, f"10.0.0.{number + 1}"))
+            before = len(stamped)
+            own = {"metadata": {"uid": made["metadata"]["uid"]}}
+            await say(client, made, {"conditions": [mark]}, **own)
+            await remove(client, made, None)
+            found = await say(client, made, {"phase": "Failed"})
+            assert found["metadata"]["deletionGracePeriodSeconds"] == 30 and found["status"]["phase"] == "Failed"
+            counted.append(len(stamped) - before)
+            with pytest.raises(ApiError, match="uid"):
+                await say(client, made, {"conditions": [mark]}, metadata={"uid": "other"})
+        assert counted[-1] == 3, counted
 
     asyncio.run(story())
 

@@ -158,10 +158,10 @@ class Recasts:
     def status_patch(self, context: Context, admission: Admission, key: Key, body: Any, now: str) -> Change | None:
         """A strategic merge patch of a pod's status. None where it can't be remembered, or is asked the first time."""
         record = self._store.newest(key)
-        if record is None or record.origin is None or body.__class__ is not dict or list(body) != ["status"]:
+        if record is None or record.origin is None or not _is_of_status(body, record.uid):
             return None
         try:
-            parts = _VALUES.split(orjson.dumps(body))
+            parts = _VALUES.split(orjson.dumps(body["status"]))
         except TypeError:  # an object of this process that is not JSON
             return None
         texts, values = tuple(parts[::2]), parts[1::2]
@@ -192,6 +192,16 @@ class Recasts:
         values = [*record.values[:-1], *own, now.encode()]
         asks = (form, served.custom, caller(context), texts)
         return self._change(context, admission, record.key, record.version, asks, texts, values, form, raw)
+
+    def deletion(self, context: Context, record: Record, marked: Object) -> Change | None:
+        """A pod that is being deleted: `marked` is what the whole way made of it, which is to leave a form too.
+
+        A recast is used here only where it says the very same; what is written to such a pod next may be stamped then.
+        """
+        due = str(marked["metadata"].get("deletionTimestamp") or "").encode()
+        if not _STAMP(due.decode()):
+            return None
+        return self._of_pod(context, None, record, (b"delete",), [due], ())
 
     def binding(self, context: Context, record: Record, node: str, metadata: Object, now: str) -> Change | None:
         """A binding, admitted and checked but for the pod itself. None as above."""
@@ -345,6 +355,13 @@ def _is_time(value: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_of_status(body: Any, uid: str) -> bool:
+    """Whether a patch is of nothing else, but for the uid that it is for."""
+    if body.__class__ is not dict or body.get("status").__class__ is not dict:
+        return False
+    return len(body) == 1 or (len(body) == 2 and body.get("metadata") == {"uid": uid})
 
 
 def _is_status_of(raw: Any, standing: Object) -> bool:
