@@ -259,7 +259,7 @@ class _Reader(YamlReader):
             if name_node.value not in known:
                 path = f"{key}.{name_node.value}"
                 raise self.fail(name_node, path, f"unknown key; known here: {', '.join(known)}")
-        found: dict[str, Any] = plain(node)
+        found: dict[str, Any] = plain(node, self._source)
         if not isinstance(found.get("image"), str):
             raise self.fail(node, f"{key}.image", "missing: the pattern of image names that this entry is for")
         if not found.get("program") and not found.get("root"):

@@ -29,12 +29,48 @@ def compose(text: str, source: str, hint: str) -> yaml.Node:
         raise UserError(f"{source}: not YAML: {error}") from None
     if root is None:
         raise UserError(f"{source}: the file is empty", hint=hint)
+    check_keys(root, source)
     return root
 
 
-def plain(node: yaml.Node) -> Any:
-    """The value of a node, as safe YAML has it."""
-    return yaml.SafeLoader("").construct_document(node)
+def check_keys(root: yaml.Node, source: str) -> None:
+    """Raises UserError where a mapping has a key twice: the one of them that counted would not be told."""
+    todo, seen = [(root, "")], {id(root)}
+    while todo:
+        node, key = todo.pop()
+        inner: list[tuple[yaml.Node, str]] = []
+        if isinstance(node, yaml.MappingNode):
+            known: set[str] = set()
+            for name, value in node.value:
+                path = f"{key}.{name.value}" if key else str(name.value)
+                if str(name.value) in known:
+                    raise UserError(f"{source}:{name.start_mark.line + 1}: {path}: given twice")
+                known.add(str(name.value))
+                inner.append((value, path))
+        elif isinstance(node, yaml.SequenceNode):
+            inner = [(item, f"{key}[{index}]") for index, item in enumerate(node.value)]
+        for item, path in inner:
+            if id(item) not in seen:  # an alias is looked at where its anchor is
+                seen.add(id(item))
+                todo.append((item, path))
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Times stay text, as JSON has none."""
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: str(node.value))
+
+
+def plain(node: yaml.Node, source: str) -> Any:
+    """The value of a node, as safe YAML has it. Raises UserError: a tag that nobody knows, or a value that is none."""
+    try:
+        return _PlainLoader("").construct_document(node)
+    except (yaml.MarkedYAMLError, ValueError) as error:
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        why = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or str(error)
+        line = (mark or node.start_mark).line + 1
+        raise UserError(f"{source}:{line}: {why}", hint="write plain YAML: mappings, lists, text and numbers") from None
 
 
 class YamlReader:
@@ -73,8 +109,8 @@ class YamlReader:
 
     def number(self, node: yaml.Node, key: str, low: int = 0, high: int = 100_000) -> int:
         text = self.text(node, key)
-        if not text.isdigit() or not low <= int(text) <= high:
-            raise self.fail(node, key, f"must be a whole number from {low} to {high}, not {text!r}")
+        if not (text.isascii() and text.isdigit()) or not low <= int(text[:20]) <= high:
+            raise self.fail(node, key, f"must be a whole number from {low} to {high}, not {text[:40]!r}")
         return int(text)
 
     def flag(self, node: yaml.Node, key: str) -> bool:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from atoll.simulate.summary import Estimate, Measure, RunResult
 
 _FILE = click.Path(path_type=Path)
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_SEED = re.compile(r"[0-9]{1,18}")
+_RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
 _MOST_SEEDS = 100_000
 _APART_SECONDS = 10.0  # lines of progress where there is no terminal
 
@@ -76,24 +77,35 @@ def run(
     if (file is None) == (explore is None):
         raise UserError("name a scenario file, or --explore N", hint="atoll simulate night.yaml")
     if file is None:
-        first = parse_seeds(seeds)[0]
+        first, *others = parse_seeds(seeds)
+        if others or names or report or parquet:
+            why = (
+                "--explore draws its scenarios from --seeds FIRST on; --compare, --report and --parquet go with a file"
+            )
+            raise UserError(why, hint=f"atoll simulate --explore {explore} --seeds {first}")
         _play([Task(None, "", seed) for seed in range(first, first + (explore or 0))], None, jobs, output)
         return
+    for path in filter(None, (report, parquet)):
+        _check_writable(path, file)
     scenario = _load_all(file, names)
     policies = [item.policy for item in scenario]
-    tasks = [Task(file, policy, seed) for policy in policies for seed in parse_seeds(seeds)]
+    tasks = [Task(file, item.policy, seed, item) for item in scenario for seed in parse_seeds(seeds)]
     results, broken = _run(tasks, scenario[0].seconds, jobs)
     if not structured(_as_data(results), output):
         _show_asked(scenario[0], len(tasks) // len(policies))
         _show(results, policies)
-    if parquet is not None:
-        from atoll.simulate.table import write_results
+    try:
+        if parquet is not None:
+            from atoll.simulate.table import write_results
 
-        _write(parquet, lambda path: write_results(path, results))
-    if report is not None:
-        from atoll.simulate.report.page import page
+            _write(parquet, lambda path: write_results(path, results))
+        if report is not None:
+            from atoll.simulate.report.page import page
 
-        _write(report, lambda path: path.write_text(page(scenario[0], results, broken)))
+            text = page(scenario[0], results, broken)
+            _write(report, lambda path: path.write_text(text, encoding="utf-8"))
+    finally:
+        _tell(broken)  # whatever can't be written
     _end(broken)
 
 
@@ -118,7 +130,7 @@ def snapshot(kubeconfig: Path, context: str | None, duration: str, remaining: st
     from atoll.simulate.snapshot import take
 
     left = seconds_of(remaining)
-    if left is None or seconds_of(duration) is None:
+    if left is None or not seconds_of(duration):
         raise UserError(f"{remaining if left is None else duration!r} is not a duration", hint="e.g. 90s, 15m, 1h30m")
     access = load(kubeconfig).access(context)
 
@@ -140,7 +152,8 @@ def _load_all(file: Path, names: str) -> list[Scenario]:
     from atoll.simulate.scenario.read import load
 
     first = load(file)
-    wanted = [name.strip() for name in names.split(",") if name.strip()] or [*first.policies] or [first.policy]
+    asked = dict.fromkeys(name.strip() for name in names.split(",") if name.strip())
+    wanted = [*asked] or [*first.policies] or [first.policy]
     return [load(file, policy) for policy in wanted]
 
 
@@ -153,6 +166,7 @@ def _play(tasks: list[Task], seconds: float | None, jobs: int | None, output: st
             f"{len(results):,} scenarios, {hours:,.0f} virtual hours, {commits:,} commits: "
             f"{len(broken)} broke an invariant"
         )
+    _tell(broken)
     _end(broken)
 
 
@@ -175,17 +189,42 @@ def _run(tasks: list[Task], seconds: float | None, jobs: int | None) -> tuple[li
     return results, broken
 
 
-def _end(broken: list[str]) -> None:
+def _tell(broken: list[str]) -> None:
     for line in broken:
         click.echo(line, err=True)
+
+
+def _end(broken: list[str]) -> None:
     if broken:
         raise SystemExit(1)
 
 
+def _check_writable(path: Path, scenario: Path) -> None:
+    """Told before hours of simulation, not after them. Raises UserError."""
+    why = ""
+    if path.is_dir():
+        why = "is a folder"
+    elif not path.parent.is_dir():
+        why = f"there is no folder {path.parent}"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        why = "can't be written"
+    elif path.exists() and scenario.exists() and path.samefile(scenario):
+        why = "is the scenario itself"
+    if why:
+        raise UserError(f"{path}: {why}", hint="name a file that can be written")
+
+
 def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """The whole file or, where that fails, what was there before."""
+    beside = os.access(path.parent, os.W_OK) and (path.is_file() or not path.exists())  # else it is a device
+    whole = path.with_name(f".{path.name}.{os.getpid()}") if beside else path
     try:
-        write(path)
+        write(whole)
+        if whole != path:
+            whole.replace(path)
     except OSError as error:
+        if whole != path:
+            whole.unlink(missing_ok=True)
         raise UserError(f"{path}: {error.strerror}", hint="name a file that can be written") from None
     click.echo(f"written: {path}", err=True)
 
@@ -201,13 +240,14 @@ def parse_seeds(text: str) -> list[int]:
     """`7`, `1..10`, `1,5,9`. Raises UserError."""
     found: list[int] = []
     for part in text.split(","):
-        both = _RANGE.fullmatch(part.strip())
+        both, one = _RANGE.fullmatch(part.strip()), _SEED.fullmatch(part.strip())
         if both is not None and int(both[1]) <= int(both[2]) < int(both[1]) + _MOST_SEEDS:
             found += range(int(both[1]), int(both[2]) + 1)
-        elif part.strip().isdigit():
-            found.append(int(part))
+        elif one is not None:
+            found.append(int(one[0]))
         else:
-            raise UserError(f"--seeds {text}: not seeds", hint="a number, a range such as 1..10, or several: 1,5,9")
+            hint = f"a number, a range such as 1..10 (of {_MOST_SEEDS:,} at most), or several: 1,5,9"
+            raise UserError(f"--seeds {text[:80]}: not seeds", hint=hint)
     return list(dict.fromkeys(found))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from atoll.app.autoscale import completed
 from atoll.base.chance import Chance
 from atoll.base.errors import UserError
+from atoll.cluster.apiserver.names import dns_subdomain
 from atoll.cluster.nodes.simulated.fast import HOLD_ANNOTATION
 from atoll.kinds import kueue
 from atoll.scheduling.devices.annotations import COUNT, MILLI, MODEL
@@ -69,10 +70,10 @@ def plan_arrivals(scenario: Scenario, chance: Chance) -> list[Arrival]:
     found: list[Arrival] = []
     for number, stream in enumerate(scenario.jobs):
         found += _drawn(stream, scenario, chance.stream(f"jobs/{number}/{stream.name}"))
-    types = {pool.gpu for pool in scenario.pools if pool.gpus}
+    products = _products(scenario)
+    types = {gpu for gpu in products if gpu}
     for trace in scenario.traces:
         found += _replayed(trace, scenario, types)
-    products = _products(scenario)
     named = [replace(it, products=tuple(sorted({name for gpu in it.gpu for name in products[gpu]}))) for it in found]
     return sorted(named, key=lambda item: (item.at, item.name))
 
@@ -145,7 +146,13 @@ def _replayed(trace: TraceStream, scenario: Scenario, types: set[str]) -> list[A
 
 def _name(trace: TraceStream, line: Line) -> str:
     name = line.text("name")
-    return name if trace.name == "trace" else f"{trace.name}-{name}"
+    found = name if trace.name == "trace" else f"{trace.name}-{name}"
+    if dns_subdomain(found) or len(found) > 63:
+        hint = (
+            "a Job is called so: up to 63 lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
+        )
+        raise line.wrong("name", f"{found[:80]!r} can't be the name of a Job", hint)
+    return found
 
 
 def _models(line: Line, types: set[str]) -> tuple[str, ...]:

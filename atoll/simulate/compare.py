@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from pathlib import Path
+from shlex import quote
 
 from atoll.base.errors import InternalError, UserError
 from atoll.runtime.virtual import run_virtual
 from atoll.simulate.explore import explored
 from atoll.simulate.scenario.model import Scenario
-from atoll.simulate.scenario.read import load
 from atoll.simulate.summary import RunResult, result_of
 from atoll.simulate.world import play
 
@@ -31,18 +31,20 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One run: which scenario (None: the one that the seed makes), policy and seed."""
+    """One run: which scenario (None: the one that the seed makes), policy and seed. `scenario`: as it was read, as the
+    file may be another one by the time that the last run begins."""
 
     path: Path | None
     policy: str
     seed: int
+    scenario: Scenario | None = None
 
     @property
     def line(self) -> str:
         """The command that plays it again."""
         if self.path is None:
             return f"atoll simulate --explore 1 --seeds {self.seed}"
-        return f"atoll simulate {self.path} --seeds {self.seed} --compare '{self.policy}'"
+        return f"atoll simulate {quote(str(self.path))} --seeds {self.seed} --compare {quote(self.policy)}"
 
 
 Report = Callable[[int, float, float], None]
@@ -132,8 +134,7 @@ def _work(task: Task, answers: Connection) -> None:
             answers.send(seconds)
 
     try:
-        scenario = explored(task.seed) if task.path is None else load(task.path, task.policy)
-        answers.send(simulate(scenario, task.seed, progress))
+        answers.send(simulate(task.scenario or explored(task.seed), task.seed, progress))
     except UserError as error:
         answers.send(_Refused(error.message, error.hint))
     except Exception:

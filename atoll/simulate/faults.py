@@ -11,7 +11,7 @@ from atoll.simulate.layout import Place, domains
 from atoll.simulate.scenario.model import FaultRule, Scenario, Target
 from atoll.simulate.scenario.spread import Spread
 
-_YEAR_SECONDS = 365 * 86400.0
+YEAR_SECONDS = 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,7 @@ class Fault:
 def plan_faults(scenario: Scenario, stand: Sequence[Place], chance: Chance) -> list[Fault]:
     """All of them, by time. Raises UserError where a rule names what is not there."""
     found: list[Fault] = []
-    levels = domains(stand)
-    counts = {place.node: 0 if place.pool.shared else place.pool.gpus for place in stand}
+    levels, counts = domains(stand), _gpus(stand)
     for number, rule in enumerate(scenario.faults):
         stream = chance.stream(f"faults/{number}/{rule.target}")
         if rule.pool:
@@ -57,6 +56,16 @@ def plan_faults(scenario: Scenario, stand: Sequence[Place], chance: Chance) -> l
             lasts = max(1.0, rule.lasts.draw(stream))
             found.append(Fault(at, lasts, rule.target, name, tuple(candidates[name]), gpu, *_error(rule)))
     return sorted(found, key=lambda fault: (fault.at, fault.target, fault.name))
+
+
+def struck(rule: FaultRule, stand: Sequence[Place]) -> Mapping[str, Sequence[str]]:
+    """What a rule may strike by name: the nodes that it hits. Raises UserError where it names what is not there."""
+    return _candidates(rule, domains(stand), _gpus(stand))
+
+
+def _gpus(stand: Sequence[Place]) -> Mapping[str, int]:
+    """By node: those that can break."""
+    return {place.node: 0 if place.pool.shared else place.pool.gpus for place in stand}
 
 
 def _error(rule: FaultRule) -> tuple[str, int]:
@@ -91,7 +100,7 @@ def _candidates(
             known = {**known, **levels["rack"], **levels["block"]}
     if rule.name:
         if rule.name not in known:
-            raise UserError(f"faults: there is no {rule.target} {rule.name!r}", hint=_examples(known))
+            raise UserError(f"there is no {rule.target} {rule.name!r}", hint=_examples(known))
         return {rule.name: known[rule.name]}
     if rule.target == "network":
         return {node: (node,) for node in counts}
@@ -111,7 +120,7 @@ def _times(rule: FaultRule, candidates: int, seconds: float, chance: Chance) -> 
     if every is None:
         if not rule.per_year or not candidates:
             return
-        every = Spread("exponential", (_YEAR_SECONDS / (rule.per_year * candidates),))
+        every = Spread("exponential", (YEAR_SECONDS / (rule.per_year * candidates),))
     at = every.draw(chance)
     while at < seconds:
         yield at

@@ -8,6 +8,7 @@ after each change. It also digests all commits: two runs are the same if their d
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -141,11 +142,18 @@ class Ledger:
         self.pods: dict[tuple[str, str], Pod] = {}
         self.nodes: dict[str, Node] = {}
         self.commits = 0
+        self.answers_since = -math.inf  # the API server; inf while it does not
+        self._away = 0
 
     def add(self, listener: Listener) -> None:
         self._listeners.append(listener)
         for resource in listener.resources:
             self._named.setdefault(resource, []).append(listener)
+
+    def away(self, change: int, now: float) -> None:
+        """The API server stops (1) or begins again (-1) to answer; several faults may hold it."""
+        self._away += change
+        self.answers_since = math.inf if self._away else now
 
     def digest(self) -> str:
         return self._hash.hexdigest()

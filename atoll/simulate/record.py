@@ -177,6 +177,8 @@ class Recorder(Listener):
                 for key in self._stop_all(node, now):
                     self._wound(wound, key)
             self._dead[node] = self._dead.get(node, 0) + 1
+        if fault.target == "apiServer":
+            self._ledger.away(1, now)
         if fault.target == "network":
             self._cut_off |= dict.fromkeys(fault.nodes, wound)
         self.wounds.append(wound)
@@ -198,6 +200,8 @@ class Recorder(Listener):
             self._dead[node] -= 1
             if not self._dead[node]:
                 del self._dead[node]
+        if fault.target == "apiServer":
+            self._ledger.away(-1, now)
         for node in fault.nodes if fault.target == "network" else ():
             self._cut_off.pop(node, None)
         self.rows.append(Row(now, "fault-over", fault.name, "", 0.0, fault.seconds, _told(fault)))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from atoll.app.fleetspec import ClusterSpec
 from atoll.app.serving import handler_of
 from atoll.base.chance import Chance
 from atoll.base.clock import rfc3339
-from atoll.base.errors import AlreadyExists, ApiError, AtollError, Conflict, UserError
+from atoll.base.errors import AlreadyExists, ApiError, AtollError, UserError
 from atoll.capacity import names
 from atoll.capacity.autoscale.settings import CONFIG_MAP, KEY
 from atoll.client.port import Client
@@ -43,11 +44,12 @@ from atoll.simulate.ledger import Ledger, ObservedStore
 from atoll.simulate.prices import Prices
 from atoll.simulate.programs import Programs
 from atoll.simulate.record import Recorder
-from atoll.simulate.scenario.model import Given, Scenario
+from atoll.simulate.scenario.model import Given, Object, Scenario
 from atoll.simulate.scenario.objects import is_operators
 
 _NODE_NETWORK = "172.16.0.0/12"
 _SETTLE_SECONDS = 5.0
+_ACCOUNTS_SECONDS = 1.0  # until namespaces have the accounts without which no pod is let in
 _HOUR = 3600.0
 _LOOK_SECONDS = 60.0  # how often the run looks whether it is to stop
 _RETRY_SECONDS = 1.0
@@ -82,6 +84,18 @@ def plan_run(scenario: Scenario, seed: int) -> Plan:
     chance = Chance(seed, "scenario")
     stand = list(places(scenario.pools))
     return Plan(stand, plan_arrivals(scenario, chance), plan_faults(scenario, stand, chance))
+
+
+async def _insist(act: Callable[[], Awaitable[object]]) -> None:
+    """Again, until the API server answers."""
+    while True:
+        try:
+            await act()
+            return
+        except AtollError as error:
+            if not error.retryable:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def play(scenario: Scenario, seed: int, progress: Progress | None = None) -> Outcome:
@@ -179,15 +193,24 @@ class _Run:
             if given.at_seconds <= 0 and is_operators(given.obj):
                 await self._bring(client, given)  # nodes' agents act upon it as these join
         for place in self._plan.stand:
-            await client.create(NODES, node_of(place, addresses.take() or "", now))
+            try:
+                await client.create(NODES, node_of(place, addresses.take() or "", now))
+            except ApiError as error:
+                raise UserError(f"pool {place.pool.name}: {error.message}", hint="mend the pool") from None
         await self._scale(client)
         with suppress(TimeoutError):
             async with asyncio.timeout(None if scaled is None else _JOIN_SECONDS):
                 await running.nodes_ready(len(self._plan.stand) + least)
-        for given in self._scenario.given:
-            if given.at_seconds <= 0 and not is_operators(given.obj):
-                await self._bring(client, given)
-        await self._spaces(client, {item.namespace for item in self._plan.arrivals})
+        first = [it for it in self._scenario.given if it.at_seconds <= 0 and not is_operators(it.obj)]
+        first.sort(key=lambda item: item.obj["kind"] != NAMESPACES.kind)  # what is in them comes after
+        named = sum(item.obj["kind"] == NAMESPACES.kind for item in first)
+        for given in first[:named]:
+            await self._bring(client, given)
+        spaces = {space for given in self._scenario.given if (space := self._space_of(given.obj)) is not None}
+        await self._spaces(client, spaces | {item.namespace for item in self._plan.arrivals})
+        await asyncio.sleep(_ACCOUNTS_SECONDS)
+        for given in first[named:]:
+            await self._bring(client, given)
         for template in claim_templates(self._plan.arrivals):
             try:
                 await client.create(RESOURCE_CLAIM_TEMPLATES, template, template["metadata"]["namespace"])
@@ -214,41 +237,50 @@ class _Run:
             except AlreadyExists:
                 continue
 
+    def _space_of(self, obj: Object) -> str | None:
+        """Of an object of a kind that is served in namespaces."""
+        served = self._assembly.api.registry.of_kind(obj["apiVersion"], obj["kind"])
+        if served is None or not served.resource.namespaced:
+            return None
+        return str(obj["metadata"].get("namespace") or "default")
+
     async def _bring(self, client: Client, given: Given) -> None:
-        """Create an object of the scenario. Raises UserError that says where it is written."""
+        """Create an object of the scenario; one that comes later changes what is there already, by a merge patch.
+        Raises UserError that says where it is written."""
         served = self._assembly.api.registry.of_kind(given.obj["apiVersion"], given.obj["kind"])
         if served is None:
             kind = f"{given.obj['kind']} of {given.obj['apiVersion']}"
             hint = "Kueue's kinds are served where queues: has objects" if not self._scenario.queueing else None
             raise UserError(f"{given.where}: {kind} is not served", hint=hint)
-        space = given.obj["metadata"].get("namespace") or "default" if served.resource.namespaced else None
+        space = self._space_of(given.obj)
+        changes = given.at_seconds > 0 or served.resource == NAMESPACES
         try:
-            if space is not None:
-                await self._spaces(client, {space})
-            await client.create(served.resource, given.obj, space)
+            try:
+                await client.create(served.resource, given.obj, space)
+            except AlreadyExists:
+                if not changes:
+                    raise
+                await client.patch(served.resource, given.obj["metadata"]["name"], given.obj, space)
         except ApiError as error:
+            if error.retryable:
+                raise
             raise UserError(f"{given.where}: {error.message}", hint="mend the object") from None
 
     async def _bring_later(self, client: Client) -> None:
         for given in sorted(self._scenario.given, key=lambda item: item.at_seconds):
             if given.at_seconds > 0:
                 await self._until(given.at_seconds)
-                await self._bring(client, given)
+                await _insist(partial(self._bring, client, given))
 
     async def _arrive(self, client: Client) -> None:
         for arrival in self._plan.arrivals:
             await self._until(arrival.at)
-            job = job_object(arrival)
-            while True:
-                try:
-                    await client.create(JOBS, job, arrival.namespace)
-                    break
-                except Conflict as error:
-                    raise UserError(f"two jobs are called {arrival.name!r}", hint="name streams apart") from error
-                except AtollError as error:
-                    if not error.retryable:
-                        raise
-                    await asyncio.sleep(_RETRY_SECONDS)
+            try:
+                await _insist(partial(client.create, JOBS, job_object(arrival), arrival.namespace))
+            except AlreadyExists:
+                raise UserError(f"two jobs are called {arrival.name!r}", hint="name streams apart") from None
+            except ApiError as error:
+                raise UserError(f"job {arrival.name}: {error.message}", hint="mend its stream or trace") from None
 
     async def _sample(self) -> None:
         number = 0

@@ -193,9 +193,8 @@ def test_faults_of_a_pool_that_grows_strike_who_is_there_then() -> None:
 
 
 def test_faults_of_what_is_not_there_are_told() -> None:
-    found = scenario(POOL + "  faults: [{at: 1h, rack: h-b9-r0, for: 1h}]\n")
-    with pytest.raises(UserError, match="there is no rack 'h-b9-r0'") as raised:
-        plan_faults(found, list(places(found.pools)), Chance(1))
+    with pytest.raises(UserError, match=r"s.yaml:7: rack: there is no rack 'h-b9-r0'") as raised:
+        scenario(POOL + "  faults: [{at: 1h, rack: h-b9-r0, for: 1h}]\n")
     assert raised.value.hint == "there are h-b0-r0, h-b0-r1, h-b1-r0 …"
 
 

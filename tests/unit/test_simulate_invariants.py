@@ -284,6 +284,38 @@ def test_a_gang_that_was_whole_may_lose_members_and_a_plain_job_is_none() -> Non
     run_virtual(main())
 
 
+def test_a_gang_that_becomes_whole_too_late_is_found_by_the_commit_that_completes_it() -> None:
+    async def main() -> None:
+        bench = Bench("gangs")
+        bench.put("jobs.batch", gang_job(2, **{"atoll.dev/gang": "true"}))
+        bench.put("pods", member("a", "n"))
+        await asyncio.sleep(100)
+        bench.put("pods", member("b", "n"))
+        assert bench.told == ["job default/j: 1 of 2 pods have had places for 100 s"]
+
+    run_virtual(main())
+
+
+def test_nobody_can_act_while_the_api_server_is_away() -> None:
+    async def main() -> None:
+        bench = Bench("gangs")
+        bench.put("jobs.batch", gang_job(2, **{"atoll.dev/gang": "true"}))
+        bench.put("pods", member("a", "n"))
+        bench.ledger.away(1, 0.0)
+        await asyncio.sleep(200)
+        bench.put("pods", member("c", ""))
+        bench.ledger.away(-1, 200.0)
+        await asyncio.sleep(80)
+        bench.put("pods", member("c", "") | {"status": {"phase": "Pending", "x": "y"}})
+        bench.invariant.full(280.0)
+        assert bench.told == []
+        await asyncio.sleep(20)
+        bench.put("pods", member("b", "n"))
+        assert bench.told == ["job default/j: 1 of 2 pods have had places for 300 s"]
+
+    run_virtual(main())
+
+
 def test_a_gang_that_gives_its_places_back_in_time_is_well() -> None:
     async def main() -> None:
         bench = Bench("gangs")
@@ -381,6 +413,29 @@ def test_team_taints_are_equal_to_the_allotment_in_half_a_minute(nodes: dict[str
         await asyncio.sleep(1)
         bench.invariant.full(30.0)
         assert bench.told == ([told] if told else [])
+
+    run_virtual(main())
+
+
+def test_a_team_taint_that_comes_too_late_is_found_by_the_commit_that_brings_it() -> None:
+    """No other commit lies between the change and what should have followed within 30 seconds."""
+
+    async def main() -> None:
+        bench = Bench("teams")
+        bench.put("nodes", allotted("n"))
+        bench.put("nodes", allotted("m"))
+        text = "teams: [{name: a, selector: {pool: p}, amount: 1}]"
+        metadata = {"name": "atoll-teams", "namespace": "atoll-system"}
+        bench.put("configmaps", {"metadata": metadata, "data": {"teams.yaml": text}})
+        await asyncio.sleep(29)
+        bench.put("nodes", allotted("n", "a"))
+        await asyncio.sleep(40)
+        bench.put("pods", pod("p", 0, ""))
+        assert bench.told == []
+        bench.put("configmaps", {"metadata": metadata, "data": {"teams.yaml": text.replace("amount: 1", "amount: 2")}})
+        await asyncio.sleep(40)
+        bench.put("nodes", allotted("m", "a"))
+        assert bench.told == ["team a has 1 of 2 nodes, and m belongs to nobody"]
 
     run_virtual(main())
 

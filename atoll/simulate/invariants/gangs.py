@@ -1,10 +1,11 @@
 """No gang is half placed: of pods that belong together, as many as make sense have places, or none.
 
 Members are bound one after the other, and one that can't be bound gives the others' places back after the group's
-time-out; so a gang may be half placed for that long, and no longer. A gang that was whole once may lose members to a
-fault and get them back one by one. Looked at: Jobs that are gangs (with a queue, or annotated `atoll.dev/gang:
-"true"`), JobSets, LeaderWorkerSets' groups, PodGroups of coscheduling, Volcano and Kubernetes (v1alpha2), Kueue's pod
-groups. What is made stage by stage (a JobSet in order, workers after their leader) is a gang stage by stage.
+time-out; so a gang may be half placed for that long, and no longer, but for while the API server is away. A gang that
+was whole once may lose members to a fault and get them back one by one. Looked at: Jobs that are gangs (with a queue,
+or annotated `atoll.dev/gang: "true"`), JobSets, LeaderWorkerSets' groups, PodGroups of coscheduling, Volcano and
+Kubernetes (v1alpha2), Kueue's pod groups. What is made stage by stage (a JobSet in order, workers after their leader)
+is a gang stage by stage.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Gangs(Invariant):
     resources = tuple(DECLARED)
 
     def __init__(self, ledger: Ledger, store: Store, tell: Tell) -> None:
+        self._ledger = ledger
         self._store = store
         self._tell = tell
         self._needs: dict[Owner, Needs] = {}
@@ -49,6 +51,8 @@ class Gangs(Invariant):
     def on_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
         pod = new if new is not None else old
         assert pod is not None
+        if self._half:
+            self._look(now)  # as it was until this commit: it may be the one that comes too late
         member = _member(pod)
         if member is not None:
             group, gang = self._gang(pod.key[0], member)
@@ -59,8 +63,6 @@ class Gangs(Invariant):
             if new is not None and new.phase == "Succeeded":
                 gang.done[pod.uid] = member.task
             self._judge(group, gang, now)
-        if self._half:
-            self._look(now)
 
     def _gang(self, space: str, member: Member) -> tuple[Group, _Gang]:
         owner = (member.kind, space, member.owner or member.name)
@@ -75,6 +77,8 @@ class Gangs(Invariant):
     def on_object(self, resource: str, old: Object | None, new: Object | None, now: float) -> None:
         kind, obj = DECLARED[resource], new or old or {}
         owner = (kind, obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
+        if self._half:
+            self._look(now)
         if new is None:
             self._needs.pop(owner, None)
             for group in self._of.pop(owner, ()):
@@ -120,8 +124,10 @@ class Gangs(Invariant):
         for group in list(self._half):
             gang = self._gangs[group]
             patience = self._needs.get(gang.owner, NONE).patience or _TIMEOUT_SECONDS
-            if gang.half_since is not None and now - gang.half_since > patience + _SLACK_SECONDS:
-                since = now - gang.half_since
+            if gang.half_since is None:
+                continue
+            since = now - gang.half_since
+            if now - max(gang.half_since, self._ledger.answers_since) > patience + _SLACK_SECONDS:
                 have = f"{len(gang.placed)} of {sum(self._wanted(group, gang).values())} pods"
                 self._tell(f"{_called(group)}: {have} have had places for {since:.0f} s", now)
                 gang.half_since = now  # told again when as much time has passed

@@ -91,7 +91,7 @@ class Quota(Invariant):
         for queue, cells in used.items():
             if cells != {cell: amount for cell, amount in self._used.get(queue, {}).items() if amount}:
                 self._tell(f"ClusterQueue {queue}: Workloads hold {cells}, by changes {self._used.get(queue)}", now)
-        for cell in {cell for cells in used.values() for cell in cells}:
+        for cell in sorted({cell for cells in used.values() for cell in cells}):
             problems = list(self._beyond(cell, used))
             if not problems:
                 self._excused.discard(cell)

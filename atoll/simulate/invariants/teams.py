@@ -1,4 +1,4 @@
-"""Team taints are equal to the allotment within 30 seconds of any change.
+"""Team taints are equal to the allotment within 30 seconds of any change, in which the API server answers.
 
 Equal is: every node with the taint `atoll.dev/team` is of a team that the ConfigMap names, is as that team's selector
 says, and has the label of the same value; no team has more nodes in service (without the taint `atoll.dev/unhealthy`)
@@ -18,7 +18,7 @@ import yaml
 
 from atoll.cluster.store.port import Key, Store
 from atoll.simulate.invariants.port import Invariant, Tell
-from atoll.simulate.ledger import Ledger, Node, node_of
+from atoll.simulate.ledger import Ledger, Node, Pod, node_of
 
 Object = dict[str, Any]
 _SECONDS = 30.0
@@ -60,22 +60,29 @@ class Teams(Invariant):
     def on_object(self, resource: str, old: Object | None, new: Object | None, now: float) -> None:
         metadata = (new or old or {})["metadata"]
         if (metadata.get("namespace"), metadata["name"]) == _CONFIG[:2] and new is not None:
+            if self._is_due(now):
+                self._look(now)
             self._teams = _read((new.get("data") or {}).get(_CONFIG[2], ""), self._teams)
             self._due = now + _SECONDS
 
+    def on_pod(self, old: Pod | None, new: Pod | None, now: float) -> None:
+        if self._is_due(now):
+            self._look(now)
+
     def on_node(self, old: Node | None, new: Node | None, now: float) -> None:
+        if self._is_due(now):  # as it was until this commit: it may be the one that comes too late
+            before = [node for node in self._ledger.nodes.values() if new is None or node.name != new.name]
+            self._look(now, before if old is None else [*before, old])
         if new is not None and _team(new):
             self._tainted[new.name] = new
         elif old is not None:
             self._tainted.pop(old.name, None)
-        if now >= self._due:
-            self._look(now)
         if old is None or new is None or (old.labels, old.taints) != (new.labels, new.taints):
             self._due = now + _SECONDS
 
     def full(self, now: float) -> None:
         """By what the store has; not within half a minute of a change that is known of."""
-        if self._due != math.inf and now < self._due:
+        if self._due != math.inf and not self._is_due(now):
             return
         record = self._store.get(Key("configmaps", *_CONFIG[:2]))
         if record is not None:
@@ -83,6 +90,10 @@ class Teams(Invariant):
         nodes = [node_of(found.object) for found in self._store.scan("nodes")]
         self._tainted = {node.name: node for node in nodes if _team(node)}
         self._look(now, nodes)
+
+    def _is_due(self, now: float) -> bool:
+        """While the API server does not answer nobody can act."""
+        return now >= max(self._due, self._ledger.answers_since + _SECONDS)
 
     def _look(self, now: float, nodes: Sequence[Node] | None = None) -> None:
         """`nodes`: all of them, where they are not those of the ledger."""

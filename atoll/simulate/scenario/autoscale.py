@@ -29,7 +29,7 @@ class AutoscaleReader(YamlReader):
         if not isinstance(node, yaml.MappingNode):
             raise self.fail(node, key, "must be a mapping: what the key autoscale.yaml of the ConfigMap has")
         try:
-            settings = msgspec.convert(plain(node), AutoscaleSettings)
+            settings = msgspec.convert(plain(node, self._source), AutoscaleSettings)
         except (msgspec.ValidationError, ValueError) as error:
             at, path, why = self._place(node, key, str(error))
             raise self.fail(at, path, why) from None

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import yaml
 
 from atoll.app.autoscale import completed
+from atoll.base.errors import UserError
 from atoll.base.yamlfile import YamlReader
 from atoll.capacity.autoscale.settings import AutoscaleSettings
-from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, FaultRule, JobStream, Pool, TraceStream
+from atoll.simulate.faults import YEAR_SECONDS, struck
+from atoll.simulate.layout import places
+from atoll.simulate.scenario.model import BLOCK_LABEL, GPU, RACK_LABEL, FaultRule, Given, JobStream, Pool, TraceStream
+
+_MOST_JOBS = 5_000_000
+_MOST_FAULTS = 1_000_000
+_MOST_PODS = 1_000_000  # of a Job
+_EVERYWHERE = frozenset(("system-cluster-critical", "system-node-critical"))
 
 
 class Checks(YamlReader):
@@ -43,6 +52,53 @@ class Checks(YamlReader):
                 have = ", ".join(sorted(spaces.get(stream.namespace, ()))) or "none"
                 why = f"{queue!r} is no LocalQueue of namespace {stream.namespace}; there are: {have}"
                 raise self.fail(node, f"queue of {stream.name}", why)
+
+    def check_amount(self, stream: JobStream | TraceStream, node: yaml.Node, seconds: float) -> None:
+        """That it comes at all, and to an end."""
+        begins, ends = (stream.start, min(stream.until, seconds)) if isinstance(stream, JobStream) else (0.0, seconds)
+        if begins >= ends:
+            why = f"nothing comes: it begins after {begins:g} s, and is over after {ends:g} s"
+            raise self.fail(node, f"from of {stream.name}", why)
+        if isinstance(stream, TraceStream):
+            return
+        mean = stream.every.mean
+        expected = (ends - begins) / mean if mean else math.inf
+        if min(expected, stream.most or math.inf) > _MOST_JOBS:
+            many = "jobs without end" if expected == math.inf else f"about {expected:,.0f} jobs"
+            raise self.fail(node, f"every of {stream.name}", f"{many} would come: give a longer time, or a count")
+        largest = stream.pods.largest
+        if (stream.pods.mean if largest == math.inf else largest) > _MOST_PODS:
+            raise self.fail(node, f"pods of {stream.name}", f"a job has {_MOST_PODS:,} pods at most")
+
+    def check_names(
+        self, stream: JobStream, node: yaml.Node, seen: dict[tuple[str, str], int], priorities: Collection[str]
+    ) -> None:
+        """That its Jobs' names are their own, and what they name is there. `seen`: streams before, with their lines."""
+        called = (stream.namespace, stream.name)
+        if called in seen:
+            why = f"the stream of line {seen[called]} is called so too: their jobs would have the same names"
+            raise self.fail(node, f"name of {stream.name}", why)
+        seen[called] = node.start_mark.line + 1
+        if stream.priority_class and stream.priority_class not in (*priorities, *_EVERYWHERE):
+            have = ", ".join(sorted(priorities)) or "none"
+            why = f"{stream.priority_class!r} is no PriorityClass of objects; there are: {have}"
+            raise self.fail(node, f"priorityClass of {stream.name}", why)
+
+    def check_times(self, node: yaml.Node, spec: Mapping[str, Any], given: Iterable[Given]) -> None:
+        """That what has a time comes before the end."""
+        ends: float = spec["duration"]
+        for item in given:
+            if item.at_seconds > ends:
+                raise UserError(
+                    f"{item.where}: {item.obj['kind']} {item.obj['metadata']['name']} comes at {item.at_seconds:g} s, "
+                    f"but the scenario ends after {ends:g} s",
+                    hint="let it come before, or give a longer duration",
+                )
+        for rule, at in spec.get("faults") or ():
+            late = [time for time in rule.at if time > ends]
+            if late:
+                why = f"{late[0]:g} s is after the scenario's end ({ends:g} s)"
+                raise self.fail(at, f"at of {rule.target}", why, "let it strike before, or give a longer duration")
 
     def _check_resource(
         self,
@@ -80,6 +136,14 @@ class Checks(YamlReader):
         if not grown and not any(pool.declared for pool in pools):
             raise self.fail(node, f"deviceClass of {stream.name}", "no pool declares GPUs: give one gpu: TYPE")
 
+    def check_nodes(self, node: yaml.Node, pools: tuple[Pool, ...]) -> None:
+        seen: set[str] = set()
+        for place in places(pools):
+            if place.node in seen:
+                why = f"two nodes are called {place.node!r}"
+                raise self.fail(node, f"nodes of {place.pool.name}", why, "give pools and their names apart")
+            seen.add(place.node)
+
     def check_sharing(self, node: yaml.Node, pools: tuple[Pool, ...], spec: dict[str, Any]) -> None:
         with_gpus = [pool for pool in pools if pool.gpus]
         if not any(pool.shared for pool in with_gpus):
@@ -97,8 +161,11 @@ class Checks(YamlReader):
                 why = "missing: name the scheduler's profile that gives parts of GPUs"
                 raise self.fail(at, f"schedulerName of {stream.name}", why)
 
-    def check_faults(self, rules: Any, pools: tuple[Pool, ...], scaled: AutoscaleSettings | None) -> None:
+    def check_faults(
+        self, rules: Any, pools: tuple[Pool, ...], scaled: AutoscaleSettings | None, seconds: float
+    ) -> None:
         for rule, node in rules:
+            self._check_rate(rule, node, pools, scaled, seconds)
             if rule.pool:
                 self._check_pool(rule, node, scaled)
         rules = [(rule, node) for rule, node in rules if not rule.pool]
@@ -114,6 +181,32 @@ class Checks(YamlReader):
                 raise self.fail(node, "block", "no pool has blocks: give one block: NODES")
             if rule.target == "gpu" and not any(pool.gpus and not pool.shared for pool in pools):
                 raise self.fail(node, "gpu", "no pool has GPUs that can break: those that are shared declare none")
+        stand = list(places(pools)) if any(rule.name for rule, _ in rules) else []
+        for rule, node in rules:
+            if rule.name:
+                try:
+                    struck(rule, stand)
+                except UserError as error:
+                    raise self.fail(node, rule.target, error.message, error.hint) from None
+
+    def _check_rate(
+        self,
+        rule: FaultRule,
+        node: yaml.Node,
+        pools: tuple[Pool, ...],
+        scaled: AutoscaleSettings | None,
+        seconds: float,
+    ) -> None:
+        if rule.every is not None:
+            mean = rule.every.mean
+            expected = seconds / mean if mean else math.inf
+        else:
+            most = sum(pool.nodes for pool in pools) + sum(pool.max for pool in (scaled.pools if scaled else ()))
+            expected = rule.per_year * most * seconds / YEAR_SECONDS
+        if expected > _MOST_FAULTS:
+            key = "every" if rule.every is not None else "perYear"
+            many = "faults without end" if expected == math.inf else f"about {expected:,.0f} faults"
+            raise self.fail(node, f"{key} of {rule.target}", f"{many} would strike: give a lower rate")
 
     def _check_pool(self, rule: FaultRule, node: yaml.Node, scaled: AutoscaleSettings | None) -> None:
         found = scaled.pool(rule.pool) if scaled is not None else None

@@ -8,6 +8,7 @@ import yaml
 
 from atoll.base.errors import UserError
 from atoll.base.yamlfile import Read
+from atoll.cluster.apiserver.names import dns_subdomain, label_value, qualified_name
 from atoll.cluster.gpus.mig import CONFIG_LABEL
 from atoll.cluster.gpus.settings import PLUGIN_LABEL
 from atoll.cluster.gpus.types import gpu_type
@@ -17,6 +18,7 @@ from atoll.simulate.scenario.units import UnitReader
 _MOST_NODES = 1_000_000
 _MOST_GPUS = 64
 _MOST_REPLICAS = 128
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 Object = dict[str, Any]
 
 
@@ -46,11 +48,12 @@ class FleetReader(UnitReader):
 
     def pool(self, node: yaml.Node, key: str) -> Pool:
         known: dict[str, Read] = {
-            "name": self.text, "nodes": lambda n, k: self.number(n, k, 1, _MOST_NODES), "gpu": self.gpu,
+            "name": lambda n, k: self.name(n, k, dns_subdomain),
+            "nodes": lambda n, k: self.number(n, k, 1, _MOST_NODES), "gpu": self.gpu,
             "model": self.text, "gpus": lambda n, k: self.number(n, k, 0, _MOST_GPUS), "cpu": self.amount,
             "memory": self.amount, "pods": self.number, "block": self.number, "rack": self.number,
-            "labels": self.labels, "zone": self.text, "taints": lambda n, k: self.items(n, k, self.labels),
-            "names": lambda n, k: self.items(n, k, self.text), "shared": self.flag,
+            "labels": self.node_labels, "zone": self.label, "taints": lambda n, k: self.items(n, k, self.taint),
+            "names": lambda n, k: self.items(n, k, lambda m, p: self.name(m, p, dns_subdomain)), "shared": self.flag,
             "pricePerHour": self.real, "mig": self.text,
             "timeSlicing": lambda n, k: self.number(n, k, 2, _MOST_REPLICAS),
             "migStrategy": lambda n, k: self.one_of(n, k, ("single", "mixed")),
@@ -78,6 +81,25 @@ class FleetReader(UnitReader):
         taints = tuple(tuple(sorted(taint.items())) for taint in found.pop("taints", ()))
         found["price_per_hour"] = found.pop("pricePerHour", 0.0)
         return Pool(**found, block_nodes=blocks, rack_nodes=racks, labels=labels, taints=taints, names=names)
+
+    def node_labels(self, node: yaml.Node, key: str) -> dict[str, str]:
+        found = self.labels(node, key)
+        for (name_node, value_node), (name, value) in zip(node.value, found.items(), strict=True):
+            for at, problems in ((name_node, qualified_name(name)), (value_node, label_value(value))):
+                if problems:
+                    raise self.fail(at, f"{key}.{name}", problems[0])
+        return found
+
+    def taint(self, node: yaml.Node, key: str) -> dict[str, str]:
+        known: dict[str, Read] = {
+            "key": lambda n, k: self.name(n, k, qualified_name), "value": self.label,
+            "effect": lambda n, k: self.one_of(n, k, _EFFECTS),
+        }  # fmt: skip
+        found = self.mapping(node, key, known)
+        for name in ("key", "effect"):
+            if name not in found:
+                raise self.fail(node, f"{key}.{name}", "missing")
+        return found
 
     def _divided(self, found: dict[str, Any], node: yaml.Node, key: str) -> None:
         """Partitions and time slices become the labels that say so to a node's agents."""

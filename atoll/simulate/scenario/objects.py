@@ -13,12 +13,16 @@ from typing import Any
 import yaml
 
 from atoll.base.errors import UserError
-from atoll.base.yamlfile import YamlReader, plain
+from atoll.base.yamlfile import YamlReader, check_keys, plain
 from atoll.client.port import Object
 from atoll.cluster.gpus.settings import NAMESPACE as OPERATOR
 from atoll.kinds import kueue
 from atoll.objects.patch_merge import apply_merge_patch
+from atoll.simulate.scenario.layers import child
 from atoll.simulate.scenario.model import Given
+
+_SERVERS = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
+"""What an API server writes into metadata: of a copy from another cluster it means nothing here."""
 
 
 class ObjectReader(YamlReader):
@@ -31,13 +35,27 @@ class ObjectReader(YamlReader):
         return [self._one(node, key, self._source, at_seconds)]
 
     def from_file(self, node: yaml.Node, key: str, at_seconds: float = 0.0) -> list[Given]:
+        """All documents of a file, and all items of those that are a List, as `kubectl get -o yaml` writes it."""
         path = self.path(node, key)
         try:
-            documents = list(yaml.compose_all(path.read_text(), Loader=yaml.SafeLoader))
+            documents = list(yaml.compose_all(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+        except OSError as error:
+            raise self.fail(node, key, f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: is not UTF-8 text", hint="name a YAML file of Kubernetes objects") from None
         except yaml.MarkedYAMLError as error:
             line = (error.problem_mark.line + 1) if error.problem_mark else 1
             raise UserError(f"{path}:{line}: not YAML: {error.problem}") from None
-        return [self._one(item, "", str(path), at_seconds) for item in documents if item is not None]
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: not YAML: {error}") from None
+        found: list[Given] = []
+        for item in documents:
+            if item is not None:
+                check_keys(item, str(path))
+                found += [self._one(inner, "", str(path), at_seconds) for inner in _listed_in(item)]
+        if not found:
+            raise self.fail(node, key, f"{path}: there is no object in it")
+        return found
 
     def path(self, node: yaml.Node, key: str) -> Path:
         """A file, seen from the scenario's own folder."""
@@ -48,7 +66,7 @@ class ObjectReader(YamlReader):
 
     def _one(self, node: yaml.Node, key: str, source: str, at_seconds: float) -> Given:
         where = f"{source}:{node.start_mark.line + 1}"
-        obj = plain(node)
+        obj = plain(node, source)
         if not isinstance(obj, dict):
             raise UserError(f"{where}: {key or 'the document'}: must be a Kubernetes object")
         for path in ("apiVersion", "kind"):
@@ -56,7 +74,15 @@ class ObjectReader(YamlReader):
                 raise UserError(f"{where}: {key or 'the object'}.{path}: missing")
         if not isinstance(obj.get("metadata"), dict) or not isinstance(obj["metadata"].get("name"), str):
             raise UserError(f"{where}: {key or 'the object'}.metadata.name: missing")
-        return Given(at_seconds, obj, where)
+        metadata = {name: value for name, value in obj["metadata"].items() if name not in _SERVERS}
+        return Given(at_seconds, {**obj, "metadata": metadata}, where)
+
+
+def _listed_in(node: yaml.Node) -> list[yaml.Node]:
+    """The items of a v1 List; else the object itself."""
+    kind, items = child(node, "kind"), child(node, "items")
+    listed = kind is not None and kind.value == "List" and isinstance(items, yaml.SequenceNode)
+    return list(items.value) if listed and items is not None else [node]
 
 
 def is_operators(obj: Object) -> bool:
@@ -100,7 +126,7 @@ def check_queues(given: Iterable[Given]) -> dict[str, set[str]]:
     spaces: dict[str, set[str]] = {}
     for local in (item for item in given if item.obj["kind"] == "LocalQueue"):
         wanted = _spec(local.obj).get("clusterQueue")
-        if wanted not in queues:
+        if not isinstance(wanted, str) or wanted not in queues:
             raise UserError(
                 f"{local.where}: LocalQueue {local.obj['metadata']['name']}: there is no ClusterQueue {wanted!r}",
                 hint=f"add it to queues, or use one of: {_listed(queues)}",
@@ -110,9 +136,15 @@ def check_queues(given: Iterable[Given]) -> dict[str, set[str]]:
 
 
 def _flavors(queue: Object) -> Iterable[str]:
-    for group in _spec(queue).get("resourceGroups") or ():
-        for flavor in group.get("flavors") or ():
-            yield flavor.get("name", "")
+    """Those that it names; whatever else is written in their place is told by the API server."""
+    for group in _mappings(_spec(queue).get("resourceGroups")):
+        for flavor in _mappings(group.get("flavors")):
+            if isinstance(flavor.get("name"), str):
+                yield flavor["name"]
+
+
+def _mappings(value: Any) -> Iterable[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _check_cycle(cohorts: Mapping[str, Given]) -> None:
@@ -122,7 +154,7 @@ def _check_cycle(cohorts: Mapping[str, Given]) -> None:
             item = cohorts.get(path[-1])
             spec = _spec(item.obj) if item is not None else {}
             parent = spec.get("parentName") or spec.get("parent")
-            if not parent:
+            if not parent or not isinstance(parent, str):
                 break
             path.append(parent)
             if parent == start:

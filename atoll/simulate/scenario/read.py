@@ -60,7 +60,7 @@ _BATCH = frozenset(
 def load(path: Path, policy: str | None = None) -> Scenario:
     """One policy of a scenario file (None: the first, or the file as written where it has none). Raises UserError."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{path}: {why}", hint="name a scenario file; docs/simulate.md says what is in one") from None
@@ -107,10 +107,11 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
         if not isinstance(node, yaml.MappingNode):
             raise self.fail(node, "spec.policies", "must be a mapping of names to what differs")
         for name, value in node.value:
+            key = f"spec.policies.{name.value}"
             if not isinstance(value, yaml.MappingNode):
-                raise self.fail(
-                    value, f"spec.policies.{name.value}", "must be a mapping: what differs ({} for nothing)"
-                )
+                raise self.fail(value, key, "must be a mapping: what differs ({} for nothing)")
+            if "," in name.value or name.value != name.value.strip() or not name.value:
+                raise self.fail(name, key, "its name can't be told to --compare: leave out commas and outer blanks")
         return {str(name.value): value for name, value in node.value}
 
     def _whole(self, root: yaml.Node, spec: dict[str, Any], name: str, policy: str, names: tuple[str, ...]) -> Scenario:
@@ -132,21 +133,17 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
                 )
         pools, operator = self._partitioned(node, pools, given)
         given = [*operator, *given]
+        self.check_nodes(node, pools)
         self.check_sharing(node, pools, spec)
         streams = spec.get("arrivals") or ()
         jobs = tuple(item for item, _ in streams if isinstance(item, JobStream))
         traces = tuple(item for item, _ in streams if isinstance(item, TraceStream))
         groups = {item.obj["apiVersion"].split("/")[0] for item in given}
         in_batch = any(item.gang for item in jobs) or not _BATCH.isdisjoint(groups)
-        spaces = check_queues(given)
+        self.check_times(node, spec, given)
         path, profiles = spec.get("scheduler") or ("", frozenset())
-        for stream, at in streams:
-            self.check_stream(stream, at, pools, scaled, spaces)
-            if stream.scheduler and stream.scheduler not in profiles:
-                have = ", ".join(sorted(profiles)) or "none: give spec.scheduler a file"
-                why = f"{stream.scheduler!r} is no profile of the scheduler; there are: {have}"
-                raise self.fail(at, f"schedulerName of {stream.name}", why)
-        self.check_faults(spec.get("faults") or (), pools, scaled)
+        self._check_streams(spec, pools, given, profiles)
+        self.check_faults(spec.get("faults") or (), pools, scaled, spec["duration"])
         return Scenario(
             name=name, source=self._source, policy=policy, seconds=spec["duration"], pools=pools, queueing=queueing,
             batch=in_batch, teams=spec.get("teams", False), health=spec.get("health", False), given=tuple(given),
@@ -156,6 +153,22 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
             autoscale=scaled,
             workload_api=any(item.obj["apiVersion"] == WORKLOADS.api_version for item in given),
         )  # fmt: skip
+
+    def _check_streams(
+        self, spec: dict[str, Any], pools: tuple[Pool, ...], given: list[Given], profiles: frozenset[str]
+    ) -> None:
+        spaces = check_queues(given)
+        priorities = {item.obj["metadata"]["name"] for item in given if item.obj["kind"] == "PriorityClass"}
+        seen: dict[tuple[str, str], int] = {}
+        for stream, at in spec.get("arrivals") or ():
+            self.check_stream(stream, at, pools, spec.get("autoscale"), spaces)
+            self.check_amount(stream, at, spec["duration"])
+            if isinstance(stream, JobStream):
+                self.check_names(stream, at, seen, priorities)
+            if stream.scheduler and stream.scheduler not in profiles:
+                have = ", ".join(sorted(profiles)) or "none: give spec.scheduler a file"
+                why = f"{stream.scheduler!r} is no profile of the scheduler; there are: {have}"
+                raise self.fail(at, f"schedulerName of {stream.name}", why)
 
     def _partitioned(
         self, node: yaml.Node, pools: tuple[Pool, ...], given: list[Given]
@@ -189,8 +202,8 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
 
     def spec(self, node: yaml.Node, key: str) -> dict[str, Any]:
         known: dict[str, Read] = {
-            "duration": self.duration,
-            "sample": self.duration,
+            "duration": self.some_time,
+            "sample": self.some_time,
             "fleet": lambda n, k: self.mapping(n, k, {"pools": self.pools}),
             "queues": lambda n, k: self.items(n, k, self.given),
             "objects": lambda n, k: self.items(n, k, self.timed),
@@ -221,10 +234,14 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
         return self.from_file(file, f"{key}.file", seconds)
 
     def patch(self, node: yaml.Node, key: str) -> tuple[str, str, str, Any]:
-        found = self.mapping(node, key, {"kind": self.text, "name": self.text, "patch": lambda n, k: plain(n)})
+        known: dict[str, Read] = {"kind": self.text, "name": self.text, "patch": lambda n, k: plain(n, self._source)}
+        found = self.mapping(node, key, known)
         for name in ("kind", "name", "patch"):
             if name not in found:
                 raise self.fail(node, f"{key}.{name}", "missing")
+        if not isinstance(found["patch"], dict) or not {"apiVersion", "kind", "metadata"}.isdisjoint(found["patch"]):
+            why = "must be a mapping of what differs: spec, data …; an object stays of its kind and name"
+            raise self.fail(node, f"{key}.patch", why)
         return f"{self._source}:{node.start_mark.line + 1}", found["kind"], found["name"], found["patch"]
 
     def arrivals(self, node: yaml.Node, key: str) -> tuple[JobStream | TraceStream, yaml.Node]:
@@ -235,9 +252,9 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
 
     def jobs(self, node: yaml.Node, key: str) -> JobStream:
         known: dict[str, Read] = {
-            "name": self.text, "every": self.spread, "run": self.spread, "pods": self.amount_spread,
-            "gpus": self.amount_spread, "cpu": self.amount, "memory": self.amount, "namespace": self.text,
-            "queue": self.text, "team": self.text, "priorityClass": self.text, "from": self.duration,
+            "name": self.name, "every": self.spread, "run": self.spread, "pods": self.amount_spread,
+            "gpus": self.amount_spread, "cpu": self.amount, "memory": self.amount, "namespace": self.name,
+            "queue": self.text, "team": self.label, "priorityClass": self.text, "from": self.duration,
             "until": self.duration, "count": self.number, "checkpointEvery": self.duration, "gang": self.flag,
             "gpuMilli": self.amount_spread, "schedulerName": self.text, "resource": self.text,
             "deviceClass": self.text, "selector": self.text,
@@ -262,7 +279,7 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
     def trace(self, node: yaml.Node, key: str) -> TraceStream:
         known: dict[str, Read] = {
             "pods": self.path, "from": self.duration, "speed": self.real, "count": self.number,
-            "queues": self.labels, "queue": self.text, "team": self.text, "namespace": self.text, "name": self.text,
+            "queues": self.labels, "queue": self.text, "team": self.label, "namespace": self.name, "name": self.name,
             "schedulerName": self.text,
         }  # fmt: skip
         found = self.mapping(node, key, known)
@@ -297,6 +314,8 @@ class _Reader(FleetReader, AutoscaleReader, ObjectReader, Checks):
         if "for" not in found:
             raise self.fail(node, f"{key}.for", "missing: how long it lasts")
         name = found[targets[0]]
+        if targets == ["apiServer"] and name not in ("any", "down"):
+            raise self.fail(node, f"{key}.apiServer", f"must be down, not {name!r}: there is one of them")
         rule = FaultRule(
             target=targets[0], name="" if name in ("any", "down") else name, lasts=found["for"],  # type: ignore[arg-type]
             at=found.get("at", ()), every=found.get("every"), per_year=found.get("perYear", 0.0),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from atoll.base.chance import Chance
 
+_DRAWS = 200
 Kind = Literal["constant", "choice", "uniform", "exponential", "lognormal"]
 
 
@@ -42,6 +43,12 @@ class Spread:
             if point < 0:
                 return value
         return numbers[-1]
+
+    @property
+    def mean(self) -> float:
+        """About: of so many draws."""
+        chance = Chance(0, "mean")
+        return math.fsum(self.draw(chance) for _ in range(_DRAWS)) / _DRAWS
 
     @property
     def largest(self) -> float:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import yaml
 
 from atoll.base.yamlfile import YamlReader
+from atoll.cluster.apiserver.names import NameCheck, dns_label, label_value
 from atoll.simulate.scenario.spread import Kind, Spread, constant
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _CLOCK = re.compile(r"(\d+):([0-5]\d)(?::([0-5]\d))?")
+_MOST_SECONDS = 10 * 365 * 86400.0
 
 
 def seconds_of(text: str) -> float | None:
@@ -31,6 +33,18 @@ def seconds_of(text: str) -> float | None:
 class UnitReader(YamlReader):
     """Reads the values that scenarios have and other files have not."""
 
+    def name(self, node: yaml.Node, key: str, check: NameCheck = dns_label) -> str:
+        """What Kubernetes takes as a name: `check` says why not."""
+        text = self.text(node, key)
+        problems = check(text)
+        if problems:
+            raise self.fail(node, key, f"{text[:80]!r}: {problems[0]}")
+        return text
+
+    def label(self, node: yaml.Node, key: str) -> str:
+        """What may be a label's value."""
+        return self.name(node, key, label_value)
+
     def one_of(self, node: yaml.Node, key: str, known: tuple[str, ...]) -> str:
         text = self.text(node, key)
         if text not in known:
@@ -43,6 +57,15 @@ class UnitReader(YamlReader):
         seconds = seconds_of(text)
         if seconds is None:
             raise self.fail(node, key, f"{text!r} is not a duration such as 90s, 15m, 1h30m, 2d or 03:30")
+        if seconds > _MOST_SECONDS:
+            raise self.fail(node, key, f"{text[:40]!r} is longer than ten years")
+        return seconds
+
+    def some_time(self, node: yaml.Node, key: str) -> float:
+        """Seconds, more than none."""
+        seconds = self.duration(node, key)
+        if not seconds:
+            raise self.fail(node, key, "must be more than 0")
         return seconds
 
     def durations(self, node: yaml.Node, key: str) -> tuple[float, ...]:
@@ -87,6 +110,8 @@ class UnitReader(YamlReader):
         if len(named) != 1:
             raise self.fail(node, key, f"must be a value or name one of {', '.join(kinds)}")
         bounds = {name: found[name] for name in ("least", "most") if name in found}
+        if bounds.get("least", 0.0) > bounds.get("most", bounds.get("least", 0.0)):
+            raise self.fail(node, f"{key}.least", "is above most")
         kind = named[0]
         if kind == "exponential":
             return Spread(kind, (found[kind],), **bounds)
