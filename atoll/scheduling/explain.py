@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from atoll.objects.resource_claims import pod_claims
+from atoll.objects.resource_claims import known_names, pod_claims
 from atoll.scheduling import status
 from atoll.scheduling.dra.model import AllocationError
+from atoll.scheduling.dra.needs import CANNOT_ALLOCATE, DeviceNeeds
 from atoll.scheduling.gang import Gang, Placement, Shortage, plan_gang
 from atoll.scheduling.gang_preemption import GangPreemption, plan_gang_preemption
 from atoll.scheduling.matching import untolerated
@@ -25,6 +26,7 @@ from atoll.scheduling.units import Work
 
 Object = dict[str, Any]
 _NAMED = 3  # pods or gangs that are named before "and … more"
+_MOST_HOLDERS = 200  # pods whose devices are given back in thought
 
 
 def why_pod(planner: Planner, pod: PodInfo, budgets: Sequence[Object] = ()) -> str:
@@ -61,9 +63,47 @@ def _lack(planner: Planner, pod: PodInfo, failure: Failure) -> tuple[str, str]:
         if any(value > node.allocatable.get(name, 0) for name, value in pod.template.requests.items()):
             return lack, f"no node is large enough: one with {asked} would do"
         return lack, f"freeing {shown(missing[best])} on {best} would do" if _only_short(planner, pod, node) else ""
+    without = [name for name, why in failure.statuses.items() if why == CANNOT_ALLOCATE]
+    if without:
+        return _devices_lack(planner, pod, without)
     counts = Counter(reason for why in failure.statuses.values() for reason in why.reasons)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     return f"no node of {failure.total} suits it: {reasons}", _static_change(planner, pod, failure)
+
+
+def _devices_lack(planner: Planner, pod: PodInfo, names: Sequence[str]) -> tuple[str, str]:
+    """Which devices its claims want, that these nodes do not have free; and the least important pod that has them."""
+    evaluation = planner.evaluation(pod)
+    assert evaluation is not None
+    needs = evaluation.shape.devices
+    wishes = [*_wishes(needs), *(f"{pod.template.requests[name]} {name}" for name in sorted(needs.delegated))]
+    suited = "1 node that suits" if len(names) == 1 else f"{len(names)} nodes that suit"
+    lack = f"needs devices that are free on one node: {', '.join(wishes)}; of {suited} it otherwise, none has them"
+    refusals, nodes = evaluation.refusals, planner.state.nodes
+    rest = [part for part in refusals.filters if not part.passing]
+    around = [part for part in refusals.around if part.refuses]
+    holders = [(other.priority, f"{other.template.namespace}/{other.name}", name, other)
+               for name in names for other in nodes[name].pods.values() if any(known_names(other.obj))]  # fmt: skip
+    for priority, holder, name, other in sorted(holders, key=lambda item: item[:3])[:_MOST_HOLDERS]:
+        node = nodes[name].clone()
+        node.remove(other)
+        ledger = planner.devices.ledger_without({other.uid})
+        there = needs.room_later(name, node.labels, node.allocatable, 1, ledger)
+        if there and not any(part.why(node) for part in rest) and not any(part.why(node) for part in around):
+            return lack, f"the end of {holder} ({_priority([priority])}) on {name} would do"
+    return lack, ""
+
+
+def _wishes(needs: DeviceNeeds) -> list[str]:
+    """Each request of its claims: how many of which class, by preference."""
+    requests = [item for _, wanted in needs.wanted for item in (wanted.spec.get("devices") or {}).get("requests") or ()]
+    found = []
+    for request in requests:
+        choices = [request["exactly"]] if request.get("exactly") else request.get("firstAvailable") or ()
+        counts = ["all" if it.get("allocationMode") == "All" else str(it.get("count") or 1) for it in choices]
+        classes = [str(it.get("deviceClassName")) for it in choices]
+        found.append(" or ".join(f"{count} {kind}" for count, kind in zip(counts, classes, strict=True)))
+    return found
 
 
 def _is_short(why: Status) -> bool:

@@ -9,7 +9,11 @@ import pytest
 from batch_world import BatchWorld, batch_world, gang_job, member, pod_group
 from test_device_claims import exactly, given, gpu, slice_of, spec_of
 
+from atoll.app.batch import every_gang
+from atoll.base.chance import Chance
+from atoll.cluster.apiserver.expressions.selectors import CelSelectors
 from atoll.cluster.nodes.simulated.model import SimulatedGroup
+from atoll.cluster.scheduler.gangs.observe import observed
 from atoll.cluster.scheduler.gangs.reserve import RESERVE_AFTER_SECONDS
 from atoll.kinds.builtin import DEVICE_CLASSES, PODS, RESOURCE_CLAIM_TEMPLATES, RESOURCE_CLAIMS, RESOURCE_SLICES
 from atoll.objects.resource_claims import allocation, users
@@ -187,6 +191,52 @@ def test_the_words_for_a_gang_whose_selector_is_wrong() -> None:
         assert await allocated(world) == {}
 
     play(main)
+
+
+def test_why_a_pod_waits_for_devices_and_whose_end_would_do() -> None:
+    """The least important of those that have what it wants, where nothing else is in its way."""
+
+    async def main(world: BatchWorld) -> None:
+        await world.apply(*(high(name, value) for name, value in (("low", 10), ("mid", 50))))
+        for number, (name, node) in enumerate([("mid", "n-0"), ("mid", "n-0"), ("low", "n-1"), ("mid", "n-1")]):
+            on = {"nodeSelector": {"kubernetes.io/hostname": node}, "priorityClassName": name}
+            holder = member("x", number, cpu="3" if node == "n-1" else "2", **CLAIM, **on)
+            holder["metadata"] = {"name": f"holder-{number}"}
+            await world.apply(holder)
+        await world.until(lambda: all_running(world, "holder-", 4))
+        wants = [exactly(), {"name": "h", "firstAvailable": [
+            {"name": "a", "deviceClassName": "gpu", "count": 4}, {"name": "b", "deviceClassName": "gpu"}]}]  # fmt: skip
+        template = {"metadata": {"name": "two"}, "spec": {"spec": spec_of(*wants)}}
+        await world.client.create(RESOURCE_CLAIM_TEMPLATES, template, "default")
+        for name, claim, cpu in (("one", "one", "1"), ("large", "one", "6"), ("two", "two", "1")):
+            pod = member(name, 0, cpu=cpu, resourceClaims=[{"name": "g", "resourceClaimTemplateName": claim}])
+            pod["metadata"] = {"name": name}
+            await world.apply(pod)
+            await world.until(lambda name=name: world.why(name))
+        async with observed(world.client, world.clock, Chance(1), every_gang, CelSelectors()) as seen:
+            rows = {row.name: row.why for row in seen.pods()}
+        none = "of 2 nodes that suit it otherwise, none has them"
+        assert rows["one"] == (
+            f"needs devices that are free on one node: 1 gpu; {none}; the end of default/holder-2 (priority 10) on n-1"
+            " would do"
+        )
+        assert rows["two"] == (
+            f"needs devices that are free on one node: 1 gpu, 4 gpu or 1 gpu; {none};"
+            " no single change of a node would do"
+        )
+        assert rows["large"].startswith("needs 6 cpu free on one node"), rows["large"]
+
+    play(main)
+
+
+def high(name: str, value: int) -> Any:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
+    }  # fmt: skip
+
+
+async def all_running(world: BatchWorld, prefix: str, count: int) -> bool:
+    return len(await world.running(prefix)) == count
 
 
 def test_small_work_with_claims_does_not_starve_a_gang_that_lacks_devices() -> None:
