@@ -76,6 +76,7 @@ async def take(client: Client, name: str, *, duration: str, remaining_seconds: f
     queues, unusable = whole_queues([it for kind in _QUEUES for it in await _listed(client, kind, left_out)])
     left_out += unusable
     work = [item for resource in _WORK for item in await _listed(client, resource, left_out)]
+    left_out += _other_resources(nodes)
     gpus = published_gpus(await _listed(client, RESOURCE_SLICES, left_out))
     teams = await _teams(client, left_out)
     if teams is not None:
@@ -161,6 +162,13 @@ def out_of_service(node: Object) -> str:
         return "it is not ready"
     out = [taint["key"] for taint in spec.get("taints") or () if taint["key"] in _OUT]
     return f"it has the taint {out[0]}" if out else ""
+
+
+def _other_resources(nodes: Iterable[Object]) -> list[str]:
+    """Extended resources that pools of a scenario do not have, and on how many nodes they are."""
+    amounts = [(node.get("status") or {}).get("allocatable") or {} for node in nodes]
+    found = Counter(name for have in amounts for name in have if "/" in name and name != GPU and have[name] != "0")
+    return [f"{name} of {count} nodes: nodes of a scenario do not have it" for name, count in sorted(found.items())]
 
 
 def published_gpus(slices: Iterable[Object]) -> Gpus:

@@ -41,7 +41,7 @@ def node(name: str, **spec: Any) -> Object:
         "atoll.dev/pool": "h100", **TEAM,
     }  # fmt: skip
     taint = {"key": "atoll.dev/team", "value": "a", "effect": "NoSchedule"}
-    amounts = {"cpu": "64", "memory": "512Gi", "pods": "110"}
+    amounts = {"cpu": "64", "memory": "512Gi", "pods": "110", "example.com/nic": "2"}
     ready = {"type": "Ready", "status": spec.pop("ready", "True")}
     return {
         "metadata": {"name": name, "labels": labels},
@@ -147,6 +147,7 @@ def test_a_live_cluster_with_all_that_it_has_is_played(version: str) -> None:
         "node a2: it is cordoned",
         "node a3: it is not ready",
         "LocalQueue ml/lost: there is no ClusterQueue gone to use",
+        "example.com/nic of 4 nodes: nodes of a scenario do not have it",
         "1 cronjobs.batch: they are not played",
     ]
     assert "s3cret" not in text
