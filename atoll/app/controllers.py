@@ -307,7 +307,8 @@ def _start_capacity(running: Running, spec: ClusterSpec) -> None:
     if spec.health:
         from atoll.app.health import make_health
 
-        makers["node-health"] = make_health
+        # no role of RBAC lets a controller of ours through to nodes and pods
+        makers["node-health"] = partial(make_health, exporters=running.assembly.client())
     if spec.autoscale:
         from atoll.app.autoscale import make_autoscale
 

@@ -42,8 +42,10 @@ def make_health(
     chance: Chance,
     metrics: Metrics,
     program: MachineProgram | None = None,
+    exporters: Client | None = None,
 ) -> list[Runnable]:
-    """They write as `client_for(NAME)`. GPUs of simulated nodes are read from their Nodes, others' from DCGM.
+    """They write as `client_for(NAME)`. GPUs of simulated nodes are read from their Nodes, others' from DCGM, through
+    the proxies of `exporters` (by default the same client), whose user must be allowed to.
 
     `program` mends machines that are not simulated; without one, remedies are ordered by an annotation.
     """
@@ -51,7 +53,7 @@ def make_health(
     parts = Parts(client, informers, clock, EventRecorder(client, NAME, clock, chance), metrics)
     preflight = PreflightController(parts)
     settings = Live(informers, parts.events, CONFIG_MAP, KEY, HealthSettings)
-    readings = FirstReadings(SimulatedReadings(), DcgmReadings(client, pods_by_node(informers)))
+    readings = FirstReadings(SimulatedReadings(), DcgmReadings(exporters or client, pods_by_node(informers)))
     simulated = SimulatedRemedies(client, clock, lambda: settings.value.simulated_seconds)
     remedies = RemediesByNode(simulated, RequestedRemedies() if program is None else ProgramRemedies(program))
     health = HealthController(parts, settings, readings, remedies, preflight.applies)

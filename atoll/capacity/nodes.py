@@ -16,7 +16,8 @@ GPU = "nvidia.com/gpu"
 MOST_GPUS = 4096
 """Of one node, shared ones included: what says more is mistaken."""
 _KWOK = "kwok.x-k8s.io/node"
-_GPU_COUNT_LABEL = "nvidia.com/gpu.count"  # by NVIDIA's GPU feature discovery
+_GPU_COUNT_LABEL, _GPU_PRODUCT_LABEL = "nvidia.com/gpu.count", "nvidia.com/gpu.product"  # by NVIDIA's feature discovery
+_PARTITIONED = "-MIG-"
 _LEAVING = (
     names.LEAVING,
     "ToBeDeletedByClusterAutoscaler",
@@ -68,7 +69,8 @@ def pool_of(node: Object) -> str:
 
 
 def gpu_count(node: Object) -> int:
-    """How many GPUs the machine has: as feature discovery found, else its capacity of whole ones; at most MOST_GPUS."""
+    """How many GPUs the machine has: as feature discovery found (MIG instances where they stand for GPUs, by the
+    strategy `single`), else its capacity of whole ones; at most MOST_GPUS."""
     text = labels(node).get(_GPU_COUNT_LABEL, "")
     if text.isdigit():
         return min(int(text), MOST_GPUS)
@@ -77,6 +79,16 @@ def gpu_count(node: Object) -> int:
         return min(quantity.units(amount), MOST_GPUS)
     except ValueError:
         return 0
+
+
+def counted_gpus(node: Object) -> int:
+    """How many GPUs feature discovery has counted; 0 where it counted none.
+
+    A capacity is no such count (time slices are in it), nor is the label where all GPUs are partitioned and the device
+    plugin's MIG strategy is `single`: then it counts instances.
+    """
+    own = labels(node)
+    return 0 if _PARTITIONED in own.get(_GPU_PRODUCT_LABEL, "") or _GPU_COUNT_LABEL not in own else gpu_count(node)
 
 
 def has_gpus(node: Object) -> bool:

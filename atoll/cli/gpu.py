@@ -15,6 +15,8 @@ from atoll.cli.gpu_top import top
 from atoll.cli.output import Progress, output_option, structured, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from atoll.app.gpu_testbed import Testbed
     from atoll.client.port import Client
     from atoll.cluster.gpus.kindconfig import KindConfig
@@ -128,12 +130,14 @@ def _machine(gpus: str | None, gpu_type: str) -> tuple[tuple[Gpu, ...], str]:
 
 
 def _text(path: str) -> str:
-    if path == "-":
-        return sys.stdin.read()
     try:
+        if path == "-":
+            return sys.stdin.read()
         return Path(path).read_text()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", hint="name a file, or - for standard input") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text", hint="a configuration is YAML in UTF-8, or a template of it") from None
 
 
 def _start(wanted: Testbed, kubeconfig: Path | None) -> None:
@@ -315,8 +319,15 @@ def fault(
     click.echo(on_cluster(name, kubeconfig, context, work))
 
 
+def _check_links(gpus: Sequence[Gpu]) -> None:
+    """Raises UserError where none of them has NVLink."""
+    if not any(gpu.type.nvlink_links for gpu in gpus):
+        raise UserError(f"{gpus[0].type.product} has no NVLink", hint="--xid, --ecc, --thermal, --lost")
+
+
 async def _write_faults(client: Client, name: str, index: int | None, faults: list[Any]) -> str:
     """Add faults to a node's, or (none given) take them away. Raises UserError, Conflict."""
+    from atoll.cluster.gpus.faults import without
     from atoll.cluster.gpus.model import gpus_of
     from atoll.kinds.builtin import NODES
     from atoll.objects.gpu_faults import ANNOTATION, format_faults, read_faults
@@ -335,11 +346,13 @@ async def _write_faults(client: Client, name: str, index: int | None, faults: li
         before = read_faults(node)
     except ValueError as error:
         raise UserError(str(error), hint=f"kubectl annotate node {name} {ANNOTATION}- removes it") from None
+    if any(fault.kind == "nvlink" for fault in faults):
+        _check_links(gpus if index is None else gpus[index : index + 1])
     replaced = {(fault.kind, fault.gpu) for fault in faults}
     if faults:
         after = [*(item for item in before if (item.kind, item.gpu) not in replaced), *faults]
     else:
-        after = [item for item in before if index is not None and item.gpu != index]
+        after = without(before, index, len(gpus))
     metadata = {
         "resourceVersion": node["metadata"]["resourceVersion"],
         "annotations": {ANNOTATION: format_faults(after) if after else None},

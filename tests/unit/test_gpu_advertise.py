@@ -137,11 +137,25 @@ def test_the_mixed_strategy():
     assert partitioned.labels["nvidia.com/gpu.replicas"] == "0" and "nvidia.com/gpu" not in partitioned.capacity
 
 
+def test_each_resource_says_how_it_is_shared():
+    """As feature discovery's baseLabeler: product, count, replicas and sharing-strategy of every resource."""
+    whole = gpus()
+    layout = {0: plan_layout(whole, "all-balanced", {})[0]}
+    found = advertise(whole, layout, PluginConfig("mixed", shared={"nvidia.com/mig-1g.10gb": Sharing(2)}))
+    suffix = ".sharing-strategy"
+    assert {key.removesuffix(suffix): value for key, value in found.labels.items() if key.endswith(suffix)} == {
+        "nvidia.com/gpu": "none",
+        "nvidia.com/mig-1g.10gb": "time-slicing",
+        "nvidia.com/mig-2g.20gb": "none",
+        "nvidia.com/mig-3g.40gb": "none",
+    }
+
+
 def test_media_extensions_have_names_that_kubernetes_takes():
     whole = gpus(1)
     found = advertise(whole, plan_layout(whole, "all-1g.10gb.me", {}), PluginConfig("mixed"))
     assert found.capacity == {"nvidia.com/mig-1g.10gb.me": "1"}
-    assert found.labels["nvidia.com/mig-1g.10gb.me.product"] == "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb.me"
+    assert found.labels["nvidia.com/mig-1g.10gb.me.product"] == "NVIDIA-H100-80GB-HBM3-MIG-1g.10gbme"
 
 
 def test_what_is_out_of_service_or_claimed_is_not_allocatable():
@@ -206,6 +220,12 @@ def test_a_configuration_is_read_whole_or_its_fault_told():
         "some": "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, devices: [x]}]}}",
         "strategy": "version: v1\nflags: {migStrategy: both}",
         "count": "version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu}]}}",
+        "names": "version: v1\nsharing: {timeSlicing: {resources: [nvidia.com/gpu]}}",
+        "no-list": "version: v1\nsharing: {timeSlicing: {resources: {name: gpu}}}",
+        "flags": "version: v1\nflags: [migStrategy]",
+        "sharing": "version: v1\nsharing: timeSlicing",
+        "slicing": "version: v1\nsharing: {timeSlicing: 4}",
+        "rename": "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, rename: 3}]}}",
     }
     settings = read_settings([config_map("a", **wrong, text="just text", other="a: [")])
     mps = read_settings(
@@ -220,9 +240,20 @@ def test_a_configuration_is_read_whole_or_its_fault_told():
         ("some", "devices is all"),
         ("strategy", "migStrategy is one of"),
         ("count", "name and replicas"),
+        ("names", "name and replicas"),
+        ("no-list", "must be a list"),
+        ("flags", "flags must be a mapping"),
+        ("sharing", "sharing must be a mapping"),
+        ("slicing", "sharing.timeSlicing must be a mapping"),
+        ("rename", "name and replicas"),
     ):
         with pytest.raises(UserError, match=why):
             settings.plugin({PLUGIN_LABEL: key})
+    assert settings.plugin({}) == PluginConfig(), "none of several is chosen"
+    for key in ("any", "default"):
+        only = read_settings([config_map("a", **{key: wrong["names"]})])
+        with pytest.raises(UserError, match="name and replicas"):
+            only.plugin({})
     parted = read_settings(
         [config_map("m", **{"config.yaml": "version: v1\nmig-configs: {mine: [{mig-enabled: false}]}"})]
     )

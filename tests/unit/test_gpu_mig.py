@@ -79,6 +79,12 @@ def test_mig_parteds_own_configurations_by_device_and_by_filter():
         ("h100", "four-of-three", "4 x 3g.40gb does not fit"),
         ("h100", "no-such", "no MIG profile '9g.9gb'"),
         ("h100", "two-media", "does not fit"),
+        ("h100", "no-entries", "not a list of entries"),
+        ("h100", "no-list", "not a list of entries"),
+        ("h100", "no-count", "says how many of each profile"),
+        ("h100", "less-than-none", "says how many of each profile"),
+        ("h100", "no-devices", "says how many of each profile"),
+        ("h100", "one-device", "devices are all, or a list of indices, not 0"),
     ],
 )
 def test_what_can_not_be_had_is_told(name, config, why):
@@ -86,6 +92,12 @@ def test_what_can_not_be_had_is_told(name, config, why):
         "four-of-three": [{"mig-enabled": True, "mig-devices": {"3g.40gb": 4}}],
         "no-such": [{"mig-enabled": True, "mig-devices": {"9g.9gb": 1}}],
         "two-media": [{"mig-enabled": True, "mig-devices": {"1g.10gb+me": 2}}],
+        "no-entries": ["all"],
+        "no-list": {"devices": "all", "mig-enabled": True},
+        "no-count": [{"mig-enabled": True, "mig-devices": {"1g.10gb": "two"}}],
+        "less-than-none": [{"mig-enabled": True, "mig-devices": {"1g.10gb": -1}}],
+        "no-devices": [{"mig-enabled": True, "mig-devices": ["1g.10gb"]}],
+        "one-device": [{"devices": 0, "mig-enabled": True, "mig-devices": {"1g.10gb": 1}}],
     }
     with pytest.raises(UserError, match=why):
         plan_layout(gpus(name), config, configs)

@@ -46,6 +46,21 @@ def test_published_facts(name, memory, compute, family, links):
     assert (kind.memory_mib, kind.compute, kind.family, kind.nvlink_links) == (memory, compute, family, links)
 
 
+@pytest.mark.parametrize(
+    ("name", "profile", "gib", "sms"),
+    [
+        ("a30", "1g.6gb", 5.81, 14), ("a30", "2g.12gb", 11.69, 28), ("a30", "4g.24gb", 23.44, 56),
+        ("h100-nvl", "1g.12gb", 10.75, 16), ("h100-nvl", "3g.47gb", 46.38, 60), ("h100-nvl", "7g.94gb", 93.12, 132),
+        ("h100-pcie", "1g.20gb", 19.62, 14), ("h100-pcie", "4g.40gb", 39.50, 62), ("h200", "1g.18gb", 16.00, 16),
+        ("h200", "2g.35gb", 32.50, 32), ("a100-80gb", "3g.40gb", 39.25, 42), ("h100", "1g.10gb", 9.75, 16),
+    ],
+)  # fmt: skip
+def test_profiles_as_nvidia_smi_lists_them(name, profile, gib, sms):
+    """`nvidia-smi mig -lgip`, which shows GiB with two digits."""
+    found = gpu_type(name).profile(profile)
+    assert found is not None and abs(found.memory_mib / 1024 - gib) <= 0.0051 and found.sms == sms
+
+
 def test_an_unknown_type_is_refused_with_the_nearest():
     with pytest.raises(UserError, match="unknown GPU type 'h10'") as refused:
         gpu_type("h10")

@@ -110,6 +110,30 @@ def test_nothing_is_made_of_what_is_not_known() -> None:
     assert gpu_findings(shared, NodeReading((GpuReading(0),)), SETTINGS) == []
 
 
+def test_instances_and_slices_are_no_gpus_that_are_missing() -> None:
+    """With the MIG strategy `single` feature discovery's count is of instances; a capacity has slices in it."""
+    one = NodeReading((GpuReading(0),))
+    instances = node(7, simulated=False, labels={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb"})
+    assert gpu_findings(instances, one, SETTINGS) == []
+    slices = node(8, simulated=False)
+    del slices["metadata"]["labels"]["nvidia.com/gpu.count"]
+    assert gpu_findings(slices, one, SETTINGS) == []
+    assert codes(gpu_findings(node(2, simulated=False), one, SETTINGS)) == ["GPULost"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [("KubeletUnhealthy", "reboot"), ("ContainerRuntimeUnhealthy", "reboot"), ("KubeletProblem", "reboot"),
+     ("ContainerRuntimeProblem", "reboot"), ("UnhealthyNvidiaDevicePlugin", "reboot"), ("XfsShutdown", "reboot")],
+)  # fmt: skip
+def test_conditions_of_node_problem_detectors(kind: str, remedy: str) -> None:
+    found = node()
+    found["status"]["conditions"] = [{"type": kind, "status": "True", "reason": "Why"}]
+    assert [(item.code, item.remedy) for item in host_findings(found)] == [(kind, remedy)]
+    found["status"]["conditions"][0]["status"] = "False"
+    assert host_findings(found) == []
+
+
 def test_a_setting_may_judge_an_xid_otherwise() -> None:
     settings = parse("remedies: {94: reset, 79: none}", HealthSettings)
     reading = NodeReading((GpuReading(0, xid=94), GpuReading(1, xid=79)))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from atoll.capacity.health.model import Finding, GpuReading, NodeReading, Object
 from atoll.capacity.health.settings import HealthSettings
 from atoll.capacity.health.xid import CATALOGUE
-from atoll.capacity.nodes import gpu_count, is_simulated
+from atoll.capacity.nodes import counted_gpus, gpu_count, is_simulated
 
 
 def gpu_findings(node: Object, reading: NodeReading, settings: HealthSettings) -> list[Finding]:
@@ -43,11 +43,9 @@ def _once(gpus: Sequence[GpuReading], settings: HealthSettings) -> Iterator[Find
 
 
 def _missing(node: Object, reading: NodeReading) -> list[int]:
-    """Indices; none where the number of GPUs is not known for sure (shared ones count several times)."""
-    count = gpu_count(node)
-    labels = node["metadata"].get("labels") or {}
-    shared = labels.get("nvidia.com/gpu.replicas", "1") not in ("0", "1") and "nvidia.com/gpu.count" not in labels
-    if shared or (not reading.gpus and not is_simulated(node)):
+    """Indices; none where the number of GPUs is not known for sure."""
+    count = gpu_count(node) if is_simulated(node) else counted_gpus(node)
+    if not reading.gpus and not is_simulated(node):
         return []  # an exporter that shows no GPU at all is rather itself at fault
     seen = {gpu.index for gpu in reading.gpus}
     return [index for index in range(count) if index not in seen] if len(seen) < count else []

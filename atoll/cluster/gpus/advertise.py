@@ -8,6 +8,7 @@ device, or those chosen, so many times, under the same name or a new one; by MPS
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,9 +117,8 @@ def _common_labels(gpus: Sequence[Gpu], config: PluginConfig, machine: str) -> d
         "nvidia.com/gpu.present": "true",
         "nvidia.com/gpu.machine": machine,
         "nvidia.com/gpu.mode": "compute",
-        "nvidia.com/gpu.sharing-strategy": _strategy(config),
         "nvidia.com/mig.capable": "true" if any(gpu.type.mig for gpu in gpus) else "false",
-        "nvidia.com/mps.capable": "true" if _strategy(config) == "mps" else "false",
+        "nvidia.com/mps.capable": "true" if config.mps and any(map(_is_shared, config.shared.values())) else "false",
         "nvidia.com/cuda.driver.major": major,
         "nvidia.com/cuda.driver.minor": minor,
         "nvidia.com/cuda.driver.rev": revision,
@@ -137,14 +137,12 @@ def _common_labels(gpus: Sequence[Gpu], config: PluginConfig, machine: str) -> d
 def _gpu_labels(gpus: Sequence[Gpu], config: PluginConfig | None) -> dict[str, str]:
     """Of whole GPUs; without `config` sharing is not for them (they are all partitioned)."""
     kind = gpus[0].type
-    product = kind.product.replace(" ", "-")
     sharing = config.shared.get(GPU_RESOURCE, Sharing(1)) if config is not None else Sharing(0)
-    if sharing.replicas > 1 and not sharing.rename:
-        product += "-SHARED"
     return {
-        "nvidia.com/gpu.product": product,
+        "nvidia.com/gpu.product": _product((kind.product,), sharing),
         "nvidia.com/gpu.count": str(len(gpus)),
         "nvidia.com/gpu.replicas": str(sharing.replicas),
+        "nvidia.com/gpu.sharing-strategy": _strategy(sharing, config),
         "nvidia.com/gpu.memory": str(kind.memory_mib),
         "nvidia.com/gpu.family": kind.family,
         "nvidia.com/gpu.compute.major": str(kind.compute[0]),
@@ -155,14 +153,11 @@ def _gpu_labels(gpus: Sequence[Gpu], config: PluginConfig | None) -> dict[str, s
 def _mig_labels(resource: str, devices: Sequence[MigDevice], config: PluginConfig) -> dict[str, str]:
     profile, kind = devices[0].profile, devices[0].gpu.type
     sharing = config.shared.get(resource, Sharing(1))
-    # a label's value has no place for the + of +me
-    parts = [kind.product.replace(" ", "-"), "MIG", profile.name.replace("+", ".")]
-    if sharing.replicas > 1 and not sharing.rename:
-        parts.append("SHARED")
     values = {
-        "product": "-".join(parts),
+        "product": _product((kind.product, "MIG", profile.name), sharing),
         "count": len(devices),
         "replicas": sharing.replicas,
+        "sharing-strategy": _strategy(sharing, config),
         "memory": profile.memory_mib,
         "multiprocessors": profile.sms,
         "slices.gi": profile.compute_slices,
@@ -185,15 +180,25 @@ def _mig_labels(resource: str, devices: Sequence[MigDevice], config: PluginConfi
 
 def _invalid_labels(gpu: Gpu) -> dict[str, str]:
     return {
-        "nvidia.com/gpu.product": f"{gpu.type.product.replace(' ', '-')}-MIG-INVALID",
+        "nvidia.com/gpu.product": _product((gpu.type.product, "MIG", "INVALID"), Sharing(0)),
         "nvidia.com/gpu.count": "0",
         "nvidia.com/gpu.replicas": "0",
         "nvidia.com/gpu.memory": "0",
     }
 
 
-def _strategy(config: PluginConfig) -> str:
-    if not any(sharing.replicas > 1 for sharing in config.shared.values()):
+def _product(parts: Sequence[str], sharing: Sharing) -> str:
+    """A label's value: what it has no place for (the + of +me) is left out."""
+    plain = ["-".join(re.sub(r"[^A-Za-z0-9-_. ]", "", part).split()) for part in parts]
+    return "-".join([*plain, "SHARED"] if _is_shared(sharing) and not sharing.rename else plain)
+
+
+def _is_shared(sharing: Sharing) -> bool:
+    return sharing.replicas > 1
+
+
+def _strategy(sharing: Sharing, config: PluginConfig | None) -> str:
+    if config is None or not _is_shared(sharing):
         return "none"
     return "mps" if config.mps else "time-slicing"
 

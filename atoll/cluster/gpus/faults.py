@@ -36,6 +36,17 @@ def last_xid(faults: Iterable[GpuFault], gpu: int) -> int:
     return next((xid for xid in reversed(found) if xid), 0)
 
 
+def without(faults: Iterable[GpuFault], gpu: int | None, count: int) -> list[GpuFault]:
+    """What is left once one of a node's `count` GPUs is mended, or (None) all: a fault of all stays with the others."""
+    left: list[GpuFault] = []
+    for fault in faults if gpu is not None else ():
+        if fault.gpu is None:
+            left += [GpuFault(fault.kind, fault.value, other) for other in range(count) if other != gpu]
+        elif fault.gpu != gpu:
+            left.append(fault)
+    return left
+
+
 def taints(faults: Iterable[GpuFault], gpu: int) -> list[dict[str, str]]:
     """Device taints as NVIDIA's DRA driver sets them (its health guide): an application's XID has no effect."""
     faults = [fault for fault in faults if fault.concerns(gpu)]

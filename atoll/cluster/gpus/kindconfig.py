@@ -9,6 +9,7 @@ that kind does not have either is refused, with the nearest that it has.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -110,9 +111,9 @@ def read_config(text: str, source: str) -> KindConfig:
     return KindConfig(
         name=str(document.get("name") or ""),
         nodes=tuple(nodes) or (KindNode("control-plane"),),
-        pod_subnet=str(networking.get("podSubnet") or ""),
-        service_subnet=str(networking.get("serviceSubnet") or ""),
-        api_port=int(networking.get("apiServerPort") or 0),
+        pod_subnet=reader.subnet(networking, "podSubnet"),
+        service_subnet=reader.subnet(networking, "serviceSubnet"),
+        api_port=reader.port(networking),
         text=yaml.safe_dump({key: value for key, value in document.items() if key != "name"}),
         warnings=tuple(dict.fromkeys(reader.warnings)),
     )
@@ -195,6 +196,23 @@ class _Reader:
             raise UserError(f"{self._source}: {path}{name} must be a list")
         return found
 
+    def subnet(self, networking: Object, name: str) -> str:
+        """Raises UserError for what is no IPv4 network."""
+        text = str(networking.get(name) or "")
+        try:
+            return str(ipaddress.IPv4Network(text, strict=False)) if text else ""
+        except ValueError:
+            raise UserError(
+                f"{self._source}: networking.{name} must be an IPv4 network, not {text!r}", hint="10.244.0.0/16"
+            ) from None
+
+    def port(self, networking: Object) -> int:
+        """Of the API server; 0 (and kind's -1) for any that is free. Raises UserError."""
+        port = networking.get("apiServerPort") or 0
+        if not isinstance(port, int) or isinstance(port, bool) or not -1 <= port < 65536:
+            raise UserError(f"{self._source}: networking.apiServerPort must be a port, not {port!r}")
+        return max(0, port)
+
     def node(self, item: Any, path: str) -> KindNode:
         self.check(item, _NODE, path)
         role = str(item.get("role") or "control-plane")
@@ -232,3 +250,5 @@ def _yaml(text: str, source: str) -> Any:
         raise UserError(
             f"{source}:{line}: not YAML: {error.problem}", hint="the line is of the rendered text"
         ) from None
+    except (yaml.YAMLError, ValueError) as error:  # characters that YAML does not have, dates that are none
+        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None

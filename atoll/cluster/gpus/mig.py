@@ -134,7 +134,7 @@ def _balanced(kind: GpuType) -> Mapping[str, int]:
 
 
 def _configured(gpu: Gpu, name: str, entries: Any) -> Mapping[str, int] | None:
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"MIG configuration {name!r} is not a list of entries")
     for entry in entries:
         if not _fits(gpu, entry):
@@ -144,7 +144,9 @@ def _configured(gpu: Gpu, name: str, entries: Any) -> Mapping[str, int] | None:
         if not gpu.type.mig:
             raise UserError(f"MIG configuration {name!r}: {gpu.type.product} can't be partitioned")
         devices = entry.get("mig-devices") or {}
-        return {profile: int(count) for profile, count in devices.items()}
+        if not isinstance(devices, dict) or not all(_is_whole(count) for count in devices.values()):
+            raise UserError(f"MIG configuration {name!r}: mig-devices says how many of each profile, as {{1g.10gb: 2}}")
+        return {str(profile): int(count) for profile, count in devices.items()}
     raise UserError(
         f"MIG configuration {name!r} has no entry for GPU {gpu.index}, {gpu.type.product} (0x{gpu.type.pci_device}10DE)"
     )
@@ -157,7 +159,13 @@ def _fits(gpu: Gpu, entry: Any) -> bool:
         if f"0X{gpu.type.pci_device}10DE" not in {str(item).upper() for item in filters}:
             return False
     devices = entry.get("devices", "all")
+    if devices != "all" and not (isinstance(devices, list) and all(_is_whole(item) for item in devices)):
+        raise UserError(f"MIG configuration: devices are all, or a list of indices, not {devices!r}")
     return devices == "all" or gpu.index in devices
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _profiles(kind: GpuType) -> str:

@@ -65,11 +65,9 @@ class Settings:
 
     def plugin(self, labels: Mapping[str, str]) -> PluginConfig:
         """The configuration of a node by its labels. Raises UserError."""
-        name = labels.get(PLUGIN_LABEL, "")
+        name = labels.get(PLUGIN_LABEL, "") or self._fallback()
         if not name:
-            if "default" in self.plugins:
-                return self.plugins["default"]
-            return next(iter(self.plugins.values())) if len(self.plugins) == 1 else PluginConfig()
+            return PluginConfig()
         if name in self.broken:
             raise UserError(f"{PLUGIN_LABEL}={name}: {self.broken[name]}")
         if name not in self.plugins:
@@ -78,6 +76,11 @@ class Settings:
                 f"{PLUGIN_LABEL}={name}: no ConfigMap in {NAMESPACE} has that key", hint=f"configurations: {known}"
             )
         return self.plugins[name]
+
+    def _fallback(self) -> str:
+        """Of nodes that choose none: a broken configuration is one too, so that its fault is told."""
+        names = [*self.plugins, *self.broken]
+        return "default" if "default" in names else names[0] if len(names) == 1 else ""
 
 
 def read_settings(config_maps: Iterable[Object]) -> Settings:
@@ -102,28 +105,49 @@ def read_settings(config_maps: Iterable[Object]) -> Settings:
 
 def read_plugin_config(document: Object) -> PluginConfig:
     """The device plugin's v1 configuration. Raises UserError."""
-    flags, sharing = document.get("flags") or {}, document.get("sharing") or {}
+    flags, sharing = _mapping(document.get("flags"), "flags"), _mapping(document.get("sharing"), "sharing")
     strategy: Any = flags.get("migStrategy") or "single"
     if strategy not in _STRATEGIES:
         raise UserError(f"migStrategy is one of {', '.join(_STRATEGIES)}, not {strategy!r}")
-    mps, slicing = sharing.get("mps") or {}, sharing.get("timeSlicing") or {}
+    mps = _mapping(sharing.get("mps"), "sharing.mps")
+    slicing = _mapping(sharing.get("timeSlicing"), "sharing.timeSlicing")
     if mps and slicing.get("resources"):
         raise UserError("sharing.mps and sharing.timeSlicing exclude each other")
     if mps and strategy == "mixed":
         raise UserError("migStrategy mixed is not supported with sharing.mps")
     section, found = ("mps", mps) if mps else ("timeSlicing", slicing)
     shared: dict[str, Sharing] = {}
-    for item in found.get("resources") or []:
-        name, replicas = item.get("name"), item.get("replicas")
-        if not isinstance(name, str) or not isinstance(replicas, int) or replicas < 1:
-            raise UserError(f"sharing.{section}.resources: each has a name and replicas, at least 1")
-        name = name if "/" in name else f"nvidia.com/{name}"
-        rename = item.get("rename") or (f"{name}.shared" if found.get("renameByDefault") else "")
-        rename = rename if not rename or "/" in rename else f"nvidia.com/{rename}"
-        shared[name] = Sharing(replicas, rename, _devices(section, item.get("devices", "all")))
+    resources = found.get("resources") or []
+    if not isinstance(resources, list):
+        raise UserError(f"sharing.{section}.resources must be a list")
+    for item in resources:
+        name, how = _shared(section, item, bool(found.get("renameByDefault")))
+        shared[name] = how
     warnings = tuple(f"flags.{name} has no meaning here" for name in flags if name != "migStrategy")
     at_most_one = bool(mps or found.get("failRequestsGreaterThanOne"))
     return PluginConfig(strategy, shared, at_most_one, bool(mps), warnings)
+
+
+def _mapping(value: Any, where: str) -> Object:
+    """`value`; {} for nothing. Raises UserError."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{where} must be a mapping")
+    return value
+
+
+def _shared(section: str, item: Any, rename_by_default: bool) -> tuple[str, Sharing]:
+    """(resource, how it is shared). Raises UserError."""
+    entry = item if isinstance(item, dict) else {}
+    name, replicas, rename = entry.get("name"), entry.get("replicas"), entry.get("rename") or ""
+    named = isinstance(name, str) and isinstance(rename, str)
+    if not named or not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
+        raise UserError(f"sharing.{section}.resources: each has a name and replicas, at least 1")
+    name = name if "/" in name else f"nvidia.com/{name}"
+    rename = rename or (f"{name}.shared" if rename_by_default else "")
+    rename = rename if not rename or "/" in rename else f"nvidia.com/{rename}"
+    return name, Sharing(replicas, rename, _devices(section, entry.get("devices", "all")))
 
 
 def _devices(section: str, value: Any) -> int | tuple[str, ...] | None:
