@@ -22,6 +22,7 @@ from atoll.base.errors import AlreadyExists
 from atoll.client.port import Client
 from atoll.cluster.gpus.inventory import Inventory
 from atoll.cluster.gpus.manager import DeviceManager
+from atoll.cluster.gpus.plan import TIMESTAMP_LABEL
 from atoll.cluster.metrics.server import MetricsServer, Scrape
 from atoll.cluster.metrics.serving import serve_metrics
 from atoll.cluster.nodes.kernel.injected import InjectedKernelLogs
@@ -86,8 +87,8 @@ def _is_ready(node: Object) -> bool:
     return (condition(node, "Ready") or {}).get("status") == "True"
 
 
-def simulated_groups(spec: ClusterSpec) -> list[SimulatedGroup]:
-    """The node groups of a fleet file as the simulator takes them."""
+def simulated_groups(spec: ClusterSpec, now: float) -> list[SimulatedGroup]:
+    """The node groups of a fleet file as the simulator takes them. `now`: seconds since the epoch, when nodes begin."""
     groups = []
     for index, group in enumerate(spec.simulated):
         prefix = f"{spec.node_prefix}-sim" if len(spec.simulated) == 1 else f"{spec.node_prefix}-sim{index}"
@@ -101,7 +102,7 @@ def simulated_groups(spec: ClusterSpec) -> list[SimulatedGroup]:
                 memory=group.memory,
                 pods=group.pods,
                 resources={**gpus.resources, **group.resources},
-                labels={**gpus.labels, **group.labels},
+                labels={**gpus.labels, **({TIMESTAMP_LABEL: f"{now:.0f}"} if gpus.labels else {}), **group.labels},
                 annotations={**gpus.annotations, **group.annotations},
                 taints=group.taints,
                 zones=(zone,) if zone else (),
@@ -257,7 +258,7 @@ async def _simulate(running: Running, spec: ClusterSpec, inventory: Inventory) -
         running.informers,
         assembly.clock,
         assembly.chance,
-        groups=simulated_groups(spec),
+        groups=simulated_groups(spec, assembly.clock.wall()),
         network=NetworkPlan(pod_cidr=spec.pod_cidr or "10.244.0.0/16"),
         devices=DeviceManager(inventory),
     )

@@ -31,6 +31,16 @@ def test_a_node_that_says_nothing_yet_says_all() -> None:
     assert (plan(again).metadata, plan(again).status, plan(again).events) == ({}, {}, ())
 
 
+def test_feature_discoverys_time_is_kept() -> None:
+    new = node()
+    new["metadata"]["creationTimestamp"] = "2026-11-29T01:00:00Z"
+    assert plan(new).metadata["labels"]["nvidia.com/gfd.timestamp"] == "1795914000"
+    new["metadata"]["labels"] = {"nvidia.com/gfd.timestamp": "1795900000"}
+    assert "nvidia.com/gfd.timestamp" not in plan(new).metadata["labels"]
+    del new["metadata"]["annotations"]
+    assert plan(new).metadata["labels"] == {"nvidia.com/gfd.timestamp": None}, "it goes with the GPUs"
+
+
 def test_what_no_longer_holds_goes_and_what_is_anothers_stays() -> None:
     foreign = {"nvidia.com/gpu.deploy.driver": "true", CONFIG_LABEL: "all-disabled", "nvidia.com/rdma": "x", "a": "b"}
     stale = {"nvidia.com/mig-1g.10gb.count": "7", "nvidia.com/gpu.slices.gi": "1", "nvidia.com/mig.strategy": "mixed"}

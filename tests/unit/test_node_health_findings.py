@@ -16,6 +16,7 @@ from atoll.capacity.health.model import Finding, GpuReading, NodeReading, worst
 from atoll.capacity.health.readings import SimulatedReadings
 from atoll.capacity.health.remedy import left_over
 from atoll.capacity.health.settings import HealthSettings, allowed
+from atoll.capacity.health.summary import why
 from atoll.capacity.health.xid import CATALOGUE
 from atoll.capacity.settings import SettingsError, parse
 from atoll.client.port import RawResponse
@@ -132,6 +133,13 @@ def test_conditions_of_node_problem_detectors(kind: str, remedy: str) -> None:
     assert [(item.code, item.remedy) for item in host_findings(found)] == [(kind, remedy)]
     found["status"]["conditions"][0]["status"] = "False"
     assert host_findings(found) == []
+
+
+def test_people_are_told_that_nobody_looks() -> None:
+    unseen = node()
+    assert why(unseen).startswith("nobody has looked at its GPUs")
+    unseen["status"]["conditions"] = [{"type": "GPUHealthy", "status": "True", "reason": "NoFault"}]
+    assert why(unseen) == ""
 
 
 def test_a_setting_may_judge_an_xid_otherwise() -> None:

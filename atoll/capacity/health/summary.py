@@ -57,6 +57,8 @@ def why(node: Object) -> str:
         found = condition(node, kind)
         if found is not None and found["status"] != good:
             return str(found.get("message") or found.get("reason") or "")
+    if has_gpus(node) and condition(node, names.GPU_HEALTHY) is None:
+        return "nobody has looked at its GPUs: a cluster that was made with --health does"
     return ""
 
 

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from atoll.base.clock import parse_rfc3339
 from atoll.base.errors import UserError
 from atoll.cluster.gpus import mig
 from atoll.cluster.gpus.advertise import advertise
@@ -25,10 +26,11 @@ from atoll.cluster.gpus.survey import Survey
 
 Object = dict[str, Any]
 
+TIMESTAMP_LABEL = "nvidia.com/gfd.timestamp"
 _PLUGINS_OWN = re.compile(r"nvidia\.com/(gpu$|gpu\.|mig-)")
 # GPU feature discovery's own labels, which go when they no longer hold
 _DISCOVERED = re.compile(
-    r"nvidia\.com/(gpu\.(?!deploy\.)|mig-|mig\.(?!config)|mps\.capable$|cuda\.)",
+    r"nvidia\.com/(gpu\.(?!deploy\.)|mig-|mig\.(?!config)|mps\.capable$|cuda\.|gfd\.)",
 )
 
 
@@ -61,12 +63,22 @@ def plan_node(
         machine = str(labels.get("nvidia.com/gpu.machine", "simulated"))
         advertised = advertise(found.gpus, layout, found.config, found.out, machine)
     wanted = {**advertised.labels, **({mig.STATE_LABEL: state} if state else {})}
+    if advertised.labels:
+        wanted |= _timestamp(node["metadata"])
     changes: dict[str, str | None] = {key: value for key, value in wanted.items() if labels.get(key) != value}
     changes |= {key: None for key in labels if key not in wanted and _DISCOVERED.match(key)}
     if changes:
         metadata["labels"] = changes
     status = _status(node, advertised.capacity, advertised.allocatable(claimed))
     return NodePlan(metadata, status, tuple(events))
+
+
+def _timestamp(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """When feature discovery began on the node: with the node itself, where no label says so yet."""
+    told, created = (metadata.get("labels") or {}).get(TIMESTAMP_LABEL), metadata.get("creationTimestamp")
+    if told is None and created is None:
+        return {}
+    return {TIMESTAMP_LABEL: told if told is not None else f"{parse_rfc3339(created):.0f}"}
 
 
 def holders(pods: Iterable[Mapping[str, Any]], found: Survey) -> dict[int, str]:

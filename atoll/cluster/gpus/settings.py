@@ -141,8 +141,9 @@ def _shared(section: str, item: Any, rename_by_default: bool) -> tuple[str, Shar
     """(resource, how it is shared). Raises UserError."""
     entry = item if isinstance(item, dict) else {}
     name, replicas, rename = entry.get("name"), entry.get("replicas"), entry.get("rename") or ""
-    named = isinstance(name, str) and isinstance(rename, str)
-    if not named or not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
+    if not isinstance(name, str) or not isinstance(rename, str):
+        raise UserError(f"sharing.{section}.resources: each has a name and replicas, at least 1")
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
         raise UserError(f"sharing.{section}.resources: each has a name and replicas, at least 1")
     name = name if "/" in name else f"nvidia.com/{name}"
     rename = rename or (f"{name}.shared" if rename_by_default else "")
