@@ -89,16 +89,16 @@ async def run_cluster(state: FleetState, spec: ClusterSpec, images: Sequence[dic
 
 
 def _optional_objects(spec: ClusterSpec) -> list[dict[str, Any]]:
-    """Definitions that few clusters have, and the namespaces of their settings."""
+    """Definitions that few clusters have, the namespaces of their settings, and people's roles."""
     found: list[dict[str, Any]] = []
     spaces = {"atoll-system": spec.health or spec.teams or spec.autoscale, "kueue-system": spec.queueing}
     found += [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name, on in spaces.items() if on
     ]
     if spec.queueing:
-        from atoll.kinds import kueue
+        from atoll.kinds import kueue, kueue_roles
 
-        found += kueue.custom_resource_definitions()
+        found += kueue.custom_resource_definitions() + kueue_roles.cluster_roles()
     if spec.batch:
         from atoll.kinds import batch
 

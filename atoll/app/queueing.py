@@ -99,8 +99,8 @@ def queue_admission(store: Store) -> tuple[Plugins, QueueChecks]:
     plugins = (
         EmptySpecs(kueue.custom_resource_definitions()),
         QueuedServices(on, newest),
-        QueuedJobs(on, has_default, unnamed, dispatched),
-        QueuedJobSets(on, dispatched),
+        QueuedJobs(on, has_default, unnamed, dispatched, newest),
+        QueuedJobSets(on, has_default, unnamed, dispatched),
         QueuedDeployments(on),
     )
     return plugins, QueueChecks(objects, on)
@@ -146,7 +146,7 @@ def make_queueing(
         PodQueueing(parts),
         QueueStatus(parts, queues),
     )
-    more: list[Any] = [JobSetQueueing(parts)] if job_sets else []
+    more: list[Any] = [JobSetQueueing(parts, queues.manages)] if job_sets else []
     if connect is not None:
         read_file = functools.partial(kubeconfig_at, folders=kubeconfig_folders)
         more.append(MultiKueue(parts, connect, read_file, lambda: queues.options.multi))

@@ -65,6 +65,11 @@ def key_errors(key: str) -> tuple[str, ...]:
     return tuple(errors)
 
 
+def is_subdomain(text: str) -> bool:
+    """Whether it can be an object's name (a DNS subdomain)."""
+    return len(text) <= _MOST_PREFIX and _MATCH_SUBDOMAIN.match(text) is not None
+
+
 @functools.lru_cache(maxsize=8192)
 def value_errors(value: str) -> tuple[str, ...]:
     """What is wrong with a label value."""

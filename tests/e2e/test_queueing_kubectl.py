@@ -64,6 +64,35 @@ def test_a_team_borrows_and_gives_back(teams: Shell) -> None:
     teams.kubectl("delete", "-f", str(EXAMPLE / "queues.yaml"))
 
 
+def test_people_have_the_roles_that_kueue_installs(teams: Shell) -> None:
+    teams.kubectl("create", "namespace", "team-a")
+    teams.kubectl("create", "clusterrolebinding", "ada", "--clusterrole=kueue-batch-admin-role", "--user=ada")
+    teams.kubectl("create", "rolebinding", "bob", "-n", "team-a", "--clusterrole=kueue-batch-user-role", "--user=bob")
+
+    def may(user: str, verb: str, what: str, namespace: str = "team-a") -> bool:
+        asked = teams.kubectl("auth", "can-i", verb, what, "--as", user, "-n", namespace, check=False)
+        return asked.stdout.strip() == "yes"
+
+    assert may("ada", "delete", "clusterqueues.kueue.x-k8s.io") and may("ada", "patch", "workloads.kueue.x-k8s.io")
+    assert may("bob", "create", "jobs.batch") and may("bob", "list", "workloads.kueue.x-k8s.io")
+    assert not may("bob", "delete", "workloads.kueue.x-k8s.io") and not may("bob", "create", "jobs.batch", "default")
+    visible = "/apis/visibility.kueue.x-k8s.io/v1beta2"
+    for user, path, said in (
+        ("ada", "clusterqueues/none", "NotFound"),
+        ("bob", "clusterqueues/none", "Forbidden"),
+        ("bob", "namespaces/team-a/localqueues/none", "NotFound"),
+        ("bob", "namespaces/default/localqueues/none", "Forbidden"),
+    ):
+        done = teams.kubectl("get", "--raw", f"{visible}/{path}/pendingworkloads", "--as", user, check=False)
+        assert said in done.stderr, (user, path, done.stderr)
+    role = teams.get("clusterrole", "kueue-batch-user-role")
+    own = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": [
+        {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["create"]}
+    ], "metadata": {"name": "flows", "labels": {"rbac.kueue.x-k8s.io/batch-user": "true"}}}  # fmt: skip
+    teams.kubectl("apply", "-f", "-", stdin=json.dumps(own))
+    until(lambda: teams.get("clusterrole", "kueue-batch-user-role")["rules"] != role["rules"], "the rules to join")
+
+
 @pytest.mark.skipif(not KUEUE.is_dir(), reason="the published manifests are not on this machine")
 def test_published_manifests_run_to_their_end(teams: Shell) -> None:
     teams.kubectl("apply", "-f", str(KUEUE / "single-clusterqueue-setup.yaml"))

@@ -55,11 +55,14 @@ def test_capacity_that_is_there_lets_the_job_start_on_it() -> None:
     async def main(world: QueueingWorld) -> None:
         selector = [{"key": "pool", "valueFromProvisioningClassDetail": "poolName"}]
         await provisioning(world, parameters={"zone": "a"}, podSetUpdates={"nodeSelector": selector})
-        await world.apply(job("train", "q", 1, 3, 60))
+        train = job("train", "q", 1, 3, 60)
+        train["metadata"]["annotations"] = {"provreq.kueue.x-k8s.io/maxRunDurationSeconds": "600", "other": "x"}
+        await world.apply(train)
         await asyncio.sleep(8)
         assert await world.holding("QuotaReserved") == ["train"] and await world.holding("Admitted") == []
         (request,) = await asked(world)
-        assert request["spec"]["parameters"] == {"zone": "a"} and request["spec"]["podSets"][0]["count"] == 3
+        assert request["spec"]["parameters"] == {"zone": "a", "maxRunDurationSeconds": "600"}
+        assert request["spec"]["podSets"][0]["count"] == 3
         name = request["spec"]["podSets"][0]["podTemplateRef"]["name"]
         template = await world.client.get(POD_TEMPLATES, name, "default")
         assert template["template"]["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1"}

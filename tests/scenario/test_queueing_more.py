@@ -256,6 +256,12 @@ def test_what_happens_is_counted_under_kueues_names() -> None:
             'kueue_pending_workloads{cluster_queue="a",status="active"} 0',
             'kueue_admission_wait_time_seconds_count{cluster_queue="a"} 1',
             'kueue_cluster_queue_status{cluster_queue="b",status="active"} 1',
+            'kueue_local_queue_pending_workloads{name="a",namespace="default",status="inadmissible"} 1',
+            'kueue_local_queue_admitted_active_workloads{name="a",namespace="default"} 1',
+            'kueue_local_queue_quota_reserved_workloads_total{name="a",namespace="default"} 1',
+            'kueue_local_queue_admission_wait_time_seconds_count{name="a",namespace="default"} 1',
+            'kueue_local_queue_status{active="True",name="b",namespace="default"} 1',
+            'kueue_local_queue_resource_usage{flavor="default-flavor",name="a",namespace="default",resource="cpu"} 2',
             'kueue_cluster_queue_resource_usage{cluster_queue="a",cohort="",flavor="default-flavor",resource="cpu"} 2',
             'kueue_cluster_queue_nominal_quota{cluster_queue="b",cohort="",flavor="default-flavor",resource="cpu"} 2',
         ):

@@ -43,6 +43,22 @@ def test_a_mistake_names_its_key(text: str, said: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize(
+    ("version", "said", "enabled", "block"),
+    [
+        ("v1beta1", "enable: true", True, True),
+        ("v1beta1", "enable: true, blockAdmission: false", True, False),
+        ("v1beta1", "timeout: 5m", False, False),
+        ("v1beta2", "timeout: 5m", True, False),
+        ("v1beta2", "timeout: 5m, blockAdmission: true", True, True),
+    ],
+)
+def test_each_version_waits_for_pods_by_its_own_defaults(version: str, said: str, enabled: bool, block: bool) -> None:
+    text = HEAD.replace("v1beta2", version) + f"waitForPodsReady: {{{said}}}"
+    found = parse(text).pods_ready
+    assert (found.enabled, found.block) == (enabled, block)
+
+
 def test_nothing_said_is_the_default() -> None:
     assert parse(HEAD) == Options()
 

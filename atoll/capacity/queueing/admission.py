@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from atoll.base.errors import Invalid
 from atoll.capacity.queueing.asked import template_problems
 from atoll.capacity.queueing.flavors import amount_of
+from atoll.capacity.queueing.job_checks import grows, job_problems
 from atoll.capacity.queueing.members import of_parent, role_of
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.services import change_problems
@@ -19,12 +20,20 @@ from atoll.capacity.queueing.status import is_true
 from atoll.capacity.queueing.tree import find_cycle
 from atoll.kinds import kueue
 from atoll.kinds.batch import JOB_SETS, LEADER_WORKER_SETS
-from atoll.kinds.builtin import PODS, STATEFUL_SETS
+from atoll.kinds.builtin import JOBS, PODS, STATEFUL_SETS
 from atoll.kinds.resource import Resource
+from atoll.objects.meta import controller_of
+from atoll.objects.meta import labels as labels_of
 
 DEFAULT_QUEUE = "default"
 _QUEUED_WHOLE = ("JobSet", "LeaderWorkerSet", "Workload")
+_JOBS = (JOBS, JOB_SETS)
+_QUEUED: dict[tuple[Any, Any], Resource] = {
+    (it.api_version, it.kind): it for it in (*_JOBS, STATEFUL_SETS, LEADER_WORKER_SETS)
+}
 Objects = Callable[[Resource], Iterable[Object]]
+Newest = Callable[[Resource, str, str], Object | None]
+"""The object of that resource, namespace and name."""
 
 
 class Request(Protocol):
@@ -40,7 +49,8 @@ class Request(Protocol):
 
 
 class QueuedJobs:
-    """Mutating: a Job that names a queue is created suspended, a Pod gated.
+    """Mutating: a Job that names a queue is created suspended, a Pod gated. One that runs and is made larger is
+    suspended at once: it has quota for what it was.
 
     One whose queue dispatches to other clusters is managed by MultiKueue here.
 
@@ -56,9 +66,11 @@ class QueuedJobs:
         has_default: Callable[[str], bool],
         unnamed: Callable[[str], bool],
         dispatched: Callable[[str, str], bool],
+        newest: Newest,
     ) -> None:
         """`has_default`, `unnamed` of a namespace's name; `dispatched` of that and a LocalQueue's."""
         self._on = on
+        self._newest = newest
         self._dispatched = dispatched
         self._has_default = has_default
         self._unnamed = unnamed
@@ -70,15 +82,19 @@ class QueuedJobs:
         return group_resource != PODS.group_resource or carries(obj, kueue.QUEUE_LABEL)
 
     def mutate(self, request: Request) -> Awaitable[None] | None:
-        obj = request.obj
-        if request.operation != "CREATE" or request.subresource or obj is None or not self._on():
+        obj, old = request.obj, request.old
+        if request.operation not in ("CREATE", "UPDATE") or request.subresource or obj is None or not self._on():
+            return None
+        if request.operation == "UPDATE":
+            if request.resource.plural == "jobs" and old is not None and grows(old, obj) and not is_of_queued_job(obj):
+                obj["spec"] = {**obj["spec"], "suspend": True}
             return None
         labels = (obj.get("metadata") or {}).get("labels") or {}
         if request.resource.plural == "jobs":
             self._job(request.namespace, obj, labels)
         elif kueue.QUEUE_LABEL not in labels:
             return None
-        elif not _is_of_a_job(obj):
+        elif of_parent(obj) or not self._is_of_queued(request.namespace, obj):
             obj["metadata"]["labels"] = {**labels, kueue.MANAGED_LABEL: "true"}
             gates = obj["spec"].setdefault("schedulingGates", [])
             known = {gate["name"] for gate in gates}
@@ -89,6 +105,21 @@ class QueuedJobs:
                 notes = obj["metadata"].get("annotations") or {}
                 obj["metadata"]["annotations"] = {**notes, kueue.ROLE_HASH: role_of(obj)}
         return None
+
+    def _is_of_queued(self, namespace: str, pod: Object) -> bool:
+        """Whether what it is of has quota for it: its controller, or that one's. Controllers of kinds that are not
+        queued here (a workflow's, a ReplicaSet) have none: their pods are queued by themselves."""
+        found = pod
+        for _ in _QUEUED:  # who names himself as his controller is not followed for ever
+            owner = controller_of(found) or {}
+            resource = _QUEUED.get((owner.get("apiVersion"), owner.get("kind")))
+            above = self._newest(resource, namespace, owner.get("name") or "") if resource is not None else None
+            if above is None or above["metadata"]["uid"] != owner.get("uid"):
+                return False
+            if labels_of(above).get(kueue.QUEUE_LABEL) or (resource in _JOBS and self._unnamed(namespace)):
+                return True
+            found = above
+        return False
 
     def _job(self, namespace: str, job: Object, labels: Object) -> None:
         named = bool(labels.get(kueue.QUEUE_LABEL))
@@ -117,13 +148,6 @@ def is_of_queued_job(job: Object) -> bool:
     """A Job of a JobSet (or the like) that is queued as a whole."""
     owners = (job.get("metadata") or {}).get("ownerReferences") or ()
     return any(item.get("controller") and item["kind"] in _QUEUED_WHOLE for item in owners)
-
-
-def _is_of_a_job(pod: Object) -> bool:
-    """Its owner is queued, or nothing is; pods of a queued Deployment, StatefulSet … are queued themselves."""
-    if of_parent(pod):
-        return False
-    return any(item.get("controller") for item in pod["metadata"].get("ownerReferences") or ())
 
 
 class QueueChecks:
@@ -189,8 +213,8 @@ class QueueChecks:
         if plural == "pods":
             asked = template_problems(request.resource.kind, obj) if labelled else []
             return pod_problems(obj) + asked if request.operation == "CREATE" else []
-        fixed = job_problems(obj, request.old) if plural == "jobs" and request.old is not None else []
-        return fixed + (template_problems(request.resource.kind, obj) if labelled else [])
+        of_job = job_problems(obj, request.old) if plural in ("jobs", "jobsets") else []
+        return of_job + (template_problems(request.resource.kind, obj) if labelled else [])
 
     def _cycle(self, obj: Object) -> list[tuple[str, str]]:
         parents = {item["metadata"]["name"]: _parent(item) for item in self._objects(kueue.COHORTS)}
@@ -309,15 +333,4 @@ def pod_problems(pod: Object) -> list[tuple[str, str]]:
             return [(path, "must be the number of the group's pods, 1 or more, since the pod names a group")]
     elif total is not None and kueue.POD_GROUP_LABEL not in labels:
         return [(f"metadata.labels[{kueue.POD_GROUP_LABEL}]", "must name the group, since the pod has its total count")]
-    return []
-
-
-def job_problems(job: Object, old: Object) -> list[tuple[str, str]]:
-    """The queue of a Job that runs is fixed."""
-    running = not (old.get("spec") or {}).get("suspend")
-    names: list[Any] = [
-        ((item.get("metadata") or {}).get("labels") or {}).get(kueue.QUEUE_LABEL) for item in (old, job)
-    ]
-    if running and names[0] and names[0] != names[1]:
-        return [(f"metadata.labels[{kueue.QUEUE_LABEL}]", "is immutable while the job runs: suspend it first")]
     return []

@@ -91,7 +91,7 @@ def parse(text: str) -> Options:
     if not isinstance(found, dict) or not str(found.get("apiVersion", "")).startswith(f"{_GROUP}/"):
         raise ConfigError(f"must be a Configuration of {_GROUP}")
     return Options(
-        _read(found, "waitForPodsReady", _pods_ready),
+        _read(found, "waitForPodsReady", _pods_ready_of_old if _is_old(found) else _pods_ready),
         _read(found, "fairSharing", _fair),
         _read(found, "admissionFairSharing", _past),
         _unnamed(found),
@@ -147,6 +147,15 @@ def _unnamed(found: Mapping[str, Any]) -> Unnamed:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"managedJobsNamespaceSelector: {error}") from None
     return Unnamed(managed, selector)
+
+
+def _is_old(found: Mapping[str, Any]) -> bool:
+    return str(found["apiVersion"]).endswith("/v1beta1")
+
+
+def _pods_ready_of_old(part: Mapping[str, Any]) -> PodsReady:
+    """v1beta1's is on where it says so, and blocks unless it says otherwise; v1beta2's is on where it is there."""
+    return _pods_ready({"blockAdmission": True, **part}) if part.get("enable") is True else PodsReady()
 
 
 def _pods_ready(part: Mapping[str, Any]) -> PodsReady:

@@ -237,11 +237,11 @@ class QueueController:
             return
         events, waited = self._parts.events, int(now - workload.created)
         since = now - max(workload.order_at, workload.created)
-        self._parts.metrics.reserved(admission.queue, since)
+        self._parts.metrics.reserved(admission.queue, workload.queue_key, since)
         text = f"Quota reserved in ClusterQueue {admission.queue}, wait time since queued was {waited}s"
         events.event(obj, NORMAL, "QuotaReserved", text)
         if not admit.checks:
-            self._parts.metrics.admitted(admission.queue, since, 0.0)
+            self._parts.metrics.admitted(admission.queue, workload.queue_key, since, 0.0)
             text = f"Admitted by ClusterQueue {admission.queue}, wait time since reservation was 0s"
             events.event(obj, NORMAL, "Admitted", text)
 
@@ -255,7 +255,7 @@ class QueueController:
         if await self._write(evict.victim.key, obj, new):
             self._parts.events.event(obj, NORMAL, "Preempted", message)
             queue = evict.victim.admission.queue if evict.victim.admission is not None else ""
-            self._parts.metrics.preempted(queue, evict.queue, evict.reason)
+            self._parts.metrics.preempted(queue, evict.victim.queue_key, evict.queue, evict.reason)
         else:
             self.state.look_at(evict.queue)  # who waits for it is decided about again
 
@@ -271,7 +271,7 @@ class QueueController:
             return
         message = f"A node of its pods failed: {broken.why}"
         if await self._write(workload.key, obj, status.evicted(obj, "NodeFailures", message, now)):
-            self._parts.metrics.evicted(workload.admission.queue, "NodeFailures")
+            self._parts.metrics.evicted(workload.admission.queue, workload.queue_key, "NodeFailures")
             self._parts.events.event(obj, NORMAL, "EvictedDueToNodeFailures", message)
 
     def _current(self, workload: Workload) -> Object | None:

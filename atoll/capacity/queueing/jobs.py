@@ -7,11 +7,14 @@ any point. A Job runs only while its Workload is Admitted and not Evicted; its q
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from atoll.base.errors import NotFound
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import is_of_queued_job
 from atoll.capacity.queueing.asked import topology_request
+from atoll.capacity.queueing.job_checks import beside_each_other, is_synced
 from atoll.capacity.queueing.leaving import let_go
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
@@ -25,6 +28,7 @@ from atoll.capacity.queueing.made import (
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts, write_status
 from atoll.capacity.queueing.podinfo import PodInfo, injected, pod_infos, restored
+from atoll.client.port import DeleteOptions
 from atoll.kinds import kueue
 from atoll.kinds.builtin import JOBS, PRIORITY_CLASSES
 from atoll.objects import meta
@@ -32,6 +36,8 @@ from atoll.objects.meta import condition, controller_of, is_deleting, key, label
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL
 from atoll.runtime.informer import Key
+
+_OF_A_RUN = ("startTime", "active", "ready", "terminating")  # of a Job's status
 
 
 class JobQueueing:
@@ -81,8 +87,12 @@ class JobQueueing:
                 job, NORMAL, "FinishedWorkload", f"Workload '{_path(workload)}' is declared finished"
             )
             return None
-        if not await reprioritised(self._parts, job, workload, self._classes):
+        if await reprioritised(self._parts, job, workload, self._classes):
+            return None
+        if prebuilt or fits(job, workload):
             await self._step(job, workload)
+        else:
+            await self._replace(job, workload)
         return None
 
     async def _step(self, job: Object, workload: Object) -> None:
@@ -113,8 +123,24 @@ class JobQueueing:
         if not job["spec"].get("suspend"):
             await self._parts.client.update(JOBS, {**job, "spec": {**job["spec"], "suspend": True}})
             return
-        await made_workload(self._parts, self._new(job))
-        self._parts.events.event(job, NORMAL, "CreatedWorkload", f"Created Workload: {job['metadata']['name']}")
+        new = self._new(job)
+        await made_workload(self._parts, new)
+        self._parts.events.event(job, NORMAL, "CreatedWorkload", f"Created Workload: {_path(new)}")
+
+    async def _replace(self, job: Object, workload: Object) -> None:
+        """It has quota for other pods than the Job has by now: it goes once nothing runs, and the Job queues anew.
+
+        By the API server itself: the cache may be behind what was started last.
+        """
+        metadata = workload["metadata"]
+        with suppress(NotFound):
+            newest = await self._parts.client.get(JOBS, job["metadata"]["name"], metadata["namespace"])
+            if newest["metadata"]["uid"] != job["metadata"]["uid"] or fits(newest, workload):
+                return  # its change comes back here
+            exactly = DeleteOptions(uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+            await self._parts.client.delete(kueue.WORKLOADS, metadata["name"], metadata["namespace"], options=exactly)
+            text = f"Deleted not matching Workload: {_path(workload)}"
+            self._parts.events.event(job, NORMAL, "DeletedWorkload", text)
 
     def _new(self, job: Object, workload: Object | None = None) -> Object:
         template = job["spec"]["template"]
@@ -142,7 +168,7 @@ class JobQueueing:
         info = infos.get("main", PodInfo())
         spec = {**job["spec"], "suspend": False, "template": injected(job["spec"]["template"], info)}
         if info.count is not None and meta.annotations(job).get(kueue.MIN_PARALLELISM):
-            spec["parallelism"] = info.count
+            spec |= _of_size(job, info.count)
         await self._parts.client.update(JOBS, {**job, "spec": spec})
         self._parts.events.event(job, NORMAL, "Started", f"Admitted by clusterQueue {_queue(workload)}")
 
@@ -157,15 +183,23 @@ class JobQueueing:
         """Once nothing of it runs: the template is as it was, then the quota is free."""
         if not _is_elsewhere(job) and ((job.get("status") or {}).get("active") or not _rests(job)):
             return  # its next status comes back here
-        original = workload["spec"]["podSets"][0]
-        spec = _restored(job["spec"], original)
+        spec = _restored(job, workload)
         if spec != job["spec"]:
+            job = await self._not_started(job)
             await self._parts.client.update(JOBS, {**job, "spec": spec})
             return
         if is_deleting(workload):
             await let_go(self._parts, workload)
         else:
             await self._write(workload, status.released(workload, self._now(), status.requeue_at(workload)))
+
+    async def _not_started(self, job: Object) -> Object:
+        """Of one that ran elsewhere no controller here takes back that it runs, and till then its template is fixed."""
+        found = job.get("status") or {}
+        kept = {name: value for name, value in found.items() if name not in _OF_A_RUN}
+        if not _is_elsewhere(job) or kept == found:
+            return job
+        return await self._parts.client.update(JOBS, {**job, "status": kept}, subresource="status")
 
     async def _follow(self, job: Object, workload: Object) -> None:
         """PodsReady, and the pods that are done."""
@@ -178,9 +212,7 @@ class JobQueueing:
 
 def _pod_set(job: Object) -> Object:
     spec = job["spec"]
-    parallelism = int(spec.get("parallelism", 1))
-    completions = spec.get("completions")
-    count = parallelism if completions is None else min(parallelism, int(completions))
+    count = beside_each_other(spec)
     found: dict[str, Any] = {"name": "main", "count": count, "template": spec["template"]}
     indexed = spec.get("completionMode") == "Indexed"
     request = topology_request(spec["template"], JOB_INDEX_LABEL if indexed else "")
@@ -190,6 +222,32 @@ def _pod_set(job: Object) -> Object:
     if least is not None and least.isdigit() and 0 < int(least) < count:
         found["minCount"] = int(least)
     return found
+
+
+def fits(job: Object, workload: Object) -> bool:
+    """Whether a Workload that has quota has it for the Job as it is now. Before the Job is let go that is all of it;
+    then it is how many pods it runs beside each other, since all else of it is fixed."""
+    leaves = is_deleting(workload) or status.is_true(workload, "Evicted")
+    if leaves or not status.is_true(workload, "QuotaReserved"):
+        return True
+    now, given = _pod_set(job), workload["spec"]["podSets"][0]
+    counts = {_admitted_count(workload) if given.get("minCount") else int(given["count"])}
+    if job["spec"].get("suspend"):
+        counts.add(int(given["count"]))
+    if now["count"] not in counts:
+        return False
+    waits = job["spec"].get("suspend") and not status.is_true(workload, "Admitted")
+    return not waits or _alike([now], [given])
+
+
+def _admitted_count(workload: Object) -> int:
+    assigned = ((workload.get("status") or {}).get("admission") or {}).get("podSetAssignments") or [{}]
+    return int(assigned[0].get("count") or workload["spec"]["podSets"][0]["count"])
+
+
+def _of_size(job: Object, count: int) -> Object:
+    """What of a Job's spec says how many pods it has."""
+    return {"parallelism": count, "completions": count} if is_synced(job) else {"parallelism": count}
 
 
 def _outcome(job: Object) -> tuple[str, str] | None:
@@ -216,10 +274,12 @@ def _rests(job: Object) -> bool:
     return (found is not None and found["status"] == "True") or not started
 
 
-def _restored(spec: Object, original: Object) -> Object:
+def _restored(job: Object, workload: Object) -> Object:
+    """The Job's spec as it was before it was admitted; a size that was not given by that is its user's."""
+    spec, original = job["spec"], workload["spec"]["podSets"][0]
     found = {**spec, "template": restored(spec["template"], original["template"])}
-    if original.get("minCount") and spec.get("parallelism") != original["count"]:
-        found["parallelism"] = original["count"]
+    if original.get("minCount") and spec.get("parallelism") == _admitted_count(workload) != original["count"]:
+        found |= _of_size(job, original["count"])
     return found
 
 
@@ -250,13 +310,14 @@ def _with_pods_ready(workload: Object, job: Object, now: float) -> Object:
 
 
 def _reclaimable(job: Object) -> int:
-    """How many of its pods will not run again: fewer completions are left than may run at once."""
-    spec = job["spec"]
-    parallelism, completions = int(spec.get("parallelism", 1)), spec.get("completions")
-    if parallelism <= 1 or completions is None:
+    """How many of its pods will not run again: fewer completions are left than may run at once. Of a Job without
+    completions none is made once one has succeeded."""
+    spec, succeeded = job["spec"], int((job.get("status") or {}).get("succeeded") or 0)
+    parallelism = int(spec.get("parallelism", 1))
+    completions = int(parallelism if spec.get("completions") is None else spec["completions"])
+    if parallelism <= 1 or not succeeded:
         return 0
-    left = int(completions) - int((job.get("status") or {}).get("succeeded") or 0)
-    return max(0, min(parallelism, int(completions)) - left)
+    return max(0, min(parallelism, completions) - max(0, completions - succeeded))
 
 
 def _path(workload: Object) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from atoll.capacity.queueing import status
-from atoll.capacity.queueing.admission import Request, let_manage
+from atoll.capacity.queueing.admission import DEFAULT_QUEUE, Request, let_manage
 from atoll.capacity.queueing.asked import topology_request
+from atoll.capacity.queueing.job_checks import beside_each_other
 from atoll.capacity.queueing.leaving import let_go
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
@@ -37,32 +38,43 @@ _JOB_INDEX: Final = "jobset.sigs.k8s.io/job-index"
 
 
 class QueuedJobSets:
-    """Mutating admission: a JobSet that names a queue is created suspended."""
+    """Mutating admission: a JobSet that names a queue is created suspended. One that names none is as a Job is."""
 
     resources = frozenset({JOB_SETS.group_resource})
 
-    def __init__(self, on: Callable[[], bool], dispatched: Callable[[str, str], bool]) -> None:
-        """`dispatched` of a namespace and a LocalQueue's name: its jobs run on other clusters."""
+    def __init__(
+        self,
+        on: Callable[[], bool],
+        has_default: Callable[[str], bool],
+        unnamed: Callable[[str], bool],
+        dispatched: Callable[[str, str], bool],
+    ) -> None:
+        """As `QueuedJobs`."""
         self._on = on
+        self._has_default = has_default
+        self._unnamed = unnamed
         self._dispatched = dispatched
 
     def mutate(self, request: Request) -> Awaitable[None] | None:
         obj = request.obj
         if request.operation != "CREATE" or request.subresource or obj is None or not self._on():
             return None
-        queue = ((obj.get("metadata") or {}).get("labels") or {}).get(kueue.QUEUE_LABEL)
-        if queue:
+        if not labels(obj).get(kueue.QUEUE_LABEL) and self._has_default(request.namespace):
+            obj["metadata"]["labels"] = {**labels(obj), kueue.QUEUE_LABEL: DEFAULT_QUEUE}
+        queue = labels(obj).get(kueue.QUEUE_LABEL)
+        if queue or self._unnamed(request.namespace):
             obj["spec"]["suspend"] = True
-            if self._dispatched(request.namespace, queue):
-                let_manage(obj, "jobset.sigs.k8s.io/jobset-controller")
+        if queue and self._dispatched(request.namespace, queue):
+            let_manage(obj, "jobset.sigs.k8s.io/jobset-controller")
         return None
 
 
 class JobSetQueueing:
-    """JobSets with the label kueue.x-k8s.io/queue-name."""
+    """JobSets with the label kueue.x-k8s.io/queue-name and, where so configured, those without (`manages` says)."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, manages: Callable[[Object], bool]) -> None:
         self.name = "queueing-jobsets"
+        self._manages = manages
         self._parts = parts
         of = parts.informers.of
         self._sets, self._workloads, self._flavors = of(JOB_SETS), of(kueue.WORKLOADS), of(kueue.RESOURCE_FLAVORS)
@@ -83,7 +95,7 @@ class JobSetQueueing:
 
     async def _reconcile(self, name: Key) -> float | None:
         found = self._sets.by_key(name)
-        if found is None or is_deleting(found) or not self._parts.on() or not labels(found).get(kueue.QUEUE_LABEL):
+        if found is None or is_deleting(found) or not self._parts.on() or not self._manages(found):
             return None
         prebuilt = labels(found).get(kueue.PREBUILT_LABEL)
         workload = self._workloads.get(prebuilt or workload_name(JOB_SETS.kind, JOB_SETS.group, found), name[0])
@@ -114,8 +126,9 @@ class JobSetQueueing:
                 jobset, {**jobset["spec"], "suspend": True}, "Suspended", "Kueue managed child job suspended"
             )
             return
-        await made_workload(self._parts, self._new(jobset))
-        text = f"Created Workload: {jobset['metadata']['namespace']}/{jobset['metadata']['name']}"
+        new = self._new(jobset)
+        await made_workload(self._parts, new)
+        text = f"Created Workload: {new['metadata']['namespace']}/{new['metadata']['name']}"
         self._parts.events.event(jobset, NORMAL, "CreatedWorkload", text)
 
     def _new(self, jobset: Object, workload: Object | None = None) -> Object:
@@ -135,7 +148,8 @@ class JobSetQueueing:
                 queue = (workload["status"].get("admission") or {}).get("clusterQueue", "")
                 await self._set(jobset, started(jobset, infos), "Started", f"Admitted by clusterQueue {queue}")
         elif may_run:
-            await self._write(workload, with_pods_ready(workload, jobset, self._parts.clock.wall()))
+            new = with_pods_ready(workload, jobset, self._parts.clock.wall())
+            await self._write(workload, with_reclaimable(new, jobset))
         elif not suspended:
             message = (condition(workload, "Evicted") or {}).get("message") or "Not admitted by cluster queue"
             message = "Workload is deleted" if leaves else message
@@ -164,6 +178,8 @@ class JobSetQueueing:
         new, spec = self._new(jobset, workload)["spec"], workload["spec"]
         fields = ("queueName", "priority", "priorityClassRef")
         changed = {name: new.get(name) for name in fields if new.get(name) != spec.get(name)}
+        if list(map(_changeable, new["podSets"])) != list(map(_changeable, spec["podSets"])):
+            changed["podSets"] = new["podSets"]
         if changed:
             kept = {name: value for name, value in {**spec, **changed}.items() if value is not None}
             await self._parts.client.update(kueue.WORKLOADS, {**workload, "spec": kept})
@@ -174,9 +190,7 @@ def pod_sets(jobset: Object) -> list[Object]:
     found = []
     for replicated in jobset["spec"].get("replicatedJobs") or ():
         job = replicated["template"]["spec"]
-        pods, completions = int(job.get("parallelism", 1)), job.get("completions")
-        if completions is not None:
-            pods = min(pods, int(completions))
+        pods = beside_each_other(job)
         count = int(replicated.get("replicas", 1)) * pods
         entry = {"name": replicated["name"].lower(), "count": count, "template": job["template"]}
         request = topology_request(job["template"], JOB_INDEX_LABEL, slice_size=pods)
@@ -185,6 +199,28 @@ def pod_sets(jobset: Object) -> list[Object]:
             entry["topologyRequest"] = {**request, **groups}
         found.append(entry)
     return found
+
+
+def _changeable(pod_set: Object) -> tuple[object, ...]:
+    """What of it may change while a JobSet is suspended, as far as it decides about flavours and places."""
+    pod = pod_set["template"].get("spec") or {}
+    return pod.get("nodeSelector") or {}, pod.get("tolerations") or [], pod_set.get("topologyRequest")
+
+
+def with_reclaimable(workload: Object, jobset: Object) -> Object:
+    """With the pods of Jobs that are done. Where a failure may restart the whole none is given back: it would run again
+    without quota."""
+    if int((jobset["spec"].get("failurePolicy") or {}).get("maxRestarts") or 0):
+        return workload
+    counts = (jobset.get("status") or {}).get("replicatedJobsStatus") or ()
+    done = {it["name"]: int(it.get("succeeded") or 0) for it in counts}
+    found = []
+    for replicated in jobset["spec"].get("replicatedJobs") or ():
+        jobs = min(done.get(replicated["name"], 0), int(replicated.get("replicas", 1)))
+        if jobs:
+            pods = jobs * beside_each_other(replicated["template"]["spec"])
+            found.append({"name": replicated["name"].lower(), "count": pods})
+    return {**workload, "status": {**workload["status"], "reclaimablePods": found}} if found else workload
 
 
 def outcome(jobset: Object) -> tuple[str, str] | None:

@@ -130,7 +130,7 @@ class WorkloadController:
             state = new["status"].get("requeueState") or {}
             new["status"]["requeueState"] = {**state, "requeueAt": rfc3339(now + max(pauses))}
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
-        self._parts.metrics.evicted(obj["status"]["admission"]["clusterQueue"], reason)
+        self._parts.metrics.evicted(obj["status"]["admission"]["clusterQueue"], _local_queue(obj), reason)
         self._parts.events.event(obj, NORMAL, f"EvictedDueTo{reason}", message)
 
     async def _deactivate(self, obj: Object, reason: str, message: str) -> None:
@@ -155,7 +155,8 @@ class WorkloadController:
         if status.is_true(new, "Admitted"):
             queue = workload.admission.queue
             self._parts.events.event(obj, NORMAL, "Admitted", f"Admitted by ClusterQueue {queue}")
-            self._parts.metrics.admitted(queue, now - workload.created, now - workload.reserved_at)
+            waits = now - workload.created, now - workload.reserved_at
+            self._parts.metrics.admitted(queue, workload.queue_key, *waits)
         return None
 
     # -- time
@@ -207,7 +208,7 @@ class WorkloadController:
         new = status.evicted(obj, "PodsReadyTimeout", f"{message} after {seconds:g}s", now)
         new["status"]["requeueState"] = {"count": count, "requeueAt": rfc3339(now + wait + 1)}
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
-        self._parts.metrics.evicted(obj["status"]["admission"]["clusterQueue"], "PodsReadyTimeout")
+        self._parts.metrics.evicted(obj["status"]["admission"]["clusterQueue"], _local_queue(obj), "PodsReadyTimeout")
         self._parts.events.event(obj, NORMAL, "EvictedDueToPodsReadyTimeout", message)
 
     # -- those without quota
@@ -233,7 +234,8 @@ class WorkloadController:
             (pods.name, {name: amount * pods.count for name, amount in pods.charged.items()})
             for pods in workload.shape.pod_sets
         ]
-        new = status.pending(obj, message, requests, now)
+        inadmissible = self._queues.state.has_no_queue(workload)
+        new = status.pending(obj, message, requests, now, "Inadmissible" if inadmissible else "Pending")
         if new["status"] == obj.get("status"):
             return _TELL_AGAIN_SECONDS
         await write_status(self._parts.client, kueue.WORKLOADS, obj, new)
@@ -278,3 +280,7 @@ class WorkloadController:
         if found is None and line.parked and state.setup.queues[name].strict:
             return f"ClusterQueue {name} is StrictFIFO: those before it wait"
         return found.message if found is not None else ""
+
+
+def _local_queue(obj: Object) -> tuple[str, str]:
+    return obj["metadata"].get("namespace") or "", obj["spec"].get("queueName") or ""

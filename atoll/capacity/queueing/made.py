@@ -10,6 +10,7 @@ from atoll.base.errors import AlreadyExists, AtollError
 from atoll.capacity.queueing.model import Object
 from atoll.capacity.queueing.parts import Parts
 from atoll.kinds import kueue
+from atoll.objects import meta
 from atoll.objects.meta import is_deleting, labels, owner_reference
 from atoll.runtime.events import WARNING, EventRecorder
 from atoll.runtime.informer import Informer
@@ -81,21 +82,20 @@ def set_workload(kind: str, group: str, owner: Object, pod_sets: list[Object], p
         spec["queueName"] = labels(owner)[kueue.QUEUE_LABEL]
     if priority[1] is not None:
         spec["priorityClassRef"] = priority[1]
-    seconds = labels(owner).get(f"{kueue.GROUP}/max-exec-time-seconds", "")
+    seconds = labels(owner).get(kueue.MAX_EXEC_LABEL, "")
     if seconds.isdigit():
         spec["maximumExecutionTimeSeconds"] = int(seconds)
-    return {
-        "apiVersion": f"{kueue.GROUP}/{kueue.VERSION}",
-        "kind": "Workload",
-        "metadata": {
-            "name": workload_name(kind, group, owner),
-            "namespace": metadata["namespace"],
-            "labels": {kueue.JOB_UID_LABEL: metadata["uid"]},
-            "finalizers": [kueue.FINALIZER],
-            "ownerReferences": [owner_reference(owner)],
-        },
-        "spec": spec,
+    own: dict[str, Any] = {
+        "name": workload_name(kind, group, owner),
+        "namespace": metadata["namespace"],
+        "labels": {kueue.JOB_UID_LABEL: metadata["uid"]},
+        "finalizers": [kueue.FINALIZER],
+        "ownerReferences": [owner_reference(owner)],
     }
+    passed_on = {k: v for k, v in meta.annotations(owner).items() if k.startswith(kueue.PROVISIONING_PREFIX)}
+    if passed_on:
+        own["annotations"] = passed_on
+    return {"apiVersion": f"{kueue.GROUP}/{kueue.VERSION}", "kind": "Workload", "metadata": own, "spec": spec}
 
 
 async def made_workload(parts: Parts, workload: Object) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from atoll.base.metrics import Metrics, exponential
-from atoll.capacity.queueing.model import FlavorResource, Quota
+from atoll.capacity.queueing.local_metrics import LocalMetrics, show_local_queues
+from atoll.capacity.queueing.model import FlavorResource, Key, Quota
 from atoll.capacity.queueing.state import State
 from atoll.capacity.queueing.status import share_of, sum_of
 
@@ -18,6 +19,7 @@ class QueueingMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._local = LocalMetrics(metrics, _WAITS)
         counter, histogram = metrics.counter, metrics.histogram
         self._reserved = counter("kueue_quota_reserved_workloads_total", "Workloads that got quota.", _QUEUE)
         self._admitted = counter("kueue_admitted_workloads_total", "Workloads that were admitted.", _QUEUE)
@@ -36,20 +38,24 @@ class QueueingMetrics:
             "kueue_admission_checks_wait_time_seconds", "From quota to admission.", _WAITS, _QUEUE
         )
 
-    def reserved(self, queue: str, waited_seconds: float) -> None:
+    def reserved(self, queue: str, local: Key, waited_seconds: float) -> None:
+        """`local`: the LocalQueue."""
         self._reserved.of(queue).value += 1
         self._reserve_waits.of(queue).observe(waited_seconds)
+        self._local.reserved(local, waited_seconds)
 
-    def admitted(self, queue: str, waited_seconds: float, since_quota_seconds: float) -> None:
+    def admitted(self, queue: str, local: Key, waited_seconds: float, since_quota_seconds: float) -> None:
         self._admitted.of(queue).value += 1
         self._admit_waits.of(queue).observe(waited_seconds)
         self._check_waits.of(queue).observe(since_quota_seconds)
+        self._local.admitted(local, waited_seconds)
 
-    def evicted(self, queue: str, reason: str) -> None:
+    def evicted(self, queue: str, local: Key, reason: str) -> None:
         self._evicted.of(queue, reason).value += 1
+        self._local.evicted(local, reason)
 
-    def preempted(self, queue: str, by: str, reason: str) -> None:
-        self.evicted(queue, "Preempted")
+    def preempted(self, queue: str, local: Key, by: str, reason: str) -> None:
+        self.evicted(queue, local, "Preempted")
         self._preempted.of(by, reason).value += 1
 
     def attempted(self, succeeded: bool) -> None:
@@ -60,6 +66,7 @@ class QueueingMetrics:
         self._metrics.on_scrape(lambda: self._show(state))
 
     def _show(self, state: State) -> None:
+        show_local_queues(self._metrics, state)
         gauge = self._metrics.gauge
         pending = gauge("kueue_pending_workloads", "Workloads that wait.", ("cluster_queue", "status"))
         reserving = gauge("kueue_reserving_active_workloads", "Workloads with quota.", _QUEUE)

@@ -9,6 +9,7 @@ from typing import Any
 
 from atoll.capacity.queueing.model import Object
 from atoll.kinds import kueue
+from atoll.objects.labels import value_errors
 from atoll.runtime.informer import Informer
 
 
@@ -28,11 +29,13 @@ def pod_infos(workload: Object, flavors: Informer) -> dict[str, PodInfo] | None:
     """By pod set; None where a flavour is not known (any more)."""
     found: dict[str, PodInfo] = {}
     status = workload.get("status") or {}
-    for assignment in (status.get("admission") or {}).get("podSetAssignments") or ():
+    admission = status.get("admission") or {}
+    for assignment in admission.get("podSetAssignments") or ():
         name_of_set = assignment.get("name") or "main"
         info = found[name_of_set] = PodInfo(assignment.get("count"))
+        info.labels |= _names(admission.get("clusterQueue") or "", workload["spec"].get("queueName") or "", name_of_set)
         if assignment.get("topologyAssignment"):  # held until `ungate` gives each its place
-            info.labels |= {kueue.TOPOLOGY_LABEL: "true", kueue.POD_SET_LABEL: name_of_set}
+            info.labels[kueue.TOPOLOGY_LABEL] = "true"
             info.annotations[kueue.WORKLOAD_ANNOTATION] = workload["metadata"]["name"]
             info.gates.append({"name": kueue.TOPOLOGY_GATE})
         for name in dict.fromkeys((assignment.get("flavors") or {}).values()):
@@ -50,6 +53,13 @@ def pod_infos(workload: Object, flavors: Informer) -> dict[str, PodInfo] | None:
             info.labels.update(update.get("labels") or {})
             info.annotations.update(update.get("annotations") or {})
     return found
+
+
+def _names(cluster_queue: str, local_queue: str, pod_set: str) -> dict[str, str]:
+    """Labels by which the pods of a queue are found, as far as names of queues can be labels' values."""
+    found = {kueue.CLUSTER_QUEUE_LABEL: cluster_queue, kueue.LOCAL_QUEUE_LABEL: local_queue}
+    named = {label: name for label, name in found.items() if name and not value_errors(name)}
+    return {**named, kueue.POD_SET_LABEL: pod_set}
 
 
 def injected(template: Mapping[str, Any], info: PodInfo) -> Object:
@@ -71,7 +81,9 @@ def injected(template: Mapping[str, Any], info: PodInfo) -> Object:
 
 
 _INJECTED = ("nodeSelector", "tolerations", "schedulingGates")
-_INJECTED_LABELS = (kueue.TOPOLOGY_LABEL, kueue.POD_SET_LABEL)
+_INJECTED_LABELS = (
+    kueue.TOPOLOGY_LABEL, kueue.POD_SET_LABEL, kueue.CLUSTER_QUEUE_LABEL, kueue.LOCAL_QUEUE_LABEL,
+)  # fmt: skip
 
 
 def restored(template: Object, original: Object) -> Object:

@@ -129,9 +129,9 @@ class PodQueueing:
         if not missing and not status.has(workload, kueue.WAITS_FOR_PODS):
             return workload
         if missing:
-            told = True, "PodsMissing", f"The group lacks {missing} of its pods: make new ones"
+            told = True, "PodsFailed", f"The group lacks {missing} of its pods: make new ones"
         else:
-            told = False, "PodsReplaced", "All pods of the group are there"
+            told = False, "PodsReady", "All pods of the group are there"
         was = condition(workload, kueue.WAITS_FOR_PODS) or {}
         if was.get("message") == told[2] and (was.get("status") == "True") == told[0]:
             return workload

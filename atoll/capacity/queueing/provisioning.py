@@ -34,7 +34,6 @@ CONTROLLER: Final = "kueue.x-k8s.io/provisioning-request"
 PROVISIONING_REQUESTS = Resource("autoscaling.x-k8s.io", "v1", "provisioningrequests", "ProvisioningRequest")
 _CONSUME: Final = "autoscaling.x-k8s.io/consume-provisioning-request"
 _CLASS: Final = "autoscaling.x-k8s.io/provisioning-class-name"
-_PARAMETER: Final = "provreq.kueue.x-k8s.io/"
 _LOOK_SECONDS = 5.0
 
 
@@ -107,9 +106,9 @@ def wanted_of(
         )
         listed.append({"podTemplateRef": {"name": own}, "count": count})
     given = {
-        note.removeprefix(_PARAMETER): value
+        note.removeprefix(kueue.PROVISIONING_PREFIX): value
         for note, value in meta.annotations(workload).items()
-        if note.startswith(_PARAMETER)
+        if note.startswith(kueue.PROVISIONING_PREFIX)
     }
     body: Object = {"provisioningClassName": spec["provisioningClassName"], "podSets": listed}
     if spec.get("parameters") or given:

@@ -226,6 +226,13 @@ class State:
             return "Workload namespace doesn't match ClusterQueue selector"
         return ""
 
+    def has_no_queue(self, workload: Workload) -> bool:
+        """Whether the queue that it is for is not there, or stopped: upstream's reason is Inadmissible then."""
+        local = self.setup.local_queues.get(workload.queue_key)
+        if local is None or local.stop != "None":
+            return True
+        return local.queue not in self.setup.queues or local.queue in self.inactive
+
     def _selects(self, queue: ClusterQueue, namespace: str) -> bool:
         key = (queue.name, namespace)
         known = self._matchers.get(key)

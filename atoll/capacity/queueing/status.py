@@ -231,9 +231,11 @@ def requeue_at(obj: Object) -> float | None:
     return parse_rfc3339(text) if text and reason in ("PodsReadyTimeout", "AdmissionCheck") else None
 
 
-def pending(obj: Object, message: str, requests: Iterable[tuple[str, Mapping[str, int]]], now: float) -> Object:
+def pending(
+    obj: Object, message: str, requests: Iterable[tuple[str, Mapping[str, int]]], now: float, reason: str = "Pending"
+) -> Object:
     """Waiting, and why."""
-    obj = with_condition(obj, "QuotaReserved", False, "Pending", message, now)
+    obj = with_condition(obj, "QuotaReserved", False, reason, message, now)
     listed = [{"name": name, "resources": {r: shown(r, a) for r, a in amounts.items()}} for name, amounts in requests]
     return {**obj, "status": {**obj["status"], "resourceRequests": listed}}
 
