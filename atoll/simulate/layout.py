@@ -8,7 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 from atoll.app.gpus import GpuFields, furnished
+from atoll.base.clock import parse_rfc3339
 from atoll.base.errors import UserError
+from atoll.cluster.gpus.plan import TIMESTAMP_LABEL
 from atoll.cluster.gpus.settings import Settings
 from atoll.cluster.gpus.types import gpu_type
 from atoll.cluster.nodes.simulated.model import SimulatedGroup, node_object
@@ -95,9 +97,10 @@ def node_of(place: Place, address: str, now: str) -> Object:
     if place.block:
         labels[BLOCK_LABEL] = place.block
     gpus = pool.made.fields
+    discovered = {TIMESTAMP_LABEL: f"{parse_rfc3339(now):.0f}"} if gpus.annotations else {}
     group = SimulatedGroup(
         count=1, cpu=pool.cpu, memory=pool.memory, pods=pool.pods, resources=gpus.resources,
-        labels={**gpus.labels, **labels}, annotations=gpus.annotations,
+        labels={**gpus.labels, **discovered, **labels}, annotations=gpus.annotations,
         taints=[dict(taint) for taint in pool.taints], zones=(pool.zone,) if pool.zone else (),
     )  # fmt: skip
     node = node_object(group, 0, address, now)

@@ -189,9 +189,10 @@ class _Run:
         least = sum(pool.min for pool in scaled.pools) if scaled is not None else 0
         addresses = AddressPool(_NODE_NETWORK)
         now = rfc3339(self._clock.wall())
-        for given in self._scenario.given:
-            if given.at_seconds <= 0 and is_operators(given.obj):
-                await self._bring(client, given)  # nodes' agents act upon it as these join
+        operators = [it for it in self._scenario.given if it.at_seconds <= 0 and is_operators(it.obj)]
+        await self._spaces(client, {space for it in operators if (space := self._space_of(it.obj)) is not None})
+        for given in operators:
+            await self._bring(client, given)  # nodes' agents act upon it as these join
         for place in self._plan.stand:
             try:
                 await client.create(NODES, node_of(place, addresses.take() or "", now))
