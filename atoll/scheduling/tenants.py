@@ -69,9 +69,13 @@ class Tenants(Column):
             self._stale.update(nodes.rows.values())
         else:
             self._stale.update(nodes.rows[name] for name in set(names) if name in nodes.rows)
-        for row in self._stale.intersection(rows.tolist()):
-            self._rebuild(row, nodes.nodes[row])
-            self._stale.discard(row)
+        if self._stale:
+            asked = np.zeros(len(nodes.present), np.bool_)
+            asked[rows] = True
+            stale = np.fromiter(self._stale, np.intp, len(self._stale))
+            for row in stale[asked[stale]].tolist():
+                self._rebuild(row, nodes.nodes[row])
+                self._stale.discard(row)
 
     def _rebuild(self, row: int, node: NodeState | None) -> None:
         pods = sorted(node.pods.values(), key=importance) if node is not None else []
