@@ -12,7 +12,7 @@ from atoll.base.chance import Chance
 from atoll.base.clock import Clock
 from atoll.base.metrics import Metrics
 from atoll.capacity.queueing import config
-from atoll.capacity.queueing.admission import DEFAULT_QUEUE, QueueChecks, QueuedJobs
+from atoll.capacity.queueing.admission import DEFAULT_QUEUE, QueueChecks, QueuedJobs, QueueRules
 from atoll.capacity.queueing.controller import QueueController
 from atoll.capacity.queueing.deployments import QueuedDeployments
 from atoll.capacity.queueing.foreign import CONFIGURATIONS, DEPLOYMENT, NAMESPACE, WEBHOOKS, is_foreign
@@ -96,11 +96,12 @@ def queue_admission(store: Store) -> tuple[Plugins, QueueChecks]:
         checks = ((newest(kueue.ADMISSION_CHECKS, "", name) or {}).get("spec") or {} for name in names)
         return any(check.get("controllerName") == kueue.MULTIKUEUE for check in checks)
 
+    rules = QueueRules(on, has_default, unnamed, dispatched)
     plugins = (
         EmptySpecs(kueue.custom_resource_definitions()),
         QueuedServices(on, newest),
-        QueuedJobs(on, has_default, unnamed, dispatched, newest),
-        QueuedJobSets(on, has_default, unnamed, dispatched),
+        QueuedJobs(rules, newest),
+        QueuedJobSets(rules),
         QueuedDeployments(on),
     )
     return plugins, QueueChecks(objects, on)

@@ -9,21 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from simulate_runs import ATOLL, command, events
+from simulate_runs import ATOLL, SMALL, command, events, small
 
 from atoll.base.errors import UserError
-from atoll.simulate.compare import simulate
-from atoll.simulate.scenario.read import parse
-from atoll.simulate.summary import RunResult
 
-SMALL = """
-apiVersion: simulate.atoll.dev/v1alpha1
-kind: Scenario
-metadata: {name: small}
-spec:
-  duration: 2h
-  fleet: {pools: [{name: h, nodes: 4, gpu: H100, gpus: 8, rack: 2}]}
-"""
 QUEUE = """
   queues:
   - {apiVersion: kueue.x-k8s.io/v1beta2, kind: ResourceFlavor, metadata: {name: f}}
@@ -57,13 +46,9 @@ SPACES = ("default", "ml")
 NAMESPACE = "  objects:\n  - {apiVersion: v1, kind: Namespace, metadata: {name: ml, labels: {kind: research}}}"
 
 
-def played(text: str) -> RunResult:
-    return simulate(parse(SMALL + text, "small.yaml"), 1)
-
-
 def test_quota_changes_at_an_hour_and_waits_for_the_api_server() -> None:
     """The queue is for namespaces with a label, which objects bring beside it; its change comes when nobody answers."""
-    result = played(QUEUE + NAMESPACE + MORE + "  faults: [{at: 30m, apiServer: down, for: 5m}]\n")
+    result = small(QUEUE + NAMESPACE + MORE + "  faults: [{at: 30m, apiServer: down, for: 5m}]\n")
     started = {row.subject: row.seconds / 60 for row in events(result, "job-started")}
     assert 1 <= started["small-0"] < 2 and 35 <= started["large-0"] < 37 and result.violations == []
 
@@ -74,7 +59,7 @@ def test_pods_come_into_namespaces_that_nobody_made(later: bool) -> None:
     spec = "{containers: [{name: c, image: i, resources: {limits: {nvidia.com/gpu: 8}}}]}"
     made = [f"{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: {it}}}, spec: {spec}}}" for it in SPACES]
     items = [f"{{at: 30m, object: {pod}}}" if later else pod for pod in made]
-    result = played(f"  objects: [{', '.join(items)}]\n")
+    result = small(f"  objects: [{', '.join(items)}]\n")
     allocated = [row.value for row in events(result, "gauge") if row.subject == "allocated"]
     assert allocated[-1] == 16.0
 
@@ -82,7 +67,7 @@ def test_pods_come_into_namespaces_that_nobody_made(later: bool) -> None:
 def test_two_objects_of_a_name_are_a_mistake_from_the_start() -> None:
     one = "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}"
     with pytest.raises(UserError, match=r'small.yaml:8: configmaps "c" already exists'):
-        played(f"  objects: [{one}, {one}]")
+        small(f"  objects: [{one}, {one}]")
 
 
 def test_a_job_that_the_api_server_refuses_is_the_users_mistake() -> None:
@@ -90,7 +75,7 @@ def test_a_job_that_the_api_server_refuses_is_the_users_mistake() -> None:
     taken = f"{{apiVersion: batch/v1, kind: Job, metadata: {{name: a-0}}, spec: {{template: {{spec: {pod}}}}}}}"
     jobs = "\n  arrivals: [{jobs: {name: a, every: 10m, run: 1m}}]\n"
     with pytest.raises(UserError, match="two jobs are called 'a-0'"):
-        played(f"  objects: [{taken}]{jobs}")
+        small(f"  objects: [{taken}]{jobs}")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from simulate_runs import command, events
+from simulate_runs import SMALL, command, events, small
 
 from atoll.app.assembly import ApiOptions, assemble, bootstrap
 from atoll.base.chance import Chance
@@ -23,22 +23,9 @@ from atoll.runtime.informer import Informer
 from atoll.runtime.virtual import LoopClock, run_virtual
 from atoll.simulate.compare import simulate
 from atoll.simulate.gate import Gate, gated
-from atoll.simulate.scenario.read import load, parse
-from atoll.simulate.summary import RunResult
+from atoll.simulate.scenario.read import load
 
 NIGHT = Path(__file__).parent / "scenarios" / "night.yaml"
-SMALL = """
-apiVersion: simulate.atoll.dev/v1alpha1
-kind: Scenario
-metadata: {name: small}
-spec:
-  duration: 2h
-  fleet: {pools: [{name: h, nodes: 4, gpu: H100, gpus: 8, rack: 2}]}
-"""
-
-
-def played(text: str, seed: int = 1) -> RunResult:
-    return simulate(parse(SMALL + text, "small.yaml"), seed)
 
 
 def test_the_same_seed_gives_the_same_event_hash_in_two_fresh_interpreters() -> None:
@@ -52,7 +39,7 @@ def test_the_same_seed_gives_the_same_event_hash_in_two_fresh_interpreters() -> 
 
 
 def test_a_drain_comes_right_after_a_checkpoint_and_loses_nothing() -> None:
-    result = played("""
+    result = small("""
   health: true
   arrivals:
   - jobs: {name: train, every: 1m, count: 1, run: 90m, pods: 32, gpus: 1, checkpointEvery: 10m}
@@ -75,7 +62,7 @@ def test_policies_are_compared_over_seeds() -> None:
 
 
 def test_a_rack_dies_and_its_jobs_go_on_elsewhere_from_their_checkpoints() -> None:
-    result = played("""
+    result = small("""
   arrivals: [{jobs: {name: a, every: 1m, count: 1, run: 60m, gpus: 8, pods: 2, checkpointEvery: 10m}}]
   faults: [{at: 25m, rack: h-r0, for: 30m}]
 """)
@@ -91,7 +78,7 @@ def test_a_rack_dies_and_its_jobs_go_on_elsewhere_from_their_checkpoints() -> No
 
 
 def test_a_short_break_of_the_network_stops_nothing() -> None:
-    result = played("""
+    result = small("""
   arrivals: [{jobs: {name: a, every: 1m, count: 1, run: 30m, gpus: 8}}]
   faults: [{at: 10m, network: h-r0, for: 2m}, {at: 10m, network: h-r1, for: 2m}]
 """)
@@ -101,7 +88,7 @@ def test_a_short_break_of_the_network_stops_nothing() -> None:
 
 
 def test_nodes_that_are_cut_off_for_long_are_taken_for_dead_and_their_work_goes_on_elsewhere() -> None:
-    result = played("""
+    result = small("""
   arrivals: [{jobs: {name: a, every: 1m, count: 2, run: 30m, pods: 1, gpus: 8, checkpointEvery: 5m}}]
   faults: [{at: 10m, network: h-r0, for: 40m}, {at: 10m, network: h-r1, for: 2m}]
 """)
@@ -116,7 +103,7 @@ def test_nodes_that_are_cut_off_for_long_are_taken_for_dead_and_their_work_goes_
 
 
 def test_a_gpu_that_breaks_ends_the_pod_that_uses_it_alone() -> None:
-    result = played("""
+    result = small("""
   arrivals: [{jobs: {name: a, every: 1m, count: 8, run: 30m, gpus: 4}}]
   faults: [{at: 10m, gpu: h-r0-n0, kind: xid, value: 79, for: 30m}]
 """)
@@ -125,7 +112,7 @@ def test_a_gpu_that_breaks_ends_the_pod_that_uses_it_alone() -> None:
 
 
 def test_while_the_api_server_is_away_jobs_wait_and_come_after() -> None:
-    result = played("""
+    result = small("""
   arrivals: [{jobs: {name: a, every: 10m, count: 3, run: 30m, gpus: 1}}]
   faults: [{at: 19m, apiServer: down, for: 5m}]
 """)
@@ -191,7 +178,7 @@ def test_mistakes_are_told_before_anything_runs(tmp_path: Path) -> None:
 
 def test_tested_nodes_and_teams_are_simulated_too() -> None:
     """Nodes join closed until their tests have passed; teams have their nodes; a dead rack comes back so as well."""
-    result = played("""
+    result = small("""
   health: true
   teams: true
   objects:
@@ -207,7 +194,7 @@ def test_tested_nodes_and_teams_are_simulated_too() -> None:
 
 
 def test_a_job_that_never_started_says_why_and_tests_of_gpus_are_no_jobs() -> None:
-    result = played("""
+    result = small("""
   health: true
   objects: [{apiVersion: v1, kind: Namespace, metadata: {name: atoll-system}}, {apiVersion: v1, kind: ConfigMap,
     metadata: {name: atoll-health, namespace: atoll-system}, data: {preflight.yaml: "periodic: {everySeconds: 1800}"}}]

@@ -7,6 +7,7 @@ Upstream's pkg/webhooks and the webhooks of its job integrations. The plugins ha
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from atoll.base.errors import Invalid
@@ -48,6 +49,30 @@ class Request(Protocol):
     old: Object | None
 
 
+@dataclass(frozen=True, slots=True)
+class QueueRules:
+    """`has_default`, `unnamed` of a namespace's name; `dispatched` of that and a LocalQueue's."""
+
+    on: Callable[[], bool]
+    has_default: Callable[[str], bool]
+    unnamed: Callable[[str], bool]
+    dispatched: Callable[[str, str], bool]
+
+    def take_in(self, namespace: str, job: Object, usual: str, *, owned: bool = False) -> None:
+        """A Job or JobSet that is made: its queue, whether it waits, and whose it is (`usual`: its own controller).
+
+        `owned`: it is of what is queued as a whole, and so only by a name of its own.
+        """
+        queue = labels_of(job).get(kueue.QUEUE_LABEL)
+        if not queue and not owned and self.has_default(namespace):
+            queue = DEFAULT_QUEUE
+            job["metadata"]["labels"] = {**labels_of(job), kueue.QUEUE_LABEL: queue}
+        if queue or (not owned and self.unnamed(namespace)):
+            job["spec"]["suspend"] = True
+        if queue and self.dispatched(namespace, queue):
+            let_manage(job, usual)
+
+
 class QueuedJobs:
     """Mutating: a Job that names a queue is created suspended, a Pod gated. One that runs and is made larger is
     suspended at once: it has quota for what it was.
@@ -60,20 +85,9 @@ class QueuedJobs:
 
     resources = frozenset({"jobs.batch", "pods"})
 
-    def __init__(
-        self,
-        on: Callable[[], bool],
-        has_default: Callable[[str], bool],
-        unnamed: Callable[[str], bool],
-        dispatched: Callable[[str, str], bool],
-        newest: Newest,
-    ) -> None:
-        """`has_default`, `unnamed` of a namespace's name; `dispatched` of that and a LocalQueue's."""
-        self._on = on
+    def __init__(self, rules: QueueRules, newest: Newest) -> None:
+        self._rules = rules
         self._newest = newest
-        self._dispatched = dispatched
-        self._has_default = has_default
-        self._unnamed = unnamed
 
     def depends_on(self, user: Any) -> tuple[str, ...]:
         return ()
@@ -83,7 +97,7 @@ class QueuedJobs:
 
     def mutate(self, request: Request) -> Awaitable[None] | None:
         obj, old = request.obj, request.old
-        if request.operation not in ("CREATE", "UPDATE") or request.subresource or obj is None or not self._on():
+        if request.operation not in ("CREATE", "UPDATE") or request.subresource or obj is None or not self._rules.on():
             return None
         if request.operation == "UPDATE":
             if request.resource.plural == "jobs" and old is not None and grows(old, obj) and not is_of_queued_job(obj):
@@ -91,7 +105,7 @@ class QueuedJobs:
             return None
         labels = (obj.get("metadata") or {}).get("labels") or {}
         if request.resource.plural == "jobs":
-            self._job(request.namespace, obj, labels)
+            self._rules.take_in(request.namespace, obj, "kubernetes.io/job-controller", owned=is_of_queued_job(obj))
         elif kueue.QUEUE_LABEL not in labels:
             return None
         elif of_parent(obj) or not self._is_of_queued(request.namespace, obj):
@@ -116,20 +130,10 @@ class QueuedJobs:
             above = self._newest(resource, namespace, owner.get("name") or "") if resource is not None else None
             if above is None or above["metadata"]["uid"] != owner.get("uid"):
                 return False
-            if labels_of(above).get(kueue.QUEUE_LABEL) or (resource in _JOBS and self._unnamed(namespace)):
+            if labels_of(above).get(kueue.QUEUE_LABEL) or (resource in _JOBS and self._rules.unnamed(namespace)):
                 return True
             found = above
         return False
-
-    def _job(self, namespace: str, job: Object, labels: Object) -> None:
-        named = bool(labels.get(kueue.QUEUE_LABEL))
-        if not named and not is_of_queued_job(job) and self._has_default(namespace):
-            job["metadata"]["labels"] = {**labels, kueue.QUEUE_LABEL: DEFAULT_QUEUE}
-            named = True
-        if named or (not is_of_queued_job(job) and self._unnamed(namespace)):
-            job["spec"]["suspend"] = True
-        if named and self._dispatched(namespace, job["metadata"]["labels"][kueue.QUEUE_LABEL]):
-            let_manage(job, "kubernetes.io/job-controller")
 
 
 def carries(obj: Object, name: str, what: str = "labels") -> bool:

@@ -12,6 +12,7 @@ from atoll.kinds import kueue
 from atoll.objects import meta
 from atoll.objects.labels import is_subdomain
 from atoll.objects.meta import labels
+from atoll.scheduling.groups.owned import pods_at_once
 
 Problem = tuple[str, str]
 """(field, why)."""
@@ -23,19 +24,13 @@ def is_synced(job: Object) -> bool:
     return meta.annotations(job).get(kueue.COMPLETIONS_EQUAL) in _TRUE
 
 
-def beside_each_other(spec: Object) -> int:
-    """How many pods a Job of that spec runs at once."""
-    pods, completions = int(spec.get("parallelism", 1)), spec.get("completions")
-    return pods if completions is None else min(pods, int(completions))
-
-
 def grows(old: Object, job: Object) -> bool:
     """Whether a Job that runs with quota is to run more pods than it has quota for."""
     stops = old["spec"].get("suspend") or job["spec"].get("suspend")
     over = any((meta.condition(old, kind) or {}).get("status") == "True" for kind in ("Complete", "Failed"))
     if stops or over or not labels(job).get(kueue.QUEUE_LABEL):
         return False
-    return beside_each_other(job["spec"]) > beside_each_other(old["spec"])
+    return pods_at_once(job["spec"]) > pods_at_once(old["spec"])
 
 
 def job_problems(job: Object, old: Object | None) -> list[Problem]:
@@ -63,7 +58,7 @@ def _size_problems(job: Object, old: Object | None) -> Iterator[Problem]:
     parallelism = int(spec.get("parallelism", 1))
     least = notes.get(kueue.MIN_PARALLELISM)
     if least is not None and (old is None or meta.annotations(old).get(kueue.MIN_PARALLELISM) != least):
-        most = beside_each_other(spec) - 1
+        most = pods_at_once(spec) - 1
         if not least.isdigit() or not 1 <= int(least) <= most:
             yield _note(kueue.MIN_PARALLELISM), f"must be from 1 to {most}, fewer than the job's pods, not {least!r}"
     said = notes.get(kueue.COMPLETIONS_EQUAL)

@@ -14,7 +14,7 @@ from atoll.base.errors import NotFound
 from atoll.capacity.queueing import status
 from atoll.capacity.queueing.admission import is_of_queued_job
 from atoll.capacity.queueing.asked import topology_request
-from atoll.capacity.queueing.job_checks import beside_each_other, is_synced
+from atoll.capacity.queueing.job_checks import is_synced
 from atoll.capacity.queueing.leaving import let_go
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
@@ -36,6 +36,7 @@ from atoll.objects.meta import condition, controller_of, is_deleting, key, label
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL
 from atoll.runtime.informer import Key
+from atoll.scheduling.groups.owned import pods_at_once
 
 _OF_A_RUN = ("startTime", "active", "ready", "terminating")  # of a Job's status
 
@@ -212,7 +213,7 @@ class JobQueueing:
 
 def _pod_set(job: Object) -> Object:
     spec = job["spec"]
-    count = beside_each_other(spec)
+    count = pods_at_once(spec)
     found: dict[str, Any] = {"name": "main", "count": count, "template": spec["template"]}
     indexed = spec.get("completionMode") == "Indexed"
     request = topology_request(spec["template"], JOB_INDEX_LABEL if indexed else "")

@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from atoll.capacity.queueing import status
-from atoll.capacity.queueing.admission import DEFAULT_QUEUE, Request, let_manage
+from atoll.capacity.queueing.admission import QueueRules, Request
 from atoll.capacity.queueing.asked import topology_request
-from atoll.capacity.queueing.job_checks import beside_each_other
 from atoll.capacity.queueing.leaving import let_go
 from atoll.capacity.queueing.made import (
     JOB_INDEX_LABEL,
@@ -33,6 +32,7 @@ from atoll.objects.meta import condition, controller_of, is_deleting, key, label
 from atoll.runtime.controller import Controller
 from atoll.runtime.events import NORMAL
 from atoll.runtime.informer import Key
+from atoll.scheduling.groups.owned import pods_at_once
 
 _JOB_INDEX: Final = "jobset.sigs.k8s.io/job-index"
 
@@ -42,30 +42,13 @@ class QueuedJobSets:
 
     resources = frozenset({JOB_SETS.group_resource})
 
-    def __init__(
-        self,
-        on: Callable[[], bool],
-        has_default: Callable[[str], bool],
-        unnamed: Callable[[str], bool],
-        dispatched: Callable[[str, str], bool],
-    ) -> None:
-        """As `QueuedJobs`."""
-        self._on = on
-        self._has_default = has_default
-        self._unnamed = unnamed
-        self._dispatched = dispatched
+    def __init__(self, rules: QueueRules) -> None:
+        self._rules = rules
 
     def mutate(self, request: Request) -> Awaitable[None] | None:
         obj = request.obj
-        if request.operation != "CREATE" or request.subresource or obj is None or not self._on():
-            return None
-        if not labels(obj).get(kueue.QUEUE_LABEL) and self._has_default(request.namespace):
-            obj["metadata"]["labels"] = {**labels(obj), kueue.QUEUE_LABEL: DEFAULT_QUEUE}
-        queue = labels(obj).get(kueue.QUEUE_LABEL)
-        if queue or self._unnamed(request.namespace):
-            obj["spec"]["suspend"] = True
-        if queue and self._dispatched(request.namespace, queue):
-            let_manage(obj, "jobset.sigs.k8s.io/jobset-controller")
+        if request.operation == "CREATE" and not request.subresource and obj is not None and self._rules.on():
+            self._rules.take_in(request.namespace, obj, "jobset.sigs.k8s.io/jobset-controller")
         return None
 
 
@@ -190,7 +173,7 @@ def pod_sets(jobset: Object) -> list[Object]:
     found = []
     for replicated in jobset["spec"].get("replicatedJobs") or ():
         job = replicated["template"]["spec"]
-        pods = beside_each_other(job)
+        pods = pods_at_once(job)
         count = int(replicated.get("replicas", 1)) * pods
         entry = {"name": replicated["name"].lower(), "count": count, "template": job["template"]}
         request = topology_request(job["template"], JOB_INDEX_LABEL, slice_size=pods)
@@ -218,7 +201,7 @@ def with_reclaimable(workload: Object, jobset: Object) -> Object:
     for replicated in jobset["spec"].get("replicatedJobs") or ():
         jobs = min(done.get(replicated["name"], 0), int(replicated.get("replicas", 1)))
         if jobs:
-            pods = jobs * beside_each_other(replicated["template"]["spec"])
+            pods = jobs * pods_at_once(replicated["template"]["spec"])
             found.append({"name": replicated["name"].lower(), "count": pods})
     return {**workload, "status": {**workload["status"], "reclaimablePods": found}} if found else workload
 

@@ -234,7 +234,7 @@ class WorkloadController:
             (pods.name, {name: amount * pods.count for name, amount in pods.charged.items()})
             for pods in workload.shape.pod_sets
         ]
-        inadmissible = self._queues.state.has_no_queue(workload)
+        inadmissible = self._queues.state.no_queue(workload)
         new = status.pending(obj, message, requests, now, "Inadmissible" if inadmissible else "Pending")
         if new["status"] == obj.get("status"):
             return _TELL_AGAIN_SECONDS

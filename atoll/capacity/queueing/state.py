@@ -210,6 +210,14 @@ class State:
 
     def not_queued(self, workload: Workload) -> str:
         """Why a pending workload is in no line at all; "" if it may be."""
+        why = self.no_queue(workload)
+        if why:
+            return why
+        queue = self.setup.queues[self.setup.local_queues[workload.queue_key].queue]
+        return "" if self._selects(queue, workload.key[0]) else "Workload namespace doesn't match ClusterQueue selector"
+
+    def no_queue(self, workload: Workload) -> str:
+        """Why its queue can't take it in (not there, stopped), or ""; upstream's reason is Inadmissible then."""
         if not workload.local_queue:
             return "it names no LocalQueue (label kueue.x-k8s.io/queue-name)"
         local = self.setup.local_queues.get(workload.queue_key)
@@ -217,21 +225,9 @@ class State:
             return f"LocalQueue {workload.local_queue} doesn't exist"
         if local.stop != "None":
             return f"LocalQueue {workload.local_queue} is inactive"
-        queue = self.setup.queues.get(local.queue)
-        if queue is None:
+        if local.queue not in self.setup.queues:
             return f"ClusterQueue {local.queue} doesn't exist"
-        if local.queue in self.inactive:
-            return f"ClusterQueue {local.queue} is inactive"
-        if not self._selects(queue, workload.key[0]):
-            return "Workload namespace doesn't match ClusterQueue selector"
-        return ""
-
-    def has_no_queue(self, workload: Workload) -> bool:
-        """Whether the queue that it is for is not there, or stopped: upstream's reason is Inadmissible then."""
-        local = self.setup.local_queues.get(workload.queue_key)
-        if local is None or local.stop != "None":
-            return True
-        return local.queue not in self.setup.queues or local.queue in self.inactive
+        return f"ClusterQueue {local.queue} is inactive" if local.queue in self.inactive else ""
 
     def _selects(self, queue: ClusterQueue, namespace: str) -> bool:
         key = (queue.name, namespace)

@@ -138,17 +138,14 @@ async def _attempt(
 async def _mark(api: Api, context: Context, current: Record, marked: Object) -> Record:
     """Write what is being deleted, in a known form if there is one: its kubelet's words stay cheap. Raises as put."""
     change = api.recasts.deletion(context, current, marked) if current.origin is not None else None
-    if change is None:
-        return await put(api, current.key, current.version, marked)
-    if change.recast is not None:
+    if change is not None and change.recast is not None:
         filled = change.recast.fill(change.values)
-        if (
-            orjson.dumps(marked | {"metadata": marked["metadata"] | {"resourceVersion": ""}})
-            == filled.head + filled.tail
-        ):
+        unversioned = {**marked, "metadata": {**marked["metadata"], "resourceVersion": ""}}
+        if filled.head + filled.tail == orjson.dumps(unversioned):
             return await put(api, current.key, current.version, filled)
     record = await put(api, current.key, current.version, marked)
-    api.recasts.learn(context, change, record)
+    if change is not None:
+        api.recasts.learn(context, change, record)
     return record
 
 
